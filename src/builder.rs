@@ -1,0 +1,329 @@
+//! Floor 6: assembly.
+
+use crate::engine::store::{Listener, Plan, Store, Weigher};
+use crate::front::cache::Cache;
+use crate::rules::expiry::{Lives, NEVER, ticks};
+use crate::words::clock::Clock;
+use crate::words::error::{ConfigError, Given};
+use crate::words::removal::Removal;
+use std::fmt;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Builds a [`Cache`]: one bound, and whatever else differs from the defaults.
+///
+/// ```
+/// use larder::Cache;
+/// use std::time::Duration;
+///
+/// let cache: Cache<u64, String> = Cache::builder()
+///     .max_entries(10_000)
+///     .time_to_live(Duration::from_secs(300))
+///     .jitter(0.1)
+///     .build()?;
+/// # Ok::<_, larder::ConfigError>(())
+/// ```
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct CacheBuilder<K, V, S = ahash::RandomState> {
+    max_entries: Option<u64>,
+    max_weight: Option<u64>,
+    unbounded: bool,
+    weigher: Option<Weigher<K, V>>,
+    listener: Option<Listener<K, V>>,
+    ttl: Option<Duration>,
+    jitter: Option<f64>,
+    idle: Option<Duration>,
+    negative: Duration,
+    load_timeout: Duration,
+    shards: Option<usize>,
+    hasher: S,
+    clock: Option<Clock>,
+    seed: Option<u64>,
+    name: Option<Arc<str>>,
+}
+
+/// A load that nothing else ends: long enough for any source that works, short enough for a pager.
+const LOAD_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What a shard holds at least, by default: with 256 entries a shard the hit ratio is within 0.01
+/// points of one shard's, with 64 to 255 it loses up to 1.7.
+const ENTRIES_A_SHARD: u64 = 256;
+
+/// What it holds at most, by default: the pause of a shard that grows is that of moving so many.
+const MOST_A_SHARD: u64 = 65_536;
+
+/// Shards a core, by default: two threads then meet in one shard rarely enough.
+const SHARDS_A_CORE: u64 = 8;
+
+/// The most shards that a cache may have; each takes some hundred bytes before it holds anything.
+const MOST_SHARDS: u64 = 1_024;
+
+impl<K, V> Cache<K, V> {
+    /// A cache of at most `max_entries` entries that live until they are evicted or removed, with
+    /// all other settings at their defaults.
+    pub fn new(max_entries: u64) -> Self {
+        Self::over(Store::new(Self::builder().max_entries(max_entries).plan()))
+    }
+
+    /// Everything that can be set: see [`CacheBuilder`].
+    pub fn builder() -> CacheBuilder<K, V> {
+        CacheBuilder {
+            max_entries: None,
+            max_weight: None,
+            unbounded: false,
+            weigher: None,
+            listener: None,
+            ttl: None,
+            jitter: None,
+            idle: None,
+            negative: Duration::ZERO,
+            load_timeout: LOAD_TIMEOUT,
+            shards: None,
+            hasher: ahash::RandomState::new(),
+            clock: None,
+            seed: None,
+            name: None,
+        }
+    }
+}
+
+impl<K, V, S> CacheBuilder<K, V, S> {
+    /// Bounds the cache to so many entries. Zero stores nothing; loads are still shared.
+    pub fn max_entries(mut self, entries: u64) -> Self {
+        self.max_entries = Some(entries);
+        self
+    }
+
+    /// Bounds the cache to so much weight over all entries, in the units of the
+    /// [`weigher`](Self::weigher): bytes, say. The budget is the whole cache's: one entry may take
+    /// all of it. A cached "not found" weighs 1.
+    pub fn max_weight(mut self, weight: u64) -> Self {
+        self.max_weight = Some(weight);
+        self
+    }
+
+    /// No bound at all: entries leave only by expiry and removal. What a process may be asked for,
+    /// it will then hold.
+    pub fn unbounded(mut self) -> Self {
+        self.unbounded = true;
+        self
+    }
+
+    /// Says what an entry weighs. Called once an entry, when it is stored, with no lock held. The
+    /// number is taken as it is: entries of weight zero are not bounded, and one beyond the whole
+    /// budget is refused and reported as [`Rejected`](crate::RemovalCause::Rejected).
+    pub fn weigher(mut self, weigher: impl Fn(&K, &V) -> u64 + Send + Sync + 'static) -> Self {
+        self.weigher = Some(Box::new(weigher));
+        self
+    }
+
+    /// How long a value is fresh after it was stored. Unset, for ever. Counted in milliseconds,
+    /// rounded up; what is longer than 69 years is for ever; zero stores nothing.
+    pub fn time_to_live(mut self, ttl: Duration) -> Self {
+        self.ttl = Some(ttl);
+        self
+    }
+
+    /// Spreads expiries: each value's life is drawn once, uniformly from
+    /// `[ttl * (1 - fraction), ttl]`, so that what was stored together does not expire together. It
+    /// only ever shortens. From 0.0 (the default) to 1.0; 0.1 is a good value.
+    pub fn jitter(mut self, fraction: f64) -> Self {
+        self.jitter = Some(fraction);
+        self
+    }
+
+    /// Sliding expiry: a value that no hit used for so long expires, whatever is left of its time
+    /// to live, which no hit prolongs. `peek`, `contains` and `entries` are no hits. Costs eight
+    /// bytes an entry more.
+    pub fn time_to_idle(mut self, idle: Duration) -> Self {
+        self.idle = Some(idle);
+        self
+    }
+
+    /// How long "the source has no such value" is cached. Zero, the default, does not keep it.
+    pub fn negative_ttl(mut self, ttl: Duration) -> Self {
+        self.negative = ttl;
+        self
+    }
+
+    /// How long a load may hold its key, 60 s by default. Then those who wait get
+    /// [`TimedOut`](crate::LoadError::TimedOut), the next caller loads, and the late result is not
+    /// stored. A blocking loader cannot be interrupted and still gets its own result; an async one
+    /// is dropped.
+    pub fn load_timeout(mut self, timeout: Duration) -> Self {
+        self.load_timeout = timeout;
+        self
+    }
+
+    /// Into how many independently locked parts the cache is split: a hint, clamped to
+    /// `1..=1024` and to the bound. By default eight a core, each of 256 entries or more and, where
+    /// the bound is large, of 65,536 or less.
+    pub fn shards(mut self, shards: usize) -> Self {
+        self.shards = Some(shards);
+        self
+    }
+
+    /// Another hasher than the default, which is keyed by the operating system's randomness and
+    /// withstands callers that choose their keys to collide.
+    pub fn hasher<S2: BuildHasher>(self, hasher: S2) -> CacheBuilder<K, V, S2> {
+        CacheBuilder {
+            max_entries: self.max_entries,
+            max_weight: self.max_weight,
+            unbounded: self.unbounded,
+            weigher: self.weigher,
+            listener: self.listener,
+            ttl: self.ttl,
+            jitter: self.jitter,
+            idle: self.idle,
+            negative: self.negative,
+            load_timeout: self.load_timeout,
+            shards: self.shards,
+            hasher,
+            clock: self.clock,
+            seed: self.seed,
+            name: self.name,
+        }
+    }
+
+    /// The clock that all times are read from. [`Clock::system`] by default; [`Clock::manual`] for
+    /// tests that must not wait.
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = Some(clock);
+        self
+    }
+
+    /// Makes the draws of lives, and what else is left to chance, repeatable from run to run.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// A name for `Debug` and whatever reports on the cache.
+    pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Called once with every value that leaves, and why. Runs in the thread that made it leave,
+    /// with no lock held, so it may use the cache; removals by one thread come in their order. A
+    /// panic in it is caught and counted in the [`Stats`](crate::Stats). What is still stored when
+    /// the cache is dropped is dropped with it, unreported.
+    pub fn on_removal(
+        mut self,
+        listener: impl Fn(Removal<K, V>) + Send + Sync + 'static,
+    ) -> Self {
+        self.listener = Some(Box::new(listener));
+        self
+    }
+
+    /// The cache.
+    ///
+    /// # Errors
+    ///
+    /// A [`ConfigError`] that names the setting and says what it accepts: none or two of
+    /// `max_entries`, `max_weight` and `unbounded`; a weigher without a weight or the other way
+    /// round; a jitter outside `0.0..=1.0`; a zero `load_timeout` or
+    /// `time_to_idle`.
+    pub fn build(self) -> Result<Cache<K, V, S>, ConfigError> {
+        self.check()?;
+        Ok(Cache::over(Store::new(self.plan())))
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let bounds = [
+            ("max_entries", self.max_entries.is_some()),
+            ("max_weight", self.max_weight.is_some()),
+            ("unbounded", self.unbounded),
+        ];
+        let mut given = bounds.iter().filter(|(_, given)| *given).map(|(name, _)| *name);
+        let first = given.next();
+        if let (Some(first), Some(second)) = (first, given.next()) {
+            return Err(ConfigError::TwoBounds { first, second });
+        }
+        match (self.weigher.is_some(), self.max_weight.is_some()) {
+            (true, false) => return Err(ConfigError::WeigherWithoutMaxWeight),
+            (false, true) => return Err(ConfigError::MaxWeightWithoutWeigher),
+            _ => {}
+        }
+        if first.is_none() {
+            return Err(ConfigError::NoBound);
+        }
+        if let Some(jitter) = self.jitter {
+            if !(0.0..=1.0).contains(&jitter) {
+                return Err(ConfigError::OutOfRange {
+                    setting: "jitter",
+                    given: Given::Number(jitter),
+                    accepts: "a share of the time to live from 0.0 to 1.0",
+                });
+            }
+        }
+        let above_zero = [
+            ("load_timeout", Some(self.load_timeout)),
+            ("time_to_idle", self.idle),
+        ];
+        for (setting, given) in above_zero {
+            if given == Some(Duration::ZERO) {
+                return Err(ConfigError::OutOfRange {
+                    setting,
+                    given: Given::Duration(Duration::ZERO),
+                    accepts: "any time above zero; leave it out for the default",
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn plan(self) -> Plan<K, V, S> {
+        let bound = self.max_entries.or(self.max_weight).unwrap_or(u64::MAX);
+        Plan {
+            shards: shards(self.shards, bound),
+            bound,
+            hasher: self.hasher,
+            clock: self.clock.unwrap_or_else(Clock::system),
+            lives: Lives {
+                ttl: self.ttl.map_or(NEVER, ticks),
+                jitter: self.jitter.unwrap_or(0.0),
+                idle: self.idle.map_or(NEVER, ticks),
+                negative: ticks(self.negative),
+            },
+            weigher: self.weigher,
+            listener: self.listener,
+            load_timeout: self.load_timeout,
+            name: self.name,
+            // keyed like the default hasher: nobody outside can foresee the draws
+            seed: self.seed.unwrap_or_else(|| ahash::RandomState::new().hash_one(())),
+        }
+    }
+}
+
+fn shards(wanted: Option<usize>, bound: u64) -> usize {
+    let shards = match wanted {
+        Some(wanted) => (wanted as u64).min(bound),
+        None => {
+            let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
+            let for_threads = (cores * SHARDS_A_CORE).min(bound / ENTRIES_A_SHARD);
+            // an unbounded cache may become as large as any, and is split as for a million
+            let for_growth = if bound == u64::MAX { 16 } else { bound / MOST_A_SHARD };
+            for_threads.max(for_growth)
+        }
+    };
+    shards.clamp(1, MOST_SHARDS) as usize
+}
+
+impl<K, V, S> fmt::Debug for CacheBuilder<K, V, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CacheBuilder")
+            .field("name", &self.name)
+            .field("max_entries", &self.max_entries)
+            .field("max_weight", &self.max_weight)
+            .field("unbounded", &self.unbounded)
+            .field("time_to_live", &self.ttl)
+            .field("jitter", &self.jitter)
+            .field("time_to_idle", &self.idle)
+            .field("negative_ttl", &self.negative)
+            .field("load_timeout", &self.load_timeout)
+            .field("shards", &self.shards)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,185 @@
+//! The one who loads: from the decision to lead until the result has met the map.
+
+use super::put::Stored;
+use super::store::Store;
+use crate::parts::flight::{Brought, Flight, Landing};
+use crate::parts::group::Hash;
+use crate::parts::stack;
+use crate::rules::expiry::{duration, ticks};
+use crate::rules::got::{Got, How};
+use crate::rules::loaded::{Fate, LoadCx, LoadReason, Loaded};
+use crate::shard::entry::Put;
+use crate::shard::outbox::Outbox;
+use crate::words::error::LoadError;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The right and the duty to load a key. It ends in [`land`](Self::land) or
+/// [`time_out`](Self::time_out); dropped before, it hands the key on: those who wait look again,
+/// and the first of them leads.
+pub(crate) struct Lead<K, V, S> {
+    store: Arc<Store<K, V, S>>,
+    flight: Arc<Flight<K, V>>,
+    reason: LoadReason,
+    begun: Duration,
+    /// The user's code is running: if this is dropped now, it panicked.
+    is_running: bool,
+    is_done: bool,
+}
+
+impl<K, V, S> Lead<K, V, S> {
+    pub(super) fn new(
+        store: Arc<Store<K, V, S>>,
+        flight: Arc<Flight<K, V>>,
+        reason: LoadReason,
+    ) -> Self {
+        store.counts.loads.add(1);
+        let begun = store.clock.precise();
+        Self { store, flight, reason, begun, is_running: false, is_done: false }
+    }
+
+    /// Runs a part of the user's loader: a whole blocking one, or one poll of an async one.
+    pub(crate) fn run<R>(&mut self, part: impl FnOnce() -> R) -> R {
+        let _running = stack::enter(self.flight.id());
+        self.is_running = true;
+        let result = part();
+        self.is_running = false;
+        result
+    }
+
+    /// When the load is given up.
+    pub(crate) fn deadline(&self) -> u64 {
+        self.store.deadline(&self.flight)
+    }
+
+    /// The load took too long: the key is free, and everybody who waits is told.
+    pub(crate) fn time_out(mut self) {
+        self.is_done = true;
+        self.count_time();
+        self.store.time_out(&self.flight);
+    }
+
+    fn count_time(&self) {
+        let took = self.store.clock.precise().saturating_sub(self.begun);
+        self.store.counts.load_nanos.add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    /// It brought nothing that could be stored.
+    fn land_without(&mut self, landing: Landing<V>) {
+        self.is_done = true;
+        let had_key = self.store.cell(self.flight.hash).shard.write().take_off(&self.flight);
+        if !had_key {
+            self.count_fenced();
+        }
+        self.flight.land(landing);
+    }
+
+    /// Only what something newer kept out counts; a timeout has been counted as one.
+    fn count_fenced(&self) {
+        if !matches!(self.flight.landing(), Some(Landing::TimedOut)) {
+            self.store.counts.fenced.add(1);
+        }
+    }
+}
+
+impl<K, V, S> Lead<K, V, S>
+where
+    K: Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    /// What the loader gets to see.
+    pub(crate) fn cx(&self) -> LoadCx<V> {
+        let fate: Arc<dyn Fate> = self.flight.clone();
+        LoadCx::new(self.reason, fate)
+    }
+}
+
+impl<K, V, S> Lead<K, V, S>
+where
+    K: Clone + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: Send + Sync + 'static,
+{
+    /// The loader is done. Stores what it brought, if the key is still this flight's, tells
+    /// everybody who waits, and then reports what had to leave. `ttl` is what the caller said.
+    pub(crate) fn land<E: Send + Sync + 'static>(
+        mut self,
+        result: Result<Loaded<V>, E>,
+        ttl: Option<Duration>,
+    ) -> Result<Got<V>, LoadError<E>> {
+        self.count_time();
+        let Loaded { value, ttl: own_ttl, store } = match result {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                self.store.counts.load_failures.add(1);
+                let error = Arc::new(error);
+                self.land_without(Landing::Failed(error.clone()));
+                return Err(LoadError::Loader(error));
+            }
+        };
+        let ttl = match value {
+            Some(_) => own_ttl.or(ttl).map_or(self.store.lives.ttl, ticks),
+            None => own_ttl.map_or(self.store.lives.negative, ticks),
+        };
+        let mut fresh_for = Duration::ZERO;
+        let mut out = Outbox::new();
+        if store {
+            // the key's and the value's `Clone` and the weigher are the user's code as well
+            self.is_running = true;
+            let key = self.flight.key.clone();
+            let units = self.store.units(&key, value.as_ref());
+            let put = Put {
+                hash: Hash::new(self.flight.hash),
+                key,
+                // with no life there is nothing to store, only something to take out
+                value: if ttl > 0 { value.clone() } else { None },
+                units,
+                ttl,
+            };
+            self.is_running = false;
+            match self.store.put(self.flight.hash, put, Some(&self.flight), &mut out) {
+                Stored::Yes(stamp) => fresh_for = duration(stamp.fresh_for(self.store.clock.now())),
+                Stored::No => {}
+                Stored::Fenced => self.count_fenced(),
+            }
+        } else {
+            self.store.cell(self.flight.hash).shard.write().take_off(&self.flight);
+        }
+        self.is_running = true;
+        let landing = match &value {
+            // off the board: nobody joins any more, and usually nobody has
+            _ if !self.flight.has_followers() => None,
+            Some(value) => {
+                Some(Landing::Value(Arc::new(Brought { value: value.clone(), fresh_for })))
+            }
+            None => Some(Landing::Missing),
+        };
+        self.is_running = false;
+        self.is_done = true;
+        if let Some(landing) = landing {
+            self.flight.land(landing);
+        }
+        self.store.deliver(out);
+        match value {
+            Some(value) => Ok(Got::new(value, How::Loaded, Duration::ZERO, fresh_for)),
+            None => Err(LoadError::NotFound),
+        }
+    }
+}
+
+impl<K, V, S> Drop for Lead<K, V, S> {
+    fn drop(&mut self) {
+        if self.is_done {
+            return;
+        }
+        let landing = if self.is_running {
+            self.store.counts.load_failures.add(1);
+            self.count_time();
+            Landing::Panicked
+        } else {
+            Landing::Abandoned
+        };
+        self.store.cell(self.flight.hash).shard.write().take_off(&self.flight);
+        self.flight.land(landing);
+    }
+}

@@ -1,0 +1,179 @@
+//! Reading, and deciding what a caller that found nothing does next.
+
+use super::lead::Lead;
+use super::store::Store;
+use crate::parts::flight::{Flight, Landing};
+use crate::parts::group::Hash;
+use crate::parts::stack;
+use crate::rules::got::{Got, How, StaleWhy};
+use crate::shard::entry::Entry;
+use crate::shard::look::{Ask, Found, Role};
+use crate::shard::walk::Cursor;
+use equivalent::Equivalent;
+use std::sync::Arc;
+
+/// What the cache had.
+pub(crate) enum Looked<R> {
+    Value(R),
+    /// The source was asked lately, and has none.
+    Missing,
+    Nothing,
+}
+
+/// What a caller that found nothing does next.
+pub(crate) enum Next<K, V, S> {
+    /// There is an answer now.
+    Look,
+    /// Wait for somebody else's load.
+    Follow(Arc<Flight<K, V>>),
+    /// It is this very thread or task that loads the key.
+    Recursive,
+    /// Load.
+    Lead(Lead<K, V, S>),
+}
+
+impl<K, V, S> Store<K, V, S> {
+    /// A look-up that counts.
+    #[inline]
+    pub(crate) fn get<Q>(&self, hash: u64, key: &Q) -> Looked<V>
+    where
+        Q: ?Sized + Equivalent<K>,
+        V: Clone,
+    {
+        let cell = self.cell(hash);
+        let shard = cell.shard.read();
+        match shard.get(Hash::new(hash), key, &self.lives, || self.clock.now()) {
+            Found::Fresh(_, entry) => {
+                cell.hits.add(1);
+                Looked::Value(entry.value.clone())
+            }
+            Found::Missing => {
+                cell.hits.add(1);
+                Looked::Missing
+            }
+            Found::Nothing => {
+                cell.misses.add(1);
+                Looked::Nothing
+            }
+        }
+    }
+
+    /// As [`get`](Self::get), with what there is to say about the value. `counts` is false when the
+    /// same call looks again.
+    pub(crate) fn got<Q>(&self, hash: u64, key: &Q, counts: bool) -> Looked<Got<V>>
+    where
+        Q: ?Sized + Equivalent<K>,
+        V: Clone,
+    {
+        let cell = self.cell(hash);
+        let shard = cell.shard.read();
+        let now = self.clock.now();
+        let found = shard.get(Hash::new(hash), key, &self.lives, || now);
+        if counts {
+            let counter = if matches!(found, Found::Nothing) { &cell.misses } else { &cell.hits };
+            counter.add(1);
+        }
+        match found {
+            Found::Fresh(id, entry) => Looked::Value(shard.got(id, entry, &self.lives, now)),
+            Found::Missing => Looked::Missing,
+            Found::Nothing => Looked::Nothing,
+        }
+    }
+
+    /// A look-up that leaves no trace.
+    pub(crate) fn peek<Q, R>(
+        &self,
+        hash: u64,
+        key: &Q,
+        read: impl FnOnce(&Entry<K, V>) -> R,
+    ) -> Option<R>
+    where
+        Q: ?Sized + Equivalent<K>,
+    {
+        let shard = self.cell(hash).shard.read();
+        match shard.peek(Hash::new(hash), key, &self.terms()) {
+            Found::Fresh(_, entry) => Some(read(entry)),
+            Found::Missing | Found::Nothing => None,
+        }
+    }
+
+    pub(crate) fn peek_got<Q>(&self, hash: u64, key: &Q) -> Option<Got<V>>
+    where
+        Q: ?Sized + Equivalent<K>,
+        V: Clone,
+    {
+        let shard = self.cell(hash).shard.read();
+        let terms = self.terms();
+        let Found::Fresh(id, entry) = shard.peek(Hash::new(hash), key, &terms) else {
+            return None;
+        };
+        let mut got = shard.got(id, entry, &self.lives, terms.now);
+        if got.fresh_for.is_zero() {
+            got.how = How::Stale(StaleWhy::Expired);
+        }
+        Some(got)
+    }
+
+    /// The next few fresh values of a walk over shard `index`, cloned under its shared lock.
+    pub(crate) fn walk(&self, index: usize, cursor: &mut Cursor) -> Vec<(K, Got<V>)>
+    where
+        K: Clone,
+        V: Clone,
+    {
+        let mut batch = Vec::new();
+        let shard = self.cells[index].shard.read();
+        let terms = self.terms();
+        shard.walk(cursor, &terms, |id, entry, _| {
+            batch.push((entry.key.clone(), shard.got(id, entry, &self.lives, terms.now)));
+        });
+        batch
+    }
+
+    pub(crate) fn shards(&self) -> usize {
+        self.cells.len()
+    }
+
+    /// Decides who loads.
+    pub(crate) fn join<Q>(self: &Arc<Self>, hash: u64, key: &Q, ask: Ask) -> Next<K, V, S>
+    where
+        Q: ?Sized + Equivalent<K> + ToOwned<Owned = K>,
+    {
+        // the user's `Clone` runs before the lock is taken, and its `Drop` after
+        let mut owned = Some(key.to_owned());
+        let role = {
+            let mut shard = self.cell(hash).shard.write();
+            shard.join(hash, key, &mut owned, ask, &self.terms(), self.load_timeout)
+        };
+        match role {
+            Role::Look => Next::Look,
+            Role::Follow(flight) if stack::is_running(flight.id()) => Next::Recursive,
+            Role::Follow(flight) => Next::Follow(flight),
+            Role::Lead { flight, reason, overdue } => {
+                if let Some(flight) = overdue {
+                    self.counts.load_timeouts.add(1);
+                    flight.land(Landing::TimedOut);
+                }
+                Next::Lead(Lead::new(Arc::clone(self), flight, reason))
+            }
+        }
+    }
+
+    /// The tick at which those who wait for this flight give it up.
+    pub(crate) fn deadline(&self, flight: &Flight<K, V>) -> u64 {
+        flight.started().saturating_add(self.load_timeout)
+    }
+
+    /// The flight has had its time: it loses its key, and everybody who waits is told.
+    pub(crate) fn time_out(&self, flight: &Arc<Flight<K, V>>) {
+        if self.cell(flight.hash).shard.write().take_off(flight) {
+            flight.ground();
+            self.counts.load_timeouts.add(1);
+        }
+        flight.land(Landing::TimedOut);
+    }
+
+    /// A miss waits for another caller's load.
+    pub(crate) fn count_joined(&self) {
+        self.counts.joined.add(1);
+    }
+}

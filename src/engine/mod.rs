@@ -1,0 +1,9 @@
+//! Floor 4: the core. It owns the locks, the hasher and the clock, and knows nothing of blocking
+//! or awaiting.
+
+pub(crate) mod lead;
+pub(crate) mod look;
+pub(crate) mod put;
+pub(crate) mod store;
+pub(crate) mod sweeper;
+pub(crate) mod take;

@@ -1,0 +1,222 @@
+//! The store: all shards of one cache with what they share.
+
+use crate::parts::budget::Budget;
+use crate::rules::expiry::{Lives, NEVER};
+use crate::rules::stats::Stats;
+use crate::shard::Shard;
+use crate::shard::entry::Terms;
+use crate::shard::outbox::Outbox;
+use crate::words::clock::{Clock, Ticking};
+use crate::words::keeper;
+use crate::words::removal::Removal;
+use crate::words::sync::atomic::AtomicBool;
+use crate::words::sync::{Counter, Mutex, RwLock};
+use std::hash::{BuildHasher, Hash as StdHash};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+pub(crate) type Weigher<K, V> = Box<dyn Fn(&K, &V) -> u64 + Send + Sync>;
+pub(crate) type Listener<K, V> = Box<dyn Fn(Removal<K, V>) + Send + Sync>;
+
+pub(crate) struct Store<K, V, S> {
+    pub(super) cells: Box<[Cell<K, V>]>,
+    hasher: S,
+    pub(crate) clock: Clock,
+    pub(super) lives: Lives,
+    pub(super) budget: Budget,
+    pub(super) weigher: Option<Weigher<K, V>>,
+    pub(super) listener: Option<Listener<K, V>>,
+    /// Ticks.
+    pub(super) load_timeout: u64,
+    pub(super) counts: Counts,
+    /// Held by the one insert at a time that takes its room from other shards.
+    pub(super) heavy: Mutex<()>,
+    /// Whether the keeper has a sweep of this store on its list.
+    pub(super) is_swept: AtomicBool,
+    pub(super) me: Weak<Self>,
+    pub(crate) name: Option<Arc<str>>,
+    _ticking: Option<Ticking>,
+}
+
+/// One shard behind its lock, on lines of its own: two, because processors fetch them in pairs.
+#[repr(align(128))]
+pub(super) struct Cell<K, V> {
+    /// Beside the lock, whose line a look-up writes anyway.
+    pub(super) hits: Counter,
+    pub(super) misses: Counter,
+    pub(super) shard: RwLock<Shard<K, V>>,
+}
+
+/// Counts of what is rare enough to share a line.
+#[derive(Default)]
+pub(super) struct Counts {
+    pub(super) loads: Counter,
+    pub(super) load_failures: Counter,
+    pub(super) load_timeouts: Counter,
+    pub(super) load_nanos: Counter,
+    pub(super) joined: Counter,
+    pub(super) fenced: Counter,
+    pub(super) listener_panics: Counter,
+}
+
+/// What the builder decided.
+pub(crate) struct Plan<K, V, S> {
+    pub(crate) shards: usize,
+    /// In entries, or in weight where there is a weigher; `u64::MAX` for no bound.
+    pub(crate) bound: u64,
+    pub(crate) hasher: S,
+    pub(crate) clock: Clock,
+    pub(crate) lives: Lives,
+    pub(crate) weigher: Option<Weigher<K, V>>,
+    pub(crate) listener: Option<Listener<K, V>>,
+    pub(crate) load_timeout: Duration,
+    pub(crate) name: Option<Arc<str>>,
+    pub(crate) seed: u64,
+}
+
+impl<K, V, S> Store<K, V, S> {
+    pub(crate) fn new(plan: Plan<K, V, S>) -> Arc<Self> {
+        let Plan { shards, bound, hasher, clock, lives, weigher, listener, name, seed, .. } = plan;
+        let weighted = weigher.is_some();
+        let share = (!weighted && bound < u64::MAX)
+            .then(|| usize::try_from(bound / shards as u64).unwrap_or(usize::MAX / 64));
+        let cell = |n: u64| Cell {
+            hits: Counter::default(),
+            misses: Counter::default(),
+            shard: RwLock::new(Shard::new(
+                share,
+                &lives,
+                weighted,
+                // any odd factor keeps the seeds of the shards apart
+                seed ^ n.wrapping_mul(0xD6E8_FEB8_6659_FD93),
+            )),
+        };
+        let cells = (0..shards as u64).map(cell).collect();
+        // without a life, hits have nothing to compare the time with
+        let ticking = (lives.ttl < NEVER || lives.idle < NEVER)
+            .then(|| clock.keep_ticking())
+            .flatten();
+        Arc::new_cyclic(|me| Self {
+            cells,
+            hasher,
+            clock,
+            lives,
+            budget: Budget::new(bound, weighted),
+            weigher,
+            listener,
+            load_timeout: crate::rules::expiry::ticks(plan.load_timeout),
+            counts: Counts::default(),
+            heavy: Mutex::new(()),
+            is_swept: AtomicBool::new(false),
+            me: me.clone(),
+            name,
+            _ticking: ticking,
+        })
+    }
+
+    /// The key's hash, made good: a user's hasher may leave bits unmixed, and shards, groups and
+    /// tags take theirs from different ends. One multiplication, both halves folded.
+    #[inline]
+    pub(crate) fn hash<Q: ?Sized + StdHash>(&self, key: &Q) -> u64
+    where
+        S: BuildHasher,
+    {
+        let wide = u128::from(self.hasher.hash_one(key)) * 0x9E37_79B9_7F4A_7C15;
+        wide as u64 ^ (wide >> 64) as u64
+    }
+
+    #[inline]
+    pub(super) fn index(&self, hash: u64) -> usize {
+        // the high half picks the shard, the low one the group
+        (((hash >> 32) * self.cells.len() as u64) >> 32) as usize
+    }
+
+    #[inline]
+    pub(super) fn cell(&self, hash: u64) -> &Cell<K, V> {
+        &self.cells[self.index(hash)]
+    }
+
+    /// To be called with the shard's lock held: a clock that was read before waiting for the lock
+    /// would serve what expired meanwhile.
+    pub(super) fn terms(&self) -> Terms<'_> {
+        Terms { now: self.clock.now(), lives: &self.lives, budget: &self.budget }
+    }
+
+    /// Reports and drops what left, in order; no lock is held.
+    pub(super) fn deliver(&self, out: Outbox<K, V>) {
+        for removal in out.into_values() {
+            self.report(removal);
+        }
+    }
+
+    pub(super) fn report(&self, removal: Removal<K, V>) {
+        let Some(listener) = &self.listener else { return };
+        // the next removal finds the listener as it was: its panic is counted, not passed on
+        if catch_unwind(AssertUnwindSafe(|| listener(removal))).is_err() {
+            self.counts.listener_panics.add(1);
+        }
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.budget.entries()
+    }
+
+    pub(crate) fn weight(&self) -> u64 {
+        self.budget.used()
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let mut stats = Stats {
+            loads: self.counts.loads.get(),
+            load_failures: self.counts.load_failures.get(),
+            load_timeouts: self.counts.load_timeouts.get(),
+            joined: self.counts.joined.get(),
+            fenced: self.counts.fenced.get(),
+            listener_panics: self.counts.listener_panics.get(),
+            load_time: Duration::from_nanos(self.counts.load_nanos.get()),
+            ..Stats::default()
+        };
+        for cell in &self.cells {
+            stats.hits += cell.hits.get();
+            stats.misses += cell.misses.get();
+            let tally = cell.shard.read().tally();
+            stats.insertions += tally.insertions;
+            stats.replaced += tally.replaced;
+            stats.removed += tally.removed;
+            stats.expired += tally.expired;
+            stats.evicted += tally.evicted;
+            stats.rejected += tally.rejected;
+        }
+        stats
+    }
+
+    /// How many loads are in flight.
+    pub(crate) fn flights(&self) -> usize {
+        self.cells.iter().map(|cell| cell.shard.read().flights()).sum()
+    }
+
+    /// Panics where something does not hold. Exact only while nobody else is at work.
+    pub(crate) fn validate(&self)
+    where
+        K: Eq,
+    {
+        let (mut entries, mut units) = (0, 0);
+        for cell in &self.cells {
+            let held = cell.shard.read().validate();
+            entries += held.entries;
+            units += held.units;
+        }
+        assert_eq!(entries, self.len(), "len() is not what the shards hold");
+        assert_eq!(units, self.weight(), "weight() is not what the shards hold");
+        assert!(units <= self.budget.max(), "the bound is exceeded");
+    }
+}
+
+impl<K, V, S> Drop for Store<K, V, S> {
+    fn drop(&mut self) {
+        if !self.clock.is_manual() {
+            keeper::nudge();
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Freeing what has expired: on demand, and for a cache whose callers went quiet.
+
+use super::store::Store;
+use crate::rules::expiry::NEVER;
+use crate::shard::outbox::Outbox;
+use crate::words::clock::Tick;
+use crate::words::keeper::Job;
+use crate::words::sync::atomic::Ordering;
+use std::sync::Weak;
+
+/// How many slots one hold of a shard's lock looks at: some tens of microseconds.
+const AT_ONCE: usize = 1_024;
+
+/// A sweep in the background waits at least this long after the last one, and looks after at most
+/// so long whether it is needed: expired values of a quiet cache are freed a minute late at worst.
+const PAUSE: std::ops::RangeInclusive<u64> = 1_000..=60_000;
+
+impl<K, V, S> Store<K, V, S> {
+    /// Frees every expired entry; returns how many there were.
+    pub(crate) fn sweep(&self) -> u64 {
+        let mut freed = 0;
+        for cell in &self.cells {
+            let mut left = cell.shard.read().slots();
+            while left > 0 {
+                let mut out = Outbox::new();
+                {
+                    let mut shard = cell.shard.write();
+                    let terms = self.terms();
+                    if terms.now < shard.earliest() {
+                        break;
+                    }
+                    freed += shard.examine(left.min(AT_ONCE), &terms, &mut out);
+                    left = left.saturating_sub(AT_ONCE);
+                }
+                self.deliver(out);
+            }
+            cell.shard.write().shrink();
+        }
+        freed
+    }
+
+    /// The earliest tick at which anything may expire.
+    fn earliest(&self) -> Tick {
+        let earliest = self.cells.iter().map(|cell| cell.shard.read().earliest()).min();
+        earliest.unwrap_or(Tick::MAX)
+    }
+
+    fn next_sweep(&self, now: Tick) -> Option<Tick> {
+        let earliest = self.earliest();
+        (earliest < NEVER)
+            .then(|| now + earliest.saturating_sub(now).clamp(*PAUSE.start(), *PAUSE.end()))
+    }
+}
+
+impl<K, V, S> Store<K, V, S>
+where
+    K: Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    S: Send + Sync + 'static,
+{
+    /// Something that expires was stored: sees to it that a sweep will come. With a manual clock
+    /// none does; nothing happens behind the back of a test.
+    pub(super) fn request_sweep(&self) {
+        if self.clock.is_manual() || self.is_swept.load(Ordering::Relaxed) {
+            return;
+        }
+        if !self.is_swept.swap(true, Ordering::SeqCst) {
+            let now = self.clock.now();
+            let at = self.next_sweep(now).unwrap_or(now + PAUSE.start());
+            let me: Weak<dyn Job> = self.me.clone();
+            self.clock.schedule(at, me);
+        }
+    }
+}
+
+impl<K, V, S> Job for Store<K, V, S>
+where
+    K: Send + Sync,
+    V: Send + Sync,
+    S: Send + Sync,
+{
+    fn run(&self, now: Tick) -> Option<Tick> {
+        self.sweep();
+        self.next_sweep(now).or_else(|| {
+            self.is_swept.store(false, Ordering::SeqCst);
+            // what was stored between the look and the store found the flag still up
+            let next = self.next_sweep(now)?;
+            (!self.is_swept.swap(true, Ordering::SeqCst)).then_some(next)
+        })
+    }
+}

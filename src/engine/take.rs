@@ -1,0 +1,116 @@
+//! Taking out: one key, some keys, all of them.
+
+use super::store::Store;
+use crate::parts::group::Hash;
+use crate::shard::outbox::Outbox;
+use crate::shard::walk::Cursor;
+use crate::words::removal::RemovalCause;
+use equivalent::Equivalent;
+
+impl<K, V, S> Store<K, V, S>
+where
+    K: Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    S: Send + Sync + 'static,
+{
+    pub(crate) fn remove<Q>(&self, hash: u64, key: &Q) -> Option<V>
+    where
+        Q: ?Sized + Equivalent<K>,
+        V: Clone,
+    {
+        let mut out = Outbox::new();
+        {
+            let mut shard = self.cell(hash).shard.write();
+            shard.fence(hash, key, &mut out);
+            shard.remove(Hash::new(hash), key, RemovalCause::Removed, &self.terms(), &mut out);
+        }
+        let removal = out.into_values().next()?;
+        if removal.cause == RemovalCause::Expired {
+            self.report(removal);
+            return None;
+        }
+        if self.listener.is_none() {
+            return Some(removal.value);
+        }
+        let value = removal.value.clone();
+        self.report(removal);
+        Some(value)
+    }
+
+    pub(crate) fn expire<Q>(&self, hash: u64, key: &Q) -> bool
+    where
+        Q: ?Sized + Equivalent<K>,
+    {
+        let mut out = Outbox::new();
+        let expired = {
+            let mut shard = self.cell(hash).shard.write();
+            shard.fence(hash, key, &mut out);
+            shard.expire(Hash::new(hash), key, &self.terms(), &mut out)
+        };
+        self.deliver(out);
+        if expired {
+            self.request_sweep();
+        }
+        expired
+    }
+
+    pub(crate) fn clear(&self) {
+        for cell in &self.cells {
+            let mut out = Outbox::new();
+            {
+                let mut shard = cell.shard.write();
+                shard.clear(&self.terms(), &mut out);
+            }
+            self.deliver(out);
+        }
+    }
+
+    pub(crate) fn remove_if(&self, mut pred: impl FnMut(&K, &V) -> bool) -> u64
+    where
+        K: Clone + Eq,
+        V: Clone,
+    {
+        // nobody knows what the loads in flight will bring
+        for cell in &self.cells {
+            let mut out = Outbox::new();
+            cell.shard.write().fence_all(&mut out);
+            self.deliver(out);
+        }
+        let mut removed = 0;
+        for cell in &self.cells {
+            let mut cursor = Cursor::default();
+            while !cursor.is_done() {
+                let mut batch = Vec::new();
+                {
+                    let shard = cell.shard.read();
+                    shard.walk(&mut cursor, &self.terms(), |_, entry, hash| {
+                        batch.push((
+                            hash,
+                            entry.key.clone(),
+                            entry.value.clone(),
+                            entry.stamp,
+                        ));
+                    });
+                }
+                batch.retain(|(_, key, value, _)| pred(key, value));
+                if batch.is_empty() {
+                    continue;
+                }
+                let mut out = Outbox::new();
+                {
+                    let mut shard = cell.shard.write();
+                    let terms = self.terms();
+                    for (hash, key, _, stamp) in &batch {
+                        // What was replaced meanwhile is newer than this call, and stays. A stamp
+                        // tells by the millisecond and the drawn life; a value replaced within
+                        // the same ones goes too, as it may at any time by eviction.
+                        removed +=
+                            u64::from(shard.remove_same(*hash, key, *stamp, &terms, &mut out));
+                    }
+                }
+                self.deliver(out);
+            }
+        }
+        removed
+    }
+}

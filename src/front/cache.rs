@@ -1,0 +1,417 @@
+//! The cache itself.
+
+use super::at::At;
+use super::entries::Entries;
+use super::outcome::{optional, plain};
+use super::{blocking, future};
+use crate::engine::look::Looked;
+use crate::engine::store::Store;
+use crate::rules::got::Got;
+use crate::rules::loaded::Loaded;
+use crate::rules::stats::Stats;
+use crate::words::error::LoadError;
+use equivalent::Equivalent;
+use std::fmt;
+use std::future::Future;
+use std::hash::{BuildHasher, Hash};
+use std::sync::Arc;
+
+/// A bounded map that forgets, and loads what it does not have.
+///
+/// A `Cache` is a handle: cloning it is one reference count, all clones are the same cache, and the
+/// last one that is dropped drops every entry. It is shared between threads and tasks as it is;
+/// a thread that waits in [`get_or_load`](Self::get_or_load) and a task that waits in
+/// [`get_or_load_async`](Self::get_or_load_async) for the same key wait for the same load.
+///
+/// Keys are looked up in borrowed form: a `Cache<String, V>` takes `&str`. Values are returned as
+/// clones, so put what is large into an [`Arc`].
+///
+/// # User code and locks
+///
+/// No lock is held while a loader, weigher, predicate, listener or a `Drop` of yours runs; they may
+/// use the cache. `Eq` of keys, and `Clone` of keys and values in `get`, `peek`, `entries` and the
+/// like, do run under a shard's lock: they must not call the cache. A panic in any of them leaves
+/// the cache valid.
+pub struct Cache<K, V, S = ahash::RandomState> {
+    pub(super) store: Arc<Store<K, V, S>>,
+}
+
+impl<K, V, S> Cache<K, V, S> {
+    pub(crate) fn over(store: Arc<Store<K, V, S>>) -> Self {
+        Self { store }
+    }
+
+    /// How many entries are stored: cached "not found" included, and expired ones that are not
+    /// freed yet. Never more than `max_entries`. One read of a counter.
+    pub fn len(&self) -> u64 {
+        self.store.len()
+    }
+
+    /// Whether [`len`](Self::len) is zero.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What the stored entries weigh, in the weigher's units (without a weigher, one an entry).
+    /// Never more than `max_weight`; inserts in progress are counted from when they take their
+    /// room. One read of a counter.
+    pub fn weight(&self) -> u64 {
+        self.store.weight()
+    }
+
+    /// The counters, now. Reads a few words a shard.
+    pub fn stats(&self) -> Stats {
+        self.store.stats()
+    }
+
+    /// The name given by [`CacheBuilder::name`](crate::CacheBuilder::name).
+    pub fn name(&self) -> Option<&str> {
+        self.store.name.as_deref()
+    }
+}
+
+impl<K, V, S> Cache<K, V, S>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: BuildHasher + Send + Sync + 'static,
+{
+    /// The value of a key, if it is there and fresh. Counts as a look-up and as a use. Takes a
+    /// shard's lock in shared mode, allocates nothing and waits for no load.
+    ///
+    /// ```
+    /// use larder::Cache;
+    ///
+    /// let cache: Cache<String, u32> = Cache::new(100);
+    /// cache.insert("one".to_owned(), 1);
+    /// assert_eq!(cache.get("one"), Some(1));
+    /// assert_eq!(cache.get("two"), None);
+    /// ```
+    #[inline]
+    pub fn get<Q>(&self, key: &Q) -> Option<V>
+    where
+        Q: ?Sized + Hash + Equivalent<K>,
+    {
+        match self.store.get(self.store.hash(key), key) {
+            Looked::Value(value) => Some(value),
+            Looked::Missing | Looked::Nothing => None,
+        }
+    }
+
+    /// The value of a key with its age and remaining life, without counting as a look-up or a use:
+    /// for looking at a cache rather than using it. Values past their life, but within a stale
+    /// window, are shown too.
+    pub fn peek<Q>(&self, key: &Q) -> Option<Got<V>>
+    where
+        Q: ?Sized + Hash + Equivalent<K>,
+    {
+        self.store.peek_got(self.store.hash(key), key)
+    }
+
+    /// Whether [`get`](Self::get) would return a value, without counting as a look-up or a use.
+    pub fn contains<Q>(&self, key: &Q) -> bool
+    where
+        Q: ?Sized + Hash + Equivalent<K>,
+    {
+        self.store.peek(self.store.hash(key), key, |_| ()).is_some()
+    }
+
+    /// Stores a value under the cache's settings. What stood there before is replaced, and a load
+    /// of this key that is under way will not be stored: this value is newer. May evict other
+    /// entries; a value that alone weighs more than `max_weight` is refused and reported as
+    /// [`Rejected`](crate::RemovalCause::Rejected).
+    pub fn insert(&self, key: K, value: V) {
+        self.store.insert(self.store.hash(&key), key, value, None);
+    }
+
+    /// The value of a key; if it is not there, `load` loads it, once, however many callers ask.
+    ///
+    /// The first caller that finds nothing runs its closure; all others, threads and tasks, wait
+    /// for that one load and get clones of its value, or its error. Other keys are not held up.
+    /// On a hit the closure is not called and nothing is allocated.
+    ///
+    /// A value that is written, removed or expired while the load runs is newer than what it will
+    /// bring: the callers who wait get the loaded value, but it is not stored, and whoever comes
+    /// after the write loads again.
+    ///
+    /// ```
+    /// use larder::Cache;
+    /// use std::time::Duration;
+    ///
+    /// let users: Cache<String, String> = Cache::builder()
+    ///     .max_entries(100_000)
+    ///     .time_to_live(Duration::from_secs(300))
+    ///     .jitter(0.1)
+    ///     .build()?;
+    ///
+    /// let name = users.get_or_load("42", || std::fs::read_to_string("/proc/sys/kernel/ostype"));
+    /// # let _ = name;
+    /// # Ok::<_, larder::ConfigError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Loader`](LoadError::Loader) with the closure's error, shared by everybody who waited (a
+    /// failure is not cached: the next call loads again); [`NotFound`](LoadError::NotFound) where
+    /// that is cached; [`TimedOut`](LoadError::TimedOut) after `load_timeout`, for those who wait;
+    /// [`Panicked`](LoadError::Panicked) if the closure that this caller waited for did;
+    /// [`Recursive`](LoadError::Recursive) inside a loader of the same key.
+    ///
+    /// # Panics
+    ///
+    /// If `load` does: the panic goes on in the thread that ran it, those who wait get an error,
+    /// and the key can be loaded at once.
+    pub fn get_or_load<Q, E>(
+        &self,
+        key: &Q,
+        load: impl FnOnce() -> Result<V, E>,
+    ) -> Result<V, LoadError<E>>
+    where
+        Q: ?Sized + Hash + Equivalent<K> + ToOwned<Owned = K>,
+        E: Send + Sync + 'static,
+    {
+        let hash = self.store.hash(key);
+        match self.store.get(hash, key) {
+            Looked::Value(value) => Ok(value),
+            Looked::Missing => Err(LoadError::NotFound),
+            Looked::Nothing => plain(blocking::load(&self.store, hash, key, None, |lead| {
+                lead.run(|| load().map(Loaded::new))
+            })),
+        }
+    }
+
+    /// The async form of [`get_or_load`](Self::get_or_load): a task waits. No runtime is asked for.
+    ///
+    /// The loader's future runs as part of this one. If this one is dropped before it is done,
+    /// another caller that waits takes over with its own loader; if nobody waits, nothing is left
+    /// behind. At `load_timeout` the loader's future is dropped and the key is free.
+    ///
+    /// ```
+    /// # use larder::{Cache, LoadError};
+    /// # async fn from_database(id: u64) -> Result<String, std::io::Error> { Ok(id.to_string()) }
+    /// # async fn handler(users: &Cache<u64, String>) -> Result<(), LoadError<std::io::Error>> {
+    /// let user = users.get_or_load_async(&42, || from_database(42)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`get_or_load`](Self::get_or_load); here the leader too gets
+    /// [`TimedOut`](LoadError::TimedOut).
+    ///
+    /// # Panics
+    ///
+    /// If the loader does.
+    pub async fn get_or_load_async<Q, E, F, Fut>(&self, key: &Q, load: F) -> Result<V, LoadError<E>>
+    where
+        Q: ?Sized + Hash + Equivalent<K> + ToOwned<Owned = K>,
+        E: Send + Sync + 'static,
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<V, E>>,
+    {
+        let hash = self.store.hash(key);
+        future::load(&self.store, hash, key, None, |lead| lead.run(load), plain).await
+    }
+
+    /// The value of a key; if it is not there, `make` makes it, once, however many callers ask.
+    /// As [`get_or_load`](Self::get_or_load) for what cannot fail: whatever another caller's load
+    /// comes to other than a value, and also a cached "not found", is answered by `make`.
+    ///
+    /// ```
+    /// use larder::Cache;
+    ///
+    /// let squares: Cache<u64, u64> = Cache::new(1_000);
+    /// assert_eq!(squares.get_or_insert_with(&12, || 12 * 12), 144);
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If `make` does.
+    pub fn get_or_insert_with<Q>(&self, key: &Q, make: impl FnOnce() -> V) -> V
+    where
+        Q: ?Sized + Hash + Equivalent<K> + ToOwned<Owned = K>,
+    {
+        let hash = self.store.hash(key);
+        match self.store.get(hash, key) {
+            Looked::Value(value) => value,
+            Looked::Missing | Looked::Nothing => blocking::make(&self.store, hash, key, make),
+        }
+    }
+
+    /// The async form of [`get_or_insert_with`](Self::get_or_insert_with).
+    ///
+    /// # Panics
+    ///
+    /// If `make` or its future does.
+    pub async fn get_or_insert_with_async<Q, F, Fut>(&self, key: &Q, make: F) -> V
+    where
+        Q: ?Sized + Hash + Equivalent<K> + ToOwned<Owned = K>,
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = V>,
+    {
+        let hash = self.store.hash(key);
+        future::make(&self.store, hash, key, make).await
+    }
+
+    /// As [`get_or_load`](Self::get_or_load) for a source that may answer "there is none": that
+    /// answer, `Ok(None)`, is cached for [`negative_ttl`](crate::CacheBuilder::negative_ttl) and
+    /// replaces what stood there. Without a `negative_ttl` it is passed on and not kept.
+    ///
+    /// ```
+    /// use larder::{Cache, LoadError};
+    /// use std::time::Duration;
+    ///
+    /// let users: Cache<u64, String> = Cache::builder()
+    ///     .max_entries(100)
+    ///     .negative_ttl(Duration::from_secs(5))
+    ///     .build()?;
+    /// let mut asked = 0;
+    /// for _ in 0..3 {
+    ///     let nobody = users.get_or_load_optional(&7, || {
+    ///         asked += 1;
+    ///         Ok::<_, std::io::Error>(None)
+    ///     });
+    ///     assert_eq!(nobody.unwrap(), None);
+    /// }
+    /// assert_eq!(asked, 1);
+    /// # Ok::<_, larder::ConfigError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`get_or_load`](Self::get_or_load), but for `NotFound`, which is `Ok(None)` here.
+    ///
+    /// # Panics
+    ///
+    /// If `load` does.
+    pub fn get_or_load_optional<Q, E>(
+        &self,
+        key: &Q,
+        load: impl FnOnce() -> Result<Option<V>, E>,
+    ) -> Result<Option<V>, LoadError<E>>
+    where
+        Q: ?Sized + Hash + Equivalent<K> + ToOwned<Owned = K>,
+        E: Send + Sync + 'static,
+    {
+        let hash = self.store.hash(key);
+        match self.store.get(hash, key) {
+            Looked::Value(value) => Ok(Some(value)),
+            Looked::Missing => Ok(None),
+            Looked::Nothing => optional(blocking::load(&self.store, hash, key, None, |lead| {
+                lead.run(|| load().map(Loaded::from))
+            })),
+        }
+    }
+
+    /// The async form of [`get_or_load_optional`](Self::get_or_load_optional).
+    ///
+    /// # Errors
+    ///
+    /// As there, and [`TimedOut`](LoadError::TimedOut) for the leader too.
+    ///
+    /// # Panics
+    ///
+    /// If the loader does.
+    pub async fn get_or_load_optional_async<Q, E, F, Fut>(
+        &self,
+        key: &Q,
+        load: F,
+    ) -> Result<Option<V>, LoadError<E>>
+    where
+        Q: ?Sized + Hash + Equivalent<K> + ToOwned<Owned = K>,
+        E: Send + Sync + 'static,
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<Option<V>, E>>,
+    {
+        let hash = self.store.hash(key);
+        future::load(&self.store, hash, key, None, |lead| lead.run(load), optional).await
+    }
+
+    /// Takes a key's value out and returns it, if it was fresh. It is gone: never served again,
+    /// and a load that is under way will not bring it back (its callers get their value, it is not
+    /// stored). A cached "not found" goes too.
+    pub fn remove<Q>(&self, key: &Q) -> Option<V>
+    where
+        Q: ?Sized + Hash + Equivalent<K>,
+    {
+        self.store.remove(self.store.hash(key), key)
+    }
+
+    /// Ends the life of a key's value now; returns whether there was one. As with
+    /// [`remove`](Self::remove), a load under way will not be stored, and a cached "not found" is
+    /// forgotten. Unlike there, what was expired may still be served within a stale window.
+    pub fn expire<Q>(&self, key: &Q) -> bool
+    where
+        Q: ?Sized + Hash + Equivalent<K>,
+    {
+        self.store.expire(self.store.hash(key), key)
+    }
+
+    /// Removes every entry that `pred` holds for; returns how many there were. No load that is
+    /// under way when it is called will be stored, since nobody knows what it will bring.
+    ///
+    /// Looks at every entry, as a clone and without a lock, so `pred` may take its time and may use
+    /// the cache. What is written while it runs is newer than the call, and may stay.
+    ///
+    /// # Panics
+    ///
+    /// If `pred` does; what was looked at before is removed.
+    pub fn remove_if(&self, pred: impl Fn(&K, &V) -> bool) -> u64 {
+        self.store.remove_if(pred)
+    }
+
+    /// Removes everything. No load that is under way will be stored.
+    pub fn clear(&self) {
+        self.store.clear();
+    }
+
+    /// One key, with everything there is to say about it: see [`At`].
+    pub fn at<'a, Q: ?Sized>(&'a self, key: &'a Q) -> At<'a, K, V, S, Q> {
+        At::new(self, key)
+    }
+
+    /// A walk over the fresh entries, as clones; see [`Entries`] for what it promises while others
+    /// write. Counts as no look-up and no use.
+    pub fn entries(&self) -> Entries<K, V, S> {
+        Entries::new(Arc::clone(&self.store))
+    }
+
+    /// Frees every expired entry now; returns how many values and cached "not found" there were.
+    /// Not needed in the usual case: inserts free a few each, and a cache that nobody uses is swept
+    /// in the background within a minute (but for one with a manual clock, where nothing happens
+    /// behind a test's back).
+    pub fn sweep(&self) -> u64 {
+        self.store.sweep()
+    }
+
+    /// Panics where something inside does not hold. For tests and fuzzing; nobody else may be using
+    /// the cache meanwhile.
+    #[doc(hidden)]
+    pub fn validate(&self) {
+        self.store.validate();
+    }
+
+    /// How many loads are in flight. For tests.
+    #[doc(hidden)]
+    pub fn flights(&self) -> usize {
+        self.store.flights()
+    }
+}
+
+impl<K, V, S> Clone for Cache<K, V, S> {
+    fn clone(&self) -> Self {
+        Self { store: Arc::clone(&self.store) }
+    }
+}
+
+impl<K, V, S> fmt::Debug for Cache<K, V, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // keys and values are the user's data: never in logs
+        f.debug_struct("Cache")
+            .field("name", &self.name())
+            .field("len", &self.len())
+            .field("weight", &self.weight())
+            .finish_non_exhaustive()
+    }
+}

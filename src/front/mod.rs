@@ -1,0 +1,8 @@
+//! Floor 5: what callers hold: the cache itself, and its two ways to wait.
+
+pub(crate) mod at;
+pub(crate) mod blocking;
+pub(crate) mod cache;
+pub(crate) mod entries;
+pub(crate) mod future;
+pub(crate) mod outcome;

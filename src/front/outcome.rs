@@ -1,0 +1,43 @@
+//! From what a joined flight came to, to what its follower does next.
+
+use crate::parts::flight::Landing;
+use crate::rules::got::{Got, How};
+use crate::words::error::LoadError;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a caller that waited got out of it; `None` if it has to look again, because the flight
+/// came to nothing, or to an error of another type than its own.
+pub(super) fn joined<V, E>(landing: Landing<V>) -> Option<Result<Got<V>, LoadError<E>>>
+where
+    V: Clone,
+    E: Send + Sync + 'static,
+{
+    Some(match landing {
+        Landing::Value(brought) => {
+            let value = brought.value.clone();
+            Ok(Got::new(value, How::Joined, Duration::ZERO, brought.fresh_for))
+        }
+        Landing::Missing => Err(LoadError::NotFound),
+        Landing::Failed(error) => Err(LoadError::Loader(Arc::downcast(error).ok()?)),
+        Landing::Panicked => Err(LoadError::Panicked),
+        Landing::TimedOut => Err(LoadError::TimedOut),
+        Landing::Abandoned => return None,
+    })
+}
+
+/// What `get_or_load_optional` makes of a load.
+pub(super) fn optional<V, E>(
+    result: Result<Got<V>, LoadError<E>>,
+) -> Result<Option<V>, LoadError<E>> {
+    match result {
+        Ok(got) => Ok(Some(got.value)),
+        Err(LoadError::NotFound) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// What the plain calls make of a load.
+pub(super) fn plain<V, E>(result: Result<Got<V>, LoadError<E>>) -> Result<V, LoadError<E>> {
+    result.map(|got| got.value)
+}

@@ -1,0 +1,83 @@
+//! Which entry goes: the seam between a shard's table and the rule that chooses its victims.
+
+mod ghosts;
+#[cfg(test)]
+mod mock;
+mod ring;
+mod target;
+mod ticks;
+mod window;
+
+pub(crate) use window::ClockWindow;
+
+/// Where an entry lives in its shard's table. Stable from insertion until the entry is freed, but
+/// for growth, which renumbers all of them at once ([`Policy::renumber`]).
+pub(crate) type SlotId = u32;
+
+/// What a policy may see and change of the table's slots. A slot is *live* (holds an entry),
+/// *dead* (its entry left by removal or expiry, while its id still stands in the policy's queues)
+/// or *free* (in no queue).
+pub(crate) trait Slots {
+    /// Whether the slot holds an entry; `false` for a dead one.
+    fn is_live(&self, id: SlotId) -> bool;
+    /// Gives a dead slot back to the table. Its id must be in no queue any more.
+    fn free(&mut self, id: SlotId);
+    /// Hits since the policy last looked, saturating at [`MAX_HEAT`].
+    fn heat(&self, id: SlotId) -> u8;
+    fn set_heat(&mut self, id: SlotId, heat: u8);
+    /// The policy's own clock, when it last looked at the entry.
+    fn seen(&self, id: SlotId) -> u8;
+    fn set_seen(&mut self, id: SlotId, seen: u8);
+    /// One bit of the policy's own: which queue the slot stands in.
+    fn in_main(&self, id: SlotId) -> bool;
+    fn set_in_main(&mut self, id: SlotId, main: bool);
+    /// 24 well-mixed bits of the key's hash, the same ones that [`Policy::arrive`] is given. The
+    /// low bits are those that keys of one group differ in.
+    fn hash(&self, id: SlotId) -> u32;
+    /// Starts loading what `heat`, `seen` and a removal will touch.
+    fn prefetch(&self, _id: SlotId) {}
+}
+
+/// The largest heat an entry can have; a hit adds one up to here.
+pub(crate) const MAX_HEAT: u8 = 7;
+
+/// What [`Policy::arrive`] found out about a newcomer from the ghosts of those who left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// It left lately enough to be worth more than the main queue's next victim.
+    Passed,
+    /// Unknown, or gone for too long: it starts in the window like everybody.
+    Ordinary,
+}
+
+/// The rule that chooses the victims of one shard. A hit never calls it: all that a hit does is to
+/// raise the slot's heat, under shared access. Every method here runs under the shard's exclusive
+/// lock, so a policy is plain data.
+pub(crate) trait Policy: Sized {
+    /// `capacity`: how many entries the shard holds when it is full (its fair share), or 0 if that
+    /// is not known (weighted or unbounded): then the number of entries it has when something must
+    /// first go is taken, and followed from there.
+    fn new(capacity: usize, seed: u64) -> Self;
+    /// A key that is not resident is about to be stored.
+    fn arrive(&mut self, slots: &mut impl Slots, hash: u32) -> Admission;
+    /// It has been given a slot that was free.
+    fn place(&mut self, slots: &mut impl Slots, id: SlotId, admission: Admission);
+    /// It has been given a dead slot, whose id still stands in a queue: the newcomer inherits the
+    /// position. Called when the slot is live again; `in_main` is as it was when the slot died.
+    fn revive(&mut self, slots: &mut impl Slots, id: SlotId, admission: Admission);
+    /// Picks who goes, takes it out of its queue and remembers it among the ghosts. The slot is
+    /// still live: the caller takes the entry out and frees the slot. Dead slots met on the way
+    /// are freed. `None` if there is no live entry.
+    fn evict(&mut self, slots: &mut impl Slots) -> Option<SlotId>;
+    /// A live entry leaves otherwise (removed, expired): its slot is dead from now on, and its id
+    /// stays in its queue until the hand meets it. Called before the slot is marked dead.
+    fn died(&mut self, slots: &impl Slots, id: SlotId);
+    /// The table grew. Every queue is walked in order, oldest first; `f` moves one entry and gives
+    /// its new id, or `None` if the slot was dead.
+    fn renumber(&mut self, f: impl FnMut(SlotId) -> Option<SlotId>);
+    /// All slots were freed at once.
+    fn clear(&mut self);
+    /// Panics where the queues do not match the slots: an id queued twice, a live count that is
+    /// off, an `in_main` that lies. For tests.
+    fn validate(&self, slots: &impl Slots);
+}

@@ -1,0 +1,284 @@
+//! The two queues of slot ids, first in, first out, over one pool of chunks.
+//!
+//! The window may shrink to a hundredth of the shard or grow to nine tenths of it, so two arrays of
+//! fixed size would cost 8 bytes an entry. Chunks that wander between the queues cost 4, and a few
+//! chunks more.
+
+use super::SlotId;
+
+/// Ids in a chunk: with its two other words a chunk is just over four cache lines, and the
+/// half-filled chunks at the four ends waste 1 KiB a shard at most.
+const CHUNK: usize = 64;
+/// "No chunk" in a link.
+const NONE: u32 = u32::MAX;
+
+/// One of the two queues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Queue {
+    Window,
+    Main,
+}
+
+#[derive(Clone, Debug)]
+struct Chunk {
+    ids: [SlotId; CHUNK],
+    /// The next younger chunk of the queue, or the next free one.
+    next: u32,
+    /// When the chunk was begun, in the owner's time.
+    born: u32,
+}
+
+/// One queue: a list of chunks, read at the old end (`tail`) and written at the young one (`head`).
+#[derive(Clone, Debug)]
+struct Ends {
+    tail: u32,
+    head: u32,
+    /// The first used position of the tail chunk.
+    from: u32,
+    /// The first unused position of the head chunk.
+    to: u32,
+    len: usize,
+}
+
+impl Ends {
+    const EMPTY: Self = Self { tail: NONE, head: NONE, from: 0, to: 0, len: 0 };
+}
+
+/// Both queues.
+#[derive(Clone, Debug)]
+pub(super) struct Rings {
+    chunks: Vec<Chunk>,
+    /// The first chunk that is in no queue.
+    free: u32,
+    window: Ends,
+    main: Ends,
+}
+
+impl Rings {
+    pub(super) const fn new() -> Self {
+        Self { chunks: Vec::new(), free: NONE, window: Ends::EMPTY, main: Ends::EMPTY }
+    }
+
+    fn ends(&self, queue: Queue) -> &Ends {
+        match queue {
+            Queue::Window => &self.window,
+            Queue::Main => &self.main,
+        }
+    }
+
+    fn ends_mut(&mut self, queue: Queue) -> &mut Ends {
+        match queue {
+            Queue::Window => &mut self.window,
+            Queue::Main => &mut self.main,
+        }
+    }
+
+    /// All ids in the queue, those of dead slots too.
+    pub(super) fn len(&self, queue: Queue) -> usize {
+        self.ends(queue).len
+    }
+
+    /// The oldest id.
+    pub(super) fn peek(&self, queue: Queue) -> Option<SlotId> {
+        let ends = self.ends(queue);
+        (ends.len > 0).then(|| self.chunks[ends.tail as usize].ids[ends.from as usize % CHUNK])
+    }
+
+    /// The `n`-th oldest id, counted from 0, as far as its chunk reaches: good enough to prefetch.
+    pub(super) fn ahead(&self, queue: Queue, n: usize) -> Option<SlotId> {
+        let ends = self.ends(queue);
+        let at = ends.from as usize + n;
+        (n < ends.len && at < CHUNK).then(|| self.chunks[ends.tail as usize].ids[at])
+    }
+
+    /// When the oldest id was pushed: between the time its chunk was begun and the time the next
+    /// one was, if there is a next one.
+    pub(super) fn tail_dates(&self, queue: Queue) -> Option<(u32, Option<u32>)> {
+        let ends = self.ends(queue);
+        let chunk = (ends.len > 0).then(|| &self.chunks[ends.tail as usize])?;
+        Some((chunk.born, self.chunks.get(chunk.next as usize).map(|next| next.born)))
+    }
+
+    /// Puts an id at the young end; `now` dates the chunk if a new one must be begun.
+    pub(super) fn push(&mut self, queue: Queue, id: SlotId, now: u32) {
+        let ends = self.ends(queue);
+        if ends.head == NONE || ends.to as usize == CHUNK {
+            self.begin_chunk(queue, now);
+        }
+        let ends = self.ends_mut(queue);
+        let (head, at) = (ends.head as usize, ends.to as usize % CHUNK);
+        ends.to += 1;
+        ends.len += 1;
+        self.chunks[head].ids[at] = id;
+    }
+
+    /// Takes the oldest id.
+    pub(super) fn pop(&mut self, queue: Queue) -> Option<SlotId> {
+        let id = self.peek(queue)?;
+        let ends = self.ends_mut(queue);
+        ends.from += 1;
+        ends.len -= 1;
+        if ends.len == 0 || ends.from as usize == CHUNK {
+            self.drop_chunk(queue);
+        }
+        Some(id)
+    }
+
+    fn begin_chunk(&mut self, queue: Queue, now: u32) {
+        let new = if self.free == NONE {
+            if self.chunks.len() == self.chunks.capacity() {
+                // An eighth more: doubling would hold twice what the full shard needs.
+                self.chunks.reserve_exact(1 + self.chunks.len() / 8);
+            }
+            self.chunks.push(Chunk { ids: [0; CHUNK], next: NONE, born: now });
+            (self.chunks.len() - 1) as u32
+        } else {
+            let new = self.free;
+            let chunk = &mut self.chunks[new as usize];
+            self.free = chunk.next;
+            chunk.next = NONE;
+            chunk.born = now;
+            new
+        };
+        let ends = self.ends_mut(queue);
+        let before = ends.head;
+        ends.head = new;
+        ends.to = 0;
+        if before == NONE {
+            ends.tail = new;
+            ends.from = 0;
+        } else {
+            self.chunks[before as usize].next = new;
+        }
+    }
+
+    fn drop_chunk(&mut self, queue: Queue) {
+        let free = self.free;
+        let old = self.ends(queue).tail;
+        let chunk = &mut self.chunks[old as usize];
+        let next = std::mem::replace(&mut chunk.next, free);
+        let ends = self.ends_mut(queue);
+        if next == NONE {
+            *ends = Ends::EMPTY;
+        } else {
+            ends.tail = next;
+            ends.from = 0;
+        }
+        self.free = old;
+    }
+
+    /// Replaces every id by what `f` makes of it, oldest first; `None` drops it.
+    pub(super) fn renumber(&mut self, mut f: impl FnMut(SlotId) -> Option<SlotId>) {
+        for queue in [Queue::Window, Queue::Main] {
+            for _ in 0..self.len(queue) {
+                let born = self.tail_dates(queue).map_or(0, |(born, _)| born);
+                if let Some(id) = self.pop(queue).and_then(&mut f) {
+                    self.push(queue, id, born);
+                }
+            }
+        }
+    }
+
+    /// Forgets all ids and gives the memory back.
+    pub(super) fn clear(&mut self) {
+        *self = Self::new();
+    }
+
+    /// All ids, oldest first.
+    pub(super) fn iter(&self, queue: Queue) -> impl Iterator<Item = SlotId> + '_ {
+        let ends = self.ends(queue);
+        let (mut chunk, mut at) = (ends.tail as usize, ends.from as usize);
+        (0..ends.len).map(move |_| {
+            if at == CHUNK {
+                chunk = self.chunks[chunk].next as usize;
+                at = 0;
+            }
+            at += 1;
+            self.chunks[chunk].ids[at - 1]
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::VecDeque;
+
+    #[test]
+    fn two_queues_behave_like_two_deques() {
+        let mut rings = Rings::new();
+        let mut model = [VecDeque::new(), VecDeque::new()];
+        let mut rng = 1_u64;
+        for step in 0..50_000_u32 {
+            rng = rng.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let pick = (rng >> 33) % 100;
+            let (queue, i) =
+                if pick % 2 == 0 { (Queue::Window, 0) } else { (Queue::Main, 1) };
+            // grows for 5,000 steps, shrinks for 5,000
+            let push = if step / 5_000 % 2 == 0 { pick < 60 } else { pick < 40 };
+            if push {
+                rings.push(queue, step, step);
+                model[i].push_back(step);
+            } else {
+                assert_eq!(rings.peek(queue), model[i].front().copied());
+                assert_eq!(rings.pop(queue), model[i].pop_front());
+            }
+            assert_eq!(rings.len(queue), model[i].len());
+            if step % 977 == 0 {
+                for (queue, model) in [Queue::Window, Queue::Main].into_iter().zip(&model) {
+                    assert!(rings.iter(queue).eq(model.iter().copied()));
+                    assert_eq!(rings.ahead(queue, 0), model.front().copied());
+                    if let Some(second) = rings.ahead(queue, 1) {
+                        assert_eq!(Some(&second), model.get(1));
+                    }
+                    if let (Some((born, next)), Some(&first)) =
+                        (rings.tail_dates(queue), model.front())
+                    {
+                        assert!(born <= first && next.is_none_or(|next| first < next));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn chunks_are_used_again_whichever_queue_had_them() {
+        let mut rings = Rings::new();
+        for id in 0..1_000 {
+            rings.push(Queue::Window, id, 0);
+        }
+        let chunks = rings.chunks.len();
+        assert_eq!(chunks, 16);
+        for _ in 0..100 {
+            while let Some(id) = rings.pop(Queue::Window) {
+                rings.push(Queue::Main, id, 0);
+            }
+            while let Some(id) = rings.pop(Queue::Main) {
+                rings.push(Queue::Window, id, 0);
+            }
+        }
+        assert!(rings.iter(Queue::Window).eq(0..1_000));
+        assert!(rings.chunks.len() <= chunks + 2);
+        assert!(rings.chunks.capacity() <= chunks + 2 + chunks / 8);
+    }
+
+    #[test]
+    fn renumbering_keeps_order_and_dates_and_drops_the_dead() {
+        let mut rings = Rings::new();
+        for id in 0..300 {
+            rings.push(Queue::Window, id, 7);
+            rings.push(Queue::Main, 1_000 + id, 9);
+        }
+        rings.renumber(|id| (id % 3 != 0).then_some(id + 5_000));
+        assert!(rings.iter(Queue::Window).eq((0..300).filter(|n| n % 3 != 0).map(|n| n + 5_000)));
+        assert!(
+            rings.iter(Queue::Main).eq((1_000..1_300).filter(|n| n % 3 != 0).map(|n| n + 5_000))
+        );
+        assert_eq!(rings.tail_dates(Queue::Window), Some((7, Some(7))));
+        assert_eq!(rings.tail_dates(Queue::Main), Some((9, Some(9))));
+        rings.renumber(|_| None);
+        assert_eq!(rings.len(Queue::Window) + rings.len(Queue::Main), 0);
+        rings.clear();
+        assert_eq!(rings.peek(Queue::Main), None);
+    }
+}

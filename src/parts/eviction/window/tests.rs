@@ -1,0 +1,138 @@
+use super::*;
+use super::super::mock::MockCache;
+
+type Cache = MockCache<ClockWindow>;
+
+/// A small generator; the low bits of its state are poor, so the high ones are given out.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % n
+    }
+
+    /// Few keys come often, most seldom.
+    fn skewed(&mut self, n: u64) -> u64 {
+        let range = 1 + self.below(n);
+        self.below(range)
+    }
+}
+
+fn exercise(capacity: usize, told: usize, steps: u64) {
+    let mut cache = Cache::new(capacity, told);
+    let mut random = Random(capacity as u64);
+    for step in 0..steps {
+        let key = random.skewed(4 * capacity as u64 + 4);
+        match random.below(100) {
+            0..=84 => _ = cache.get(key),
+            85..=97 => cache.remove(key),
+            98 => cache.grow(),
+            _ if step % 7 == 0 => cache.clear(),
+            _ => (0..2 * capacity as u64).for_each(|n| _ = cache.get(1_000_000 + step + n)),
+        }
+        cache.validate();
+        assert!(cache.resident.len() <= capacity);
+    }
+}
+
+#[test]
+fn queues_and_slots_agree_whatever_happens() {
+    exercise(100, 100, 4_000);
+    exercise(300, 0, 2_000);
+}
+
+#[test]
+fn the_smallest_caches_work() {
+    for capacity in 1..=3 {
+        exercise(capacity, capacity, 4_000);
+        exercise(capacity, 0, 4_000);
+        // told a share that is not what the shard really holds
+        exercise(capacity, 3 * capacity, 2_000);
+    }
+}
+
+#[test]
+fn an_empty_shard_has_no_victim() {
+    let mut cache = Cache::new(3, 3);
+    assert_eq!(cache.policy.evict(&mut cache.slots), None);
+    (0..3).for_each(|key| _ = cache.get(key));
+    (0..3).for_each(|key| cache.remove(key));
+    assert_eq!(cache.policy.evict(&mut cache.slots), None);
+    cache.validate();
+}
+
+#[test]
+fn many_dead_slots_hide_no_live_one() {
+    let mut cache = Cache::new(1_000, 1_000);
+    (0..1_000).for_each(|key| _ = cache.get(key));
+    (0..1_000).filter(|key| *key != 977).for_each(|key| cache.remove(key));
+    let only = cache.resident[&977];
+    assert_eq!(cache.policy.evict(&mut cache.slots), Some(only));
+}
+
+#[test]
+fn nothing_is_held_for_ghosts_before_the_first_eviction() {
+    let mut cache = Cache::new(1_000, 1_000);
+    (0..1_000).for_each(|key| _ = cache.get(key));
+    assert_eq!(cache.policy.ghosts.len(), 0);
+    cache.get(1_000);
+    assert!(cache.policy.ghosts.len() >= 1_000);
+}
+
+#[test]
+fn an_unknown_capacity_is_followed() {
+    let mut cache = Cache::new(2_000, 0);
+    (0..10_000).for_each(|key| _ = cache.get(key));
+    assert_eq!(cache.policy.capacity, 2_000);
+    cache.set_capacity(5_000);
+    (0..20_000).for_each(|key| _ = cache.get(key));
+    assert!(cache.policy.capacity > 4_300);
+    assert!(cache.policy.ghosts.len() >= 4_300);
+    cache.set_capacity(500);
+    (0..1_000).for_each(|key| _ = cache.get(key));
+    assert!(cache.policy.capacity < 600);
+    cache.validate();
+}
+
+#[test]
+fn a_loop_larger_than_the_shard_keeps_hitting() {
+    let mut cache = Cache::new(1_000, 1_000);
+    let hits = (0..40).flat_map(|_| 0..1_100).filter(|key| cache.get(*key)).count();
+    // LRU has none at all
+    assert!(hits > 40 * 1_100 * 7 / 10, "{hits}");
+}
+
+#[test]
+fn a_scan_does_not_drive_out_what_is_used() {
+    let mut cache = Cache::new(1_000, 1_000);
+    for _ in 0..20 {
+        (0..500).for_each(|key| _ = cache.get(key));
+    }
+    (10_000..30_000).for_each(|key| _ = cache.get(key));
+    let kept = (0..500).filter(|key| cache.resident.contains_key(key)).count();
+    assert!(kept > 450, "{kept}");
+}
+
+#[test]
+fn the_window_grows_where_recency_pays() {
+    // every key is asked for again a little later than a small window lets it live, and never more
+    let mut cache = Cache::new(1_000, 1_000);
+    for n in 400..40_000_u64 {
+        cache.get(n);
+        cache.get(n - 400);
+    }
+    assert!(!cache.policy.target.reached(300), "{:?}", cache.policy.target);
+}
+
+#[test]
+fn the_main_queue_is_refilled_after_a_change_of_loops() {
+    let mut cache = Cache::new(200, 200);
+    (0..50).flat_map(|_| 0..190).for_each(|key| _ = cache.get(key));
+    let mut last = 0;
+    for _ in 0..100 {
+        last = (5_000..9_000).filter(|key| cache.get(*key)).count();
+    }
+    // the best there is: 199 of 4,000
+    assert!(last > 100, "{last}");
+}

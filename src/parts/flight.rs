@@ -1,0 +1,256 @@
+//! One load of one key, and those who wait for it.
+//!
+//! A flight knows nothing of tables and shards. It lands once, with one outcome for everybody; a
+//! blocked thread and a pending task wait for it in the same way, as a waker in its list.
+
+use crate::rules::loaded::Fate;
+use crate::words::clock::Tick;
+use crate::words::sync::Mutex;
+use crate::words::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::any::Any;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+pub(crate) struct Flight<K, V> {
+    pub(crate) key: K,
+    pub(crate) hash: u64,
+    /// The tick that `load_timeout` counts from.
+    started: Tick,
+    /// It lost its key to something newer, or to its timeout: what it brings is not stored.
+    grounded: AtomicBool,
+    /// How many have ever waited. Nobody joins a flight that is off the board.
+    followers: AtomicUsize,
+    state: Mutex<State<V>>,
+}
+
+struct State<V> {
+    landing: Option<Landing<V>>,
+    waiting: Vec<(u64, Waker)>,
+    next_ticket: u64,
+}
+
+/// What a flight came to. Cloning it clones no value.
+pub(crate) enum Landing<V> {
+    Value(Arc<Brought<V>>),
+    /// The source has no such value.
+    Missing,
+    /// The loader's error, of whatever type this loader's errors have.
+    Failed(Arc<dyn Any + Send + Sync>),
+    Panicked,
+    TimedOut,
+    /// Its leader went away before there was an outcome. Somebody else may lead.
+    Abandoned,
+}
+
+pub(crate) struct Brought<V> {
+    pub(crate) value: V,
+    pub(crate) fresh_for: Duration,
+}
+
+impl<V> Clone for Landing<V> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Value(brought) => Self::Value(Arc::clone(brought)),
+            Self::Missing => Self::Missing,
+            Self::Failed(error) => Self::Failed(Arc::clone(error)),
+            Self::Panicked => Self::Panicked,
+            Self::TimedOut => Self::TimedOut,
+            Self::Abandoned => Self::Abandoned,
+        }
+    }
+}
+
+/// A waiter's place in a flight's list; empty until it has waited once.
+#[derive(Debug, Default)]
+pub(crate) struct Ticket(Option<u64>);
+
+impl<K, V> Flight<K, V> {
+    pub(crate) fn new(key: K, hash: u64, now: Tick) -> Self {
+        Self {
+            key,
+            hash,
+            started: now,
+            grounded: AtomicBool::new(false),
+            followers: AtomicUsize::new(0),
+            state: Mutex::new(State { landing: None, waiting: Vec::new(), next_ticket: 0 }),
+        }
+    }
+
+    /// An address that is this flight's own while it exists.
+    pub(crate) fn id(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
+    pub(crate) fn started(&self) -> Tick {
+        self.started
+    }
+
+    /// Called by whoever takes it off the board for another reason than its arrival.
+    pub(crate) fn ground(&self) {
+        self.grounded.store(true, Ordering::Relaxed);
+    }
+
+    /// Counts one who will wait. Called under the lock of the board that it was found on.
+    pub(crate) fn follow(&self) {
+        self.followers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether anybody may be waiting. Final once the flight is off the board.
+    pub(crate) fn has_followers(&self) -> bool {
+        self.followers.load(Ordering::Relaxed) > 0
+    }
+
+    /// The outcome, for everybody. Only the first one counts; `false` for a later one.
+    pub(crate) fn land(&self, landing: Landing<V>) -> bool {
+        let waiting = {
+            let mut state = self.state.lock();
+            if state.landing.is_some() {
+                // the guard goes first, the refused landing with its value after it
+                drop(state);
+                return false;
+            }
+            state.landing = Some(landing);
+            std::mem::take(&mut state.waiting)
+        };
+        for (_, waker) in waiting {
+            // somebody's waker that panics must not leave the others asleep
+            let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+        }
+        true
+    }
+
+    pub(crate) fn landing(&self) -> Option<Landing<V>> {
+        self.state.lock().landing.clone()
+    }
+
+    /// The outcome, if there is one; else `waker` is woken when there is. A waiter that is polled
+    /// again with another waker is woken through the newer one.
+    pub(crate) fn poll(&self, ticket: &mut Ticket, waker: &Waker) -> Option<Landing<V>> {
+        // wakers are the runtime's code: cloned before the lock is taken, dropped after
+        let mut waker = waker.clone();
+        let mut state = self.state.lock();
+        if let Some(landing) = &state.landing {
+            let landing = landing.clone();
+            drop(state);
+            return Some(landing);
+        }
+        let place = ticket.0.and_then(|t| state.waiting.iter_mut().find(|(mine, _)| *mine == t));
+        if let Some((_, old)) = place {
+            std::mem::swap(old, &mut waker);
+            drop(state);
+            drop(waker);
+        } else {
+            let number = state.next_ticket;
+            state.next_ticket += 1;
+            state.waiting.push((number, waker));
+            ticket.0 = Some(number);
+        }
+        None
+    }
+
+    /// The waiter goes away.
+    pub(crate) fn leave(&self, ticket: &Ticket) {
+        let Some(number) = ticket.0 else { return };
+        let left = {
+            let mut state = self.state.lock();
+            let place = state.waiting.iter().position(|(mine, _)| *mine == number);
+            place.map(|place| state.waiting.swap_remove(place))
+        };
+        drop(left);
+    }
+}
+
+impl<K: Send + Sync, V: Send + Sync> Fate for Flight<K, V> {
+    fn is_abandoned(&self) -> bool {
+        self.grounded.load(Ordering::Relaxed)
+    }
+}
+
+impl<K, V> fmt::Debug for Flight<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Flight").field("started", &self.started()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(any(larder_loom, larder_shuttle))))]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicUsize as Count;
+    use std::task::Wake;
+
+    struct Counting(Count);
+
+    impl Wake for Counting {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    struct Panicking;
+
+    impl Wake for Panicking {
+        fn wake(self: Arc<Self>) {
+            panic!("a waker's own trouble");
+        }
+    }
+
+    fn flight() -> Flight<u32, u32> {
+        Flight::new(1, 1, 1)
+    }
+
+    fn value(flight: &Flight<u32, u32>) -> Option<u32> {
+        match flight.landing() {
+            Some(Landing::Value(brought)) => Some(brought.value),
+            _ => None,
+        }
+    }
+
+    fn brought(value: u32) -> Landing<u32> {
+        Landing::Value(Arc::new(Brought { value, fresh_for: Duration::MAX }))
+    }
+
+    #[test]
+    fn only_the_first_landing_counts() {
+        let flight = flight();
+        assert!(flight.land(brought(1)));
+        assert!(!flight.land(brought(2)));
+        assert_eq!(value(&flight), Some(1));
+    }
+
+    #[test]
+    fn a_follower_polled_with_another_waker_is_woken_through_that_one() {
+        let (old, new) = (Arc::new(Counting(Count::new(0))), Arc::new(Counting(Count::new(0))));
+        let flight = flight();
+        let mut ticket = Ticket::default();
+        assert!(flight.poll(&mut ticket, &Waker::from(old.clone())).is_none());
+        assert!(flight.poll(&mut ticket, &Waker::from(new.clone())).is_none());
+        flight.land(brought(1));
+        assert_eq!((old.0.load(Ordering::Relaxed), new.0.load(Ordering::Relaxed)), (0, 1));
+    }
+
+    #[test]
+    fn a_follower_that_left_is_not_woken() {
+        let gone = Arc::new(Counting(Count::new(0)));
+        let flight = flight();
+        let mut ticket = Ticket::default();
+        assert!(flight.poll(&mut ticket, &Waker::from(gone.clone())).is_none());
+        flight.leave(&ticket);
+        flight.land(brought(1));
+        assert_eq!(gone.0.load(Ordering::Relaxed), 0);
+        assert_eq!(Arc::strong_count(&gone), 1, "the flight let go of the waker");
+    }
+
+    #[test]
+    fn a_panicking_waker_leaves_nobody_asleep() {
+        let after = Arc::new(Counting(Count::new(0)));
+        let flight = flight();
+        let (mut first, mut second) = (Ticket::default(), Ticket::default());
+        assert!(flight.poll(&mut first, &Waker::from(Arc::new(Panicking))).is_none());
+        assert!(flight.poll(&mut second, &Waker::from(after.clone())).is_none());
+        flight.land(brought(1));
+        assert_eq!(after.0.load(Ordering::Relaxed), 1);
+    }
+}

@@ -1,0 +1,9 @@
+//! Floor 2: structures, each usable alone.
+
+pub(crate) mod budget;
+pub(crate) mod eviction;
+pub(crate) mod flight;
+pub(crate) mod group;
+pub(crate) mod stack;
+pub(crate) mod table;
+pub(crate) mod waiter;

@@ -1,0 +1,392 @@
+//! The open-addressed table of one shard: groups in a row, an entry in its home group or in one of
+//! the next ones.
+//!
+//! A slot is free, live or dead. Live slots hold an entry, or stand for one that is kept elsewhere
+//! (a cached "not found" has no value to put into a slot). Dead ones held an entry that left while
+//! its id still stands in a queue of the policy; a newcomer of the same group takes them over, or
+//! the policy's hand frees them. What a look-up needs to know in order to stop, each group counts:
+//! how many entries passed it by because it was full.
+
+use super::eviction::{SlotId, Slots};
+use super::group::{DEAD, Group, HEAT, Hash, LANES, MAIN};
+
+/// How many groups an entry may stand away from home. In a table 13/16 full, runs of full groups
+/// are short; only keys that share their hash get this far, and a bound keeps a flood of them from
+/// making each look-up walk all of the table.
+pub(crate) const REACH: usize = 128;
+
+pub(crate) struct Table<T> {
+    groups: Vec<Group<T>>,
+    live: usize,
+    dead: usize,
+}
+
+/// A slot that was given to a newcomer.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Claim {
+    pub(crate) id: SlotId,
+    /// The slot was dead: its id still stands in a queue of the policy.
+    pub(crate) was_dead: bool,
+}
+
+impl<T> Table<T> {
+    pub(crate) fn with_groups(n: usize) -> Self {
+        let mut groups = Vec::new();
+        groups.reserve_exact(n);
+        groups.resize_with(n, Group::new);
+        Self { groups, live: 0, dead: 0 }
+    }
+
+    pub(crate) fn groups(&self) -> usize {
+        self.groups.len()
+    }
+
+    pub(crate) fn slots(&self) -> usize {
+        self.groups.len() * LANES
+    }
+
+    /// Live slots.
+    pub(crate) fn live(&self) -> usize {
+        self.live
+    }
+
+    /// Slots that are not free.
+    pub(crate) fn taken(&self) -> usize {
+        self.live + self.dead
+    }
+
+    /// Visits the live and dead slots whose tag is that of `hash`, home first, until `visit` says
+    /// that it is the one.
+    #[inline]
+    pub(crate) fn find<'t, R>(
+        &'t self,
+        hash: Hash,
+        mut visit: impl FnMut(SlotId, &'t Group<T>, usize) -> Option<R>,
+    ) -> Option<R> {
+        let n = self.groups.len();
+        let mut g = hash.home(n);
+        for _ in 0..n.min(REACH) {
+            let group = &self.groups[g];
+            for lane in group.tagged(hash.tag()) {
+                if let found @ Some(_) = visit(id(g, lane), group, lane) {
+                    return found;
+                }
+            }
+            if group.overflow == 0 {
+                break;
+            }
+            g = self.next(g);
+        }
+        None
+    }
+
+    /// Finds a slot for a newcomer: a dead one that it can take over, or a free one. `None` if all
+    /// within reach of its home are live.
+    pub(crate) fn claim(&mut self, hash: Hash) -> Option<Claim> {
+        let n = self.groups.len();
+        let home = hash.home(n);
+        let mut g = home;
+        let (lane, was_dead) = 'found: {
+            for _ in 0..n.min(REACH) {
+                let group = &self.groups[g];
+                if self.dead > 0 {
+                    if let Some(lane) = (0..LANES).find(|&lane| group.mark(lane) & DEAD != 0) {
+                        break 'found (lane, true);
+                    }
+                }
+                if let Some(lane) = group.tagged(0).next() {
+                    break 'found (lane, false);
+                }
+                g = self.next(g);
+            }
+            return None;
+        };
+        if was_dead {
+            self.pass(self.groups[g].hash(lane), g, u32::wrapping_sub);
+            self.dead -= 1;
+        }
+        self.pass(hash, g, u32::wrapping_add);
+        self.live += 1;
+        let group = &mut self.groups[g];
+        group.tags[lane] = hash.tag();
+        group.high[lane] = hash.high();
+        // a dead slot stays in the queue that it stands in
+        let queue = group.mark(lane) & MAIN;
+        group.set_mark(lane, queue);
+        Some(Claim { id: id(g, lane), was_dead })
+    }
+
+    /// The entry left; the slot's id still stands in a queue.
+    pub(crate) fn kill(&mut self, id: SlotId) {
+        let (group, lane) = self.group_mut(id);
+        debug_assert!(group.is_live(lane) && group.slots[lane].is_none());
+        let queue = group.mark(lane) & MAIN;
+        group.set_mark(lane, queue | DEAD);
+        self.live -= 1;
+        self.dead += 1;
+    }
+
+    pub(crate) fn entry(&self, id: SlotId) -> Option<&T> {
+        let (g, lane) = place(id);
+        self.groups[g].slots[lane].as_ref()
+    }
+
+    pub(crate) fn entry_mut(&mut self, id: SlotId) -> &mut Option<T> {
+        let (group, lane) = self.group_mut(id);
+        &mut group.slots[lane]
+    }
+
+    pub(crate) fn hash_of(&self, id: SlotId) -> Hash {
+        let (g, lane) = place(id);
+        self.groups[g].hash(lane)
+    }
+
+    pub(crate) fn warm(&self, id: SlotId) {
+        let (g, lane) = place(id);
+        self.groups[g].warm(lane);
+    }
+
+    /// The live slots of one group.
+    pub(crate) fn live_in(&self, g: usize) -> impl Iterator<Item = SlotId> + '_ {
+        let group = &self.groups[g];
+        (0..LANES).filter(move |&lane| group.is_live(lane)).map(move |lane| id(g, lane))
+    }
+
+    /// Whether entries whose home is `g` or before may stand behind it.
+    pub(crate) fn overflows(&self, g: usize) -> bool {
+        self.groups[g].overflow > 0
+    }
+
+    pub(crate) fn next(&self, g: usize) -> usize {
+        if g + 1 == self.groups.len() { 0 } else { g + 1 }
+    }
+
+    /// Moves a live slot into `to`, where it starts with the same heat and flags.
+    /// `None` if there is no room within its reach: the entry stays here.
+    pub(crate) fn move_to(&mut self, to: &mut Self, id: SlotId) -> Option<SlotId> {
+        let claim = to.claim(self.hash_of(id))?;
+        debug_assert!(!claim.was_dead);
+        let (from, lane) = self.group_mut(id);
+        let (target, there) = to.group_mut(claim.id);
+        target.slots[there] = from.slots[lane].take();
+        target.seen[there] = from.seen[lane];
+        let mark = from.mark(lane);
+        target.set_mark(there, mark);
+        Some(claim.id)
+    }
+
+    /// Adds to, or takes from, the overflow of every group from the home of `hash` to before `g`.
+    fn pass(&mut self, hash: Hash, g: usize, step: fn(u32, u32) -> u32) {
+        let mut passed = hash.home(self.groups.len());
+        while passed != g {
+            let overflow = &mut self.groups[passed].overflow;
+            *overflow = step(*overflow, 1);
+            passed = self.next(passed);
+        }
+    }
+
+    fn group_mut(&mut self, id: SlotId) -> (&mut Group<T>, usize) {
+        let (g, lane) = place(id);
+        (&mut self.groups[g], lane)
+    }
+
+    /// Panics where the counters do not match the slots. For tests.
+    pub(crate) fn validate(&self) {
+        let n = self.groups.len();
+        let mut overflow = vec![0_u32; n];
+        let (mut live, mut dead) = (0, 0);
+        for (g, group) in self.groups.iter().enumerate() {
+            for lane in 0..LANES {
+                if group.tags[lane] == 0 {
+                    assert!(group.slots[lane].is_none(), "a free slot holds an entry");
+                    assert_eq!(group.mark(lane), 0, "a free slot is marked");
+                    continue;
+                }
+                if group.is_live(lane) {
+                    live += 1;
+                } else {
+                    dead += 1;
+                    assert!(group.slots[lane].is_none(), "a dead slot holds an entry");
+                }
+                let mut passed = group.hash(lane).home(n);
+                while passed != g {
+                    overflow[passed] += 1;
+                    passed = self.next(passed);
+                }
+            }
+        }
+        assert_eq!((live, dead), (self.live, self.dead), "live and dead slots");
+        for (g, group) in self.groups.iter().enumerate() {
+            assert_eq!(group.overflow, overflow[g], "overflow of group {g}");
+        }
+    }
+}
+
+impl<T> Slots for Table<T> {
+    fn is_live(&self, id: SlotId) -> bool {
+        let (g, lane) = place(id);
+        self.groups[g].is_live(lane)
+    }
+
+    fn free(&mut self, id: SlotId) {
+        let (g, lane) = place(id);
+        let group = &mut self.groups[g];
+        debug_assert!(group.tags[lane] != 0 && group.slots[lane].is_none());
+        let was_live = group.is_live(lane);
+        let hash = group.hash(lane);
+        group.tags[lane] = 0;
+        group.set_mark(lane, 0);
+        self.pass(hash, g, u32::wrapping_sub);
+        *(if was_live { &mut self.live } else { &mut self.dead }) -= 1;
+    }
+
+    fn heat(&self, id: SlotId) -> u8 {
+        let (g, lane) = place(id);
+        self.groups[g].mark(lane) & HEAT
+    }
+
+    fn set_heat(&mut self, id: SlotId, heat: u8) {
+        let (group, lane) = self.group_mut(id);
+        let mark = group.mark(lane);
+        group.set_mark(lane, mark & !HEAT | heat);
+    }
+
+    fn seen(&self, id: SlotId) -> u8 {
+        let (g, lane) = place(id);
+        self.groups[g].seen[lane]
+    }
+
+    fn set_seen(&mut self, id: SlotId, seen: u8) {
+        let (group, lane) = self.group_mut(id);
+        group.seen[lane] = seen;
+    }
+
+    fn in_main(&self, id: SlotId) -> bool {
+        let (g, lane) = place(id);
+        self.groups[g].mark(lane) & MAIN != 0
+    }
+
+    fn set_in_main(&mut self, id: SlotId, main: bool) {
+        let (group, lane) = self.group_mut(id);
+        let mark = group.mark(lane);
+        group.set_mark(lane, if main { mark | MAIN } else { mark & !MAIN });
+    }
+
+    fn hash(&self, id: SlotId) -> u32 {
+        self.hash_of(id).bits()
+    }
+
+    fn prefetch(&self, id: SlotId) {
+        // A load that nobody waits for: without `unsafe` there is no prefetch instruction, and the
+        // processor runs on past a load whose value is not needed.
+        let (g, lane) = place(id);
+        if let Some(group) = self.groups.get(g) {
+            std::hint::black_box(group.tags[lane]);
+            std::hint::black_box(group.slots[lane].is_some());
+        }
+    }
+}
+
+#[inline]
+fn id(g: usize, lane: usize) -> SlotId {
+    (g * LANES + lane) as SlotId
+}
+
+#[inline]
+fn place(id: SlotId) -> (usize, usize) {
+    (id as usize / LANES, id as usize % LANES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn get(table: &Table<u32>, hash: Hash, value: u32) -> Option<SlotId> {
+        table.find(hash, |id, group, lane| (group.slots[lane] == Some(value)).then_some(id))
+    }
+
+    fn put(table: &mut Table<u32>, hash: Hash, value: u32) -> Option<Claim> {
+        let claim = table.claim(hash)?;
+        *table.entry_mut(claim.id) = Some(value);
+        Some(claim)
+    }
+
+    #[test]
+    fn one_hash_fills_its_reach_and_no_more() {
+        let mut table = Table::with_groups(REACH + 2);
+        let hash = Hash::new(7);
+        for value in 0..(REACH * LANES) as u32 {
+            assert!(put(&mut table, hash, value).is_some());
+        }
+        assert_eq!(put(&mut table, hash, u32::MAX), None);
+        assert!(get(&table, hash, (REACH * LANES) as u32 - 1).is_some());
+        table.validate();
+    }
+
+    #[test]
+    fn a_full_table_of_full_groups_ends_every_search() {
+        let mut table = Table::with_groups(2);
+        for value in 0..32 {
+            assert!(put(&mut table, Hash::new(u64::from(value) << 19 | 3), value).is_some());
+        }
+        assert_eq!(get(&table, Hash::new(3), 99), None);
+        assert_eq!(put(&mut table, Hash::new(3), 99), None);
+        table.validate();
+    }
+
+    #[test]
+    fn a_dead_slot_is_taken_over_in_its_queue() {
+        let mut table = Table::with_groups(1);
+        let claim = put(&mut table, Hash::new(5), 1).unwrap();
+        table.set_in_main(claim.id, true);
+        *table.entry_mut(claim.id) = None;
+        table.kill(claim.id);
+        assert_eq!(get(&table, Hash::new(5), 1), None);
+        let again = put(&mut table, Hash::new(9), 2).unwrap();
+        assert_eq!(again, Claim { id: claim.id, was_dead: true });
+        assert!(table.in_main(again.id) && table.is_live(again.id));
+        table.validate();
+    }
+
+    proptest! {
+        #[test]
+        fn finds_what_it_holds(
+            groups in 1..6_usize,
+            ops in prop::collection::vec((0..4_u8, 0..48_u32), 1..300),
+        ) {
+            // few homes and few tags, so that groups overflow and tags collide
+            let hash = |value: u32| Hash::new(u64::from(value % 5) << 21 | u64::from(value % 3 + 1));
+            let mut table = Table::with_groups(groups);
+            let mut held: Vec<(u32, SlotId)> = Vec::new();
+            let mut dead: Vec<SlotId> = Vec::new();
+            for (op, value) in ops {
+                let at = held.iter().position(|&(v, _)| v == value);
+                match (op, at) {
+                    (0 | 1, None) => if let Some(claim) = put(&mut table, hash(value), value) {
+                        prop_assert_eq!(claim.was_dead, dead.contains(&claim.id));
+                        dead.retain(|&id| id != claim.id);
+                        held.push((value, claim.id));
+                    },
+                    (2, Some(at)) => {
+                        let (_, id) = held.swap_remove(at);
+                        *table.entry_mut(id) = None;
+                        table.kill(id);
+                        dead.push(id);
+                    }
+                    (3, Some(at)) => {
+                        let (_, id) = held.swap_remove(at);
+                        *table.entry_mut(id) = None;
+                        table.free(id);
+                    }
+                    (3, None) => if let Some(id) = dead.pop() { table.free(id) },
+                    _ => {}
+                }
+                table.validate();
+                for &(value, id) in &held {
+                    prop_assert_eq!(get(&table, hash(value), value), Some(id));
+                }
+            }
+        }
+    }
+}

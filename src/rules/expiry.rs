@@ -1,0 +1,190 @@
+//! How long a value lives: the draw of its life, and the eight bytes that remember it.
+//!
+//! Time is counted in ticks of one millisecond since the clock's zero. A [`Stamp`] packs the tick
+//! of expiry (42 bits: 139 years) and the drawn life (22 bits of floating point) into one word that
+//! is never zero, so that an `Option` of an entry costs nothing. Reading whether a value is fresh is
+//! one shift and one compare; the time of storing, which only `age` asks for, is the difference.
+
+use crate::words::clock::Tick;
+use std::num::NonZeroU64;
+use std::time::Duration;
+
+/// A life that does not end: 69 years. What is longer saturates to it, and no clock gets there.
+pub(crate) const NEVER: u64 = 1 << 41;
+
+const LIFE_BITS: u32 = 22;
+const MANTISSA_BITS: u32 = 17;
+
+/// A duration in whole ticks, rounded up (a life is never rounded to nothing), `NEVER` at most.
+pub(crate) fn ticks(d: Duration) -> u64 {
+    let millis = d.as_nanos().div_ceil(1_000_000);
+    u64::try_from(millis).unwrap_or(NEVER).min(NEVER)
+}
+
+/// Ticks as a duration; `NEVER` and beyond as [`Duration::MAX`].
+pub(crate) fn duration(ticks: u64) -> Duration {
+    if ticks >= NEVER {
+        Duration::MAX
+    } else {
+        Duration::from_millis(ticks)
+    }
+}
+
+/// When a value expires and how long its life was drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp(NonZeroU64);
+
+impl Stamp {
+    /// A value stored at `now` that lives for `life` ticks.
+    pub(crate) fn new(now: Tick, life: u64) -> Self {
+        let life = life.min(NEVER);
+        Self::pack(now + life, life)
+    }
+
+    fn pack(expiry: Tick, life: u64) -> Self {
+        debug_assert!(expiry < 1 << (64 - LIFE_BITS));
+        let word = expiry << LIFE_BITS | encode(life);
+        // clocks start above zero, so the expiry is at least 1
+        Self(NonZeroU64::new(word).unwrap_or(NonZeroU64::MIN))
+    }
+
+    #[inline]
+    pub(crate) fn is_fresh(self, now: Tick) -> bool {
+        now < self.expiry()
+    }
+
+    #[inline]
+    pub(crate) fn expiry(self) -> Tick {
+        self.0.get() >> LIFE_BITS
+    }
+
+    /// How long ago the value was stored. Exact for drawn lives; after [`cut`](Self::cut) it may be
+    /// short by a part in 65,536 of the life.
+    pub(crate) fn age(self, now: Tick) -> u64 {
+        let life = decode(self.0.get() & ((1 << LIFE_BITS) - 1));
+        (now + life).saturating_sub(self.expiry())
+    }
+
+    /// How much of the life is left.
+    pub(crate) fn fresh_for(self, now: Tick) -> u64 {
+        let expiry = self.expiry();
+        let left = expiry.saturating_sub(now);
+        // a life of NEVER that was begun some time ago still does not end
+        if left > NEVER / 2 { NEVER } else { left }
+    }
+
+    /// The same value, expired at `now` or when it was before, whichever is earlier.
+    pub(crate) fn cut(self, now: Tick) -> Self {
+        if !self.is_fresh(now) {
+            return self;
+        }
+        Self::pack(now, self.age(now))
+    }
+}
+
+/// 5 bits of exponent, 17 of mantissa: exact below 131 s, and to one part in 65,536 above; the
+/// lives that people write down (300 s, an hour, a day) are exact too.
+fn encode(life: u64) -> u64 {
+    let bits = 64 - life.leading_zeros();
+    let exponent = bits.saturating_sub(MANTISSA_BITS);
+    u64::from(exponent) << MANTISSA_BITS | life >> exponent
+}
+
+fn decode(code: u64) -> u64 {
+    let exponent = code >> MANTISSA_BITS;
+    (code & ((1 << MANTISSA_BITS) - 1)) << exponent
+}
+
+/// What the builder said about lives.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lives {
+    /// `time_to_live` in ticks; `NEVER` if unset.
+    pub(crate) ttl: u64,
+    /// Share of a TTL that the draw may take off it.
+    pub(crate) jitter: f64,
+    /// `time_to_idle` in ticks; `NEVER` if unset.
+    pub(crate) idle: u64,
+    /// How long "there is none" lives; zero if it is not to be stored.
+    pub(crate) negative: u64,
+}
+
+impl Lives {
+    /// The life of one value: uniformly from `[ttl * (1 - jitter), ttl]`. Jitter only ever
+    /// shortens, so the TTL stays the promise that it is. `random` is 64 random bits.
+    pub(crate) fn draw(&self, ttl: u64, random: u64) -> u64 {
+        if self.jitter == 0.0 || ttl == 0 || ttl >= NEVER {
+            return ttl;
+        }
+        let unit = (random >> 11) as f64 / (1_u64 << 53) as f64;
+        #[allow(clippy::cast_sign_loss)] // all three factors are at least zero
+        let off = (ttl as f64 * self.jitter * unit) as u64;
+        // down to what a stamp holds exactly, so that ages are exact; one tick at least, for zero
+        // would mean "do not store"
+        decode(encode(ttl - off.min(ttl))).max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn an_option_of_a_stamp_is_eight_bytes() {
+        assert_eq!(size_of::<Option<Stamp>>(), 8);
+    }
+
+    #[test]
+    fn usual_lives_are_exact() {
+        for seconds in [0, 1, 59, 131, 300, 3_600, 86_400] {
+            let life = seconds * 1_000;
+            assert_eq!(decode(encode(life)), life, "{seconds} s");
+        }
+        assert_eq!(decode(encode(NEVER)), NEVER);
+    }
+
+    #[test]
+    fn durations_saturate_and_are_never_rounded_to_nothing() {
+        assert_eq!(ticks(Duration::MAX), NEVER);
+        assert_eq!(ticks(Duration::ZERO), 0);
+        assert_eq!(ticks(Duration::from_nanos(1)), 1);
+        assert_eq!(duration(NEVER), Duration::MAX);
+    }
+
+    #[test]
+    fn never_is_fresh_at_the_end_of_every_clock() {
+        let stamp = Stamp::new(1, NEVER);
+        assert!(stamp.is_fresh(NEVER - 1));
+        assert_eq!(duration(stamp.fresh_for(1_000)), Duration::MAX);
+        assert_eq!(stamp.age(1_001), 1_000);
+        let late = Stamp::new(NEVER - 1, NEVER);
+        assert!(late.is_fresh(NEVER - 1));
+    }
+
+    proptest! {
+        #[test]
+        fn a_life_ends_at_its_tick(now in 1..NEVER / 2, life in 1..NEVER / 2, later in 0..NEVER / 2) {
+            let stamp = Stamp::new(now, life);
+            prop_assert!(stamp.is_fresh(now + life - 1));
+            prop_assert!(!stamp.is_fresh(now + life));
+            let age = stamp.age(now + later);
+            prop_assert!(age <= later && later - age <= life >> 16);
+        }
+
+        #[test]
+        fn cut_never_prolongs(now in 1..1_u64 << 40, life in 1..1_u64 << 40, at in 0..1_u64 << 40) {
+            let stamp = Stamp::new(now, life);
+            let cut = stamp.cut(now + at);
+            prop_assert_eq!(cut.expiry(), stamp.expiry().min(now + at));
+        }
+
+        #[test]
+        fn jitter_only_shortens(ttl in 1..NEVER, jitter in 0.0..=1.0_f64, random: u64) {
+            let lives = Lives { ttl, jitter, idle: NEVER, negative: 0 };
+            let life = lives.draw(ttl, random);
+            prop_assert!(life <= ttl && life >= 1);
+            let least = ttl as f64 * (1.0 - jitter);
+            prop_assert!(life as f64 >= least * (1.0 - 1.0 / 32_768.0) - 1.0, "{life} of {ttl}");
+        }
+    }
+}

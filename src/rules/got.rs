@@ -1,0 +1,50 @@
+//! A value, and how it came.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A value out of the cache, and how it came: what [`at`](crate::Cache::at),
+/// [`peek`](crate::Cache::peek) and [`entries`](crate::Cache::entries) return.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Got<V> {
+    /// The value.
+    pub value: V,
+    /// How it came: from the cache, from a load, from somebody else's load.
+    pub how: How,
+    /// How long ago it was stored; zero for a value that was loaded just now.
+    pub age: Duration,
+    /// How much longer it counts as fresh, [`Duration::MAX`] where nothing ends its life, zero for
+    /// a stale value and for one that was not stored. With `time_to_idle` a hit prolongs it.
+    pub fresh_for: Duration,
+    /// What the loader gave as the value's version at the source (an `ETag`, say).
+    pub validator: Option<Arc<str>>,
+}
+
+impl<V> Got<V> {
+    pub(crate) fn new(value: V, how: How, age: Duration, fresh_for: Duration) -> Self {
+        Self { value, how, age, fresh_for, validator: None }
+    }
+}
+
+/// How a value came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum How {
+    /// It was in the cache, within its life.
+    Fresh,
+    /// This caller's loader loaded it.
+    Loaded,
+    /// Another caller was loading it already, and this one waited for that load.
+    Joined,
+    /// It was past its life, and served all the same.
+    Stale(StaleWhy),
+}
+
+/// Why a value past its life was served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum StaleWhy {
+    /// `peek` shows values of any age.
+    Expired,
+}

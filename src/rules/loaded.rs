@@ -1,0 +1,120 @@
+//! What a loader says about its result, and what it can see while it runs.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A loader's result with what it wants said about it: returned from the closures of
+/// [`At::load`](crate::At::load) and [`At::load_async`](crate::At::load_async). A plain value, or an
+/// `Option` of one (`None` is [`missing`](Self::missing)), converts into it.
+///
+/// ```
+/// use larder::{Cache, Loaded};
+/// use std::time::Duration;
+///
+/// let cache: Cache<String, u32> = Cache::new(100);
+/// let got = cache.at("rate").load(|_| {
+///     // the source says how long its answer is good for
+///     Ok::<_, std::io::Error>(Loaded::new(7).ttl(Duration::from_secs(20)))
+/// })?;
+/// assert_eq!((got.value, got.fresh_for), (7, Duration::from_secs(20)));
+/// # Ok::<_, larder::LoadError<std::io::Error>>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loaded<V> {
+    pub(crate) value: Option<V>,
+    pub(crate) ttl: Option<Duration>,
+    pub(crate) store: bool,
+}
+
+impl<V> Loaded<V> {
+    /// A value, to be stored under the cache's own settings.
+    pub fn new(value: V) -> Self {
+        Self { value: Some(value), ttl: None, store: true }
+    }
+
+    /// The source has no such value: what stood under the key goes, and the answer itself is kept
+    /// for `negative_ttl`, or for the [`ttl`](Self::ttl) said here.
+    pub fn missing() -> Self {
+        Self { value: None, ttl: None, store: true }
+    }
+
+    /// This result's own time to live, instead of the cache's (or of `at(..).ttl(..)`). The cache's
+    /// jitter is taken off it as well, unless the value is missing. [`Duration::ZERO`] stores
+    /// nothing and removes what was there.
+    #[must_use]
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = Some(ttl);
+        self
+    }
+
+    /// Hand the result to those who wait for it, and leave the cache as it is.
+    #[must_use]
+    pub fn no_store(mut self) -> Self {
+        self.store = false;
+        self
+    }
+}
+
+impl<V> From<V> for Loaded<V> {
+    fn from(value: V) -> Self {
+        Self::new(value)
+    }
+}
+
+impl<V> From<Option<V>> for Loaded<V> {
+    fn from(value: Option<V>) -> Self {
+        value.map_or_else(Self::missing, Self::new)
+    }
+}
+
+/// Why a loader was called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum LoadReason {
+    /// Nothing was cached under the key.
+    Miss,
+    /// Something was, and its life was over.
+    Expired,
+}
+
+/// What a loader can see while it runs: an argument of the closures of
+/// [`At::load`](crate::At::load) and [`At::load_async`](crate::At::load_async).
+pub struct LoadCx<V> {
+    reason: LoadReason,
+    fate: Arc<dyn Fate>,
+    value: PhantomData<fn() -> V>,
+}
+
+/// What became of a load while it ran.
+pub(crate) trait Fate: Send + Sync {
+    /// Whether its result will not be stored.
+    fn is_abandoned(&self) -> bool;
+}
+
+impl<V> LoadCx<V> {
+    pub(crate) fn new(reason: LoadReason, fate: Arc<dyn Fate>) -> Self {
+        Self { reason, fate, value: PhantomData }
+    }
+
+    /// Why this load was started.
+    pub fn reason(&self) -> LoadReason {
+        self.reason
+    }
+
+    /// Whether the result will not be stored any more, because the load timed out or something
+    /// newer was written meanwhile. A long loader may look, and stop early.
+    pub fn is_abandoned(&self) -> bool {
+        self.fate.is_abandoned()
+    }
+}
+
+impl<V> fmt::Debug for LoadCx<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoadCx")
+            .field("reason", &self.reason)
+            .field("is_abandoned", &self.is_abandoned())
+            .finish()
+    }
+}

@@ -1,0 +1,128 @@
+//! What a cache counts.
+
+use std::time::Duration;
+
+/// A snapshot of a cache's counters, all counted since it was built.
+///
+/// `hits + stale_hits + misses` is the number of look-ups: `get` and every form of `get_or_load` counts as one,
+/// `peek`, `contains` and `entries` as none. A cached "not found" that answers is a hit.
+///
+/// ```
+/// use larder::Cache;
+///
+/// let cache: Cache<u32, u32> = Cache::new(100);
+/// cache.get(&1);
+/// cache.insert(1, 10);
+/// let before = cache.stats();
+/// cache.get(&1);
+/// assert_eq!(cache.stats().hit_ratio(), 0.5);
+/// assert_eq!(cache.stats().since(&before).hits, 1);
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Look-ups that the cache answered.
+    pub hits: u64,
+    /// Look-ups that a value past its life answered. Zero while no stale window is set.
+    pub stale_hits: u64,
+    /// Look-ups that found nothing that could be served.
+    pub misses: u64,
+    /// Loaders that were run.
+    pub loads: u64,
+    /// Of these, how many returned an error or panicked.
+    pub load_failures: u64,
+    /// Loads that lost their key at `load_timeout`.
+    pub load_timeouts: u64,
+    /// Misses that waited for another caller's load, counted when the wait begins.
+    pub joined: u64,
+    /// Loads that were started ahead of need, in the background. Zero without a loader of the
+    /// cache's own.
+    pub refreshes: u64,
+    /// Loads whose result was not stored because something newer happened to the key meanwhile.
+    pub fenced: u64,
+    /// Values stored, by `insert` and by loads.
+    pub insertions: u64,
+    /// Values that a newer one of their key replaced.
+    pub replaced: u64,
+    /// Values taken out by `remove`, `remove_if`, `clear` or a load that found none.
+    pub removed: u64,
+    /// Values freed because their life was over.
+    pub expired: u64,
+    /// Values that had to make room.
+    pub evicted: u64,
+    /// Values refused because they alone weigh more than the cache may.
+    pub rejected: u64,
+    /// Panics of the removal listener.
+    pub listener_panics: u64,
+    /// Total time spent in loaders.
+    pub load_time: Duration,
+}
+
+impl Stats {
+    /// Share of the look-ups that the cache answered, from 0.0 to 1.0; 0.0 before the first.
+    pub fn hit_ratio(&self) -> f64 {
+        let answered = self.hits + self.stale_hits;
+        let lookups = answered + self.misses;
+        if lookups == 0 { 0.0 } else { answered as f64 / lookups as f64 }
+    }
+
+    /// Mean time that a loader ran; zero before the first.
+    pub fn mean_load_time(&self) -> Duration {
+        if self.loads == 0 {
+            return Duration::ZERO;
+        }
+        nanos(self.load_time.as_nanos() / u128::from(self.loads))
+    }
+
+    /// What the callers would have waited in all without the cache: hits times the mean load time.
+    pub fn saved_time(&self) -> Duration {
+        nanos(self.mean_load_time().as_nanos().saturating_mul(u128::from(self.hits + self.stale_hits)))
+    }
+
+    /// What happened between an earlier snapshot of the same cache and this one.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            hits: self.hits.saturating_sub(earlier.hits),
+            stale_hits: self.stale_hits.saturating_sub(earlier.stale_hits),
+            misses: self.misses.saturating_sub(earlier.misses),
+            loads: self.loads.saturating_sub(earlier.loads),
+            load_failures: self.load_failures.saturating_sub(earlier.load_failures),
+            load_timeouts: self.load_timeouts.saturating_sub(earlier.load_timeouts),
+            joined: self.joined.saturating_sub(earlier.joined),
+            refreshes: self.refreshes.saturating_sub(earlier.refreshes),
+            fenced: self.fenced.saturating_sub(earlier.fenced),
+            insertions: self.insertions.saturating_sub(earlier.insertions),
+            replaced: self.replaced.saturating_sub(earlier.replaced),
+            removed: self.removed.saturating_sub(earlier.removed),
+            expired: self.expired.saturating_sub(earlier.expired),
+            evicted: self.evicted.saturating_sub(earlier.evicted),
+            rejected: self.rejected.saturating_sub(earlier.rejected),
+            listener_panics: self.listener_panics.saturating_sub(earlier.listener_panics),
+            load_time: self.load_time.saturating_sub(earlier.load_time),
+        }
+    }
+}
+
+fn nanos(n: u128) -> Duration {
+    Duration::from_nanos(u64::try_from(n).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ratios_of_nothing_are_zero() {
+        let stats = Stats::default();
+        assert_eq!(stats.hit_ratio().to_bits(), 0.0_f64.to_bits());
+        assert_eq!(stats.mean_load_time(), Duration::ZERO);
+    }
+
+    #[test]
+    fn saved_time_is_hits_times_the_mean_load() {
+        let stats =
+            Stats { hits: 30, loads: 2, load_time: Duration::from_millis(40), ..Stats::default() };
+        assert_eq!(stats.saved_time(), Duration::from_millis(600));
+    }
+}

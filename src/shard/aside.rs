@@ -1,0 +1,86 @@
+//! What few entries have, kept beside the table so that the others pay nothing for it: cached "not
+//! found", weights where there is a weigher, times of use where there is a time to idle.
+
+use super::entry::Missing;
+use crate::parts::eviction::SlotId;
+use crate::words::clock::Tick;
+use hashbrown::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+pub(crate) struct Aside<K> {
+    /// By slot. The ids are the table's own, no caller chooses them: any hasher will do.
+    missing: HashMap<SlotId, Missing<K>, ahash::RandomState>,
+    weights: Option<Vec<u64>>,
+    /// Written by readers under a shared lock; of two at once either is right.
+    used: Option<Vec<AtomicU64>>,
+}
+
+impl<K> Aside<K> {
+    pub(crate) fn new(slots: usize, weighted: bool, idle: bool) -> Self {
+        Self {
+            missing: HashMap::with_hasher(ahash::RandomState::with_seeds(1, 2, 3, 4)),
+            weights: weighted.then(|| vec![0; slots]),
+            used: idle.then(|| std::iter::repeat_with(|| AtomicU64::new(0)).take(slots).collect()),
+        }
+    }
+
+    /// An empty one of the same kind.
+    pub(crate) fn sized(&self, slots: usize) -> Self {
+        Self::new(slots, self.weights.is_some(), self.used.is_some())
+    }
+
+    pub(crate) fn missing(&self, id: SlotId) -> Option<&Missing<K>> {
+        self.missing.get(&id)
+    }
+
+    /// How many slots stand for "not found".
+    pub(crate) fn missing_len(&self) -> usize {
+        self.missing.len()
+    }
+
+    pub(crate) fn set_missing(&mut self, id: SlotId, missing: Missing<K>) {
+        self.missing.insert(id, missing);
+    }
+
+    pub(crate) fn take_missing(&mut self, id: SlotId) -> Option<Missing<K>> {
+        // most caches hold none, and then this is one comparison
+        if self.missing.is_empty() { None } else { self.missing.remove(&id) }
+    }
+
+    pub(crate) fn drain_missing(&mut self) -> impl Iterator<Item = Missing<K>> + '_ {
+        self.missing.drain().map(|(_, missing)| missing)
+    }
+
+    pub(crate) fn units(&self, id: SlotId) -> u64 {
+        self.weights.as_ref().map_or(1, |weights| weights[id as usize])
+    }
+
+    pub(crate) fn set_units(&mut self, id: SlotId, units: u64) {
+        if let Some(weights) = &mut self.weights {
+            weights[id as usize] = units;
+        }
+    }
+
+    #[inline]
+    pub(crate) fn last_use(&self, id: SlotId) -> Option<Tick> {
+        self.used.as_ref().map(|used| used[id as usize].load(Relaxed))
+    }
+
+    #[inline]
+    pub(crate) fn touch(&self, id: SlotId, now: Tick) {
+        if let Some(used) = &self.used {
+            used[id as usize].store(now, Relaxed);
+        }
+    }
+
+    /// The slot `old` of the table before it grew is `new` in the one after.
+    pub(crate) fn carry(&mut self, to: &mut Self, old: SlotId, new: SlotId) {
+        if let Some(missing) = self.take_missing(old) {
+            to.set_missing(new, missing);
+        }
+        to.set_units(new, self.units(old));
+        if let Some(at) = self.last_use(old) {
+            to.touch(new, at);
+        }
+    }
+}

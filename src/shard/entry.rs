@@ -1,0 +1,42 @@
+//! What stands in a shard.
+
+use crate::parts::group::Hash;
+use crate::rules::expiry::{Lives, Stamp};
+use crate::words::clock::Tick;
+
+use crate::parts::budget::Budget;
+
+/// A value under its key: what stands in a slot, and what a hit touches.
+pub(crate) struct Entry<K, V> {
+    pub(crate) key: K,
+    pub(crate) value: V,
+    /// Eight bytes that are never zero: they make an `Option<Entry>` as small as an `Entry`.
+    pub(crate) stamp: Stamp,
+}
+
+/// "The source has no such value", remembered for a while.
+pub(crate) struct Missing<K> {
+    pub(crate) key: K,
+    pub(crate) stamp: Stamp,
+}
+
+/// What is to be stored.
+pub(crate) struct Put<K, V> {
+    pub(crate) hash: Hash,
+    pub(crate) key: K,
+    /// `None` for "there is none".
+    pub(crate) value: Option<V>,
+    /// What it takes of the cache's budget.
+    pub(crate) units: u64,
+    /// Ticks, before jitter; not zero.
+    pub(crate) ttl: u64,
+}
+
+/// What holds while a shard is at work: read after its lock was taken, so that nobody is served by
+/// a clock that was read before a wait.
+#[derive(Clone, Copy)]
+pub(crate) struct Terms<'a> {
+    pub(crate) now: Tick,
+    pub(crate) lives: &'a Lives,
+    pub(crate) budget: &'a Budget,
+}

@@ -1,0 +1,192 @@
+//! Leaving: removal, expiry, and the look for what has expired.
+
+use super::entry::Terms;
+use super::outbox::Outbox;
+use super::{Shard, Sweep};
+use crate::parts::eviction::{Policy, SlotId, Slots};
+use crate::parts::group::Hash;
+use crate::parts::table::Table;
+use crate::rules::expiry::Stamp;
+use crate::words::clock::Tick;
+use crate::words::removal::RemovalCause;
+use equivalent::Equivalent;
+
+impl<K, V> Shard<K, V> {
+    /// Takes out what stands under a key, reported as `cause` or as expired. A caller that wants
+    /// the value finds it as the last one in the outbox.
+    pub(crate) fn remove<Q>(
+        &mut self,
+        hash: Hash,
+        key: &Q,
+        cause: RemovalCause,
+        terms: &Terms<'_>,
+        out: &mut Outbox<K, V>,
+    ) where
+        Q: ?Sized + Equivalent<K>,
+    {
+        if let Some(id) = self.locate(hash, key) {
+            self.take_out(id, cause, terms, out);
+        }
+    }
+
+    /// As [`remove`](Self::remove), if the value is still the one with this stamp.
+    pub(crate) fn remove_same<Q>(
+        &mut self,
+        hash: Hash,
+        key: &Q,
+        stamp: Stamp,
+        terms: &Terms<'_>,
+        out: &mut Outbox<K, V>,
+    ) -> bool
+    where
+        Q: ?Sized + Equivalent<K>,
+    {
+        let same = |id: &SlotId| self.table.entry(*id).is_some_and(|entry| entry.stamp == stamp);
+        let found = self.locate(hash, key).filter(same).filter(|&id| !self.is_gone(id, terms));
+        found.inspect(|&id| self.take_out(id, RemovalCause::Removed, terms, out)).is_some()
+    }
+
+    /// Ends the life of what stands under a key, now. Whether there was a value to expire.
+    pub(crate) fn expire<Q>(
+        &mut self,
+        hash: Hash,
+        key: &Q,
+        terms: &Terms<'_>,
+        out: &mut Outbox<K, V>,
+    ) -> bool
+    where
+        Q: ?Sized + Equivalent<K>,
+    {
+        let Some(id) = self.locate(hash, key) else { return false };
+        let was_there = !self.is_gone(id, terms);
+        let Some(entry) = self.table.entry_mut(id) else {
+            self.take_out(id, RemovalCause::Removed, terms, out);
+            return false;
+        };
+        entry.stamp = entry.stamp.cut(terms.now);
+        self.sweep.expects(entry.stamp.expiry());
+        was_there
+    }
+
+    /// Empties the shard. What it held goes into the outbox, the flights lose their keys.
+    pub(crate) fn clear(&mut self, terms: &Terms<'_>, out: &mut Outbox<K, V>) {
+        self.fence_all(out);
+        for g in 0..self.table.groups() {
+            let live: Vec<_> = self.table.live_in(g).collect();
+            for id in live {
+                self.take_out(id, RemovalCause::Removed, terms, out);
+            }
+        }
+        self.reset();
+    }
+
+    /// Every flight loses its key: what it brings is older than what happens now.
+    pub(crate) fn fence_all(&mut self, out: &mut Outbox<K, V>) {
+        for flight in self.board.drain() {
+            flight.ground();
+            out.flight(flight);
+        }
+    }
+
+    /// Looks at the next `slots` slots for entries whose last window is over, and frees them.
+    /// Returns how many. Costs one comparison while nothing can have expired yet.
+    pub(crate) fn examine(
+        &mut self,
+        slots: usize,
+        terms: &Terms<'_>,
+        out: &mut Outbox<K, V>,
+    ) -> u64 {
+        if terms.now < self.sweep.earliest {
+            return 0;
+        }
+        let mut freed = 0;
+        for _ in 0..slots.min(self.table.slots()) {
+            let id = self.sweep.hand;
+            if self.table.is_live(id) {
+                if self.is_gone(id, terms) {
+                    self.take_out(id, RemovalCause::Expired, terms, out);
+                    freed += 1;
+                } else if let Some(at) = self.expires(id, terms) {
+                    self.sweep.of_round = self.sweep.of_round.min(at);
+                }
+            }
+            self.sweep.hand += 1;
+            if self.sweep.hand as usize == self.table.slots() {
+                self.sweep.hand = 0;
+                self.sweep.earliest = std::mem::replace(&mut self.sweep.of_round, Tick::MAX);
+            }
+        }
+        freed
+    }
+
+    /// Gives the table's memory back, if nothing is left in it.
+    pub(crate) fn shrink(&mut self) {
+        if self.table.live() == 0 && self.table.groups() > 0 {
+            self.reset();
+        }
+    }
+
+    fn reset(&mut self) {
+        self.table = Table::with_groups(0);
+        self.aside = self.aside.sized(0);
+        self.policy.clear();
+        self.sweep = Sweep::new();
+    }
+
+    fn expires(&self, id: SlotId, terms: &Terms<'_>) -> Option<Tick> {
+        let at = match self.table.entry(id) {
+            Some(entry) => self.expiry(id, entry, terms.lives),
+            None => self.aside.missing(id)?.stamp.expiry(),
+        };
+        (at < crate::rules::expiry::NEVER).then_some(at)
+    }
+
+    /// Why it goes: expired entries left by expiring, whoever it was that came upon them.
+    pub(super) fn cause(&self, id: SlotId, cause: RemovalCause, terms: &Terms<'_>) -> RemovalCause {
+        if self.is_gone(id, terms) { RemovalCause::Expired } else { cause }
+    }
+
+    pub(super) fn take_out(
+        &mut self,
+        id: SlotId,
+        cause: RemovalCause,
+        terms: &Terms<'_>,
+        out: &mut Outbox<K, V>,
+    ) {
+        let units = self.aside.units(id);
+        let cause = self.cause(id, cause, terms);
+        self.vacate(id, cause, out);
+        self.bury(id, terms);
+        terms.budget.give_back(units);
+    }
+
+    /// Empties a live slot and counts why. The slot is still live: it is to be filled, freed or
+    /// buried next.
+    pub(super) fn vacate(&mut self, id: SlotId, cause: RemovalCause, out: &mut Outbox<K, V>) {
+        if let Some(entry) = self.table.entry_mut(id).take() {
+            *match cause {
+                RemovalCause::Replaced => &mut self.tally.replaced,
+                RemovalCause::Removed => &mut self.tally.removed,
+                RemovalCause::Expired => &mut self.tally.expired,
+                RemovalCause::Evicted => &mut self.tally.evicted,
+                RemovalCause::Rejected => &mut self.tally.rejected,
+            } += 1;
+            out.value(entry.key, entry.value, cause);
+        } else if let Some(missing) = self.aside.take_missing(id) {
+            out.key(missing.key);
+        }
+    }
+
+    /// A value that never got in.
+    pub(crate) fn reject(&mut self, key: K, value: V, out: &mut Outbox<K, V>) {
+        self.tally.rejected += 1;
+        out.value(key, value, RemovalCause::Rejected);
+    }
+
+    /// A vacated slot waits for the policy to come upon it. Its units are the caller's.
+    pub(super) fn bury(&mut self, id: SlotId, terms: &Terms<'_>) {
+        self.policy.died(&self.table, id);
+        self.table.kill(id);
+        terms.budget.left(1);
+    }
+}

@@ -1,0 +1,152 @@
+//! Floor 3: one shard of the map: its table, its policy, its loads in flight.
+//!
+//! A shard is told the time, fills an outbox, and calls nobody: no clock, no listener, no lock. Of
+//! the user's code only `Eq` of keys and, under a shared lock, `Clone` run in here.
+
+pub(crate) mod aside;
+pub(crate) mod board;
+pub(crate) mod entry;
+pub(crate) mod leave;
+pub(crate) mod look;
+pub(crate) mod outbox;
+pub(crate) mod store;
+pub(crate) mod validate;
+pub(crate) mod walk;
+
+
+use crate::parts::eviction::{ClockWindow, Policy, SlotId};
+use crate::parts::group::Hash;
+use crate::parts::table::Table;
+use crate::rules::expiry::{Lives, NEVER};
+use crate::words::clock::Tick;
+use aside::Aside;
+use board::Board;
+use entry::{Entry, Terms};
+use equivalent::Equivalent;
+
+/// At most 13 of 16 slots are taken before a table grows: at 12 and 14 of 16 the hit ratio is the
+/// same, above it look-ups of what is not there walk on to the next group too often.
+const LOAD: usize = 13;
+
+pub(crate) struct Shard<K, V> {
+    table: Table<Entry<K, V>>,
+    policy: ClockWindow,
+    aside: Aside<K>,
+    board: Board<K, V>,
+    tally: Tally,
+    /// State of the generator that draws lives.
+    random: u64,
+    sweep: Sweep,
+    /// How many groups the table has when the shard holds its fair share; `usize::MAX` where the
+    /// number of entries is not known.
+    full_groups: usize,
+}
+
+/// Counts of what happens under the exclusive lock anyway.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) insertions: u64,
+    pub(crate) replaced: u64,
+    pub(crate) removed: u64,
+    pub(crate) expired: u64,
+    pub(crate) evicted: u64,
+    pub(crate) rejected: u64,
+}
+
+/// Where the look for expired entries stands.
+struct Sweep {
+    hand: SlotId,
+    /// Nothing expires before this: until then there is nothing to look for.
+    earliest: Tick,
+    /// The same for what the hand has passed in this round, and for what was stored meanwhile.
+    of_round: Tick,
+}
+
+impl Sweep {
+    fn new() -> Self {
+        Self { hand: 0, earliest: Tick::MAX, of_round: Tick::MAX }
+    }
+
+    fn expects(&mut self, at: Tick) {
+        if at < NEVER {
+            self.earliest = self.earliest.min(at);
+            self.of_round = self.of_round.min(at);
+        }
+    }
+}
+
+impl<K, V> Shard<K, V> {
+    /// `share` is how many entries it will hold when the cache is full, if that is known.
+    pub(crate) fn new(share: Option<usize>, lives: &Lives, weighted: bool, seed: u64) -> Self {
+        Self {
+            table: Table::with_groups(0),
+            policy: ClockWindow::new(share.unwrap_or(0), seed),
+            aside: Aside::new(0, weighted, lives.idle < NEVER),
+            board: Board::new(),
+            tally: Tally::default(),
+            random: seed,
+            sweep: Sweep::new(),
+            full_groups: share.map_or(usize::MAX, |share| share.div_ceil(LOAD).max(1)),
+        }
+    }
+
+    pub(crate) fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    /// How many loads are in flight.
+    pub(crate) fn flights(&self) -> usize {
+        self.board.len()
+    }
+
+    /// Nothing of it expires before this.
+    pub(crate) fn earliest(&self) -> Tick {
+        self.sweep.earliest
+    }
+
+    /// How many slots a full look for the expired goes over.
+    pub(crate) fn slots(&self) -> usize {
+        self.table.slots()
+    }
+
+    /// The slot of a key, whether what stands there is fresh or not.
+    fn locate<Q>(&self, hash: Hash, key: &Q) -> Option<SlotId>
+    where
+        Q: ?Sized + Equivalent<K>,
+    {
+        self.table.find(hash, |id, group, lane| {
+            let stands = match &group.slots[lane] {
+                Some(entry) => key.equivalent(&entry.key),
+                None => self.aside.missing(id).is_some_and(|m| key.equivalent(&m.key)),
+            };
+            stands.then_some(id)
+        })
+    }
+
+    /// The tick at which the entry expires as things stand, by its life or by not being used.
+    #[inline]
+    fn expiry(&self, id: SlotId, entry: &Entry<K, V>, lives: &Lives) -> Tick {
+        let expiry = entry.stamp.expiry();
+        match self.aside.last_use(id) {
+            Some(used) => expiry.min(used + lives.idle),
+            None => expiry,
+        }
+    }
+
+    /// Whether what stands in a live slot is past its last window, and so not there any more.
+    fn is_gone(&self, id: SlotId, terms: &Terms<'_>) -> bool {
+        match self.table.entry(id) {
+            Some(entry) => self.expiry(id, entry, terms.lives) <= terms.now,
+            None => self.aside.missing(id).is_none_or(|m| !m.stamp.is_fresh(terms.now)),
+        }
+    }
+
+    fn draw(&mut self) -> u64 {
+        // splitmix64 (Steele, Lea, Flood 2014): one add and three mixes, any seed will do
+        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.random;
+        z = (z ^ z >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ z >> 31
+    }
+}

@@ -1,0 +1,45 @@
+//! What left a shard while its lock was held, to be reported and dropped after it.
+//!
+//! User code runs in a listener and in the `Drop` of keys and values, and it may call the cache: so
+//! nothing of it happens under a lock. One value leaves in the usual case; that costs no allocation.
+
+use crate::parts::flight::Flight;
+use crate::words::removal::{Removal, RemovalCause};
+use std::sync::Arc;
+
+pub(crate) struct Outbox<K, V> {
+    first: Option<Removal<K, V>>,
+    rest: Vec<Removal<K, V>>,
+    /// Keys of which there is nothing to report.
+    keys: Vec<K>,
+    /// Flights that lost their key; the last handle to one drops its key.
+    flights: Vec<Arc<Flight<K, V>>>,
+}
+
+impl<K, V> Outbox<K, V> {
+    pub(crate) fn new() -> Self {
+        Self { first: None, rest: Vec::new(), keys: Vec::new(), flights: Vec::new() }
+    }
+
+    pub(crate) fn value(&mut self, key: K, value: V, cause: RemovalCause) {
+        let removal = Removal { key, value, cause };
+        if self.first.is_none() {
+            self.first = Some(removal);
+        } else {
+            self.rest.push(removal);
+        }
+    }
+
+    pub(crate) fn key(&mut self, key: K) {
+        self.keys.push(key);
+    }
+
+    pub(crate) fn flight(&mut self, flight: Arc<Flight<K, V>>) {
+        self.flights.push(flight);
+    }
+
+    /// The values that left, in the order in which they did; the rest is dropped.
+    pub(crate) fn into_values(self) -> impl Iterator<Item = Removal<K, V>> {
+        self.first.into_iter().chain(self.rest)
+    }
+}

@@ -1,0 +1,264 @@
+//! Storing: room first, then the entry, so that the bound holds at every moment.
+
+use super::entry::{Entry, Missing, Put, Terms};
+use super::outbox::Outbox;
+use super::{LOAD, Shard};
+use crate::parts::budget::Budget;
+use crate::parts::eviction::{Policy, SlotId, Slots};
+use crate::parts::flight::Flight;
+use crate::parts::group::LANES;
+use crate::parts::table::{Claim, Table};
+use crate::rules::expiry::Stamp;
+use crate::words::removal::RemovalCause;
+use equivalent::Equivalent;
+use std::sync::Arc;
+
+/// Units taken from the budget, or set free by an eviction, for an entry that is not stored yet.
+/// What is left of them goes back when it is dropped.
+pub(crate) struct Credit<'b> {
+    budget: &'b Budget,
+    units: u64,
+}
+
+impl<'b> Credit<'b> {
+    pub(crate) fn new(budget: &'b Budget) -> Self {
+        Self { budget, units: 0 }
+    }
+
+    pub(crate) fn add(&mut self, units: u64) {
+        self.units += units;
+    }
+
+    /// Whether `units` could be had now. Nothing is taken.
+    pub(crate) fn could_cover(&self, units: u64) -> bool {
+        units <= self.units + (self.budget.max() - self.budget.used())
+    }
+
+    /// Pays `units`, all or nothing, out of what is held and of what the budget has left.
+    fn pay(&mut self, units: u64) -> bool {
+        let more = units.saturating_sub(self.units);
+        if more > 0 && !self.budget.try_take(more) {
+            return false;
+        }
+        self.units = self.units + more - units;
+        true
+    }
+}
+
+impl Drop for Credit<'_> {
+    fn drop(&mut self) {
+        self.budget.give_back(self.units);
+    }
+}
+
+/// How many slots every insert looks at for expired entries.
+const LOOKED_AT: usize = 4;
+
+impl<K, V> Shard<K, V> {
+    /// Takes the key's flight off the board, if there is one: it began before what happens now.
+    pub(crate) fn fence<Q>(&mut self, hash: u64, key: &Q, out: &mut Outbox<K, V>)
+    where
+        Q: ?Sized + Equivalent<K>,
+    {
+        if let Some(flight) = self.board.take_key(hash, key) {
+            flight.ground();
+            out.flight(flight);
+        }
+    }
+
+    /// Whether a flight may still store what it brings.
+    pub(crate) fn is_flying(&self, flight: &Arc<Flight<K, V>>) -> bool {
+        self.board.has(flight)
+    }
+
+    /// Takes this flight off the board; `false` if it lost its key before.
+    pub(crate) fn take_off(&mut self, flight: &Arc<Flight<K, V>>) -> bool {
+        self.board.take(flight)
+    }
+
+    /// Stores, evicting what has to go first. Gives the entry back where the shard has nothing left
+    /// to evict and the room must come from another one.
+    pub(crate) fn store(
+        &mut self,
+        put: Put<K, V>,
+        credit: &mut Credit<'_>,
+        terms: &Terms<'_>,
+        out: &mut Outbox<K, V>,
+    ) -> Result<Stamp, Put<K, V>>
+    where
+        K: Eq,
+    {
+        let standing = self.locate(put.hash, &put.key);
+        self.examine(LOOKED_AT, terms, out);
+        // what stood there may just have been found expired
+        if let Some(id) = standing.filter(|&id| self.table.is_live(id)) {
+            let held = self.aside.units(id);
+            credit.add(held);
+            if credit.pay(put.units) {
+                return Ok(self.replace(id, put, terms, out));
+            }
+            // it needs more room than its predecessor had: out with that, and in as a newcomer
+            let cause = self.cause(id, RemovalCause::Replaced, terms);
+            self.vacate(id, cause, out);
+            self.bury(id, terms);
+        }
+        let admission = self.policy.arrive(&mut self.table, put.hash.bits());
+        while !credit.pay(put.units) {
+            match self.evict(terms, out) {
+                Some(units) => credit.add(units),
+                None => return Err(put),
+            }
+        }
+        let Claim { id, was_dead } = self.claim(&put, credit, terms, out);
+        if was_dead {
+            self.policy.revive(&mut self.table, id, admission);
+        } else {
+            self.policy.place(&mut self.table, id, admission);
+        }
+        terms.budget.entered();
+        Ok(self.fill(id, put, terms))
+    }
+
+    /// In place, under the same key: the policy counts it as a hit.
+    fn replace(
+        &mut self,
+        id: SlotId,
+        put: Put<K, V>,
+        terms: &Terms<'_>,
+        out: &mut Outbox<K, V>,
+    ) -> Stamp {
+        let cause = self.cause(id, RemovalCause::Replaced, terms);
+        self.vacate(id, cause, out);
+        self.table.warm(id);
+        self.fill(id, put, terms)
+    }
+
+    fn fill(&mut self, id: SlotId, put: Put<K, V>, terms: &Terms<'_>) -> Stamp {
+        let Put { key, value, units, ttl, .. } = put;
+        self.aside.set_units(id, units);
+        let stamp = if let Some(value) = value {
+            let random = self.draw();
+            let stamp = Stamp::new(terms.now, terms.lives.draw(ttl, random));
+            let entry = Entry { key, value, stamp };
+            self.aside.touch(id, terms.now);
+            self.sweep.expects(self.expiry(id, &entry, terms.lives));
+            *self.table.entry_mut(id) = Some(entry);
+            self.tally.insertions += 1;
+            stamp
+        } else {
+            let stamp = Stamp::new(terms.now, ttl);
+            self.sweep.expects(stamp.expiry());
+            self.aside.set_missing(id, Missing { key, stamp });
+            stamp
+        };
+        stamp
+    }
+
+    /// Makes room for one entry: the policy says whose. Returns the units set free, which are the
+    /// caller's now; `None` if nothing is left.
+    pub(crate) fn evict(&mut self, terms: &Terms<'_>, out: &mut Outbox<K, V>) -> Option<u64> {
+        let id = self.policy.evict(&mut self.table)?;
+        let units = self.aside.units(id);
+        let cause = self.cause(id, RemovalCause::Evicted, terms);
+        self.vacate(id, cause, out);
+        self.table.free(id);
+        terms.budget.left(1);
+        Some(units)
+    }
+
+    /// A slot for a newcomer, in a table that grows when it has to.
+    fn claim(
+        &mut self,
+        put: &Put<K, V>,
+        credit: &mut Credit<'_>,
+        terms: &Terms<'_>,
+        out: &mut Outbox<K, V>,
+    ) -> Claim {
+        if self.table.taken() >= self.limit() {
+            self.grow(terms, out);
+        }
+        loop {
+            if let Some(claim) = self.table.claim(put.hash) {
+                return claim;
+            }
+            if self.table.live() >= self.table.groups() * LOAD {
+                self.grow(terms, out);
+                continue;
+            }
+            // All slots within reach are taken in a table that has room: a flood of keys of one
+            // hash. The coldest of its home group makes way; another one would be as good.
+            let home = put.hash.home(self.table.groups());
+            let Some(id) = self.table.live_in(home).min_by_key(|&id| self.table.heat(id)) else {
+                self.grow(terms, out);
+                continue;
+            };
+            credit.add(self.aside.units(id));
+            let cause = self.cause(id, RemovalCause::Evicted, terms);
+            self.vacate(id, cause, out);
+            self.bury(id, terms);
+        }
+    }
+
+    /// How many taken slots the table bears before it grows. A shard may come to hold more than
+    /// its fair share, by luck of the hash; then fuller groups are better than a larger table.
+    fn limit(&self) -> usize {
+        let per_group = if self.table.groups() < self.full_groups { LOAD } else { LANES - 1 };
+        self.table.groups() * per_group
+    }
+
+    /// Moves everything into a table of the next size, in the order of the policy's queues; dead
+    /// slots stay behind. One stall of the shard: a few microseconds a thousand entries.
+    fn grow(&mut self, terms: &Terms<'_>, out: &mut Outbox<K, V>) {
+        let groups = self.next_groups();
+        let mut table = Table::with_groups(groups);
+        let mut aside = self.aside.sized(table.slots());
+        let mut stranded = Vec::new();
+        let (old_table, old_aside) = (&mut self.table, &mut self.aside);
+        self.policy.renumber(|old| {
+            if !old_table.is_live(old) {
+                return None;
+            }
+            let Some(new) = old_table.move_to(&mut table, old) else {
+                stranded.push(old);
+                return None;
+            };
+            old_aside.carry(&mut aside, old, new);
+            Some(new)
+        });
+        let mut units = 0;
+        let many = stranded.len() as u64;
+        for id in stranded {
+            // no room within reach of its home: only a flood of one hash comes to this
+            units += self.aside.units(id);
+            let cause = self.cause(id, RemovalCause::Evicted, terms);
+            self.vacate(id, cause, out);
+        }
+        terms.budget.give_back(units);
+        terms.budget.left(many);
+        self.table = table;
+        self.aside = aside;
+        // a new round of the look for the expired, which passes everybody again
+        self.sweep.hand = 0;
+        self.sweep.of_round = super::Tick::MAX;
+    }
+
+    fn next_groups(&self) -> usize {
+        let now = self.table.groups();
+        if now > 0 && self.table.live() <= now * (LOAD - 2) {
+            return now; // most of it is dead slots: the same size, without them
+        }
+        if now >= self.full_groups {
+            return now + now / 8 + 1;
+        }
+        if self.full_groups == usize::MAX {
+            // doubling wastes up to half of a table whose last size nobody knows
+            return if now < 64 { (now * 2).max(1) } else { now + now / 2 };
+        }
+        // halves of the full size, so that the last step ends exactly there
+        let mut next = self.full_groups;
+        while next > 1 && next.div_ceil(2) > now {
+            next = next.div_ceil(2);
+        }
+        next
+    }
+}

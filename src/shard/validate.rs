@@ -1,0 +1,39 @@
+//! Everything that must hold of a shard between two calls. For tests and fuzzing.
+
+use super::Shard;
+use crate::parts::eviction::Policy;
+
+/// What a shard holds, to be added up and compared with the budget.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    pub(crate) entries: u64,
+    pub(crate) units: u64,
+}
+
+impl<K: Eq, V> Shard<K, V> {
+    /// Panics where something does not hold.
+    pub(crate) fn validate(&self) -> Held {
+        self.table.validate();
+        self.policy.validate(&self.table);
+        self.board.validate();
+        let mut held = Held::default();
+        let mut missing = 0;
+        for g in 0..self.table.groups() {
+            for id in self.table.live_in(g) {
+                held.entries += 1;
+                held.units += self.aside.units(id);
+                let key = match self.table.entry(id) {
+                    Some(entry) => &entry.key,
+                    None => {
+                        missing += 1;
+                        &self.aside.missing(id).expect("a live slot stands for nothing").key
+                    }
+                };
+                let found = self.locate(self.table.hash_of(id), key);
+                assert_eq!(found, Some(id), "a key stands twice, or where nobody finds it");
+            }
+        }
+        assert_eq!(missing, self.aside.missing_len(), "a cached \"not found\" without a slot");
+        held
+    }
+}

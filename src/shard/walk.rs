@@ -1,0 +1,71 @@
+//! Walking a shard in the order of hashes.
+//!
+//! The order does not depend on the size of the table, so a walk that lets go of the lock between
+//! two steps goes on where it was although the table grew meanwhile: nothing that stayed is skipped
+//! and nothing comes twice.
+
+use super::Shard;
+use super::entry::{Entry, Terms};
+use crate::parts::eviction::SlotId;
+use crate::parts::group::Hash;
+
+/// The first hash that no table has.
+const END: u64 = 1 << 24;
+
+/// One step takes at least this many entries, or this many groups, whichever comes first.
+const ENTRIES: usize = 16;
+const GROUPS: usize = 64;
+
+/// Where a walk goes on.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Cursor(u64);
+
+impl Cursor {
+    pub(crate) fn is_done(self) -> bool {
+        self.0 >= END
+    }
+}
+
+impl<K, V> Shard<K, V> {
+    /// Visits the values of the next few homes that are not gone.
+    pub(crate) fn walk(
+        &self,
+        cursor: &mut Cursor,
+        terms: &Terms<'_>,
+        mut visit: impl FnMut(SlotId, &Entry<K, V>, Hash),
+    ) {
+        let n = self.table.groups();
+        if n == 0 {
+            cursor.0 = END;
+            return;
+        }
+        let mut visited = 0;
+        for _ in 0..GROUPS {
+            if cursor.is_done() || visited >= ENTRIES {
+                return;
+            }
+            let home = ((cursor.0 * n as u64) >> 24) as usize;
+            // the first hash whose home is the next group
+            let end = ((home as u64 + 1) << 24).div_ceil(n as u64);
+            let range = cursor.0..end;
+            let mut g = home;
+            for _ in 0..n {
+                for id in self.table.live_in(g) {
+                    let hash = self.table.hash_of(id);
+                    if !range.contains(&u64::from(hash.bits())) || self.is_gone(id, terms) {
+                        continue;
+                    }
+                    if let Some(entry) = self.table.entry(id) {
+                        visit(id, entry, hash);
+                        visited += 1;
+                    }
+                }
+                if !self.table.overflows(g) {
+                    break;
+                }
+                g = self.table.next(g);
+            }
+            cursor.0 = end;
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Wakers in the order of their deadlines, for the manual clock and for the keeper thread.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::IntoValues;
+use std::task::Waker;
+
+use super::clock::Tick;
+
+/// Where a waker stands in the queue: its deadline, and a number that tells equal deadlines apart
+/// and keeps them in the order they came.
+pub(crate) type Ticket = (Tick, u64);
+
+/// A queue of deadlines.
+///
+/// It calls nobody: whoever owns it takes out what is due under his lock, lets go of the lock, and
+/// calls [`fire`]. A map and not a heap, since most alarms are taken back before they ring.
+#[derive(Debug, Default)]
+pub(crate) struct Alarms {
+    waiting: BTreeMap<Ticket, Waker>,
+    next: u64,
+}
+
+impl Alarms {
+    /// A queue without alarms, fit for a `static`.
+    pub(crate) const fn new() -> Self {
+        Self {
+            waiting: BTreeMap::new(),
+            next: 0,
+        }
+    }
+
+    /// Queues `waker` for `at`.
+    pub(crate) fn set(&mut self, at: Tick, waker: Waker) -> Ticket {
+        let ticket = (at, self.next);
+        self.next += 1;
+        self.waiting.insert(ticket, waker);
+        ticket
+    }
+
+    /// Takes a waker back, if it has not been handed out. To be dropped outside the lock: the drop
+    /// of a waker is code of the user's runtime.
+    #[must_use]
+    pub(crate) fn take_back(&mut self, ticket: Ticket) -> Option<Waker> {
+        self.waiting.remove(&ticket)
+    }
+
+    /// Hands out what is due at `now`, the earliest first. To be fired outside the lock.
+    pub(crate) fn due(&mut self, now: Tick) -> Due {
+        // asked some hundred times a second while the keeper ticks, mostly in vain
+        if self.earliest().is_none_or(|at| at > now) {
+            return BTreeMap::new().into_values();
+        }
+        let later = self.waiting.split_off(&(now.saturating_add(1), 0));
+        std::mem::replace(&mut self.waiting, later).into_values()
+    }
+
+    /// The next deadline.
+    pub(crate) fn earliest(&self) -> Option<Tick> {
+        self.waiting.first_key_value().map(|((at, _), _)| *at)
+    }
+}
+
+/// Wakers that came due, in the order of their deadlines.
+pub(crate) type Due = IntoValues<Ticket, Waker>;
+
+/// Wakes them all: one that panics does not cost the others their call.
+pub(crate) fn fire(due: Due) {
+    for waker in due {
+        contain(|| waker.wake());
+    }
+}
+
+/// Calls `f`; a panic in it ends here (the panic hook has reported it). False if it panicked.
+#[cfg(not(any(larder_loom, larder_shuttle)))]
+pub(crate) fn contain(f: impl FnOnce()) -> bool {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    // What `f` captured is used by nobody afterwards, so nobody can see it half changed.
+    let Err(payload) = catch_unwind(AssertUnwindSafe(f)) else {
+        return true;
+    };
+    // A payload may be of a type whose drop panics in its turn: then it is leaked.
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(again);
+    }
+    false
+}
+
+/// Calls `f`. The explorers report what they find by a panic: it must get through.
+#[cfg(any(larder_loom, larder_shuttle))]
+pub(crate) fn contain(f: impl FnOnce()) -> bool {
+    f();
+    true
+}
+
+#[cfg(all(test, not(any(larder_loom, larder_shuttle))))]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+    use std::task::Wake;
+
+    #[derive(Default)]
+    struct Count(AtomicU32);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, SeqCst);
+        }
+    }
+
+    #[test]
+    fn due_hands_out_the_deadline_itself_and_nothing_later() {
+        let count = Arc::new(Count::default());
+        let mut alarms = Alarms::new();
+        for at in [5, 7, 7, 8, Tick::MAX] {
+            alarms.set(at, Arc::clone(&count).into());
+        }
+        assert_eq!(alarms.due(4).len(), 0);
+        assert_eq!(alarms.earliest(), Some(5));
+        assert_eq!(alarms.due(7).len(), 3);
+        assert_eq!(alarms.earliest(), Some(8));
+        assert_eq!(alarms.due(Tick::MAX - 1).len(), 1);
+        assert_eq!(alarms.earliest(), Some(Tick::MAX));
+        assert_eq!(count.0.load(SeqCst), 0, "handing out does not wake");
+    }
+
+    #[test]
+    fn an_alarm_is_taken_back_once() {
+        let mut alarms = Alarms::new();
+        let first = alarms.set(3, Arc::new(Count::default()).into());
+        let second = alarms.set(3, Arc::new(Count::default()).into());
+        assert_ne!(first, second);
+        assert!(alarms.take_back(first).is_some());
+        assert!(alarms.take_back(first).is_none());
+        assert_eq!(alarms.due(3).len(), 1);
+        assert!(alarms.take_back(second).is_none());
+    }
+
+    #[test]
+    fn a_panic_is_contained_even_one_whose_payload_panics_when_dropped() {
+        struct Bomb;
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                panic!("expected: the payload's drop");
+            }
+        }
+        assert!(contain(|| ()));
+        assert!(!contain(|| panic!("expected: a plain panic")));
+        assert!(!contain(|| std::panic::panic_any(Bomb)));
+    }
+}

@@ -1,0 +1,291 @@
+//! What time it is, and who wants to be woken when.
+//!
+//! Everything timed in the crate asks a [`Clock`] and nothing else, so that a test can hold time in
+//! its hand.
+
+#[cfg(not(any(larder_loom, larder_shuttle)))]
+pub(crate) mod system;
+#[cfg(all(test, not(any(larder_loom, larder_shuttle))))]
+pub(crate) mod tests;
+
+#[cfg(all(test, any(larder_loom, larder_shuttle)))]
+mod explored_tests;
+
+use std::fmt;
+use std::sync::{Arc, Weak};
+use std::task::{Wake, Waker};
+use std::time::Duration;
+
+#[cfg(any(larder_loom, larder_shuttle))]
+use self::explored as system;
+use super::alarms::{Alarms, Ticket, contain, fire};
+use super::keeper;
+use super::sync::atomic::{AtomicU64, Ordering};
+use super::sync::{Mutex, thread};
+
+pub(crate) use super::keeper::Job;
+pub(crate) use system::Ticking;
+
+/// Milliseconds since the clock's own zero: never 0, and below 2^42.
+pub(crate) type Tick = u64;
+
+/// What clocks show when they begin: one second. Not 0, which is free to mean "none".
+const START: Tick = 1_000;
+/// Where a manual clock stops: 69 years from its zero. One bit below what ticks may use, so that
+/// a time of day plus a life does not leave the range at once.
+const LAST: Tick = (1 << 41) - 1;
+const NANOS: u64 = 1_000_000;
+
+/// Where a cache gets the time from.
+///
+/// The system clock is monotonic: it runs on when the wall clock is set, and does not count the time
+/// a machine sleeps. It is read on every lookup of an entry that can expire, so it is a coarse one: a
+/// value may be served a few milliseconds beyond its expiry (seldom more than 10, on a machine with
+/// far more busy threads than cores).
+///
+/// A manual clock stands still until it is advanced, and everything timed obeys it: lives, windows,
+/// back-off, and the timeouts of callers who wait.
+///
+/// ```
+/// use larder::Clock;
+/// use std::time::Duration;
+///
+/// let (clock, hand) = Clock::manual();
+/// # let _ = clock;
+/// // build a cache with `clock`, fill it, and then
+/// hand.advance(Duration::from_secs(300));
+/// ```
+#[derive(Clone, Debug)]
+pub struct Clock(Source);
+
+#[derive(Clone, Debug)]
+enum Source {
+    System,
+    Manual(Arc<Hand>),
+}
+
+impl Clock {
+    /// The clock of the machine. All its copies are the same clock.
+    pub fn system() -> Self {
+        Self(Source::System)
+    }
+
+    /// A clock that only moves when the [`ManualClock`] beside it is advanced.
+    ///
+    /// Nothing happens behind a test's back: a cache with a manual clock frees what expired when it
+    /// is used or when its `sweep` is called, and never by itself.
+    pub fn manual() -> (Self, ManualClock) {
+        Self::manual_at(Duration::ZERO)
+    }
+
+    /// A manual clock that has run for `start` already, for tests near the ends of its range.
+    #[doc(hidden)]
+    pub fn manual_at(start: Duration) -> (Self, ManualClock) {
+        let hand = Arc::new(Hand {
+            nanos: AtomicU64::new(later(START * NANOS, start)),
+            alarms: Mutex::new(Alarms::new()),
+        });
+        (Self(Source::Manual(Arc::clone(&hand))), ManualClock(hand))
+    }
+
+    /// The time. It never steps back, for one thread or from one to the next.
+    #[inline]
+    pub(crate) fn now(&self) -> Tick {
+        match &self.0 {
+            Source::System => system::now(),
+            Source::Manual(hand) => hand.now(),
+        }
+    }
+
+    /// The exact time since the clock's zero, to measure how long something took. It may be a few
+    /// milliseconds ahead of [`now`](Self::now), and costs some ten times as much.
+    pub(crate) fn precise(&self) -> Duration {
+        match &self.0 {
+            Source::System => system::precise(),
+            Source::Manual(hand) => Duration::from_nanos(hand.nanos.load(Ordering::Acquire)),
+        }
+    }
+
+    /// Whether time only moves by hand.
+    pub(crate) fn is_manual(&self) -> bool {
+        matches!(self.0, Source::Manual(_))
+    }
+
+    /// Wakes `waker` once, at `at` or soon after it; whoever is woken finds that [`now`](Self::now)
+    /// is at least `at`. If that is so already, it is woken on the spot: hold no lock here. To drop
+    /// the alarm takes it back.
+    #[must_use = "an alarm that is dropped does not ring"]
+    pub(crate) fn alarm(&self, at: Tick, waker: Waker) -> Alarm {
+        let set = match &self.0 {
+            Source::System => keeper::alarm(at, waker).map(Set::Keeper),
+            Source::Manual(hand) => hand
+                .alarm(at, waker)
+                .map(|ticket| Set::Hand(Arc::clone(hand), ticket)),
+        };
+        Alarm(set)
+    }
+
+    /// Parks this thread until it is unparked or `at` has come; without `at`, until it is unparked.
+    /// May return early.
+    pub(crate) fn park_until(&self, at: Option<Tick>) {
+        let Some(at) = at else {
+            return thread::park();
+        };
+        match &self.0 {
+            Source::System => system::park_until(at),
+            Source::Manual(_) => {
+                let alarm = self.alarm(at, Arc::new(Parked(thread::current())).into());
+                thread::park();
+                drop(alarm);
+            }
+        }
+    }
+
+    /// Runs `job` at `at` or soon after it on the keeper thread, if it is alive by then. Under a
+    /// manual clock it is never run: the owner of the cache sweeps.
+    pub(crate) fn schedule(&self, at: Tick, job: Weak<dyn Job>) {
+        if !self.is_manual() {
+            keeper::schedule(at, job);
+        }
+    }
+
+    /// While what this returns lives, a system clock may be wound by the keeper thread, which makes
+    /// [`now`](Self::now) as cheap as a load while it is read often. None where there is nothing to
+    /// gain.
+    pub(crate) fn keep_ticking(&self) -> Option<Ticking> {
+        match self.0 {
+            Source::System => Ticking::start(),
+            Source::Manual(_) => None,
+        }
+    }
+}
+
+/// An alarm that was set. To drop it takes it back.
+pub(crate) struct Alarm(Option<Set>);
+
+enum Set {
+    Keeper(Ticket),
+    Hand(Arc<Hand>, Ticket),
+}
+
+impl fmt::Debug for Alarm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at = self.0.as_ref().map(|set| match set {
+            Set::Keeper(ticket) | Set::Hand(_, ticket) => ticket.0,
+        });
+        f.debug_tuple("Alarm").field(&at).finish()
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        match self.0.take() {
+            None => (),
+            Some(Set::Keeper(ticket)) => keeper::take_back(ticket),
+            Some(Set::Hand(hand, ticket)) => {
+                // the guard is gone at the end of this statement, the waker after it
+                let waker = hand.alarms.lock().take_back(ticket);
+                drop(waker);
+            }
+        }
+    }
+}
+
+struct Parked(thread::Thread);
+
+impl Wake for Parked {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Moves a manual clock. Copies of it move the same clock.
+#[derive(Clone, Debug)]
+pub struct ManualClock(Arc<Hand>);
+
+impl ManualClock {
+    /// Moves the clock ahead by `by`, and wakes every caller whose timeout came due on the way, the
+    /// earliest first, in this call.
+    ///
+    /// The clock counts in nanoseconds and tells milliseconds: what is left over is kept for the next
+    /// call. It stops at the end of its range, 69 years after its zero, and does not wrap.
+    pub fn advance(&self, by: Duration) {
+        self.0.advance(by);
+    }
+}
+
+/// A clock that is moved by hand: its time in nanoseconds, and who waits for it.
+struct Hand {
+    /// Written under the lock of `alarms`, so that two who advance it do not lose time.
+    nanos: AtomicU64,
+    alarms: Mutex<Alarms>,
+}
+
+impl fmt::Debug for Hand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let nanos = self.nanos.load(Ordering::Acquire);
+        Duration::from_nanos(nanos).fmt(f)
+    }
+}
+
+impl Hand {
+    #[inline]
+    fn now(&self) -> Tick {
+        self.nanos.load(Ordering::Acquire) / NANOS
+    }
+
+    fn advance(&self, by: Duration) {
+        let mut alarms = self.alarms.lock();
+        let nanos = later(self.nanos.load(Ordering::Acquire), by);
+        self.nanos.store(nanos, Ordering::Release);
+        let due = alarms.due(nanos / NANOS);
+        drop(alarms);
+        fire(due);
+    }
+
+    fn alarm(&self, at: Tick, waker: Waker) -> Option<Ticket> {
+        let mut alarms = self.alarms.lock();
+        // under the lock, or an `advance` could pass between the look and the entry
+        if self.now() < at {
+            return Some(alarms.set(at, waker));
+        }
+        drop(alarms);
+        contain(|| waker.wake());
+        None
+    }
+}
+
+fn later(nanos: u64, by: Duration) -> u64 {
+    let by = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
+    nanos.saturating_add(by).min(LAST * NANOS)
+}
+
+/// The explorers know no time but the manual clock's: the system clock stands still, and nothing
+/// timed by it comes.
+#[cfg(any(larder_loom, larder_shuttle))]
+mod explored {
+    use super::{Duration, START, Tick, thread};
+
+    #[derive(Debug)]
+    pub(crate) enum Ticking {}
+
+    impl Ticking {
+        pub(crate) fn start() -> Option<Self> {
+            None
+        }
+    }
+
+    pub(crate) fn now() -> Tick {
+        START
+    }
+
+    pub(crate) fn precise() -> Duration {
+        Duration::from_millis(START)
+    }
+
+    pub(crate) fn park_until(at: Tick) {
+        if at > START {
+            thread::park();
+        }
+    }
+}

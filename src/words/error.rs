@@ -1,0 +1,162 @@
+//! What can go wrong: one error for building a cache, one for loading into it.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// Why a load brought no value.
+///
+/// Every caller that waited on one load gets the same outcome: [`Loader`](Self::Loader) holds the
+/// loader's own error behind an [`Arc`], so cloning is cheap and asks nothing of `E`.
+///
+/// `LoadError<E>` is a [`std::error::Error`] wherever `E` is `Debug + Display`, so `?` carries it
+/// into `Box<dyn Error>` or `anyhow::Error`, also with `E = String` or `E = anyhow::Error`. The
+/// loader's text is part of this error's own text; the cause itself is at [`loader`](Self::loader).
+///
+/// ```
+/// use larder::{Cache, LoadError};
+///
+/// let cache: Cache<String, u32> = Cache::new(100);
+/// let error = cache.get_or_load("answer", || Err("the database is away")).unwrap_err();
+/// match &error {
+///     LoadError::Loader(cause) => assert_eq!(**cause, "the database is away"),
+///     other => panic!("{other}"),
+/// }
+/// assert_eq!(error.to_string(), "the loader failed: the database is away");
+/// ```
+#[derive(thiserror::Error, Debug)]
+#[non_exhaustive]
+pub enum LoadError<E> {
+    /// The loader returned this error; it is the same one for every caller that waited.
+    #[error("the loader failed: {0}")]
+    Loader(Arc<E>),
+    /// The source has no such value: the loader said so now, or did within `negative_ttl`.
+    #[error("the source has no value for this key")]
+    NotFound,
+    /// The load took longer than `load_timeout`. The key is free: the next call loads again.
+    #[error(
+        "the load did not finish within the cache's `load_timeout`; the next call loads again, \
+         raise the timeout if the source is that slow"
+    )]
+    TimedOut,
+    /// The loader that this caller waited for panicked. The key is free: the next call loads again.
+    #[error("the loader that this call waited for panicked; the next call loads again")]
+    Panicked,
+    /// The loader of a key asked the cache for that same key, which could only wait for itself.
+    #[error(
+        "the loader asked the cache for the key that it is loading; load it from the source \
+         there, or ask for another key"
+    )]
+    Recursive,
+}
+
+impl<E> LoadError<E> {
+    /// The loader's own error, if that is what happened.
+    pub fn loader(&self) -> Option<&E> {
+        match self {
+            Self::Loader(cause) => Some(cause),
+            _ => None,
+        }
+    }
+
+    /// Whether the source has no such value.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::NotFound)
+    }
+
+    /// Whether the load ran out of time.
+    pub fn is_timeout(&self) -> bool {
+        matches!(self, Self::TimedOut)
+    }
+
+    /// Whether the loader panicked.
+    pub fn is_panic(&self) -> bool {
+        matches!(self, Self::Panicked)
+    }
+
+    /// Whether the loader asked for its own key.
+    pub fn is_recursive(&self) -> bool {
+        matches!(self, Self::Recursive)
+    }
+}
+
+impl<E> Clone for LoadError<E> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Loader(cause) => Self::Loader(Arc::clone(cause)),
+            Self::NotFound => Self::NotFound,
+            Self::TimedOut => Self::TimedOut,
+            Self::Panicked => Self::Panicked,
+            Self::Recursive => Self::Recursive,
+        }
+    }
+}
+
+/// A setting that [`build`](crate::CacheBuilder::build) refused: which one, and what it accepts.
+///
+/// ```
+/// use larder::{Cache, ConfigError};
+///
+/// let error = Cache::<u64, u64>::builder().build().unwrap_err();
+/// assert_eq!(error, ConfigError::NoBound);
+/// ```
+#[derive(thiserror::Error, Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// Nothing says how large the cache may grow.
+    #[error(
+        "the cache has no bound: call one of `max_entries(n)`, `max_weight(w)` with `weigher(f)`, \
+         or `unbounded()`"
+    )]
+    NoBound,
+    /// More than one bound was given.
+    #[error("`{first}` and `{second}` both bound the cache: keep one of them")]
+    TwoBounds {
+        /// The bound that was set first.
+        first: &'static str,
+        /// The bound that was set as well.
+        second: &'static str,
+    },
+    /// A weigher, but no weight that it could be held to.
+    #[error("`weigher` needs a budget to hold the weights to: call `max_weight(w)`")]
+    WeigherWithoutMaxWeight,
+    /// A budget of weight, but nothing that weighs.
+    #[error("`max_weight` needs to know what an entry weighs: call `weigher(|key, value| ..)`")]
+    MaxWeightWithoutWeigher,
+    /// A number outside of what its setting accepts.
+    #[error("`{setting}` is {given}, but accepts {accepts}")]
+    OutOfRange {
+        /// The setting's name on the builder.
+        setting: &'static str,
+        /// What was given.
+        given: Given,
+        /// What the setting accepts, in words.
+        accepts: &'static str,
+    },
+    /// A setting that says nothing without another one.
+    #[error("`{setting}` does nothing without `{needs}`: set that too, or leave both out")]
+    Needs {
+        /// The setting that was given.
+        setting: &'static str,
+        /// The setting that is missing.
+        needs: &'static str,
+    },
+}
+
+/// The refused number of a [`ConfigError::OutOfRange`], as it was given.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub enum Given {
+    /// A share or a factor.
+    Number(f64),
+    /// A length of time.
+    Duration(std::time::Duration),
+}
+
+impl fmt::Display for Given {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(f),
+            Self::Duration(duration) => fmt::Debug::fmt(duration, f),
+        }
+    }
+}

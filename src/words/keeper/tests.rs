@@ -1,0 +1,234 @@
+use super::*;
+use crate::words::clock::Clock;
+use crate::words::clock::tests::alone;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, Weak};
+use std::task::{Wake, Waker};
+use std::time::{Duration, Instant};
+
+/// How long a test waits for another thread before it calls it a hang.
+const WATCHDOG: Duration = Duration::from_secs(30);
+
+struct Work {
+    to: Mutex<Sender<Tick>>,
+    runs: AtomicU32,
+    /// Milliseconds to the next run, for this many runs.
+    again: (Tick, u32),
+    /// Panics in this run.
+    bomb: u32,
+}
+
+impl Job for Work {
+    fn run(&self, now: Tick) -> Option<Tick> {
+        let run = self.runs.fetch_add(1, SeqCst) + 1;
+        let _ = self.to.lock().unwrap().send(now);
+        assert!(run != self.bomb, "expected: a job that panics");
+        (run < self.again.1).then_some(now + self.again.0)
+    }
+}
+
+fn work(again: (Tick, u32), bomb: u32) -> (Arc<Work>, Receiver<Tick>) {
+    let (to, heard) = channel();
+    let (to, runs) = (Mutex::new(to), AtomicU32::new(0));
+    let work = Work {
+        to,
+        runs,
+        again,
+        bomb,
+    };
+    (Arc::new(work), heard)
+}
+
+fn weak(work: &Arc<Work>) -> Weak<dyn Job> {
+    let work: Weak<Work> = Arc::downgrade(work);
+    work
+}
+
+fn ends() {
+    let end = Instant::now() + WATCHDOG;
+    while real::alive() || on_the_list() {
+        assert!(Instant::now() < end, "the keeper does not end");
+        // not by the clock: it would be wound for our sake
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Whether the system knows a thread of that name.
+fn on_the_list() -> bool {
+    let Ok(tasks) = std::fs::read_dir("/proc/self/task") else {
+        return false;
+    };
+    tasks
+        .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok())
+        .any(|name| name.trim() == "larder-keeper")
+}
+
+#[test]
+fn a_job_runs_when_due_and_again_when_it_says() {
+    let clock = Clock::system();
+    let (job, heard) = work((4, 3), 0);
+    let at = clock.now() + 5;
+    clock.schedule(at, weak(&job));
+    let mut earliest = at;
+    for _ in 0..3 {
+        let ran = heard.recv_timeout(WATCHDOG).unwrap();
+        assert!(ran >= earliest, "{ran} before {earliest}");
+        earliest = ran + 4;
+    }
+    drop(job);
+    assert!(heard.recv_timeout(WATCHDOG).is_err(), "no fourth run");
+}
+
+#[test]
+fn a_manual_clock_runs_no_job() {
+    let (clock, hand) = Clock::manual();
+    let (job, heard) = work((1, 1), 0);
+    clock.schedule(clock.now(), weak(&job));
+    hand.advance(Duration::from_secs(5));
+    assert!(heard.try_recv().is_err());
+    assert_eq!(Arc::weak_count(&job), 0);
+}
+
+#[test]
+fn a_job_that_panics_is_tried_again_and_hurts_nobody() {
+    let clock = Clock::system();
+    let (bad, bad_heard) = work((1, 2), 1);
+    let (good, good_heard) = work((1, 2), 0);
+    let at = clock.now() + 2;
+    clock.schedule(at, weak(&bad));
+    clock.schedule(at, weak(&good));
+    let first = bad_heard.recv_timeout(WATCHDOG).unwrap();
+    for _ in 0..2 {
+        good_heard.recv_timeout(WATCHDOG).unwrap();
+    }
+    let second = bad_heard.recv_timeout(WATCHDOG).unwrap();
+    assert!(second >= first + 1_000);
+}
+
+#[test]
+fn dead_jobs_are_dropped_and_the_thread_ends_and_starts_again() {
+    alone(
+        "words::keeper::tests::dead_jobs_are_dropped_and_the_thread_ends_and_starts_again",
+        || {
+            let clock = Clock::system();
+            for _ in 0..3 {
+                let (job, heard) = work((3_600_000, u32::MAX), 0);
+                clock.schedule(clock.now(), weak(&job));
+                heard.recv_timeout(WATCHDOG).unwrap();
+                assert!(real::alive(), "the next run is an hour away");
+                let left = Arc::downgrade(&job);
+                drop(job);
+                nudge();
+                ends();
+                assert_eq!(left.strong_count(), 0);
+            }
+        },
+    );
+}
+
+#[test]
+fn it_ends_with_the_last_ticking_use() {
+    alone(
+        "words::keeper::tests::it_ends_with_the_last_ticking_use",
+        || {
+            let clock = Clock::system();
+            let first = clock.keep_ticking();
+            let second = clock.keep_ticking();
+            drop(first);
+            assert_eq!(second.is_some(), real::alive());
+            drop(second);
+            ends();
+        },
+    );
+}
+
+struct Ring(Mutex<Sender<Tick>>);
+
+impl Wake for Ring {
+    fn wake(self: Arc<Self>) {
+        let _ = self.0.lock().unwrap().send(Clock::system().now());
+    }
+}
+
+struct Bomb;
+
+impl Wake for Bomb {
+    fn wake(self: Arc<Self>) {
+        panic!("expected: a waker that panics");
+    }
+}
+
+#[test]
+fn alarms_ring_when_now_says_so_and_a_panic_ends_with_its_waker() {
+    let clock = Clock::system();
+    let (to, heard) = channel();
+    let ring: Waker = Arc::new(Ring(Mutex::new(to))).into();
+    let far = clock.alarm(clock.now() + 3_600_000, ring.clone());
+    for _ in 0..10 {
+        let at = clock.now() + 3;
+        let bomb = clock.alarm(at, Arc::new(Bomb).into());
+        let alarm = clock.alarm(at, ring.clone());
+        let told = heard.recv_timeout(WATCHDOG).unwrap();
+        assert!(told >= at, "{told} before {at}");
+        drop((bomb, alarm));
+    }
+    drop(far);
+    drop(ring);
+    nudge();
+    assert!(
+        heard.recv_timeout(WATCHDOG).is_err(),
+        "the last one is gone"
+    );
+}
+
+#[test]
+fn it_ends_with_the_last_alarm_of_a_cache_that_is_gone() {
+    alone(
+        "words::keeper::tests::it_ends_with_the_last_alarm_of_a_cache_that_is_gone",
+        || {
+            let clock = Clock::system();
+            let far = clock.alarm(clock.now() + 3_600_000, Arc::new(Bomb).into());
+            assert!(real::alive());
+            nudge();
+            drop(far);
+            ends();
+        },
+    );
+}
+
+/// The last owner lets go while the job runs: the cache dies on the keeper thread.
+struct Last(Mutex<Option<Arc<Last>>>, Sender<&'static str>);
+
+impl Job for Last {
+    fn run(&self, now: Tick) -> Option<Tick> {
+        drop(self.0.lock().unwrap().take());
+        Some(now + 1)
+    }
+}
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        nudge();
+        self.1.send("dropped").unwrap();
+        panic!("expected: a drop that panics");
+    }
+}
+
+#[test]
+fn a_cache_may_die_on_the_keeper_thread() {
+    alone(
+        "words::keeper::tests::a_cache_may_die_on_the_keeper_thread",
+        || {
+            let (to, heard) = channel();
+            let last = Arc::new(Last(Mutex::new(None), to));
+            *last.0.lock().unwrap() = Some(Arc::clone(&last));
+            let job: Weak<Last> = Arc::downgrade(&last);
+            let clock = Clock::system();
+            drop(last);
+            clock.schedule(clock.now(), job);
+            assert_eq!(heard.recv_timeout(WATCHDOG), Ok("dropped"));
+            ends();
+        },
+    );
+}

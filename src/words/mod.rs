@@ -1,0 +1,8 @@
+//! Floor 0: the words that every other floor speaks in.
+
+pub(crate) mod alarms;
+pub(crate) mod clock;
+pub(crate) mod error;
+pub(crate) mod keeper;
+pub(crate) mod removal;
+pub(crate) mod sync;

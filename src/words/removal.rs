@@ -1,0 +1,32 @@
+//! What a listener is told when a value leaves.
+
+/// A value that left the cache, as [`on_removal`](crate::CacheBuilder::on_removal) is told of it.
+///
+/// The listener owns both parts: what it does not keep is dropped by it, outside of all locks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Removal<K, V> {
+    /// The key that the value stood under.
+    pub key: K,
+    /// The value itself.
+    pub value: V,
+    /// Why it left.
+    pub cause: RemovalCause,
+}
+
+/// Why a value left the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RemovalCause {
+    /// A newer value of the same key took its place while it was still fresh or servable.
+    Replaced,
+    /// `remove`, `remove_if` or `clear` took it out, or a load said that there is no such value.
+    Removed,
+    /// Its life was over: whoever frees it (an insert, `sweep`, the cache's own thread) reports it
+    /// so, also where a newer value of the key came first.
+    Expired,
+    /// It had to make room.
+    Evicted,
+    /// It never got in: it alone weighs more than the whole cache may.
+    Rejected,
+}
