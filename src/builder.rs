@@ -2,7 +2,7 @@
 
 use crate::engine::store::{Listener, Plan, Store, Weigher};
 use crate::front::cache::Cache;
-use crate::rules::expiry::{Lives, NEVER, ticks};
+use crate::rules::expiry::{Lives, NEVER, share, ticks};
 use crate::words::clock::Clock;
 use crate::words::error::{ConfigError, Given};
 use crate::words::removal::Removal;
@@ -283,7 +283,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
             clock: self.clock.unwrap_or_else(Clock::system),
             lives: Lives {
                 ttl: self.ttl.map_or(NEVER, ticks),
-                jitter: self.jitter.unwrap_or(0.0),
+                jitter: self.jitter.map_or(0, share),
                 idle: self.idle.map_or(NEVER, ticks),
                 negative: ticks(self.negative),
             },

@@ -7,6 +7,8 @@ mod shard;
 mod engine;
 mod front;
 mod builder;
+#[cfg(all(test, any(larder_loom, larder_shuttle)))]
+mod models;
 
 pub use builder::CacheBuilder;
 pub use equivalent::Equivalent;

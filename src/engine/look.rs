@@ -6,19 +6,11 @@ use crate::parts::flight::{Flight, Landing};
 use crate::parts::group::Hash;
 use crate::parts::stack;
 use crate::rules::got::{Got, How, StaleWhy};
-use crate::shard::entry::Entry;
-use crate::shard::look::{Ask, Found, Role};
+pub(crate) use crate::shard::look::Looked;
+use crate::shard::look::{Ask, Role};
 use crate::shard::walk::Cursor;
 use equivalent::Equivalent;
 use std::sync::Arc;
-
-/// What the cache had.
-pub(crate) enum Looked<R> {
-    Value(R),
-    /// The source was asked lately, and has none.
-    Missing,
-    Nothing,
-}
 
 /// What a caller that found nothing does next.
 pub(crate) enum Next<K, V, S> {
@@ -40,22 +32,13 @@ impl<K, V, S> Store<K, V, S> {
         Q: ?Sized + Equivalent<K>,
         V: Clone,
     {
-        let cell = self.cell(hash);
-        let shard = cell.shard.read();
-        match shard.get(Hash::new(hash), key, &self.lives, || self.clock.now()) {
-            Found::Fresh(_, entry) => {
-                cell.hits.add(1);
-                Looked::Value(entry.value.clone())
-            }
-            Found::Missing => {
-                cell.hits.add(1);
-                Looked::Missing
-            }
-            Found::Nothing => {
-                cell.misses.add(1);
-                Looked::Nothing
-            }
-        }
+        let looked = {
+            let shard = self.cell(hash).shard.read();
+            let now = || self.clock.now();
+            shard.get(Hash::new(hash), key, &self.lives, now, |_, entry, _| entry.value.clone())
+        };
+        self.count(&looked);
+        looked
     }
 
     /// As [`get`](Self::get), with what there is to say about the value. `counts` is false when the
@@ -65,48 +48,44 @@ impl<K, V, S> Store<K, V, S> {
         Q: ?Sized + Equivalent<K>,
         V: Clone,
     {
-        let cell = self.cell(hash);
-        let shard = cell.shard.read();
-        let now = self.clock.now();
-        let found = shard.get(Hash::new(hash), key, &self.lives, || now);
+        let looked = {
+            let shard = self.cell(hash).shard.read();
+            let now = || self.clock.now();
+            shard.get(Hash::new(hash), key, &self.lives, now, |id, entry, now| {
+                shard.got(id, entry, &self.lives, now)
+            })
+        };
         if counts {
-            let counter = if matches!(found, Found::Nothing) { &cell.misses } else { &cell.hits };
-            counter.add(1);
+            self.count(&looked);
         }
-        match found {
-            Found::Fresh(id, entry) => Looked::Value(shard.got(id, entry, &self.lives, now)),
-            Found::Missing => Looked::Missing,
-            Found::Nothing => Looked::Nothing,
+        looked
+    }
+
+    #[inline]
+    fn count<R>(&self, looked: &Looked<R>) {
+        match looked {
+            Looked::Value(_) | Looked::Missing => self.lookups.hit(),
+            Looked::Nothing => self.lookups.miss(),
         }
     }
 
-    /// A look-up that leaves no trace.
-    pub(crate) fn peek<Q, R>(
-        &self,
-        hash: u64,
-        key: &Q,
-        read: impl FnOnce(&Entry<K, V>) -> R,
-    ) -> Option<R>
+    /// Whether there is a value to serve. Leaves no trace.
+    pub(crate) fn contains<Q>(&self, hash: u64, key: &Q) -> bool
     where
         Q: ?Sized + Equivalent<K>,
     {
         let shard = self.cell(hash).shard.read();
-        match shard.peek(Hash::new(hash), key, &self.terms()) {
-            Found::Fresh(_, entry) => Some(read(entry)),
-            Found::Missing | Found::Nothing => None,
-        }
+        shard.peek(Hash::new(hash), key, &self.terms()).is_some()
     }
 
-    pub(crate) fn peek_got<Q>(&self, hash: u64, key: &Q) -> Option<Got<V>>
+    pub(crate) fn peek<Q>(&self, hash: u64, key: &Q) -> Option<Got<V>>
     where
         Q: ?Sized + Equivalent<K>,
         V: Clone,
     {
         let shard = self.cell(hash).shard.read();
         let terms = self.terms();
-        let Found::Fresh(id, entry) = shard.peek(Hash::new(hash), key, &terms) else {
-            return None;
-        };
+        let (id, entry) = shard.peek(Hash::new(hash), key, &terms)?;
         let mut got = shard.got(id, entry, &self.lives, terms.now);
         if got.fresh_for.is_zero() {
             got.how = How::Stale(StaleWhy::Expired);

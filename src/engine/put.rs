@@ -7,7 +7,6 @@ use crate::rules::expiry::{NEVER, Stamp};
 use crate::shard::entry::Put;
 use crate::shard::outbox::Outbox;
 use crate::shard::store::Credit;
-use crate::words::removal::RemovalCause;
 use crate::words::sync::thread;
 use std::sync::Arc;
 
@@ -50,66 +49,77 @@ where
     pub(super) fn put(
         &self,
         hash: u64,
-        mut put: Put<K, V>,
+        put: Put<K, V>,
         flight: Option<&Arc<Flight<K, V>>>,
         out: &mut Outbox<K, V>,
     ) -> Stored {
         let mut credit = Credit::new(&self.budget);
-        let mut turn = None;
-        loop {
-            {
-                let mut shard = self.cell(hash).shard.write();
-                let terms = self.terms();
-                match flight {
-                    Some(flight) if !shard.is_flying(flight) => return Stored::Fenced,
-                    Some(_) => {}
-                    None => shard.fence(hash, &put.key, out),
-                }
-                if put.ttl == 0 || put.units > self.budget.max() {
-                    let cause =
-                        if put.ttl == 0 { RemovalCause::Removed } else { RemovalCause::Replaced };
-                    shard.remove(put.hash, &put.key, cause, &terms, out);
-                    if let Some(flight) = flight {
-                        shard.take_off(flight);
-                    }
-                    break;
-                }
-                match shard.store(put, &mut credit, &terms, out) {
-                    Ok(stamp) => {
-                        if let Some(flight) = flight {
-                            shard.take_off(flight);
-                        }
-                        drop(shard);
-                        self.expect_expiry(stamp);
-                        return Stored::Yes(stamp);
-                    }
-                    Err(unstored) => put = unstored,
-                }
-            }
-            // this shard has nothing left to evict: the room is in other ones
-            if turn.is_none() {
-                turn = Some(self.heavy.lock());
-            }
-            self.make_room(hash, put.units, &mut credit, out);
-        }
-        self.refuse(hash, put, flight.is_some(), out);
-        Stored::No
+        let mut put = Some(put);
+        let tried = self.try_put(hash, &mut put, flight, &mut credit, out);
+        tried.unwrap_or_else(|| self.put_with_room_of_others(hash, put, flight, credit, out))
     }
 
-    /// Reports a value that was not stored, if somebody would otherwise miss it.
-    fn refuse(&self, hash: u64, put: Put<K, V>, is_load: bool, out: &mut Outbox<K, V>) {
-        match put.value {
-            Some(value) if put.ttl > 0 => {
-                self.cell(hash).shard.write().reject(put.key, value, out);
-            }
-            // a load's caller has its value; what was inserted with no life would vanish unseen
-            Some(value) if !is_load => out.value(put.key, value, RemovalCause::Expired),
-            _ => out.key(put.key),
+    /// One attempt, within the key's own shard. `None` if that has nothing left to evict.
+    fn try_put(
+        &self,
+        hash: u64,
+        put: &mut Option<Put<K, V>>,
+        flight: Option<&Arc<Flight<K, V>>>,
+        credit: &mut Credit<'_>,
+        out: &mut Outbox<K, V>,
+    ) -> Option<Stored> {
+        let Some(wanted) = put.as_ref() else { return Some(Stored::No) };
+        let mut shard = self.cell(hash).shard.write();
+        let terms = self.terms();
+        match flight {
+            Some(flight) if !shard.is_flying(flight) => return Some(Stored::Fenced),
+            Some(_) => {}
+            None => shard.fence(hash, &wanted.key, out),
         }
+        let stored = if wanted.ttl == 0 || wanted.units > self.budget.max() {
+            shard.refuse(put, flight.is_some(), &terms, out);
+            Stored::No
+        } else {
+            let is_absent = flight.is_some_and(|flight| flight.is_absent);
+            Stored::Yes(shard.store(put, is_absent, credit, &terms, out)?)
+        };
+        if let Some(flight) = flight {
+            shard.take_off(flight);
+        }
+        drop(shard);
+        if let Stored::Yes(stamp) = stored {
+            if stamp.fresh_for(0) < NEVER || self.lives.idle < NEVER {
+                self.request_sweep();
+            }
+        }
+        Some(stored)
     }
 
-    /// Evicts in the other shards, a little in each, until `units` could be had. Callers take
+    /// The key's own shard has nothing left to evict: the room is in other ones. Callers take
     /// turns, so that two of them cannot hold half of the room each and wait for the other.
+    #[cold]
+    fn put_with_room_of_others(
+        &self,
+        hash: u64,
+        mut put: Option<Put<K, V>>,
+        flight: Option<&Arc<Flight<K, V>>>,
+        credit: Credit<'_>,
+        out: &mut Outbox<K, V>,
+    ) -> Stored {
+        let units = put.as_ref().map_or(0, |put| put.units);
+        // what it holds goes back before it waits: the one whose turn it is may need just that
+        drop(credit);
+        let _turn = self.heavy.lock();
+        let mut credit = Credit::new(&self.budget);
+        loop {
+            self.make_room(hash, units, &mut credit, out);
+            if let Some(stored) = self.try_put(hash, &mut put, flight, &mut credit, out) {
+                return stored;
+            }
+        }
+    }
+
+    /// Evicts in the other shards, one entry in each, until `units` could be had.
     fn make_room(&self, hash: u64, units: u64, credit: &mut Credit<'_>, out: &mut Outbox<K, V>) {
         let home = self.index(hash);
         let n = self.cells.len();
@@ -131,12 +141,6 @@ where
                 }
                 None => nothing_for += 1,
             }
-        }
-    }
-
-    fn expect_expiry(&self, stamp: Stamp) {
-        if stamp.fresh_for(0) < NEVER || self.lives.idle < NEVER {
-            self.request_sweep();
         }
     }
 }

@@ -9,8 +9,10 @@ use crate::shard::outbox::Outbox;
 use crate::words::clock::{Clock, Ticking};
 use crate::words::keeper;
 use crate::words::removal::Removal;
+use crate::words::striped::Lookups;
 use crate::words::sync::atomic::AtomicBool;
 use crate::words::sync::{Counter, Mutex, RwLock};
+use std::any::TypeId;
 use std::hash::{BuildHasher, Hash as StdHash};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
@@ -30,6 +32,7 @@ pub(crate) struct Store<K, V, S> {
     /// Ticks.
     pub(super) load_timeout: u64,
     pub(super) counts: Counts,
+    pub(super) lookups: Lookups,
     /// Held by the one insert at a time that takes its room from other shards.
     pub(super) heavy: Mutex<()>,
     /// Whether the keeper has a sweep of this store on its list.
@@ -42,9 +45,6 @@ pub(crate) struct Store<K, V, S> {
 /// One shard behind its lock, on lines of its own: two, because processors fetch them in pairs.
 #[repr(align(128))]
 pub(super) struct Cell<K, V> {
-    /// Beside the lock, whose line a look-up writes anyway.
-    pub(super) hits: Counter,
-    pub(super) misses: Counter,
     pub(super) shard: RwLock<Shard<K, V>>,
 }
 
@@ -54,7 +54,7 @@ pub(super) struct Counts {
     pub(super) loads: Counter,
     pub(super) load_failures: Counter,
     pub(super) load_timeouts: Counter,
-    pub(super) load_nanos: Counter,
+    pub(super) load_millis: Counter,
     pub(super) joined: Counter,
     pub(super) fenced: Counter,
     pub(super) listener_panics: Counter,
@@ -82,8 +82,6 @@ impl<K, V, S> Store<K, V, S> {
         let share = (!weighted && bound < u64::MAX)
             .then(|| usize::try_from(bound / shards as u64).unwrap_or(usize::MAX / 64));
         let cell = |n: u64| Cell {
-            hits: Counter::default(),
-            misses: Counter::default(),
             shard: RwLock::new(Shard::new(
                 share,
                 &lives,
@@ -107,6 +105,7 @@ impl<K, V, S> Store<K, V, S> {
             listener,
             load_timeout: crate::rules::expiry::ticks(plan.load_timeout),
             counts: Counts::default(),
+            lookups: Lookups::new(),
             heavy: Mutex::new(()),
             is_swept: AtomicBool::new(false),
             me: me.clone(),
@@ -116,12 +115,16 @@ impl<K, V, S> Store<K, V, S> {
     }
 
     /// The key's hash, made good: a user's hasher may leave bits unmixed, and shards, groups and
-    /// tags take theirs from different ends. One multiplication, both halves folded.
+    /// tags take theirs from different ends. One multiplication, both halves folded, but for the
+    /// default hasher, which ends in just that.
     #[inline]
     pub(crate) fn hash<Q: ?Sized + StdHash>(&self, key: &Q) -> u64
     where
-        S: BuildHasher,
+        S: BuildHasher + 'static,
     {
+        if TypeId::of::<S>() == TypeId::of::<ahash::RandomState>() {
+            return self.hasher.hash_one(key);
+        }
         let wide = u128::from(self.hasher.hash_one(key)) * 0x9E37_79B9_7F4A_7C15;
         wide as u64 ^ (wide >> 64) as u64
     }
@@ -145,6 +148,9 @@ impl<K, V, S> Store<K, V, S> {
 
     /// Reports and drops what left, in order; no lock is held.
     pub(super) fn deliver(&self, out: Outbox<K, V>) {
+        if self.listener.is_none() {
+            return drop(out);
+        }
         for removal in out.into_values() {
             self.report(removal);
         }
@@ -167,19 +173,20 @@ impl<K, V, S> Store<K, V, S> {
     }
 
     pub(crate) fn stats(&self) -> Stats {
+        let (hits, misses) = self.lookups.sum();
         let mut stats = Stats {
+            hits,
+            misses,
             loads: self.counts.loads.get(),
             load_failures: self.counts.load_failures.get(),
             load_timeouts: self.counts.load_timeouts.get(),
             joined: self.counts.joined.get(),
             fenced: self.counts.fenced.get(),
             listener_panics: self.counts.listener_panics.get(),
-            load_time: Duration::from_nanos(self.counts.load_nanos.get()),
+            load_time: Duration::from_millis(self.counts.load_millis.get()),
             ..Stats::default()
         };
         for cell in &self.cells {
-            stats.hits += cell.hits.get();
-            stats.misses += cell.misses.get();
             let tally = cell.shard.read().tally();
             stats.insertions += tally.insertions;
             stats.replaced += tally.replaced;

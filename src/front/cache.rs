@@ -105,7 +105,7 @@ where
     where
         Q: ?Sized + Hash + Equivalent<K>,
     {
-        self.store.peek_got(self.store.hash(key), key)
+        self.store.peek(self.store.hash(key), key)
     }
 
     /// Whether [`get`](Self::get) would return a value, without counting as a look-up or a use.
@@ -113,7 +113,7 @@ where
     where
         Q: ?Sized + Hash + Equivalent<K>,
     {
-        self.store.peek(self.store.hash(key), key, |_| ()).is_some()
+        self.store.contains(self.store.hash(key), key)
     }
 
     /// Stores a value under the cache's settings. What stood there before is replaced, and a load

@@ -24,10 +24,6 @@ impl Budget {
         self.max
     }
 
-    pub(crate) fn is_weighted(&self) -> bool {
-        self.entries.is_some()
-    }
-
     /// Takes `units`, all or none.
     pub(crate) fn try_take(&self, units: u64) -> bool {
         let mut used = self.used.load(Ordering::Relaxed);

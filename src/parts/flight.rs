@@ -17,6 +17,9 @@ use std::time::Duration;
 pub(crate) struct Flight<K, V> {
     pub(crate) key: K,
     pub(crate) hash: u64,
+    /// Nothing stood under the key when the load began. As long as the flight has its key, nothing
+    /// does: whatever stores takes it off.
+    pub(crate) is_absent: bool,
     /// The tick that `load_timeout` counts from.
     started: Tick,
     /// It lost its key to something newer, or to its timeout: what it brings is not stored.
@@ -68,10 +71,11 @@ impl<V> Clone for Landing<V> {
 pub(crate) struct Ticket(Option<u64>);
 
 impl<K, V> Flight<K, V> {
-    pub(crate) fn new(key: K, hash: u64, now: Tick) -> Self {
+    pub(crate) fn new(key: K, hash: u64, is_absent: bool, now: Tick) -> Self {
         Self {
             key,
             hash,
+            is_absent,
             started: now,
             grounded: AtomicBool::new(false),
             followers: AtomicUsize::new(0),
@@ -198,7 +202,7 @@ mod tests {
     }
 
     fn flight() -> Flight<u32, u32> {
-        Flight::new(1, 1, 1)
+        Flight::new(1, 1, true, 1)
     }
 
     fn value(flight: &Flight<u32, u32>) -> Option<u32> {

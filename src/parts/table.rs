@@ -8,7 +8,7 @@
 //! how many entries passed it by because it was full.
 
 use super::eviction::{SlotId, Slots};
-use super::group::{DEAD, Group, HEAT, Hash, LANES, MAIN};
+use super::group::{DEAD, Group, HEAT, Hash, LANES, MAIN, TAKEN};
 
 /// How many groups an entry may stand away from home. In a table 13/16 full, runs of full groups
 /// are short; only keys that share their hash get this far, and a bound keeps a flood of them from
@@ -55,6 +55,17 @@ impl<T> Table<T> {
         self.live + self.dead
     }
 
+    /// The group that a look-up begins with.
+    #[inline]
+    pub(crate) fn home(&self, hash: Hash) -> Option<(usize, &Group<T>)> {
+        let home = hash.home(self.groups.len());
+        // also the end of it where there is no group yet: 0 is not below 0
+        if home >= self.groups.len() {
+            return None;
+        }
+        Some((home, &self.groups[home]))
+    }
+
     /// Visits the live and dead slots whose tag is that of `hash`, home first, until `visit` says
     /// that it is the one.
     #[inline]
@@ -63,9 +74,28 @@ impl<T> Table<T> {
         hash: Hash,
         mut visit: impl FnMut(SlotId, &'t Group<T>, usize) -> Option<R>,
     ) -> Option<R> {
-        let n = self.groups.len();
-        let mut g = hash.home(n);
-        for _ in 0..n.min(REACH) {
+        let (home, group) = self.home(hash)?;
+        for lane in group.tagged(hash.tag()) {
+            if let found @ Some(_) = visit(id(home, lane), group, lane) {
+                return found;
+            }
+        }
+        if group.overflow == 0 {
+            return None;
+        }
+        self.find_beyond(hash, home, visit)
+    }
+
+    /// The rest of [`find`](Self::find), for those that do not end at home.
+    pub(crate) fn find_beyond<'t, R>(
+        &'t self,
+        hash: Hash,
+        home: usize,
+        mut visit: impl FnMut(SlotId, &'t Group<T>, usize) -> Option<R>,
+    ) -> Option<R> {
+        let mut g = home;
+        for _ in 1..self.groups.len().min(REACH) {
+            g = self.next(g);
             let group = &self.groups[g];
             for lane in group.tagged(hash.tag()) {
                 if let found @ Some(_) = visit(id(g, lane), group, lane) {
@@ -75,7 +105,6 @@ impl<T> Table<T> {
             if group.overflow == 0 {
                 break;
             }
-            g = self.next(g);
         }
         None
     }
@@ -88,13 +117,13 @@ impl<T> Table<T> {
         let mut g = home;
         let (lane, was_dead) = 'found: {
             for _ in 0..n.min(REACH) {
-                let group = &self.groups[g];
+                let group = &mut self.groups[g];
                 if self.dead > 0 {
                     if let Some(lane) = (0..LANES).find(|&lane| group.mark(lane) & DEAD != 0) {
                         break 'found (lane, true);
                     }
                 }
-                if let Some(lane) = group.tagged(0).next() {
+                if let Some(lane) = group.free_lane() {
                     break 'found (lane, false);
                 }
                 g = self.next(g);
@@ -112,7 +141,7 @@ impl<T> Table<T> {
         group.high[lane] = hash.high();
         // a dead slot stays in the queue that it stands in
         let queue = group.mark(lane) & MAIN;
-        group.set_mark(lane, queue);
+        group.set_mark(lane, queue | TAKEN);
         Some(Claim { id: id(g, lane), was_dead })
     }
 
@@ -121,7 +150,7 @@ impl<T> Table<T> {
         let (group, lane) = self.group_mut(id);
         debug_assert!(group.is_live(lane) && group.slots[lane].is_none());
         let queue = group.mark(lane) & MAIN;
-        group.set_mark(lane, queue | DEAD);
+        group.set_mark(lane, queue | TAKEN | DEAD);
         self.live -= 1;
         self.dead += 1;
     }
@@ -197,9 +226,8 @@ impl<T> Table<T> {
         let (mut live, mut dead) = (0, 0);
         for (g, group) in self.groups.iter().enumerate() {
             for lane in 0..LANES {
-                if group.tags[lane] == 0 {
+                if group.mark(lane) == 0 {
                     assert!(group.slots[lane].is_none(), "a free slot holds an entry");
-                    assert_eq!(group.mark(lane), 0, "a free slot is marked");
                     continue;
                 }
                 if group.is_live(lane) {
@@ -231,10 +259,9 @@ impl<T> Slots for Table<T> {
     fn free(&mut self, id: SlotId) {
         let (g, lane) = place(id);
         let group = &mut self.groups[g];
-        debug_assert!(group.tags[lane] != 0 && group.slots[lane].is_none());
+        debug_assert!(group.mark(lane) & TAKEN != 0 && group.slots[lane].is_none());
         let was_live = group.is_live(lane);
         let hash = group.hash(lane);
-        group.tags[lane] = 0;
         group.set_mark(lane, 0);
         self.pass(hash, g, u32::wrapping_sub);
         *(if was_live { &mut self.live } else { &mut self.dead }) -= 1;
@@ -288,7 +315,7 @@ impl<T> Slots for Table<T> {
 }
 
 #[inline]
-fn id(g: usize, lane: usize) -> SlotId {
+pub(crate) fn id(g: usize, lane: usize) -> SlotId {
     (g * LANES + lane) as SlotId
 }
 

@@ -95,13 +95,20 @@ fn decode(code: u64) -> u64 {
     (code & ((1 << MANTISSA_BITS) - 1)) << exponent
 }
 
+/// A share of one, from 0.0 to 1.0, in units of 2^-32: the draw needs no floating point.
+pub(crate) fn share(fraction: f64) -> u64 {
+    #[allow(clippy::cast_sign_loss)] // clamped
+    let share = (fraction.clamp(0.0, 1.0) * (1_u64 << 32) as f64) as u64;
+    share
+}
+
 /// What the builder said about lives.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lives {
     /// `time_to_live` in ticks; `NEVER` if unset.
     pub(crate) ttl: u64,
-    /// Share of a TTL that the draw may take off it.
-    pub(crate) jitter: f64,
+    /// Share of a TTL that the draw may take off it, as [`share`] makes it.
+    pub(crate) jitter: u64,
     /// `time_to_idle` in ticks; `NEVER` if unset.
     pub(crate) idle: u64,
     /// How long "there is none" lives; zero if it is not to be stored.
@@ -112,12 +119,12 @@ impl Lives {
     /// The life of one value: uniformly from `[ttl * (1 - jitter), ttl]`. Jitter only ever
     /// shortens, so the TTL stays the promise that it is. `random` is 64 random bits.
     pub(crate) fn draw(&self, ttl: u64, random: u64) -> u64 {
-        if self.jitter == 0.0 || ttl == 0 || ttl >= NEVER {
+        if self.jitter == 0 || ttl == 0 || ttl >= NEVER {
             return ttl;
         }
-        let unit = (random >> 11) as f64 / (1_u64 << 53) as f64;
-        #[allow(clippy::cast_sign_loss)] // all three factors are at least zero
-        let off = (ttl as f64 * self.jitter * unit) as u64;
+        // two factors of at most 2^32 each, and a TTL below 2^41
+        let share = (random >> 32) * self.jitter >> 32;
+        let off = (u128::from(ttl) * u128::from(share) >> 32) as u64;
         // down to what a stamp holds exactly, so that ages are exact; one tick at least, for zero
         // would mean "do not store"
         decode(encode(ttl - off.min(ttl))).max(1)
@@ -180,7 +187,7 @@ mod tests {
 
         #[test]
         fn jitter_only_shortens(ttl in 1..NEVER, jitter in 0.0..=1.0_f64, random: u64) {
-            let lives = Lives { ttl, jitter, idle: NEVER, negative: 0 };
+            let lives = Lives { ttl, jitter: share(jitter), idle: NEVER, negative: 0 };
             let life = lives.draw(ttl, random);
             prop_assert!(life <= ttl && life >= 1);
             let least = ttl as f64 * (1.0 - jitter);

@@ -54,7 +54,8 @@ pub struct Stats {
     pub rejected: u64,
     /// Panics of the removal listener.
     pub listener_panics: u64,
-    /// Total time spent in loaders.
+    /// Total time spent in loaders, by the cache's own coarse clock: a few milliseconds off for one
+    /// load, right for the sum of many.
     pub load_time: Duration,
 }
 

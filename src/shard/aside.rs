@@ -47,10 +47,6 @@ impl<K> Aside<K> {
         if self.missing.is_empty() { None } else { self.missing.remove(&id) }
     }
 
-    pub(crate) fn drain_missing(&mut self) -> impl Iterator<Item = Missing<K>> + '_ {
-        self.missing.drain().map(|(_, missing)| missing)
-    }
-
     pub(crate) fn units(&self, id: SlotId) -> u64 {
         self.weights.as_ref().map_or(1, |weights| weights[id as usize])
     }
@@ -66,7 +62,22 @@ impl<K> Aside<K> {
         self.used.as_ref().map(|used| used[id as usize].load(Relaxed))
     }
 
+    /// Whether a slot has gone unused for longer than `idle`; if not, it is used now.
     #[inline]
+    pub(crate) fn is_idle(&self, id: SlotId, idle: u64, now: Tick) -> bool {
+        // one test for most caches, which have no time to idle
+        self.used.is_some() && self.use_or_idle(id, idle, now)
+    }
+
+    #[cold]
+    fn use_or_idle(&self, id: SlotId, idle: u64, now: Tick) -> bool {
+        let is_idle = self.last_use(id).is_some_and(|at| at + idle <= now);
+        if !is_idle {
+            self.touch(id, now);
+        }
+        is_idle
+    }
+
     pub(crate) fn touch(&self, id: SlotId, now: Tick) {
         if let Some(used) = &self.used {
             used[id as usize].store(now, Relaxed);

@@ -177,12 +177,6 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// A value that never got in.
-    pub(crate) fn reject(&mut self, key: K, value: V, out: &mut Outbox<K, V>) {
-        self.tally.rejected += 1;
-        out.value(key, value, RemovalCause::Rejected);
-    }
-
     /// A vacated slot waits for the policy to come upon it. Its units are the caller's.
     pub(super) fn bury(&mut self, id: SlotId, terms: &Terms<'_>) {
         self.policy.died(&self.table, id);

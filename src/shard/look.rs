@@ -2,9 +2,10 @@
 
 use super::Shard;
 use super::entry::{Entry, Terms};
-use crate::parts::eviction::SlotId;
+use crate::parts::eviction::{Policy, SlotId};
 use crate::parts::flight::Flight;
 use crate::parts::group::Hash;
+use crate::parts::table::id;
 use crate::rules::expiry::{Lives, NEVER, duration};
 use crate::rules::got::{Got, How};
 use crate::rules::loaded::LoadReason;
@@ -13,9 +14,9 @@ use equivalent::Equivalent;
 use std::sync::Arc;
 
 /// What a look-up found.
-pub(crate) enum Found<'s, K, V> {
-    /// A value within its life.
-    Fresh(SlotId, &'s Entry<K, V>),
+pub(crate) enum Looked<R> {
+    /// A value within its life, or what was read of it.
+    Value(R),
     /// The source was asked lately, and has none.
     Missing,
     /// Nothing that may be served.
@@ -41,54 +42,94 @@ pub(crate) struct Ask {
 
 impl<K, V> Shard<K, V> {
     /// A hit leaves a mark of one bit of heat and, with a time to idle, the time; both under a
-    /// shared lock.
+    /// shared lock. `read` is given the entry, and the time, which is asked for when a value was
+    /// found.
     #[inline]
-    pub(crate) fn get<Q>(
+    pub(crate) fn get<Q, R>(
         &self,
         hash: Hash,
         key: &Q,
         lives: &Lives,
-        now: impl FnOnce() -> Tick,
-    ) -> Found<'_, K, V>
+        now: impl Fn() -> Tick,
+        read: impl FnOnce(SlotId, &Entry<K, V>, Tick) -> R,
+    ) -> Looked<R>
     where
         Q: ?Sized + Equivalent<K>,
     {
-        let found = self.table.find(hash, |id, group, lane| match &group.slots[lane] {
-            Some(entry) => key.equivalent(&entry.key).then_some((id, Some((entry, group, lane)))),
-            None => self.is_missing(id, key).then_some((id, None)),
-        });
-        match found {
-            None => Found::Nothing,
-            Some((id, Some((entry, group, lane)))) => {
-                let now = now();
-                if now >= self.expiry(id, entry, lives) {
-                    return Found::Nothing;
+        let Some((home, group)) = self.table.home(hash) else { return Looked::Nothing };
+        for lane in group.tagged(hash.tag()) {
+            if let Some(entry) = &group.slots[lane] {
+                if key.equivalent(&entry.key) {
+                    let (id, now) = (id(home, lane), now());
+                    if !self.serves(id, entry, lives, now) {
+                        return Looked::Nothing;
+                    }
+                    group.warm(lane);
+                    return Looked::Value(read(id, entry, now));
                 }
-                group.warm(lane);
-                self.aside.touch(id, now);
-                Found::Fresh(id, entry)
             }
-            Some((id, None)) => match self.aside.missing(id) {
-                Some(missing) if missing.stamp.is_fresh(now()) => {
-                    self.table.warm(id);
-                    Found::Missing
-                }
-                _ => Found::Nothing,
-            },
+        }
+        if group.overflow == 0 && self.aside.missing_len() == 0 {
+            return Looked::Nothing;
+        }
+        match self.get_elsewhere(hash, key, lives, now()) {
+            Looked::Value((id, entry, now)) => Looked::Value(read(id, entry, now)),
+            Looked::Missing => Looked::Missing,
+            Looked::Nothing => Looked::Nothing,
         }
     }
 
-    /// As [`get`](Self::get), but leaves no mark.
-    pub(crate) fn peek<Q>(&self, hash: Hash, key: &Q, terms: &Terms<'_>) -> Found<'_, K, V>
+    #[inline]
+    fn serves(&self, id: SlotId, entry: &Entry<K, V>, lives: &Lives, now: Tick) -> bool {
+        entry.stamp.is_fresh(now) && !self.aside.is_idle(id, lives.idle, now)
+    }
+
+    /// [`get`](Self::get) in full, kept out of the way of the look-ups that end at home: the key
+    /// may stand in another group, or as a cached "not found".
+    #[inline(never)]
+    fn get_elsewhere<Q>(
+        &self,
+        hash: Hash,
+        key: &Q,
+        lives: &Lives,
+        now: Tick,
+    ) -> Looked<(SlotId, &Entry<K, V>, Tick)>
     where
         Q: ?Sized + Equivalent<K>,
     {
-        match self.locate(hash, key) {
-            Some(id) if !self.is_gone(id, terms) => {
-                self.table.entry(id).map_or(Found::Missing, |entry| Found::Fresh(id, entry))
+        let found = self.table.find(hash, |id, group, lane| {
+            let (serves, found) = match &group.slots[lane] {
+                Some(entry) if key.equivalent(&entry.key) => {
+                    (self.serves(id, entry, lives, now), Looked::Value((id, entry, now)))
+                }
+                Some(_) => return None,
+                None => {
+                    let missing = self.aside.missing(id).filter(|m| key.equivalent(&m.key))?;
+                    (missing.stamp.is_fresh(now), Looked::Missing)
+                }
+            };
+            if !serves {
+                return Some(Looked::Nothing);
             }
-            _ => Found::Nothing,
-        }
+            group.warm(lane);
+            Some(found)
+        });
+        found.unwrap_or(Looked::Nothing)
+    }
+
+    /// As [`get`](Self::get), but leaves no mark, and what is past its life is shown for as long
+    /// as a window keeps it.
+    pub(crate) fn peek<Q>(
+        &self,
+        hash: Hash,
+        key: &Q,
+        terms: &Terms<'_>,
+    ) -> Option<(SlotId, &Entry<K, V>)>
+    where
+        Q: ?Sized + Equivalent<K>,
+    {
+        let id = self.locate(hash, key).filter(|&id| !self.is_gone(id, terms))?;
+        Some((id, self.table.entry(id)?))
     }
 
     /// A fresh entry with what there is to say about it. Clones the value: shared lock only.
@@ -137,16 +178,9 @@ impl<K, V> Shard<K, V> {
             overdue = Some(flight);
         }
         let Some(key) = owned.take() else { return Role::Look };
-        let flight = Arc::new(Flight::new(key, hash, terms.now));
+        self.policy.expect(&self.table, Hash::new(hash).bits());
+        let flight = Arc::new(Flight::new(key, hash, standing.is_none(), terms.now));
         self.board.post(Arc::clone(&flight));
         Role::Lead { flight, reason, overdue }
-    }
-
-    #[cold]
-    fn is_missing<Q>(&self, id: SlotId, key: &Q) -> bool
-    where
-        Q: ?Sized + Equivalent<K>,
-    {
-        self.aside.missing(id).is_some_and(|missing| key.equivalent(&missing.key))
     }
 }

@@ -9,16 +9,20 @@ use std::sync::Arc;
 
 pub(crate) struct Outbox<K, V> {
     first: Option<Removal<K, V>>,
-    rest: Vec<Removal<K, V>>,
-    /// Keys of which there is nothing to report.
-    keys: Vec<K>,
-    /// Flights that lost their key; the last handle to one drops its key.
-    flights: Vec<Arc<Flight<K, V>>>,
+    rest: Vec<Left<K, V>>,
+}
+
+enum Left<K, V> {
+    Value(Removal<K, V>),
+    /// Of which there is nothing to report.
+    Key(K),
+    /// It lost its key; the last handle to it drops that.
+    Flight(Arc<Flight<K, V>>),
 }
 
 impl<K, V> Outbox<K, V> {
     pub(crate) fn new() -> Self {
-        Self { first: None, rest: Vec::new(), keys: Vec::new(), flights: Vec::new() }
+        Self { first: None, rest: Vec::new() }
     }
 
     pub(crate) fn value(&mut self, key: K, value: V, cause: RemovalCause) {
@@ -26,20 +30,23 @@ impl<K, V> Outbox<K, V> {
         if self.first.is_none() {
             self.first = Some(removal);
         } else {
-            self.rest.push(removal);
+            self.rest.push(Left::Value(removal));
         }
     }
 
     pub(crate) fn key(&mut self, key: K) {
-        self.keys.push(key);
+        self.rest.push(Left::Key(key));
     }
 
     pub(crate) fn flight(&mut self, flight: Arc<Flight<K, V>>) {
-        self.flights.push(flight);
+        self.rest.push(Left::Flight(flight));
     }
 
-    /// The values that left, in the order in which they did; the rest is dropped.
+    /// The values that left, in the order in which they did; what else there is is dropped.
     pub(crate) fn into_values(self) -> impl Iterator<Item = Removal<K, V>> {
-        self.first.into_iter().chain(self.rest)
+        self.first.into_iter().chain(self.rest.into_iter().filter_map(|left| match left {
+            Left::Value(removal) => Some(removal),
+            Left::Key(_) | Left::Flight(_) => None,
+        }))
     }
 }

@@ -6,7 +6,7 @@ use super::{LOAD, Shard};
 use crate::parts::budget::Budget;
 use crate::parts::eviction::{Policy, SlotId, Slots};
 use crate::parts::flight::Flight;
-use crate::parts::group::LANES;
+use crate::parts::group::{Hash, LANES};
 use crate::parts::table::{Claim, Table};
 use crate::rules::expiry::Stamp;
 use crate::words::removal::RemovalCause;
@@ -76,47 +76,75 @@ impl<K, V> Shard<K, V> {
         self.board.take(flight)
     }
 
-    /// Stores, evicting what has to go first. Gives the entry back where the shard has nothing left
-    /// to evict and the room must come from another one.
+    /// Stores, evicting what has to go first. Leaves the entry where it is, and says `None`, where
+    /// the shard has nothing left to evict and the room must come from another one. `is_absent`
+    /// spares the search for what stands under the key.
     pub(crate) fn store(
         &mut self,
-        put: Put<K, V>,
+        slot: &mut Option<Put<K, V>>,
+        is_absent: bool,
         credit: &mut Credit<'_>,
         terms: &Terms<'_>,
         out: &mut Outbox<K, V>,
-    ) -> Result<Stamp, Put<K, V>>
+    ) -> Option<Stamp>
     where
         K: Eq,
     {
-        let standing = self.locate(put.hash, &put.key);
+        let &mut Some(ref put) = slot else { return None };
+        let (hash, units) = (put.hash, put.units);
+        // asked for early, these loads overlap with those of the search
+        self.policy.expect(&self.table, hash.bits());
+        let standing = if is_absent { None } else { self.locate(hash, &put.key) };
         self.examine(LOOKED_AT, terms, out);
         // what stood there may just have been found expired
         if let Some(id) = standing.filter(|&id| self.table.is_live(id)) {
             let held = self.aside.units(id);
             credit.add(held);
-            if credit.pay(put.units) {
-                return Ok(self.replace(id, put, terms, out));
+            if credit.pay(units) {
+                return Some(self.replace(id, slot.take()?, terms, out));
             }
             // it needs more room than its predecessor had: out with that, and in as a newcomer
             let cause = self.cause(id, RemovalCause::Replaced, terms);
             self.vacate(id, cause, out);
             self.bury(id, terms);
         }
-        let admission = self.policy.arrive(&mut self.table, put.hash.bits());
-        while !credit.pay(put.units) {
-            match self.evict(terms, out) {
-                Some(units) => credit.add(units),
-                None => return Err(put),
-            }
+        let admission = self.policy.arrive(&mut self.table, hash.bits());
+        while !credit.pay(units) {
+            credit.add(self.evict(terms, out)?);
         }
-        let Claim { id, was_dead } = self.claim(&put, credit, terms, out);
+        let Claim { id, was_dead } = self.claim(hash, credit, terms, out);
         if was_dead {
             self.policy.revive(&mut self.table, id, admission);
         } else {
             self.policy.place(&mut self.table, id, admission);
         }
         terms.budget.entered();
-        Ok(self.fill(id, put, terms))
+        Some(self.fill(id, slot.take()?, terms))
+    }
+
+    /// What is not to be stored, because it has no life or weighs more than the cache may: what
+    /// stood under its key goes, and nobody is left to miss it unreported.
+    pub(crate) fn refuse(
+        &mut self,
+        slot: &mut Option<Put<K, V>>,
+        is_load: bool,
+        terms: &Terms<'_>,
+        out: &mut Outbox<K, V>,
+    ) where
+        K: Eq,
+    {
+        let Some(Put { hash, key, value, ttl, .. }) = slot.take() else { return };
+        let cause = if ttl == 0 { RemovalCause::Removed } else { RemovalCause::Replaced };
+        self.remove(hash, &key, cause, terms, out);
+        match value {
+            Some(value) if ttl > 0 => {
+                self.tally.rejected += 1;
+                out.value(key, value, RemovalCause::Rejected);
+            }
+            // a load's caller has its value; what was inserted with no life would vanish unseen
+            Some(value) if !is_load => out.value(key, value, RemovalCause::Expired),
+            _ => out.key(key),
+        }
     }
 
     /// In place, under the same key: the policy counts it as a hit.
@@ -169,7 +197,7 @@ impl<K, V> Shard<K, V> {
     /// A slot for a newcomer, in a table that grows when it has to.
     fn claim(
         &mut self,
-        put: &Put<K, V>,
+        hash: Hash,
         credit: &mut Credit<'_>,
         terms: &Terms<'_>,
         out: &mut Outbox<K, V>,
@@ -178,7 +206,7 @@ impl<K, V> Shard<K, V> {
             self.grow(terms, out);
         }
         loop {
-            if let Some(claim) = self.table.claim(put.hash) {
+            if let Some(claim) = self.table.claim(hash) {
                 return claim;
             }
             if self.table.live() >= self.table.groups() * LOAD {
@@ -187,7 +215,7 @@ impl<K, V> Shard<K, V> {
             }
             // All slots within reach are taken in a table that has room: a flood of keys of one
             // hash. The coldest of its home group makes way; another one would be as good.
-            let home = put.hash.home(self.table.groups());
+            let home = hash.home(self.table.groups());
             let Some(id) = self.table.live_in(home).min_by_key(|&id| self.table.heat(id)) else {
                 self.grow(terms, out);
                 continue;

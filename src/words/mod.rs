@@ -5,4 +5,5 @@ pub(crate) mod clock;
 pub(crate) mod error;
 pub(crate) mod keeper;
 pub(crate) mod removal;
+pub(crate) mod striped;
 pub(crate) mod sync;

@@ -44,7 +44,7 @@ mod explored {
     use std::sync::PoisonError;
 
     #[cfg(larder_loom)]
-    pub(crate) use loom::{thread, thread_local};
+    pub(crate) use loom::thread_local;
     #[cfg(larder_shuttle)]
     pub(crate) use shuttle::{thread, thread_local};
 
@@ -77,6 +77,49 @@ mod explored {
 
         pub(crate) fn write(&self) -> imp::RwLockWriteGuard<'_, T> {
             self.0.write().unwrap_or_else(PoisonError::into_inner)
+        }
+    }
+
+    /// Threads that park. loom's own park loses an unpark that comes while the thread waits for a
+    /// lock (it wakes it from that wait instead), which real threads do not.
+    #[cfg(larder_loom)]
+    pub(crate) mod thread {
+        pub(crate) use loom::thread::{spawn, yield_now};
+
+        use loom::sync::{Condvar, Mutex};
+        use std::sync::{Arc, PoisonError};
+
+        loom::thread_local! {
+            static CURRENT: Thread = Thread(Arc::default());
+        }
+
+        #[derive(Clone, Debug)]
+        pub(crate) struct Thread(Arc<Token>);
+
+        #[derive(Debug, Default)]
+        struct Token {
+            is_given: Mutex<bool>,
+            giving: Condvar,
+        }
+
+        impl Thread {
+            pub(crate) fn unpark(&self) {
+                *self.0.is_given.lock().unwrap_or_else(PoisonError::into_inner) = true;
+                self.0.giving.notify_one();
+            }
+        }
+
+        pub(crate) fn current() -> Thread {
+            CURRENT.with(Thread::clone)
+        }
+
+        pub(crate) fn park() {
+            let Thread(token) = current();
+            let mut is_given = token.is_given.lock().unwrap_or_else(PoisonError::into_inner);
+            while !*is_given {
+                is_given = token.giving.wait(is_given).unwrap_or_else(PoisonError::into_inner);
+            }
+            *is_given = false;
         }
     }
 }

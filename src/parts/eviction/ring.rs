@@ -41,7 +41,13 @@ struct Ends {
 }
 
 impl Ends {
-    const EMPTY: Self = Self { tail: NONE, head: NONE, from: 0, to: 0, len: 0 };
+    const EMPTY: Self = Self {
+        tail: NONE,
+        head: NONE,
+        from: 0,
+        to: 0,
+        len: 0,
+    };
 }
 
 /// Both queues.
@@ -56,7 +62,12 @@ pub(super) struct Rings {
 
 impl Rings {
     pub(super) const fn new() -> Self {
-        Self { chunks: Vec::new(), free: NONE, window: Ends::EMPTY, main: Ends::EMPTY }
+        Self {
+            chunks: Vec::new(),
+            free: NONE,
+            window: Ends::EMPTY,
+            main: Ends::EMPTY,
+        }
     }
 
     fn ends(&self, queue: Queue) -> &Ends {
@@ -96,7 +107,10 @@ impl Rings {
     pub(super) fn tail_dates(&self, queue: Queue) -> Option<(u32, Option<u32>)> {
         let ends = self.ends(queue);
         let chunk = (ends.len > 0).then(|| &self.chunks[ends.tail as usize])?;
-        Some((chunk.born, self.chunks.get(chunk.next as usize).map(|next| next.born)))
+        Some((
+            chunk.born,
+            self.chunks.get(chunk.next as usize).map(|next| next.born),
+        ))
     }
 
     /// Puts an id at the young end; `now` dates the chunk if a new one must be begun.
@@ -130,7 +144,11 @@ impl Rings {
                 // An eighth more: doubling would hold twice what the full shard needs.
                 self.chunks.reserve_exact(1 + self.chunks.len() / 8);
             }
-            self.chunks.push(Chunk { ids: [0; CHUNK], next: NONE, born: now });
+            self.chunks.push(Chunk {
+                ids: [0; CHUNK],
+                next: NONE,
+                born: now,
+            });
             (self.chunks.len() - 1) as u32
         } else {
             let new = self.free;
@@ -167,21 +185,21 @@ impl Rings {
         self.free = old;
     }
 
-    /// Replaces every id by what `f` makes of it, oldest first; `None` drops it.
-    pub(super) fn renumber(&mut self, mut f: impl FnMut(SlotId) -> Option<SlotId>) {
+    /// Replaces every id by what `f` makes of it, oldest first; `None` drops it. Ids change chunks
+    /// where some were dropped, so a chunk is then dated by when its first id was pushed at the
+    /// latest: what is older than the next chunk stays so.
+    pub(super) fn renumber(&mut self, now: u32, mut f: impl FnMut(SlotId) -> Option<SlotId>) {
         for queue in [Queue::Window, Queue::Main] {
             for _ in 0..self.len(queue) {
-                let born = self.tail_dates(queue).map_or(0, |(born, _)| born);
+                let born = self
+                    .tail_dates(queue)
+                    .and_then(|(_, next)| next)
+                    .unwrap_or(now);
                 if let Some(id) = self.pop(queue).and_then(&mut f) {
                     self.push(queue, id, born);
                 }
             }
         }
-    }
-
-    /// Forgets all ids and gives the memory back.
-    pub(super) fn clear(&mut self) {
-        *self = Self::new();
     }
 
     /// All ids, oldest first.
@@ -212,10 +230,17 @@ mod tests {
         for step in 0..50_000_u32 {
             rng = rng.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let pick = (rng >> 33) % 100;
-            let (queue, i) =
-                if pick % 2 == 0 { (Queue::Window, 0) } else { (Queue::Main, 1) };
+            let (queue, i) = if pick % 2 == 0 {
+                (Queue::Window, 0)
+            } else {
+                (Queue::Main, 1)
+            };
             // grows for 5,000 steps, shrinks for 5,000
-            let push = if step / 5_000 % 2 == 0 { pick < 60 } else { pick < 40 };
+            let push = if step / 5_000 % 2 == 0 {
+                pick < 60
+            } else {
+                pick < 40
+            };
             if push {
                 rings.push(queue, step, step);
                 model[i].push_back(step);
@@ -267,18 +292,30 @@ mod tests {
         let mut rings = Rings::new();
         for id in 0..300 {
             rings.push(Queue::Window, id, 7);
-            rings.push(Queue::Main, 1_000 + id, 9);
+            rings.push(Queue::Main, 1_000 + id, id);
         }
-        rings.renumber(|id| (id % 3 != 0).then_some(id + 5_000));
-        assert!(rings.iter(Queue::Window).eq((0..300).filter(|n| n % 3 != 0).map(|n| n + 5_000)));
+        rings.renumber(300, |id| (id % 3 != 0).then_some(id + 5_000));
         assert!(
-            rings.iter(Queue::Main).eq((1_000..1_300).filter(|n| n % 3 != 0).map(|n| n + 5_000))
+            rings
+                .iter(Queue::Window)
+                .eq((0..300).filter(|n| n % 3 != 0).map(|n| n + 5_000))
         );
-        assert_eq!(rings.tail_dates(Queue::Window), Some((7, Some(7))));
-        assert_eq!(rings.tail_dates(Queue::Main), Some((9, Some(9))));
-        rings.renumber(|_| None);
+        assert!(
+            rings
+                .iter(Queue::Main)
+                .eq((1_000..1_300).filter(|n| n % 3 != 0).map(|n| n + 5_000))
+        );
+        while let Some(oldest) = rings.pop(Queue::Main) {
+            let Some(pushed) = rings.peek(Queue::Main).map(|id| id - 6_000) else {
+                break;
+            };
+            assert!(oldest < pushed + 6_000);
+            if let Some((_, Some(next))) = rings.tail_dates(Queue::Main) {
+                assert!(pushed <= next, "{pushed} {next}");
+            }
+        }
+        rings.renumber(300, |_| None);
         assert_eq!(rings.len(Queue::Window) + rings.len(Queue::Main), 0);
-        rings.clear();
         assert_eq!(rings.peek(Queue::Main), None);
     }
 }

@@ -16,7 +16,10 @@ pub(super) struct Target {
 impl Target {
     /// Starts at a twentieth of the capacity; anywhere near is as good, it moves soon.
     pub(super) fn new(capacity: usize) -> Self {
-        let mut target = Self { halves: capacity / 10, capacity };
+        let mut target = Self {
+            halves: capacity / 10,
+            capacity,
+        };
         target.limit();
         target
     }
@@ -42,10 +45,8 @@ impl Target {
 
     /// The shard turned out to hold another number of entries: the share is kept.
     pub(super) fn rescale(&mut self, capacity: usize) {
-        let halves = match self.capacity {
-            0 => capacity / 10,
-            old => (self.halves as f64 / old as f64 * capacity as f64) as usize,
-        };
+        let halves = self.halves as u64 * capacity as u64 / self.capacity.max(1) as u64;
+        let halves = halves as usize;
         *self = Self { halves, capacity };
         self.limit();
     }

@@ -17,7 +17,11 @@ pub(super) const OLDEST: u8 = 192;
 impl Ticks {
     pub(super) fn new(period: u32) -> Self {
         let period = period.max(1);
-        Self { now: 0, left: period, period }
+        Self {
+            now: 0,
+            left: period,
+            period,
+        }
     }
 
     pub(super) fn set_period(&mut self, period: u32) {
@@ -41,6 +45,11 @@ impl Ticks {
     /// What is written beside an entry.
     pub(super) fn stamp(&self) -> u8 {
         self.now as u8
+    }
+
+    /// The stamp of what is as old as can be told.
+    pub(super) fn oldest(&self) -> u8 {
+        self.stamp().wrapping_sub(OLDEST)
     }
 
     /// Ticks since `stamp`, at most [`OLDEST`].

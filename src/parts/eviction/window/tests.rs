@@ -1,5 +1,5 @@
-use super::*;
 use super::super::mock::MockCache;
+use super::*;
 
 type Cache = MockCache<ClockWindow>;
 
@@ -8,7 +8,10 @@ struct Random(u64);
 
 impl Random {
     fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % n
     }
 
@@ -27,7 +30,7 @@ fn exercise(capacity: usize, told: usize, steps: u64) {
         match random.below(100) {
             0..=84 => _ = cache.get(key),
             85..=97 => cache.remove(key),
-            98 => cache.grow(),
+            98 => cache.grow(key),
             _ if step % 7 == 0 => cache.clear(),
             _ => (0..2 * capacity as u64).for_each(|n| _ = cache.get(1_000_000 + step + n)),
         }
@@ -66,7 +69,9 @@ fn an_empty_shard_has_no_victim() {
 fn many_dead_slots_hide_no_live_one() {
     let mut cache = Cache::new(1_000, 1_000);
     (0..1_000).for_each(|key| _ = cache.get(key));
-    (0..1_000).filter(|key| *key != 977).for_each(|key| cache.remove(key));
+    (0..1_000)
+        .filter(|key| *key != 977)
+        .for_each(|key| cache.remove(key));
     let only = cache.resident[&977];
     assert_eq!(cache.policy.evict(&mut cache.slots), Some(only));
 }
@@ -84,7 +89,7 @@ fn nothing_is_held_for_ghosts_before_the_first_eviction() {
 fn an_unknown_capacity_is_followed() {
     let mut cache = Cache::new(2_000, 0);
     (0..10_000).for_each(|key| _ = cache.get(key));
-    assert_eq!(cache.policy.capacity, 2_000);
+    assert!((1_750..=2_000).contains(&cache.policy.capacity));
     cache.set_capacity(5_000);
     (0..20_000).for_each(|key| _ = cache.get(key));
     assert!(cache.policy.capacity > 4_300);
@@ -98,7 +103,10 @@ fn an_unknown_capacity_is_followed() {
 #[test]
 fn a_loop_larger_than_the_shard_keeps_hitting() {
     let mut cache = Cache::new(1_000, 1_000);
-    let hits = (0..40).flat_map(|_| 0..1_100).filter(|key| cache.get(*key)).count();
+    let hits = (0..40)
+        .flat_map(|_| 0..1_100)
+        .filter(|key| cache.get(*key))
+        .count();
     // LRU has none at all
     assert!(hits > 40 * 1_100 * 7 / 10, "{hits}");
 }
@@ -110,27 +118,38 @@ fn a_scan_does_not_drive_out_what_is_used() {
         (0..500).for_each(|key| _ = cache.get(key));
     }
     (10_000..30_000).for_each(|key| _ = cache.get(key));
-    let kept = (0..500).filter(|key| cache.resident.contains_key(key)).count();
+    let kept = (0..500)
+        .filter(|key| cache.resident.contains_key(key))
+        .count();
     assert!(kept > 450, "{kept}");
 }
 
 #[test]
 fn the_window_grows_where_recency_pays() {
-    // every key is asked for again a little later than a small window lets it live, and never more
+    // a key is asked for three times: at once, then when some hundred others came; never again
     let mut cache = Cache::new(1_000, 1_000);
-    for n in 400..40_000_u64 {
+    let mut random = Random(1);
+    for n in 1_000..60_000_u64 {
         cache.get(n);
-        cache.get(n - 400);
+        cache.get(n - random.below(200));
+        cache.get(n - random.below(200));
     }
-    assert!(!cache.policy.target.reached(300), "{:?}", cache.policy.target);
+    assert!(
+        !cache.policy.target.reached(120),
+        "{:?}",
+        cache.policy.target
+    );
 }
 
 #[test]
 fn the_main_queue_is_refilled_after_a_change_of_loops() {
     let mut cache = Cache::new(200, 200);
-    (0..50).flat_map(|_| 0..190).for_each(|key| _ = cache.get(key));
+    (0..50)
+        .flat_map(|_| 0..190)
+        .for_each(|key| _ = cache.get(key));
     let mut last = 0;
-    for _ in 0..100 {
+    // everything is hot; it is cooled after 32 turns and goes after 32 more
+    for _ in 0..30 {
         last = (5_000..9_000).filter(|key| cache.get(*key)).count();
     }
     // the best there is: 199 of 4,000

@@ -1,0 +1,43 @@
+//! Races, each with a name, run through their interleavings.
+//!
+//! Under `--cfg larder_shuttle` a race is run on some thousand random schedules, half of them with few
+//! preemptions at random places, which is where most bugs of this kind show (PCT; Burckhardt and
+//! others 2010):
+//!
+//! ```text
+//! RUSTFLAGS="--cfg larder_shuttle" cargo test --release --lib models
+//! ```
+//!
+//! `LARDER_SCHEDULES` says how many a race, `SHUTTLE_RANDOM_SEED` which, and a schedule that failed is
+//! printed: put into a file, `LARDER_REPLAY` runs it again. Under `--cfg larder_loom`, what is small
+//! enough is run on all schedules there are up to a bound of preemptions, with the memory model.
+//!
+//! Whatever happens by time happens by a manual clock, and hashes are the same in every run: a
+//! schedule is replayed by its decisions alone.
+
+mod explore;
+mod setting;
+
+#[cfg(larder_loom)]
+mod every_schedule;
+
+#[cfg(larder_shuttle)]
+mod bounds;
+#[cfg(larder_shuttle)]
+mod failures;
+#[cfg(larder_shuttle)]
+mod fences;
+#[cfg(larder_shuttle)]
+mod futures;
+#[cfg(larder_shuttle)]
+mod histories;
+#[cfg(larder_shuttle)]
+mod leaving;
+#[cfg(larder_shuttle)]
+mod loads;
+#[cfg(larder_shuttle)]
+mod search;
+#[cfg(larder_shuttle)]
+mod timeouts;
+#[cfg(larder_shuttle)]
+mod walks;
