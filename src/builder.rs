@@ -128,6 +128,10 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// Spreads expiries: each value's life is drawn once, uniformly from
     /// `[ttl * (1 - fraction), ttl]`, so that what was stored together does not expire together. It
     /// only ever shortens. From 0.0 (the default) to 1.0; 0.1 is a good value.
+    ///
+    /// Without a [`time_to_live`](Self::time_to_live) it is for those values that are given a life
+    /// of their own, by [`at(..).ttl(..)`](crate::At::ttl) or [`Loaded::ttl`](crate::Loaded::ttl).
+    /// What lives for ever is left alone, and so is a cached "not found".
     pub fn jitter(mut self, fraction: f64) -> Self {
         self.jitter = Some(fraction);
         self
@@ -149,8 +153,12 @@ impl<K, V, S> CacheBuilder<K, V, S> {
 
     /// How long a load may hold its key, 60 s by default. Then those who wait get
     /// [`TimedOut`](crate::LoadError::TimedOut), the next caller loads, and the late result is not
-    /// stored. A blocking loader cannot be interrupted and still gets its own result; an async one
-    /// is dropped.
+    /// stored.
+    ///
+    /// An async loader is dropped, and its caller gets `TimedOut` like those who wait. A blocking
+    /// loader cannot be interrupted: it runs to its end, and its own caller gets what it brings as
+    /// if nothing had happened, `Ok` included, while the others were told `TimedOut` and the cache
+    /// holds nothing of it.
     pub fn load_timeout(mut self, timeout: Duration) -> Self {
         self.load_timeout = timeout;
         self

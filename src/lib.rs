@@ -1,14 +1,352 @@
-//! larder
+//! An in-process cache for values that are slow to get: [`get_or_load`](Cache::get_or_load) asks
+//! the source once, however many threads and tasks want the value.
+//!
+//! # What goes wrong without it
+//!
+//! The cache that everybody writes first is a map behind a lock with a time beside each value. It
+//! works until there is load, and then fails in three ways:
+//!
+//! * **Stampede.** A popular value expires, and until its successor is stored every request that
+//!   comes asks the database for the same row. The source is slowest just when it is asked most.
+//! * **Resurrection.** A load reads the old row; the row is updated and the cached value removed; the
+//!   load comes back and stores what it read. The old value is in the cache again, for a whole TTL,
+//!   and nothing in any log says so.
+//! * **Memory.** What nobody asks for again stays, until the process is killed for it.
+//!
+//! larder is a bounded map with one answer to each: loads that are shared, loads that lose their
+//! right to store when something newer happens, and an eviction rule that keeps the bound at every
+//! moment.
+//!
+//! # A first cache
+//!
+//! ```
+//! use larder::{Cache, LoadError};
+//!
+//! fn select_user(id: u64) -> Result<String, std::io::Error> {
+//!     Ok(format!("user {id}")) // a query, in real life
+//! }
+//!
+//! let users: Cache<u64, String> = Cache::new(10_000); // entries, at most
+//!
+//! let name = users.get_or_load(&42, || select_user(42))?;
+//! assert_eq!(name, "user 42");
+//! assert_eq!(users.get(&42), Some(name)); // no query
+//! # Ok::<_, LoadError<std::io::Error>>(())
+//! ```
+//!
+//! Tasks use the same cache through the calls that end in `_async`; a thread and a task that want
+//! the same key wait for the same load. No runtime is asked for.
+//!
+//! ```
+//! # use larder::{Cache, LoadError};
+//! # async fn select_user(id: u64) -> Result<String, std::io::Error> { Ok(format!("user {id}")) }
+//! # async fn handler(users: &Cache<u64, String>) -> Result<(), LoadError<std::io::Error>> {
+//! let name = users.get_or_load_async(&42, || select_user(42)).await?;
+//! # Ok(()) }
+//! ```
+//!
+//! A `Cache` is a handle: clone it freely, all clones are one cache. Values come as clones too, so
+//! put what is large into an [`Arc`](std::sync::Arc).
+//!
+//! # How long a value lives
+//!
+//! For ever, unless something is said: [`time_to_live`](CacheBuilder::time_to_live) for all of
+//! them, [`at(..).ttl(..)`](At::ttl) for one call, [`Loaded::ttl`] where only the source knows.
+//! [`jitter`](CacheBuilder::jitter) takes a random share off each life, so that what was loaded
+//! together does not expire together. It only ever shortens: the TTL is what it says, the longest
+//! that a value is served.
+//!
+//! ```
+//! use larder::Cache;
+//! use std::time::Duration;
+//!
+//! let minute = Duration::from_secs(60);
+//! let rates: Cache<String, f64> = Cache::builder()
+//!     .max_entries(1_000)
+//!     .time_to_live(minute)
+//!     .jitter(0.1)
+//!     .build()?;
+//!
+//! rates.insert("EUR".to_owned(), 1.08);
+//! let left = rates.peek("EUR").unwrap().fresh_for;
+//! assert!(left <= minute && left > minute * 8 / 10); // drawn from 54 s to 60 s
+//!
+//! rates.at("BTC").ttl(Duration::from_secs(1)).insert(97_000.0);
+//! # Ok::<_, larder::ConfigError>(())
+//! ```
+//!
+//! [`time_to_idle`](CacheBuilder::time_to_idle) ends the life of what is not used, earlier than the
+//! TTL but never later. An expired value is not served, walked over or counted as a hit; its memory
+//! is freed by later inserts, by [`sweep`](Cache::sweep), or in the background within about a
+//! minute, whether or not anybody asks for it again.
+//!
+//! # One load a key
+//!
+//! The first caller that finds nothing loads; all others wait for that load. That is decided in one
+//! step, so there is no moment between looking and waiting in which a second load could begin.
+//!
+//! ```
+//! use larder::Cache;
+//! use std::convert::Infallible;
+//! use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+//!
+//! let cache: Cache<String, u32> = Cache::new(100);
+//! let loads = AtomicU32::new(0);
+//! std::thread::scope(|scope| {
+//!     for _ in 0..8 {
+//!         scope.spawn(|| {
+//!             cache.get_or_load("answer", || {
+//!                 loads.fetch_add(1, Relaxed);
+//!                 Ok::<_, Infallible>(42)
+//!             })
+//!         });
+//!     }
+//! });
+//! assert_eq!(loads.into_inner(), 1);
+//! ```
+//!
+//! What else holds while a load is in flight:
+//!
+//! * **A later write wins.** [`insert`](Cache::insert), [`remove`](Cache::remove),
+//!   [`expire`](Cache::expire), [`remove_if`](Cache::remove_if) and [`clear`](Cache::clear) take the
+//!   key away from the load. Those who were waiting get what it brings, it is not stored, and
+//!   whoever comes after the write loads anew.
+//! * **A failed load fails everybody who waited, at once**, with the same error. They do not try
+//!   one after the other. Nothing is stored, and the next call loads again.
+//! * **A hung load does not own its key.** After [`load_timeout`](CacheBuilder::load_timeout), 60 s
+//!   unless set, those who wait get [`TimedOut`](LoadError::TimedOut), the next caller loads, and
+//!   what the late one brings is not stored.
+//! * **Dropped futures harm nobody.** A waiter that goes away leaves the list. If it is the leader
+//!   that is dropped, one of those who wait leads with its own loader; without any, no trace is
+//!   left.
+//! * **A panic is contained.** It unwinds the caller whose loader it was; those who waited get
+//!   [`Panicked`](LoadError::Panicked), and the key can be loaded at once.
+//! * **Asking for one's own key** inside its loader is an error, [`Recursive`](LoadError::Recursive),
+//!   and no deadlock. Other keys are fine. (A task that its loader spawns and awaits is not
+//!   recognised; `load_timeout` ends that.)
+//!
+//! The first of these, seen from inside a loader:
+//!
+//! ```
+//! # use larder::Cache;
+//! # use std::convert::Infallible;
+//! let prices: Cache<String, u32> = Cache::new(100);
+//! let price = prices.get_or_load("lamp", || {
+//!     let read = 10; // from the database
+//!     prices.insert("lamp".to_owned(), 20); // meanwhile, somebody changes it
+//!     Ok::<_, Infallible>(read)
+//! });
+//! assert_eq!(price.unwrap(), 10);
+//! assert_eq!(prices.get("lamp"), Some(20)); // and not 10, for the next hour
+//! ```
+//!
+//! # When the source has none
+//!
+//! That there is no such row is an answer, and often the one that is asked for most.
+//! [`get_or_load_optional`](Cache::get_or_load_optional) takes it as `Ok(None)` and keeps it for
+//! [`negative_ttl`](CacheBuilder::negative_ttl). It replaces what stood there, counts as an entry,
+//! and is forgotten by the next `insert` or `remove` of its key. An error is not an answer: it
+//! replaces nothing and is never taken for "none".
+//!
+//! ```
+//! # use larder::Cache;
+//! # use std::time::Duration;
+//! let users: Cache<u64, String> =
+//!     Cache::builder().max_entries(1_000).negative_ttl(Duration::from_secs(5)).build()?;
+//! let nobody = users.get_or_load_optional(&7, || Ok::<_, std::io::Error>(None));
+//! assert_eq!(nobody.unwrap(), None);
+//! // for five seconds nobody asks the database for user 7
+//! let nobody = users.get_or_load_optional(&7, || -> Result<_, std::io::Error> { unreachable!() });
+//! assert_eq!(nobody.unwrap(), None);
+//! # Ok::<_, larder::ConfigError>(())
+//! ```
+//!
+//! # Errors
+//!
+//! [`LoadError<E>`] says how a load failed, with the loader's own error `E` in an `Arc`, since all
+//! who waited get the same one. `E` has to be `Send + Sync + 'static`: `anyhow::Error` and
+//! `Box<dyn Error + Send + Sync>` are, plain `Box<dyn Error>` is not. `?` carries a `LoadError` into
+//! either of them.
+//!
+//! ```
+//! # use larder::{Cache, LoadError};
+//! # let cache: Cache<u64, String> = Cache::new(100);
+//! match cache.get_or_load(&1, || Err("no connection")) {
+//!     Ok(value) => println!("{value}"),
+//!     Err(LoadError::Loader(error)) => assert_eq!(*error, "no connection"),
+//!     Err(LoadError::TimedOut) => println!("later, perhaps"),
+//!     Err(other) => panic!("{other}"),
+//! }
+//! ```
+//!
+//! Calls for one key may have loaders with different errors: a caller that waited for a load whose
+//! error it cannot name looks again, and may load itself.
+//!
+//! # Bounds
+//!
+//! A cache is bounded by entries or by weight, and [`build`](CacheBuilder::build) refuses one that is
+//! neither, unless [`unbounded`](CacheBuilder::unbounded) is said. Room is made before a value is
+//! stored, inside the call that stores it: [`len`](Cache::len) and [`weight`](Cache::weight) are
+//! never above their bounds, not even for a moment, and no upkeep is put off.
+//!
+//! ```
+//! # use larder::Cache;
+//! # use std::sync::Arc;
+//! let pages: Cache<String, Arc<[u8]>> = Cache::builder()
+//!     .max_weight(64 << 20) // bytes, as this weigher counts
+//!     .weigher(|url: &String, page: &Arc<[u8]>| (url.len() + page.len()) as u64)
+//!     .build()?;
+//! pages.insert("/".to_owned(), vec![0; 1_000].into());
+//! assert_eq!(pages.weight(), 1_001);
+//! # Ok::<_, larder::ConfigError>(())
+//! ```
+//!
+//! The weight is the whole cache's: one value may take all of it. What alone weighs more is not
+//! stored; the caller who loaded it has it all the same.
+//!
+//! # What leaves
+//!
+//! Every value that leaves is reported once, with the reason, to
+//! [`on_removal`](CacheBuilder::on_removal): in the thread that made it leave, with no lock held.
+//!
+//! ```
+//! use larder::{Cache, RemovalCause};
+//! use std::sync::{Arc, Mutex};
+//!
+//! let log = Arc::new(Mutex::new(Vec::new()));
+//! let left = log.clone();
+//! let cache: Cache<String, u32> = Cache::builder()
+//!     .max_entries(1)
+//!     .on_removal(move |removal| left.lock().unwrap().push((removal.value, removal.cause)))
+//!     .build()?;
+//! cache.insert("one".to_owned(), 1);
+//! cache.insert("two".to_owned(), 2);
+//! cache.remove("two");
+//! let left = log.lock().unwrap();
+//! assert_eq!(*left, [(1, RemovalCause::Evicted), (2, RemovalCause::Removed)]);
+//! # Ok::<_, larder::ConfigError>(())
+//! ```
+//!
+//! [`stats`](Cache::stats) counts the same and more: hits, misses, loads, loads that were waited
+//! for, that failed, that were kept from storing.
+//!
+//! # Testing code that caches
+//!
+//! Hand the cache a clock that moves only when the test says so. Everything timed obeys it, the
+//! timeouts of callers who wait included, and nothing happens in the background.
+//!
+//! ```
+//! use larder::{Cache, Clock};
+//! use std::time::Duration;
+//!
+//! let (clock, hand) = Clock::manual();
+//! let cache: Cache<String, u32> = Cache::builder()
+//!     .max_entries(10)
+//!     .time_to_live(Duration::from_secs(60))
+//!     .clock(clock)
+//!     .build()?;
+//! cache.insert("price".to_owned(), 101);
+//! hand.advance(Duration::from_secs(59));
+//! assert_eq!(cache.get("price"), Some(101));
+//! hand.advance(Duration::from_secs(1));
+//! assert_eq!(cache.get("price"), None);
+//! # Ok::<_, larder::ConfigError>(())
+//! ```
+//!
+//! [`seed`](CacheBuilder::seed) makes the draws of the jitter repeatable as well.
+//!
+//! # Keys
+//!
+//! Look-ups take keys in borrowed form: a `Cache<String, V>` takes `&str`, a `Cache<Vec<u8>, V>`
+//! takes `&[u8]`. For a composite key, write a struct that borrows its parts, hashes like the key
+//! and is [`Equivalent`] to it; then a look-up allocates nothing:
+//!
+//! ```
+//! use larder::{Cache, Equivalent};
+//!
+//! #[derive(Hash)] // field by field, as the tuple does
+//! struct Sensor<'a>(&'a str, u32);
+//!
+//! impl Equivalent<(String, u32)> for Sensor<'_> {
+//!     fn equivalent(&self, key: &(String, u32)) -> bool {
+//!         self.0 == key.0 && self.1 == key.1
+//!     }
+//! }
+//!
+//! let cache: Cache<(String, u32), f64> = Cache::new(1_000);
+//! cache.insert(("roof".to_owned(), 7), 21.5);
+//! assert_eq!(cache.get(&Sensor("roof", 7)), Some(21.5));
+//!
+//! // a call that may store needs a key that it can make an owned one of
+//! let read = |place: &str, n| match cache.get(&Sensor(place, n)) {
+//!     Some(value) => Ok(value),
+//!     None => cache.get_or_load(&(place.to_owned(), n), || "19.0".parse::<f64>()),
+//! };
+//! assert_eq!(read("cellar", 1).unwrap(), 19.0);
+//! ```
+//!
+//! The loading calls, and [`At`], ask for `ToOwned<Owned = K>` as well: that is the key type itself,
+//! or `str` for `String`, `[T]` for `Vec<T>`, `Path` for `PathBuf`. (The two look-ups above count as
+//! two in the stats.)
+//!
+//! # Your code and our locks
+//!
+//! No lock is held while a loader, weigher, predicate or listener runs, while your `Hash` hashes, or
+//! while a key or value of yours is dropped: all of these may use the cache. Two things do run under
+//! a shard's lock and must not use it: `Eq` of keys, under either kind of lock, and `Clone` of
+//! values (and of keys, where a walk returns them), under a shared one. Each may panic; the cache
+//! stays valid.
+//!
+//! # What it costs
+//!
+//! A **hit** hashes the key, takes its shard's lock in shared mode, compares sixteen one-byte tags
+//! at once, compares the key, reads a clock (where values expire and reads are frequent that is one
+//! load from memory), raises a small counter beside the entry until it is at its limit, and clones
+//! the value. It allocates nothing. Writers of the same shard wait for each other; shards are eight
+//! a core by default, where the bound allows 256 entries for each. What limits one very hot key on
+//! many cores is its shard's lock word.
+//!
+//! A **miss** that loads takes the lock twice more, once to decide who loads and once to store, and
+//! allocates the key and the load in flight.
+//!
+//! **Memory**: about 1.23 × (key + value + 8) + 16 bytes an entry once the cache is full, which for
+//! `u64` to `u64` is 45, and what keys and values own on the heap. A time to idle or a weigher adds
+//! ten bytes each. A cache starts with some KiB and allocates nothing ahead of what is stored.
+//!
+//! **Threads**: the first cache with a time to live, or the first task that waits for a load, starts
+//! one thread for the whole process (`larder-keeper`). It sleeps until something is due, winds the clock while
+//! reads are frequent, holds the caches weakly, and ends with the last of them. A child made by
+//! `fork` without `exec` has no such thread: do not use caches there.
+//!
+//! # Use something else when
+//!
+//! * **[moka](https://docs.rs/moka)**: you want the cache that has been in production for years, a
+//!   read-modify-write of one entry (`and_compute_with`), a life that reads and updates can change
+//!   (`Expiry`), or LRU for a workload in which only recency counts.
+//! * **[quick_cache](https://docs.rs/quick_cache)**: nothing expires, and you want few dependencies,
+//!   an entry API, pinned entries, or a variant for one thread.
+//! * **[cached](https://docs.rs/cached)**: you want to memoize a function with one attribute, or to
+//!   keep results in Redis or on disk.
+//! * **[foyer](https://docs.rs/foyer)**: the cache is larger than memory and goes on on disk.
+//! * **a map, or a [`LazyLock`](std::sync::LazyLock)**: the set of keys is known and small, and
+//!   nothing changes.
+//!
+//! larder does not serve expired values while it reloads them, refresh ahead of need, group keys by
+//! tags, load many keys in one call, write through or behind, or share entries between processes.
+//!
+//! How it is built, and why: [`design`].
 
-mod words;
-mod rules;
-mod parts;
-mod shard;
-mod engine;
-mod front;
-mod builder;
+// In the order in which they are read: the path of a call, from the caller's hand downwards.
+pub mod design; // the map of the house
+mod front; // what callers hold, and its two ways to wait
+mod engine; // the core: every shard of a cache, who leads, where a load lands
+mod shard; // one shard: its entries, its loads in flight
+mod parts; // structures, each usable alone: table, eviction, flight, budget
+mod rules; // decisions, as functions of values: lives, results, counts
+mod words; // what all others speak in: clock, errors, locks
+mod builder; // assembly
 #[cfg(all(test, any(larder_loom, larder_shuttle)))]
-mod models;
+mod models; // what loom and shuttle explore
 
 pub use builder::CacheBuilder;
 pub use equivalent::Equivalent;
@@ -21,3 +359,8 @@ pub use rules::stats::Stats;
 pub use words::clock::{Clock, ManualClock};
 pub use words::error::{ConfigError, Given, LoadError};
 pub use words::removal::{Removal, RemovalCause};
+
+/// The examples of the README are tests.
+#[doc = include_str!("../README.md")]
+#[cfg(doctest)]
+struct ReadmeDoctests;

@@ -28,10 +28,11 @@ use std::sync::Arc;
 ///
 /// # User code and locks
 ///
-/// No lock is held while a loader, weigher, predicate, listener or a `Drop` of yours runs; they may
-/// use the cache. `Eq` of keys, and `Clone` of keys and values in `get`, `peek`, `entries` and the
-/// like, do run under a shard's lock: they must not call the cache. A panic in any of them leaves
-/// the cache valid.
+/// No lock is held while a loader, weigher, predicate, listener or a `Drop` of yours runs, nor while
+/// `Hash` of keys does (hashes are stored): they may use the cache. `Eq` of keys, under a shard's
+/// shared or exclusive lock, and `Clone` of keys and values in `get`, `peek`, `entries` and the like,
+/// under the shared one, do run under a lock: they must not call the cache. A panic in any of them
+/// leaves the cache valid.
 pub struct Cache<K, V, S = ahash::RandomState> {
     pub(super) store: Arc<Store<K, V, S>>,
 }
@@ -136,16 +137,21 @@ where
     ///
     /// ```
     /// use larder::Cache;
+    /// use std::num::ParseIntError;
     /// use std::time::Duration;
     ///
-    /// let users: Cache<String, String> = Cache::builder()
+    /// fn from_database(id: &str) -> Result<u64, ParseIntError> {
+    ///     id.parse() // stands for a query
+    /// }
+    ///
+    /// let users: Cache<String, u64> = Cache::builder()
     ///     .max_entries(100_000)
     ///     .time_to_live(Duration::from_secs(300))
     ///     .jitter(0.1)
     ///     .build()?;
     ///
-    /// let name = users.get_or_load("42", || std::fs::read_to_string("/proc/sys/kernel/ostype"));
-    /// # let _ = name;
+    /// assert_eq!(users.get_or_load("42", || from_database("42")).unwrap(), 42);
+    /// assert_eq!(users.get("42"), Some(42));
     /// # Ok::<_, larder::ConfigError>(())
     /// ```
     ///
@@ -156,6 +162,9 @@ where
     /// that is cached; [`TimedOut`](LoadError::TimedOut) after `load_timeout`, for those who wait;
     /// [`Panicked`](LoadError::Panicked) if the closure that this caller waited for did;
     /// [`Recursive`](LoadError::Recursive) inside a loader of the same key.
+    ///
+    /// Since other threads may get it too, the closure's error must be `Send + Sync + 'static`:
+    /// `anyhow::Error` or `Box<dyn Error + Send + Sync>`, but not `Box<dyn Error>`.
     ///
     /// # Panics
     ///
@@ -331,6 +340,27 @@ where
     /// Takes a key's value out and returns it, if it was fresh. It is gone: never served again,
     /// and a load that is under way will not bring it back (its callers get their value, it is not
     /// stored). A cached "not found" goes too.
+    ///
+    /// After a write to the source this is what makes it seen, so nothing may come between the two.
+    /// An async handler is dropped where it waits when its client hangs up, and an `await` of the
+    /// write may never return though the write was done: call `remove` in the same spawned work as
+    /// the write, right after it, or before it as well.
+    ///
+    /// ```
+    /// # use larder::Cache;
+    /// # fn write(_: u64, _: &str) -> std::io::Result<()> { Ok(()) }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let users: Cache<u64, String> = Cache::new(100);
+    /// let cache = users.clone();
+    /// let work = move || {
+    ///     let written = write(42, "a new name");
+    ///     cache.remove(&42); // whatever came of it, and whoever still waits for this
+    ///     written
+    /// };
+    /// tokio::task::spawn_blocking(work).await??;
+    /// # Ok(()) }
+    /// ```
     pub fn remove<Q>(&self, key: &Q) -> Option<V>
     where
         Q: ?Sized + Hash + Equivalent<K>,

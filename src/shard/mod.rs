@@ -24,9 +24,10 @@ use board::Board;
 use entry::{Entry, Terms};
 use equivalent::Equivalent;
 
-/// At most 13 of 16 slots are taken before a table grows: at 12 and 14 of 16 the hit ratio is the
-/// same, above it look-ups of what is not there walk on to the next group too often.
-const LOAD: usize = 13;
+/// A table is made for 11 taken slots of 16. At 13 it is 6 bytes an entry smaller, but every fourth
+/// group is full and look-ups walk on: hits in 64k entries are 10 % slower, `get_or_insert_with`
+/// over a Zipf of 1M keys in 100k entries 25 %. The hit ratio is the same from 11 to 14.
+const LOAD: usize = 11;
 
 pub(crate) struct Shard<K, V> {
     table: Table<Entry<K, V>>,

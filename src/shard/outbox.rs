@@ -17,7 +17,7 @@ enum Left<K, V> {
     /// Of which there is nothing to report.
     Key(K),
     /// It lost its key; the last handle to it drops that.
-    Flight(Arc<Flight<K, V>>),
+    Flight { _held: Arc<Flight<K, V>> },
 }
 
 impl<K, V> Outbox<K, V> {
@@ -39,14 +39,14 @@ impl<K, V> Outbox<K, V> {
     }
 
     pub(crate) fn flight(&mut self, flight: Arc<Flight<K, V>>) {
-        self.rest.push(Left::Flight(flight));
+        self.rest.push(Left::Flight { _held: flight });
     }
 
     /// The values that left, in the order in which they did; what else there is is dropped.
     pub(crate) fn into_values(self) -> impl Iterator<Item = Removal<K, V>> {
         self.first.into_iter().chain(self.rest.into_iter().filter_map(|left| match left {
             Left::Value(removal) => Some(removal),
-            Left::Key(_) | Left::Flight(_) => None,
+            Left::Key(_) | Left::Flight { .. } => None,
         }))
     }
 }

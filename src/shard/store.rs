@@ -92,9 +92,11 @@ impl<K, V> Shard<K, V> {
     {
         let &mut Some(ref put) = slot else { return None };
         let (hash, units) = (put.hash, put.units);
-        // asked for early, these loads overlap with those of the search
-        self.policy.expect(&self.table, hash.bits());
-        let standing = if is_absent { None } else { self.locate(hash, &put.key) };
+        let standing = if is_absent {
+            None // and what storing touches was asked for when the load began
+        } else {
+            self.locate(hash, &put.key)
+        };
         self.examine(LOOKED_AT, terms, out);
         // what stood there may just have been found expired
         if let Some(id) = standing.filter(|&id| self.table.is_live(id)) {
@@ -107,6 +109,10 @@ impl<K, V> Shard<K, V> {
             let cause = self.cause(id, RemovalCause::Replaced, terms);
             self.vacate(id, cause, out);
             self.bury(id, terms);
+        }
+        if !is_absent {
+            // asked for at once, these loads overlap
+            self.policy.expect(&self.table, hash.bits());
         }
         let admission = self.policy.arrive(&mut self.table, hash.bits());
         while !credit.pay(units) {

@@ -99,6 +99,7 @@ impl Clock {
 
     /// The exact time since the clock's zero, to measure how long something took. It may be a few
     /// milliseconds ahead of [`now`](Self::now), and costs some ten times as much.
+    #[cfg(test)]
     pub(crate) fn precise(&self) -> Duration {
         match &self.0 {
             Source::System => system::precise(),
@@ -279,6 +280,7 @@ mod explored {
         START
     }
 
+    #[cfg(test)]
     pub(crate) fn precise() -> Duration {
         Duration::from_millis(START)
     }

@@ -10,7 +10,8 @@ use std::sync::Arc;
 ///
 /// `LoadError<E>` is a [`std::error::Error`] wherever `E` is `Debug + Display`, so `?` carries it
 /// into `Box<dyn Error>` or `anyhow::Error`, also with `E = String` or `E = anyhow::Error`. The
-/// loader's text is part of this error's own text; the cause itself is at [`loader`](Self::loader).
+/// loader's text is part of this error's own text, in its alternate form (`{:#}`), which is where
+/// `anyhow::Error` tells its causes; the error itself is at [`loader`](Self::loader).
 ///
 /// ```
 /// use larder::{Cache, LoadError};
@@ -27,7 +28,7 @@ use std::sync::Arc;
 #[non_exhaustive]
 pub enum LoadError<E> {
     /// The loader returned this error; it is the same one for every caller that waited.
-    #[error("the loader failed: {0}")]
+    #[error("the loader failed: {0:#}")]
     Loader(Arc<E>),
     /// The source has no such value: the loader said so now, or did within `negative_ttl`.
     #[error("the source has no value for this key")]
@@ -158,5 +159,26 @@ impl fmt::Display for Given {
             Self::Number(number) => number.fmt(f),
             Self::Duration(duration) => fmt::Debug::fmt(duration, f),
         }
+    }
+}
+
+#[cfg(all(test, not(any(larder_loom, larder_shuttle))))]
+mod tests {
+    use super::*;
+
+    fn text<E: fmt::Display>(error: E) -> String {
+        LoadError::Loader(Arc::new(error)).to_string()
+    }
+
+    #[test]
+    fn the_text_tells_the_loaders_error_with_its_causes() {
+        let chain = || anyhow::anyhow!("connection refused").context("selecting user 42");
+        let told = "the loader failed: selecting user 42: connection refused";
+        assert_eq!(text(chain()), told);
+        // carried on by `?`, it is told once
+        let carried = anyhow::Error::from(LoadError::Loader(Arc::new(chain())));
+        assert_eq!(format!("{carried:#}"), told);
+        assert_eq!(text(String::from("away")), "the loader failed: away");
+        assert_eq!(text(std::io::Error::other("away")), "the loader failed: away");
     }
 }

@@ -1,6 +1,6 @@
 //! A table of slots as naive as can be, to test policies with.
 
-use super::{Admission, MAX_HEAT, Policy, SlotId, Slots};
+use super::{Admission, Policy, SlotId, Slots};
 use std::collections::HashMap;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -100,7 +100,7 @@ impl<P: Policy> MockCache<P> {
     pub(super) fn get(&mut self, key: u64) -> bool {
         if let Some(id) = self.resident.get(&key) {
             let slot = self.slots.get_mut(*id);
-            slot.heat = (slot.heat + 1).min(MAX_HEAT);
+            slot.heat = (slot.heat + 1).min(7);
             return true;
         }
         let admission = self.policy.arrive(&mut self.slots, hash(key));

@@ -22,7 +22,7 @@ pub(crate) trait Slots {
     fn is_live(&self, id: SlotId) -> bool;
     /// Gives a dead slot back to the table. Its id must be in no queue any more.
     fn free(&mut self, id: SlotId);
-    /// Hits since the policy last looked, saturating at [`MAX_HEAT`].
+    /// Hits since the policy last looked, up to seven.
     fn heat(&self, id: SlotId) -> u8;
     fn set_heat(&mut self, id: SlotId, heat: u8);
     /// The policy's own clock, when it last looked at the entry.
@@ -37,9 +37,6 @@ pub(crate) trait Slots {
     /// Starts loading what `heat`, `seen` and a removal will touch.
     fn prefetch(&self, _id: SlotId) {}
 }
-
-/// The largest heat an entry can have; a hit adds one up to here.
-pub(crate) const MAX_HEAT: u8 = 7;
 
 /// What [`Policy::arrive`] found out about a newcomer from the ghosts of those who left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -245,9 +245,10 @@ impl ClockWindow {
         id
     }
 
+    /// Starts loading the next victims and those after them.
     fn prefetch(&self, slots: &impl Slots) {
-        for ahead in 0..2 {
-            for queue in [Queue::Window, Queue::Main] {
+        for queue in [Queue::Window, Queue::Main] {
+            for ahead in 0..2 {
                 if let Some(id) = self.rings.ahead(queue, ahead) {
                     slots.prefetch(id);
                 }

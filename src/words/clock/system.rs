@@ -180,6 +180,7 @@ impl Drop for Ticking {
     }
 }
 
+#[cfg(test)]
 pub(crate) fn precise() -> Duration {
     Duration::from_nanos(fine())
 }
