@@ -1,8 +1,8 @@
 //! How larder is built, and why: a page to read before the code.
 //!
-//! Nothing is defined here. Names in `code` that are no links are private; the file where they stand
-//! is said beside them. Figures are from the comments of those files: measured on two virtual cores
-//! (Zen 4), good for comparing two rows and for nothing else.
+//! Nothing is defined here. Names in `code` that are no links are private; the file where they
+//! stand is said beside them. Figures are from the comments of those files: measured on two virtual
+//! cores (Zen 4), good for comparing two rows and for nothing else.
 //!
 //! 1. [The life of one call](#the-life-of-one-call)
 //! 2. [Floors, and which file is which](#floors-and-which-file-is-which)
@@ -61,12 +61,12 @@
 //!
 //! Three choices carry the rest:
 //!
-//! * *The role is decided where the look-up is repeated.* `join` looks again under the exclusive lock
-//!   and in the same breath finds the flight or posts a new one. A load that lands between `get` and
-//!   `join` is seen, and none is done twice.
-//! * *Flights stand beside the entries, not in their place.* The board (`shard/board.rs`) is a small
-//!   table under the same lock. An entry stays where it is while its successor loads, which is what
-//!   serving it meanwhile will need, and the entries' table knows nothing of loads.
+//! * *The role is decided where the look-up is repeated.* `join` looks again under the exclusive
+//!   lock and in the same breath finds the flight or posts a new one. A load that lands between
+//!   `get` and `join` is seen, and none is done twice.
+//! * *Flights stand beside the entries, not in their place.* The board (`shard/board.rs`) is a
+//!   small table under the same lock. An entry stays where it is while its successor loads, which
+//!   is what serving it meanwhile will need, and the entries' table knows nothing of loads.
 //! * *One place where a load meets the map.* Whoever brings a value goes through `put`, and a load
 //!   only gets past its first line while its flight is on the board.
 //!
@@ -84,10 +84,10 @@
 //! | 1 | `rules/` | `expiry` lives and stamps · `got`, `loaded`, `stats` what goes in and out |
 //! | 0 | `words/` | `clock`, `alarms`, `keeper` time · `error`, `removal` · `striped` counting · `sync` locks, or the doubles of loom and shuttle |
 //!
-//! The engine owns locks, hasher and clock and knows nothing of waiting. A shard owns neither a lock
-//! nor a clock: it is given the time, fills an outbox, and calls nobody, so it can be tested and
-//! explored as plain data. The eviction rule stands behind a trait, `Policy`, and sees the table
-//! through another, `Slots`: either can be replaced without the other.
+//! The engine owns locks, hasher and clock and knows nothing of waiting. A shard owns neither a
+//! lock nor a clock: it is given the time, fills an outbox, and calls nobody, so it can be tested
+//! and explored as plain data. The eviction rule stands behind a trait, `Policy`, and sees the
+//! table through another, `Slots`: either can be replaced without the other.
 //!
 //! # A shard, and where an entry stands
 //!
@@ -150,13 +150,14 @@
 //!   shards. While it is held, shards are locked one by one; while a shard is locked, nobody waits
 //!   for the turn.
 //! * A flight's mutex guards its outcome and its list of wakers. It is never taken under a shard's
-//!   lock: what the shard has to know of a flight (who follows, whether it is grounded) are atomics.
+//!   lock: what the shard has to know of a flight (who follows, whether it is grounded) are
+//!   atomics.
 //! * The keeper's mutex guards its list. Wakers and jobs are taken out under it and run after it.
 //!
 //! The user's code that runs under a shard's lock is `Eq` of keys, and `Clone` of keys and values
 //! under the shared one. Everything else is arranged around the lock: keys are made owned before it
 //! is taken, hashes are stored, values that leave are gathered in an outbox and dropped after it. A
-//! panic under a lock finds the shard between two steps that each leave it whole; parking_lot's
+//! panic under a lock finds the shard between two steps that each leave it whole; `parking_lot`'s
 //! locks do not poison, so the cache goes on.
 //!
 //! # What always holds
@@ -167,7 +168,8 @@
 //! 2. `len` and `weight` are exactly what the shards hold, when no insert is in progress.
 //! 3. A key stands in one slot, where a search from its home finds it.
 //! 4. `overflow` of a group is the number of taken slots, dead ones included, that passed it.
-//! 5. Every taken slot's id stands in one ring, once, and the slot knows in which; free ones in none.
+//! 5. Every taken slot's id stands in one ring, once, and the slot knows in which; free ones in
+//!    none.
 //! 6. A cached "not found" has a live slot without an entry, and no entry is without a live slot.
 //! 7. A key has at most one flight on the board.
 //! 8. Only a flight on the board stores; whatever stores or removes a key takes its flight off, in
@@ -189,25 +191,25 @@
 //!
 //! and nobody can see more than the bound, since more is never there. In a full cache this is next
 //! to free: what an eviction yields pays for the entry that asked for it, and the one word that all
-//! shards share is read and not written. What is left of a credit goes back when it is dropped, on a
-//! panic too.
+//! shards share is read and not written. What is left of a credit goes back when it is dropped, on
+//! a panic too.
 //!
 //! A replaced value's units count for its successor. If that needs more, the old value goes first
 //! and the newcomer stands in line like everybody.
 //!
-//! A shard evicts from its own until the credit is enough. Where it has nothing left, the room is in
-//! the others: the insert lets go of its shard, takes the heavy turn, evicts a little from each in
-//! turn, and tries again from the start. Only one at a time does so; two that held half of the room
-//! each would wait for each other. That is how an entry as heavy as the whole budget gets in, though
-//! the cache has many shards.
+//! A shard evicts from its own until the credit is enough. Where it has nothing left, the room is
+//! in the others: the insert lets go of its shard, takes the heavy turn, evicts a little from each
+//! in turn, and tries again from the start. Only one at a time does so; two that held half of the
+//! room each would wait for each other. That is how an entry as heavy as the whole budget gets in,
+//! though the cache has many shards.
 //!
-//! What weighs more than the budget is refused: what stood under its key goes, the value is reported
-//! as rejected, and the caller who loaded it has it.
+//! What weighs more than the budget is refused: what stood under its key goes, the value is
+//! reported as rejected, and the caller who loaded it has it.
 //!
 //! # Flights, and what is fenced
 //!
-//! A flight is a key, the time it began, an outcome that is written once, and those who wait. On the
-//! board of its shard it has its key: others may join it, and it may store. Off the board it is
+//! A flight is a key, the time it began, an outcome that is written once, and those who wait. On
+//! the board of its shard it has its key: others may join it, and it may store. Off the board it is
 //! *grounded*: those who joined get what it brings, and nobody else does.
 //!
 //! | takes the flight off | because |
@@ -221,19 +223,20 @@
 //! | its leader's end by drop or panic | there will be no landing |
 //!
 //! The age that counts is when the load *started*, since from then on it may have read; and it is
-//! told by the flight being on the board, not by comparing times, so no clock can be wrong about it.
-//! The price is that a load which had read after the write is sometimes not stored, and done again.
+//! told by the flight being on the board, not by comparing times, so no clock can be wrong about
+//! it. The price is that a load which had read after the write is sometimes not stored, and done
+//! again.
 //!
-//! An error ends the flight for all: with a lock instead of a flight, the waiters of a source that is
-//! down would each get the lock, try, and fail in their turn, and the last would wait for the sum.
-//! The error is kept without its type, as `Arc<dyn Any>`, because calls for one key may have
+//! An error ends the flight for all: with a lock instead of a flight, the waiters of a source that
+//! is down would each get the lock, try, and fail in their turn, and the last would wait for the
+//! sum. The error is kept without its type, as `Arc<dyn Any>`, because calls for one key may have
 //! different ones; a follower who cannot name it looks again.
 //!
-//! A leader that goes away without an outcome lands *Abandoned*; all who wait join again, the first
-//! of them leads. A leader whose thread unwinds lands *Panicked*. One that is alive and never polled
-//! is the reason why waiters watch the clock themselves: the first to see `load_timeout` pass takes
-//! the flight off and lands *TimedOut* for everybody, and a caller that comes later does the same
-//! before it leads. A blocking leader that is too late finds that out when it lands.
+//! A leader that goes away without an outcome lands `Abandoned`; all who wait join again, the first
+//! of them leads. A leader whose thread unwinds lands `Panicked`. One that is alive and never
+//! polled is the reason why waiters watch the clock themselves: the first to see `load_timeout`
+//! pass takes the flight off and lands `TimedOut` for everybody, and a caller that comes later does
+//! the same before it leads. A blocking leader that is too late finds that out when it lands.
 //!
 //! A loader that asks for its own key would wait for itself. Each thread keeps a short list of the
 //! flights whose loader it is running (`parts/stack.rs`), for a task set during each poll; a caller
@@ -241,10 +244,11 @@
 //!
 //! # Which entry goes
 //!
-//! The rule (`parts/eviction/window.rs`) has one constraint: a hit may do no more than raise a small
-//! counter beside the entry, its *heat*, with the shard's lock shared. Lists that are reordered on
-//! every hit need the exclusive lock, or a queue of hits to be worked off later, and then the bound
-//! is a promise for later too. So whatever has to be thought about is thought about on a miss.
+//! The rule (`parts/eviction/window.rs`) has one constraint: a hit may do no more than raise a
+//! small counter beside the entry, its *heat*, with the shard's lock shared. Lists that are
+//! reordered on every hit need the exclusive lock, or a queue of hits to be worked off later, and
+//! then the bound is a promise for later too. So whatever has to be thought about is thought about
+//! on a miss.
 //!
 //! ```text
 //!               hot enough                            ┌───────┐ hit since: again, one cooler
@@ -257,74 +261,74 @@
 //! ```
 //!
 //! *Two rings and ghosts.* Most keys are asked for once. They pass through the window, a small part
-//! of the shard, and do not disturb the rest. What was hit there three times moves to the main ring;
-//! what was hit less gets one more round. A ghost is what is left of a key that went: 15 bits of its
-//! hash and two dates of a byte each.
+//! of the shard, and do not disturb the rest. What was hit there three times moves to the main
+//! ring; what was hit less gets one more round. A ghost is what is left of a key that went: 15 bits
+//! of its hash and two dates of a byte each.
 //!
-//! *Who comes back has to beat somebody.* A newcomer with a ghost goes straight to the main ring only
-//! if it was last used later than the main ring's next victim was last looked at. That is LIRS's
-//! idea, an entry's worth is the time between its uses, in the terms of a clock. It is what keeps a
-//! loop or a scan from turning the main ring over for nothing: without the test the mean hit ratio
-//! over the tuning traces is 45.8 instead of 50.1.
+//! *Who comes back has to beat somebody.* A newcomer with a ghost goes straight to the main ring
+//! only if it was last used later than the main ring's next victim was last looked at. That is
+//! LIRS's idea, an entry's worth is the time between its uses, in the terms of a clock. It is what
+//! keeps a loop or a scan from turning the main ring over for nothing: without the test the mean
+//! hit ratio over the tuning traces is 45.8 instead of 50.1.
 //!
-//! *The window follows the gradient.* A ghost of the window that comes back soon says that a somewhat
-//! larger window would have kept it; a ghost of the main ring says the same for that. One makes the
-//! window's target grow, the other shrink, between 1 % and 90 % of the shard. Without it, 48.6. Only
-//! ghosts that pass the test above may make the window grow, or a loop slightly longer than the
-//! shard lets the window eat the main ring: in a loop of 1,000, 33 instead of 96.6.
+//! *The window finds its size.* A ghost of the window that comes back soon says that a
+//! somewhat larger window would have kept it; a ghost of the main ring says the same for that. One
+//! makes the window's target grow, the other shrink, between 1 % and 90 % of the shard. Without it,
+//! 48.6. Only ghosts that pass the test above may make the window grow, or a loop slightly longer
+//! than the shard lets the window eat the main ring: in a loop of 1,000, 33 instead of 96.6.
 //!
 //! *The stale valve.* After a change to a loop longer than the ghosts reach, no newcomer can pass,
 //! and a main ring full of yesterday's keys would stay for ever. If its next victim has not been
 //! looked at for very long, in one eviction of four it goes instead of the window's.
 //!
-//! *Until the shard is full* there are no ghosts to go by, and no memory is spent on them: newcomers
-//! fill the main ring, and the window has what is left over.
+//! *Until the shard is full* there are no ghosts to go by, and no memory is spent on them:
+//! newcomers fill the main ring, and the window has what is left over.
 //!
-//! Every loop in the rule is bounded (64 steps), ages are clamped before a byte could wrap, and both
-//! rings together cost four bytes an entry (chunks of ids out of one pool), ghosts four more.
+//! Every loop in the rule is bounded (64 steps), ages are clamped before a byte could wrap, and
+//! both rings together cost four bytes an entry (chunks of ids out of one pool), ghosts four more.
 //!
 //! It loses to LRU where only recency counts: popularity that drifts from key to key, or a working
 //! set that is exchanged as a whole. The table of hit ratios stands at the top of the file.
 //!
 //! # Time
 //!
-//! *A life in eight bytes.* A stamp packs the tick of expiry (42 bits of milliseconds) and the drawn
-//! life (22 bits of floating point) into a word that is never zero, so that `Option<Entry>` needs no
-//! byte of its own. Whether a value is fresh is one shift and one comparison; its age, which few ask
-//! for, is the difference of the two. Lives up to 131 s, and the ones that people write down, are
-//! exact; others to one part in 65,536.
+//! *A life in eight bytes.* A stamp packs the tick of expiry (42 bits of milliseconds) and the
+//! drawn life (22 bits of floating point) into a word that is never zero, so that `Option<Entry>`
+//! needs no byte of its own. Whether a value is fresh is one shift and one comparison; its age,
+//! which few ask for, is the difference of the two. Lives up to 131 s, and the ones that people
+//! write down, are exact; others to one part in 65,536.
 //!
 //! *Jitter* is drawn when a value is stored and only taken off, never added: what was promised by a
 //! TTL is the longest that a value is served.
 //!
-//! *The clock.* With an expiry to compare, reading the time is the most expensive part of a hit. The
-//! exact clock takes 26 ns, the kernel's coarse one 5.5, a load of a word that somebody keeps up to
-//! date 0.9. So one cell holds the time of the whole process (`words/clock/system.rs`). While reads
-//! are frequent a thread winds it every 2 ms; when they are not, readers look at the coarse clock
-//! themselves, and write what they saw into the cell. Since every time ever told went through that
-//! one word, which only grows, time steps back for nobody. A reader does not trust the thread
-//! blindly: every 64th read compares with the coarse clock, because a scheduler may leave the thread
-//! out for a tenth of a second when all cores are busy. With that, 99.9 % of the readings are less
-//! than 7 ms late, with 1 to 32 spinning threads on two cores.
+//! *The clock.* With an expiry to compare, reading the time is the most expensive part of a hit.
+//! The exact clock takes 26 ns, the kernel's coarse one 5.5, a load of a word that somebody keeps
+//! up to date 0.9. So one cell holds the time of the whole process (`words/clock/system.rs`). While
+//! reads are frequent a thread winds it every 2 ms; when they are not, readers look at the coarse
+//! clock themselves, and write what they saw into the cell. Since every time ever told went through
+//! that one word, which only grows, time steps back for nobody. A reader does not trust the thread
+//! blindly: every 64th read compares with the coarse clock, because a scheduler may leave the
+//! thread out for a tenth of a second when all cores are busy. With that, 99.9 % of the readings
+//! are less than 7 ms late, with 1 to 32 spinning threads on two cores.
 //!
 //! *The keeper* (`words/keeper.rs`) is that thread, and the only one: it also rings the alarms of
 //! tasks that wait, and sweeps caches whose callers went quiet. The first need starts it, it sleeps
-//! until something is due, holds what it serves weakly, and ends with the last of it. A manual clock
-//! never involves it.
+//! until something is due, holds what it serves weakly, and ends with the last of it. A manual
+//! clock never involves it.
 //!
 //! *The expired leave by four ways.* A look-up does not serve them. Every insert looks at four more
 //! slots, round and round, and frees those whose life is over; while nothing can have expired yet,
-//! that is one comparison. `sweep` looks at all. And a cache that nobody uses is swept by the keeper
-//! when its earliest expiry has come, a second after the last look at the soonest, a minute after it
-//! at the latest.
+//! that is one comparison. `sweep` looks at all. And a cache that nobody uses is swept by the
+//! keeper when its earliest expiry has come, a second after the last look at the soonest, a minute
+//! after it at the latest.
 //!
 //! # Counting
 //!
-//! Hits and misses are counted in striped lines (`words/striped.rs`): a thread has a line of its own
-//! in every cache's counter, which it alone writes, with a load and a store. One shared counter would
-//! be a line that all cores pull from each other, and even alone an atomic addition is a fifth of a
-//! hit. What happens under the exclusive lock anyway is counted there, as plain numbers; what is
-//! rare, in shared atomics.
+//! Hits and misses are counted in striped lines (`words/striped.rs`): a thread has a line of its
+//! own in every cache's counter, which it alone writes, with a load and a store. One shared counter
+//! would be a line that all cores pull from each other, and even alone an atomic addition is a
+//! fifth of a hit. What happens under the exclusive lock anyway is counted there, as plain numbers;
+//! what is rare, in shared atomics.
 //!
 //! # Decisions, with their figures
 //!
@@ -359,22 +363,23 @@
 //!
 //! # What it stands on
 //!
-//! * **Single flight**: groupcache's `singleflight` (Go, 2013), now `golang.org/x/sync/singleflight`.
+//! * **Single flight**: groupcache's `singleflight` (Go, 2013), now
+//!   `golang.org/x/sync/singleflight`.
 //! * **The table**: *F14*, N. Bronson and X. Shi, "Open-sourcing F14 for faster, more
 //!   memory-efficient hash tables" (2019): groups, tags, and an overflow count instead of
 //!   tombstones.
-//! * **Clock, or second chance**: F. J. Corbató, "A Paging Experiment with the Multics System" (1968):
-//!   a bit that a hit sets and a hand that clears it.
-//! * **LIRS**: S. Jiang and X. Zhang, "LIRS: an efficient low inter-reference recency set replacement
-//!   policy", SIGMETRICS 2002: the test by which a returning key is let in.
-//! * **ARC**: N. Megiddo and D. S. Modha, "ARC: a self-tuning, low overhead replacement cache", FAST
-//!   2003: ghosts that move the border between two lists.
-//! * **S3-FIFO**: J. Yang, Y. Zhang, Z. Qiu, Y. Yue and R. Vinayak, "FIFO queues are all you need for
-//!   cache eviction", SOSP 2023: a small queue in front that most keys do not survive.
-//! * **The optimum** that all are compared with: L. A. Belady, "A study of replacement algorithms for
-//!   a virtual-storage computer", IBM Systems Journal 5(2), 1966.
+//! * **Clock, or second chance**: F. J. Corbató, "A Paging Experiment with the Multics System"
+//!   (1968): a bit that a hit sets and a hand that clears it.
+//! * **LIRS**: S. Jiang and X. Zhang, "LIRS: an efficient low inter-reference recency set
+//!   replacement policy", SIGMETRICS 2002: the test by which a returning key is let in.
+//! * **ARC**: N. Megiddo and D. S. Modha, "ARC: a self-tuning, low overhead replacement cache",
+//!   FAST 2003: ghosts that move the border between two lists.
+//! * **S3-FIFO**: J. Yang, Y. Zhang, Z. Qiu, Y. Yue and R. Vinayak, "FIFO queues are all you need
+//!   for cache eviction", SOSP 2023: a small queue in front that most keys do not survive.
+//! * **The optimum** that all are compared with: L. A. Belady, "A study of replacement algorithms
+//!   for a virtual-storage computer", IBM Systems Journal 5(2), 1966.
 //! * **The draw of lives**: splitmix64, from G. L. Steele, D. Lea and C. H. Flood, "Fast splittable
 //!   pseudorandom number generators", OOPSLA 2014.
-//! * **RFC 5861**, M. Nottingham, "HTTP Cache-Control Extensions for Stale Content" (2010): where the
-//!   windows will come from in which a stale value may be served. Nothing of it is in the crate yet,
-//!   but for the board beside the entries, which leaves the old value where it is.
+//! * **RFC 5861**, M. Nottingham, "HTTP Cache-Control Extensions for Stale Content" (2010): where
+//!   the windows will come from in which a stale value may be served. Nothing of it is in the crate
+//!   yet, but for the board beside the entries, which leaves the old value where it is.

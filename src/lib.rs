@@ -8,9 +8,9 @@
 //!
 //! * **Stampede.** A popular value expires, and until its successor is stored every request that
 //!   comes asks the database for the same row. The source is slowest just when it is asked most.
-//! * **Resurrection.** A load reads the old row; the row is updated and the cached value removed; the
-//!   load comes back and stores what it read. The old value is in the cache again, for a whole TTL,
-//!   and nothing in any log says so.
+//! * **Resurrection.** A load reads the old row; the row is updated and the cached value removed;
+//!   the load comes back and stores what it read. The old value is in the cache again, for a whole
+//!   TTL, and nothing in any log says so.
 //! * **Memory.** What nobody asks for again stays, until the process is killed for it.
 //!
 //! larder is a bounded map with one answer to each: loads that are shared, loads that lose their
@@ -108,22 +108,22 @@
 //! What else holds while a load is in flight:
 //!
 //! * **A later write wins.** [`insert`](Cache::insert), [`remove`](Cache::remove),
-//!   [`expire`](Cache::expire), [`remove_if`](Cache::remove_if) and [`clear`](Cache::clear) take the
-//!   key away from the load. Those who were waiting get what it brings, it is not stored, and
+//!   [`expire`](Cache::expire), [`remove_if`](Cache::remove_if) and [`clear`](Cache::clear) take
+//!   the key away from the load. Those who were waiting get what it brings, it is not stored, and
 //!   whoever comes after the write loads anew.
-//! * **A failed load fails everybody who waited, at once**, with the same error. They do not try
+//! * **An error reaches all who waited, at once**, and it is the same one for all. They do not try
 //!   one after the other. Nothing is stored, and the next call loads again.
-//! * **A hung load does not own its key.** After [`load_timeout`](CacheBuilder::load_timeout), 60 s
-//!   unless set, those who wait get [`TimedOut`](LoadError::TimedOut), the next caller loads, and
+//! * **A load that hangs gives up its key.** After [`load_timeout`](CacheBuilder::load_timeout), 60
+//!   s unless set, those who wait get [`TimedOut`](LoadError::TimedOut), the next caller loads, and
 //!   what the late one brings is not stored.
 //! * **Dropped futures harm nobody.** A waiter that goes away leaves the list. If it is the leader
 //!   that is dropped, one of those who wait leads with its own loader; without any, no trace is
 //!   left.
-//! * **A panic is contained.** It unwinds the caller whose loader it was; those who waited get
-//!   [`Panicked`](LoadError::Panicked), and the key can be loaded at once.
-//! * **Asking for one's own key** inside its loader is an error, [`Recursive`](LoadError::Recursive),
-//!   and no deadlock. Other keys are fine. (A task that its loader spawns and awaits is not
-//!   recognised; `load_timeout` ends that.)
+//! * **A panic stays with its caller.** It unwinds the one whose loader it was; those who waited
+//!   get [`Panicked`](LoadError::Panicked), and the key can be loaded at once.
+//! * **Asking for one's own key** inside its loader is an error,
+//!   [`Recursive`](LoadError::Recursive), and no deadlock. Other keys are fine. (A task that its
+//!   loader spawns and awaits is not recognised; `load_timeout` ends that.)
 //!
 //! The first of these, seen from inside a loader:
 //!
@@ -164,9 +164,9 @@
 //! # Errors
 //!
 //! [`LoadError<E>`] says how a load failed, with the loader's own error `E` in an `Arc`, since all
-//! who waited get the same one. `E` has to be `Send + Sync + 'static`: `anyhow::Error` and
-//! `Box<dyn Error + Send + Sync>` are, plain `Box<dyn Error>` is not. `?` carries a `LoadError` into
-//! either of them.
+//! who waited get the same one. `E` has to be `Send + Sync + 'static`: `anyhow::Error` is, and
+//! `Box<dyn Error + Send + Sync>`, but not plain `Box<dyn Error>`. `?` carries a `LoadError` into
+//! all three.
 //!
 //! ```
 //! # use larder::{Cache, LoadError};
@@ -184,9 +184,9 @@
 //!
 //! # Bounds
 //!
-//! A cache is bounded by entries or by weight, and [`build`](CacheBuilder::build) refuses one that is
-//! neither, unless [`unbounded`](CacheBuilder::unbounded) is said. Room is made before a value is
-//! stored, inside the call that stores it: [`len`](Cache::len) and [`weight`](Cache::weight) are
+//! A cache is bounded by entries or by weight, and [`build`](CacheBuilder::build) refuses one that
+//! is neither, unless [`unbounded`](CacheBuilder::unbounded) is said. Room is made before a value
+//! is stored, inside the call that stores it: [`len`](Cache::len) and [`weight`](Cache::weight) are
 //! never above their bounds, not even for a moment, and no upkeep is put off.
 //!
 //! ```
@@ -285,17 +285,17 @@
 //! assert_eq!(read("cellar", 1).unwrap(), 19.0);
 //! ```
 //!
-//! The loading calls, and [`At`], ask for `ToOwned<Owned = K>` as well: that is the key type itself,
-//! or `str` for `String`, `[T]` for `Vec<T>`, `Path` for `PathBuf`. (The two look-ups above count as
-//! two in the stats.)
+//! The loading calls, and [`At`], ask for `ToOwned<Owned = K>` as well: that is the key type
+//! itself, or `str` for `String`, `[T]` for `Vec<T>`, `Path` for `PathBuf`. (The two look-ups above
+//! count as two in the stats.)
 //!
 //! # Your code and our locks
 //!
-//! No lock is held while a loader, weigher, predicate or listener runs, while your `Hash` hashes, or
-//! while a key or value of yours is dropped: all of these may use the cache. Two things do run under
-//! a shard's lock and must not use it: `Eq` of keys, under either kind of lock, and `Clone` of
-//! values (and of keys, where a walk returns them), under a shared one. Each may panic; the cache
-//! stays valid.
+//! No lock is held while a loader, weigher, predicate or listener runs, while your `Hash` hashes,
+//! or while a key or value of yours is dropped: all of these may use the cache. Two things do run
+//! under a shard's lock and must not use it: `Eq` of keys, under either kind of lock, and `Clone`
+//! of values (and of keys, where a walk returns them), under a shared one. Each may panic; the
+//! cache stays valid.
 //!
 //! # What it costs
 //!
@@ -313,18 +313,18 @@
 //! `u64` to `u64` is 45, and what keys and values own on the heap. A time to idle or a weigher adds
 //! ten bytes each. A cache starts with some KiB and allocates nothing ahead of what is stored.
 //!
-//! **Threads**: the first cache with a time to live, or the first task that waits for a load, starts
-//! one thread for the whole process (`larder-keeper`). It sleeps until something is due, winds the clock while
-//! reads are frequent, holds the caches weakly, and ends with the last of them. A child made by
-//! `fork` without `exec` has no such thread: do not use caches there.
+//! **Threads**: the first cache with a time to live, or the first task that waits for a load,
+//! starts one thread for the whole process (`larder-keeper`). It sleeps until something is due,
+//! winds the clock while reads are frequent, holds the caches weakly, and ends with the last of
+//! them. A child made by `fork` without `exec` has no such thread: do not use caches there.
 //!
 //! # Use something else when
 //!
 //! * **[moka](https://docs.rs/moka)**: you want the cache that has been in production for years, a
 //!   read-modify-write of one entry (`and_compute_with`), a life that reads and updates can change
 //!   (`Expiry`), or LRU for a workload in which only recency counts.
-//! * **[quick_cache](https://docs.rs/quick_cache)**: nothing expires, and you want few dependencies,
-//!   an entry API, pinned entries, or a variant for one thread.
+//! * **[quick_cache](https://docs.rs/quick_cache)**: nothing expires, and you want few
+//!   dependencies, an entry API, pinned entries, or a variant for one thread.
 //! * **[cached](https://docs.rs/cached)**: you want to memoize a function with one attribute, or to
 //!   keep results in Redis or on disk.
 //! * **[foyer](https://docs.rs/foyer)**: the cache is larger than memory and goes on on disk.

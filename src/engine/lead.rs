@@ -10,7 +10,6 @@ use crate::rules::got::{Got, How};
 use crate::rules::loaded::{Fate, LoadCx, LoadReason, Loaded};
 use crate::shard::entry::Put;
 use crate::shard::outbox::Outbox;
-use crate::words::clock::Tick;
 use crate::words::error::LoadError;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +21,6 @@ pub(crate) struct Lead<K, V, S> {
     store: Arc<Store<K, V, S>>,
     flight: Arc<Flight<K, V>>,
     reason: LoadReason,
-    begun: Tick,
     /// The user's code is running: if this is dropped now, it panicked.
     is_running: bool,
     is_done: bool,
@@ -35,8 +33,7 @@ impl<K, V, S> Lead<K, V, S> {
         reason: LoadReason,
     ) -> Self {
         store.counts.loads.add(1);
-        let begun = store.clock.now();
-        Self { store, flight, reason, begun, is_running: false, is_done: false }
+        Self { store, flight, reason, is_running: false, is_done: false }
     }
 
     /// Runs a part of the user's loader: a whole blocking one, or one poll of an async one.
@@ -63,7 +60,7 @@ impl<K, V, S> Lead<K, V, S> {
     fn count_time(&self) {
         // The difference of two coarse ticks is 0 or a few ms for a load of some microseconds, and
         // right in the mean. Two exact readings would be a fifth of a load that returns at once.
-        let took = self.store.clock.now().saturating_sub(self.begun);
+        let took = self.store.clock.now().saturating_sub(self.flight.started());
         if took > 0 {
             self.store.counts.load_millis.add(took);
         }
@@ -72,10 +69,7 @@ impl<K, V, S> Lead<K, V, S> {
     /// It brought nothing that could be stored.
     fn land_without(&mut self, landing: Landing<V>) {
         self.is_done = true;
-        let had_key = self.store.cell(self.flight.hash).shard.write().take_off(&self.flight);
-        if !had_key {
-            self.count_fenced();
-        }
+        self.store.cell(self.flight.hash).shard.write().take_off(&self.flight);
         self.flight.land(landing);
     }
 
@@ -147,7 +141,7 @@ where
             };
             self.is_running = false;
             match self.store.put(self.flight.hash, put, Some(&self.flight), &mut out) {
-                Stored::Yes(stamp) => fresh_for = duration(stamp.fresh_for(self.store.clock.now())),
+                Stored::Yes(life) => fresh_for = duration(life),
                 Stored::No => {}
                 Stored::Fenced => self.count_fenced(),
             }

@@ -3,7 +3,7 @@
 use super::store::Store;
 use crate::parts::flight::Flight;
 use crate::parts::group::Hash;
-use crate::rules::expiry::{NEVER, Stamp};
+use crate::rules::expiry::NEVER;
 use crate::shard::entry::Put;
 use crate::shard::outbox::Outbox;
 use crate::shard::store::Credit;
@@ -13,8 +13,8 @@ use std::sync::Arc;
 /// What became of a value that was brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stored {
-    /// It stands in the cache, with this stamp.
-    Yes(Stamp),
+    /// It stands in the cache, for so many ticks.
+    Yes(u64),
     /// It was not to be stored: its time to live is zero, or it weighs more than the cache may.
     No,
     /// Its flight had lost the key to something newer.
@@ -81,14 +81,15 @@ where
             Stored::No
         } else {
             let is_absent = flight.is_some_and(|flight| flight.is_absent);
-            Stored::Yes(shard.store(put, is_absent, credit, &terms, out)?)
+            let stamp = shard.store(put, is_absent, credit, &terms, out)?;
+            Stored::Yes(stamp.fresh_for(terms.now))
         };
         if let Some(flight) = flight {
             shard.take_off(flight);
         }
         drop(shard);
-        if let Stored::Yes(stamp) = stored {
-            if stamp.fresh_for(0) < NEVER || self.lives.idle < NEVER {
+        if let Stored::Yes(life) = stored {
+            if life < NEVER || self.lives.idle < NEVER {
                 self.request_sweep();
             }
         }

@@ -3,7 +3,7 @@
 use super::store::Store;
 use crate::rules::expiry::NEVER;
 use crate::shard::outbox::Outbox;
-use crate::words::clock::Tick;
+use crate::words::tick::Tick;
 use crate::words::keeper::Job;
 use crate::words::sync::atomic::Ordering;
 use std::sync::Weak;

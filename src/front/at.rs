@@ -1,8 +1,9 @@
 //! One key, said in full.
 
-use super::cache::Cache;
 use super::{blocking, future};
+use crate::engine::lead::Lead;
 use crate::engine::look::Looked;
+use crate::engine::store::Store;
 use crate::rules::expiry::ticks;
 use crate::rules::got::Got;
 use crate::rules::loaded::{LoadCx, Loaded};
@@ -11,20 +12,21 @@ use equivalent::Equivalent;
 use std::fmt;
 use std::future::Future;
 use std::hash::{BuildHasher, Hash};
+use std::sync::Arc;
 use std::time::Duration;
 
-/// What is to be said about one call, from [`Cache::at`]: settings first, then
+/// What is to be said about one call, from [`Cache::at`](crate::Cache::at): settings first, then
 /// [`insert`](Self::insert), [`load`](Self::load) or [`load_async`](Self::load_async).
 #[must_use = "it does nothing until `insert`, `load` or `load_async` is called"]
 pub struct At<'a, K, V, S, Q: ?Sized> {
-    cache: &'a Cache<K, V, S>,
+    store: &'a Arc<Store<K, V, S>>,
     key: &'a Q,
     ttl: Option<Duration>,
 }
 
 impl<'a, K, V, S, Q: ?Sized> At<'a, K, V, S, Q> {
-    pub(super) fn new(cache: &'a Cache<K, V, S>, key: &'a Q) -> Self {
-        Self { cache, key, ttl: None }
+    pub(super) fn new(store: &'a Arc<Store<K, V, S>>, key: &'a Q) -> Self {
+        Self { store, key, ttl: None }
     }
 
     /// The time to live of what is stored by this call, instead of the cache's; the cache's jitter
@@ -43,14 +45,14 @@ where
     S: BuildHasher + Send + Sync + 'static,
     Q: ?Sized + Hash + Equivalent<K> + ToOwned<Owned = K>,
 {
-    /// Stores `value`, as [`Cache::insert`] does, with what was said here.
+    /// Stores `value`, as [`Cache::insert`](crate::Cache::insert) does, with what was said here.
     pub fn insert(self, value: V) {
-        let store = &self.cache.store;
+        let store = self.store;
         let key = self.key.to_owned();
         store.insert(store.hash(self.key), key, value, self.ttl.map(ticks));
     }
 
-    /// As [`Cache::get_or_load`], with what was said here; returns the value and how it came. The
+    /// As [`Cache::get_or_load`](crate::Cache::get_or_load), with what was said here; returns the value and how it came. The
     /// closure may return a plain value, an `Option` of one, or a [`Loaded`] that says more.
     ///
     /// ```
@@ -68,7 +70,7 @@ where
     ///
     /// # Errors
     ///
-    /// As [`Cache::get_or_load`]; [`LoadError::NotFound`] where the loader said that there is no
+    /// As [`Cache::get_or_load`](crate::Cache::get_or_load); [`LoadError::NotFound`] where the loader said that there is no
     /// such value, now or within `negative_ttl`.
     pub fn load<R, E>(
         self,
@@ -78,7 +80,7 @@ where
         R: Into<Loaded<V>>,
         E: Send + Sync + 'static,
     {
-        let store = &self.cache.store;
+        let store = self.store;
         let hash = store.hash(self.key);
         match store.got(hash, self.key, true) {
             Looked::Value(got) => return Ok(got),
@@ -103,9 +105,9 @@ where
         F: FnOnce(LoadCx<V>) -> Fut,
         Fut: Future<Output = Result<R, E>>,
     {
-        let store = &self.cache.store;
+        let store = self.store;
         let hash = store.hash(self.key);
-        let load = |lead: &mut crate::engine::lead::Lead<K, V, S>| {
+        let load = |lead: &mut Lead<K, V, S>| {
             let cx = lead.cx();
             lead.run(|| load(cx))
         };

@@ -28,11 +28,11 @@ use std::sync::Arc;
 ///
 /// # User code and locks
 ///
-/// No lock is held while a loader, weigher, predicate, listener or a `Drop` of yours runs, nor while
-/// `Hash` of keys does (hashes are stored): they may use the cache. `Eq` of keys, under a shard's
-/// shared or exclusive lock, and `Clone` of keys and values in `get`, `peek`, `entries` and the like,
-/// under the shared one, do run under a lock: they must not call the cache. A panic in any of them
-/// leaves the cache valid.
+/// No lock is held while a loader, weigher, predicate, listener or a `Drop` of yours runs, nor
+/// while `Hash` of keys does (hashes are stored): they may use the cache. Two things do run under a
+/// lock, and must not call the cache: `Eq` of keys, under a shard's shared or exclusive lock, and
+/// `Clone` of keys and values in `get`, `peek`, `entries` and the like, under the shared one. A
+/// panic in any of them leaves the cache valid.
 pub struct Cache<K, V, S = ahash::RandomState> {
     pub(super) store: Arc<Store<K, V, S>>,
 }
@@ -398,7 +398,7 @@ where
 
     /// One key, with everything there is to say about it: see [`At`].
     pub fn at<'a, Q: ?Sized>(&'a self, key: &'a Q) -> At<'a, K, V, S, Q> {
-        At::new(self, key)
+        At::new(&self.store, key)
     }
 
     /// A walk over the fresh entries, as clones; see [`Entries`] for what it promises while others

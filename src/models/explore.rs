@@ -1,11 +1,20 @@
 //! Running a model on many schedules.
 
-/// Runs a model on every schedule with at most `preemptions` of them.
+/// Runs a model of two threads on every schedule there is.
 #[cfg(larder_loom)]
-pub(super) fn explore(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
+pub(super) fn explore(model: impl Fn() + Send + Sync + 'static) {
+    explore_up_to(None, model);
+}
+
+/// Runs a model on every schedule with at most so many preemptions; three threads at work have far
+/// too many schedules without a bound. `LOOM_MAX_PREEMPTIONS` sets another one.
+#[cfg(larder_loom)]
+pub(super) fn explore_up_to(
+    preemptions: impl Into<Option<usize>>,
+    model: impl Fn() + Send + Sync + 'static,
+) {
     let mut builder = loom::model::Builder::new();
-    // LOOM_MAX_PREEMPTIONS goes before: a deeper look for those who have the time
-    builder.preemption_bound = builder.preemption_bound.or(Some(preemptions));
+    builder.preemption_bound = builder.preemption_bound.or(preemptions.into());
     // a look-up, a load and a removal take some hundred steps together
     builder.max_branches = 20_000;
     builder.check(model);

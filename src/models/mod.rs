@@ -1,16 +1,17 @@
 //! Races, each with a name, run through their interleavings.
 //!
-//! Under `--cfg larder_shuttle` a race is run on some thousand random schedules, half of them with few
-//! preemptions at random places, which is where most bugs of this kind show (PCT; Burckhardt and
-//! others 2010):
+//! Under `--cfg larder_shuttle` a race is run on a thousand random schedules, and on as many with few
+//! preemptions at random places, which is where most bugs of this kind show (PCT: Burckhardt and
+//! others, 2010):
 //!
 //! ```text
 //! RUSTFLAGS="--cfg larder_shuttle" cargo test --release --lib models
 //! ```
 //!
-//! `LARDER_SCHEDULES` says how many a race, `SHUTTLE_RANDOM_SEED` which, and a schedule that failed is
-//! printed: put into a file, `LARDER_REPLAY` runs it again. Under `--cfg larder_loom`, what is small
-//! enough is run on all schedules there are up to a bound of preemptions, with the memory model.
+//! `LARDER_SCHEDULES` says how many of each, `SHUTTLE_RANDOM_SEED` which, and a schedule that failed is
+//! printed: put into a file, and that named by `LARDER_REPLAY`, it is run again. Under
+//! `--cfg larder_loom`, what is small enough is run on all schedules there are, or on all with up to
+//! four preemptions, and under the memory model.
 //!
 //! Whatever happens by time happens by a manual clock, and hashes are the same in every run: a
 //! schedule is replayed by its decisions alone.
@@ -23,6 +24,8 @@ mod every_schedule;
 
 #[cfg(larder_shuttle)]
 mod bounds;
+#[cfg(larder_shuttle)]
+mod expiry;
 #[cfg(larder_shuttle)]
 mod failures;
 #[cfg(larder_shuttle)]

@@ -43,6 +43,7 @@ impl Moments {
     }
 
     /// Moves it ahead, if it is not there yet.
+    #[cfg(larder_shuttle)]
     pub(super) fn reach(&self, moment: u64) {
         self.0.fetch_max(moment, Ordering::SeqCst);
     }

@@ -4,7 +4,7 @@
 //! blocked thread and a pending task wait for it in the same way, as a waker in its list.
 
 use crate::rules::loaded::Fate;
-use crate::words::clock::Tick;
+use crate::words::tick::Tick;
 use crate::words::sync::Mutex;
 use crate::words::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::any::Any;

@@ -2,7 +2,8 @@
 
 use super::flight::{Flight, Landing, Ticket};
 
-use crate::words::clock::{Alarm, Clock, Tick};
+use crate::words::clock::{Alarm, Clock};
+use crate::words::tick::Tick;
 use crate::words::sync::thread::{self, Thread};
 use std::fmt;
 use std::future::Future;

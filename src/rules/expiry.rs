@@ -5,7 +5,7 @@
 //! is never zero, so that an `Option` of an entry costs nothing. Reading whether a value is fresh is
 //! one shift and one compare; the time of storing, which only `age` asks for, is the difference.
 
-use crate::words::clock::Tick;
+use crate::words::tick::Tick;
 use std::num::NonZeroU64;
 use std::time::Duration;
 

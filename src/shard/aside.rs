@@ -3,7 +3,7 @@
 
 use super::entry::Missing;
 use crate::parts::eviction::SlotId;
-use crate::words::clock::Tick;
+use crate::words::tick::Tick;
 use hashbrown::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 

@@ -2,7 +2,7 @@
 
 use crate::parts::group::Hash;
 use crate::rules::expiry::{Lives, Stamp};
-use crate::words::clock::Tick;
+use crate::words::tick::Tick;
 
 use crate::parts::budget::Budget;
 

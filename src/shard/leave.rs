@@ -7,7 +7,7 @@ use crate::parts::eviction::{Policy, SlotId, Slots};
 use crate::parts::group::Hash;
 use crate::parts::table::Table;
 use crate::rules::expiry::Stamp;
-use crate::words::clock::Tick;
+use crate::words::tick::Tick;
 use crate::words::removal::RemovalCause;
 use equivalent::Equivalent;
 

@@ -9,7 +9,7 @@ use crate::parts::table::id;
 use crate::rules::expiry::{Lives, NEVER, duration};
 use crate::rules::got::{Got, How};
 use crate::rules::loaded::LoadReason;
-use crate::words::clock::Tick;
+use crate::words::tick::Tick;
 use equivalent::Equivalent;
 use std::sync::Arc;
 

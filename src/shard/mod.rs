@@ -18,7 +18,7 @@ use crate::parts::eviction::{ClockWindow, Policy, SlotId};
 use crate::parts::group::Hash;
 use crate::parts::table::Table;
 use crate::rules::expiry::{Lives, NEVER};
-use crate::words::clock::Tick;
+use crate::words::tick::Tick;
 use aside::Aside;
 use board::Board;
 use entry::{Entry, Terms};

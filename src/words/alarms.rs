@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::IntoValues;
 use std::task::Waker;
 
-use super::clock::Tick;
+use super::tick::Tick;
 
 /// Where a waker stands in the queue: its deadline, and a number that tells equal deadlines apart
 /// and keeps them in the order they came.

@@ -19,15 +19,13 @@ use std::time::Duration;
 #[cfg(any(larder_loom, larder_shuttle))]
 use self::explored as system;
 use super::alarms::{Alarms, Ticket, contain, fire};
+use super::tick::Tick;
 use super::keeper;
 use super::sync::atomic::{AtomicU64, Ordering};
 use super::sync::{Mutex, thread};
 
 pub(crate) use super::keeper::Job;
 pub(crate) use system::Ticking;
-
-/// Milliseconds since the clock's own zero: never 0, and below 2^42.
-pub(crate) type Tick = u64;
 
 /// What clocks show when they begin: one second. Not 0, which is free to mean "none".
 const START: Tick = 1_000;

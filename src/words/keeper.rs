@@ -13,7 +13,7 @@ pub(crate) use real::*;
 #[cfg(all(test, not(any(larder_loom, larder_shuttle))))]
 mod tests;
 
-use super::clock::Tick;
+use super::tick::Tick;
 
 /// Work that a cache wants done by the clock.
 pub(crate) trait Job: Send + Sync {

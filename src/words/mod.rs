@@ -7,3 +7,4 @@ pub(crate) mod keeper;
 pub(crate) mod removal;
 pub(crate) mod striped;
 pub(crate) mod sync;
+pub(crate) mod tick;
