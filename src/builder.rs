@@ -158,7 +158,8 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// An async loader is dropped, and its caller gets `TimedOut` like those who wait. A blocking
     /// loader cannot be interrupted: it runs to its end, and its own caller gets what it brings as
     /// if nothing had happened, `Ok` included, while the others were told `TimedOut` and the cache
-    /// holds nothing of it.
+    /// holds nothing of it. So does the maker of `get_or_insert_with_async`, which has no error to
+    /// return.
     pub fn load_timeout(mut self, timeout: Duration) -> Self {
         self.load_timeout = timeout;
         self

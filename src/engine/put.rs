@@ -72,7 +72,7 @@ where
         let mut shard = self.cell(hash).shard.write();
         let terms = self.terms();
         match flight {
-            Some(flight) if !shard.is_flying(flight) => return Some(Stored::Fenced),
+            Some(flight) if !shard.take_off(flight) => return Some(Stored::Fenced),
             Some(_) => {}
             None => shard.fence(hash, &wanted.key, out),
         }
@@ -81,12 +81,12 @@ where
             Stored::No
         } else {
             let is_absent = flight.is_some_and(|flight| flight.is_absent);
-            let stamp = shard.store(put, is_absent, credit, &terms, out)?;
+            let Some(stamp) = shard.store(put, is_absent, credit, &terms, out) else {
+                flight.inspect(|flight| shard.put_back(flight));
+                return None;
+            };
             Stored::Yes(stamp.fresh_for(terms.now))
         };
-        if let Some(flight) = flight {
-            shard.take_off(flight);
-        }
         drop(shard);
         if let Stored::Yes(life) = stored {
             if life < NEVER || self.lives.idle < NEVER {

@@ -20,11 +20,13 @@ impl Budget {
         Self { max, used: AtomicU64::new(0), entries: weighted.then(|| AtomicU64::new(0)) }
     }
 
+    #[inline]
     pub(crate) fn max(&self) -> u64 {
         self.max
     }
 
     /// Takes `units`, all or none.
+    #[inline]
     pub(crate) fn try_take(&self, units: u64) -> bool {
         let mut used = self.used.load(Ordering::Relaxed);
         loop {
@@ -45,6 +47,7 @@ impl Budget {
         }
     }
 
+    #[inline]
     pub(crate) fn give_back(&self, units: u64) {
         if units > 0 {
             self.used.fetch_sub(units, Ordering::Relaxed);
@@ -52,6 +55,7 @@ impl Budget {
     }
 
     /// An entry came; only weighted caches count them apart.
+    #[inline]
     pub(crate) fn entered(&self) {
         if let Some(entries) = &self.entries {
             entries.fetch_add(1, Ordering::Relaxed);
@@ -59,12 +63,14 @@ impl Budget {
     }
 
     /// `n` entries left.
+    #[inline]
     pub(crate) fn left(&self, n: u64) {
         if let Some(entries) = &self.entries {
             entries.fetch_sub(n, Ordering::Relaxed);
         }
     }
 
+    #[inline]
     pub(crate) fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
     }

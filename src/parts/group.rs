@@ -98,6 +98,7 @@ impl Hash {
         Self(hash as u32 & 0x00FF_FFFF)
     }
 
+    #[inline]
     pub(crate) fn bits(self) -> u32 {
         self.0
     }
@@ -107,6 +108,7 @@ impl Hash {
         self.0 as u8
     }
 
+    #[inline]
     pub(crate) fn high(self) -> u16 {
         (self.0 >> 8) as u16
     }

@@ -36,11 +36,13 @@ pub(crate) struct Stamp(NonZeroU64);
 
 impl Stamp {
     /// A value stored at `now` that lives for `life` ticks.
+    #[inline]
     pub(crate) fn new(now: Tick, life: u64) -> Self {
         let life = life.min(NEVER);
         Self::pack(now + life, life)
     }
 
+    #[inline]
     fn pack(expiry: Tick, life: u64) -> Self {
         debug_assert!(expiry < 1 << (64 - LIFE_BITS));
         let word = expiry << LIFE_BITS | encode(life);
@@ -60,12 +62,14 @@ impl Stamp {
 
     /// How long ago the value was stored. Exact for drawn lives; after [`cut`](Self::cut) it may be
     /// short by a part in 65,536 of the life.
+    #[inline]
     pub(crate) fn age(self, now: Tick) -> u64 {
         let life = decode(self.0.get() & ((1 << LIFE_BITS) - 1));
         (now + life).saturating_sub(self.expiry())
     }
 
     /// How much of the life is left.
+    #[inline]
     pub(crate) fn fresh_for(self, now: Tick) -> u64 {
         let expiry = self.expiry();
         let left = expiry.saturating_sub(now);
@@ -84,12 +88,14 @@ impl Stamp {
 
 /// 5 bits of exponent, 17 of mantissa: exact below 131 s, and to one part in 65,536 above; the
 /// lives that people write down (300 s, an hour, a day) are exact too.
+#[inline]
 fn encode(life: u64) -> u64 {
     let bits = 64 - life.leading_zeros();
     let exponent = bits.saturating_sub(MANTISSA_BITS);
     u64::from(exponent) << MANTISSA_BITS | life >> exponent
 }
 
+#[inline]
 fn decode(code: u64) -> u64 {
     let exponent = code >> MANTISSA_BITS;
     (code & ((1 << MANTISSA_BITS) - 1)) << exponent
@@ -118,6 +124,7 @@ pub(crate) struct Lives {
 impl Lives {
     /// The life of one value: uniformly from `[ttl * (1 - jitter), ttl]`. Jitter only ever
     /// shortens, so the TTL stays the promise that it is. `random` is 64 random bits.
+    #[inline]
     pub(crate) fn draw(&self, ttl: u64, random: u64) -> u64 {
         if self.jitter == 0 || ttl == 0 || ttl >= NEVER {
             return ttl;

@@ -36,10 +36,6 @@ impl<K, V> Board<K, V> {
         self.flights.insert_unique(flight.hash, flight, |flight| flight.hash);
     }
 
-    pub(crate) fn has(&self, flight: &Arc<Flight<K, V>>) -> bool {
-        self.flights.find(flight.hash, |other| Arc::ptr_eq(other, flight)).is_some()
-    }
-
     /// Takes this very flight off, if it is still on.
     pub(crate) fn take(&mut self, flight: &Arc<Flight<K, V>>) -> bool {
         match self.flights.find_entry(flight.hash, |other| Arc::ptr_eq(other, flight)) {

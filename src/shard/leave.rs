@@ -90,15 +90,18 @@ impl<K, V> Shard<K, V> {
 
     /// Looks at the next `slots` slots for entries whose last window is over, and frees them.
     /// Returns how many. Costs one comparison while nothing can have expired yet.
+    #[inline]
     pub(crate) fn examine(
         &mut self,
         slots: usize,
         terms: &Terms<'_>,
         out: &mut Outbox<K, V>,
     ) -> u64 {
-        if terms.now < self.sweep.earliest {
-            return 0;
-        }
+        if terms.now < self.sweep.earliest { 0 } else { self.free_expired(slots, terms, out) }
+    }
+
+    #[cold]
+    fn free_expired(&mut self, slots: usize, terms: &Terms<'_>, out: &mut Outbox<K, V>) -> u64 {
         let mut freed = 0;
         for _ in 0..slots.min(self.table.slots()) {
             let id = self.sweep.hand;
@@ -141,11 +144,6 @@ impl<K, V> Shard<K, V> {
         (at < crate::rules::expiry::NEVER).then_some(at)
     }
 
-    /// Why it goes: expired entries left by expiring, whoever it was that came upon them.
-    pub(super) fn cause(&self, id: SlotId, cause: RemovalCause, terms: &Terms<'_>) -> RemovalCause {
-        if self.is_gone(id, terms) { RemovalCause::Expired } else { cause }
-    }
-
     pub(super) fn take_out(
         &mut self,
         id: SlotId,
@@ -154,16 +152,23 @@ impl<K, V> Shard<K, V> {
         out: &mut Outbox<K, V>,
     ) {
         let units = self.aside.units(id);
-        let cause = self.cause(id, cause, terms);
-        self.vacate(id, cause, out);
+        self.vacate(id, cause, terms, out);
         self.bury(id, terms);
         terms.budget.give_back(units);
     }
 
-    /// Empties a live slot and counts why. The slot is still live: it is to be filled, freed or
-    /// buried next.
-    pub(super) fn vacate(&mut self, id: SlotId, cause: RemovalCause, out: &mut Outbox<K, V>) {
+    /// Empties a live slot and counts why: an expired entry left by expiring, whoever it was that
+    /// came upon it. The slot is still live: it is to be filled, freed or buried next.
+    pub(super) fn vacate(
+        &mut self,
+        id: SlotId,
+        cause: RemovalCause,
+        terms: &Terms<'_>,
+        out: &mut Outbox<K, V>,
+    ) {
         if let Some(entry) = self.table.entry_mut(id).take() {
+            let is_gone = self.expiry(id, &entry, terms.lives) <= terms.now;
+            let cause = if is_gone { RemovalCause::Expired } else { cause };
             *match cause {
                 RemovalCause::Replaced => &mut self.tally.replaced,
                 RemovalCause::Removed => &mut self.tally.removed,

@@ -66,14 +66,14 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// Whether a flight may still store what it brings.
-    pub(crate) fn is_flying(&self, flight: &Arc<Flight<K, V>>) -> bool {
-        self.board.has(flight)
-    }
-
     /// Takes this flight off the board; `false` if it lost its key before.
     pub(crate) fn take_off(&mut self, flight: &Arc<Flight<K, V>>) -> bool {
         self.board.take(flight)
+    }
+
+    /// Puts a flight back that was taken off in this same critical section.
+    pub(crate) fn put_back(&mut self, flight: &Arc<Flight<K, V>>) {
+        self.board.post(Arc::clone(flight));
     }
 
     /// Stores, evicting what has to go first. Leaves the entry where it is, and says `None`, where
@@ -106,8 +106,7 @@ impl<K, V> Shard<K, V> {
                 return Some(self.replace(id, slot.take()?, terms, out));
             }
             // it needs more room than its predecessor had: out with that, and in as a newcomer
-            let cause = self.cause(id, RemovalCause::Replaced, terms);
-            self.vacate(id, cause, out);
+            self.vacate(id, RemovalCause::Replaced, terms, out);
             self.bury(id, terms);
         }
         if !is_absent {
@@ -161,8 +160,7 @@ impl<K, V> Shard<K, V> {
         terms: &Terms<'_>,
         out: &mut Outbox<K, V>,
     ) -> Stamp {
-        let cause = self.cause(id, RemovalCause::Replaced, terms);
-        self.vacate(id, cause, out);
+        self.vacate(id, RemovalCause::Replaced, terms, out);
         self.table.warm(id);
         self.fill(id, put, terms)
     }
@@ -193,8 +191,7 @@ impl<K, V> Shard<K, V> {
     pub(crate) fn evict(&mut self, terms: &Terms<'_>, out: &mut Outbox<K, V>) -> Option<u64> {
         let id = self.policy.evict(&mut self.table)?;
         let units = self.aside.units(id);
-        let cause = self.cause(id, RemovalCause::Evicted, terms);
-        self.vacate(id, cause, out);
+        self.vacate(id, RemovalCause::Evicted, terms, out);
         self.table.free(id);
         terms.budget.left(1);
         Some(units)
@@ -227,8 +224,7 @@ impl<K, V> Shard<K, V> {
                 continue;
             };
             credit.add(self.aside.units(id));
-            let cause = self.cause(id, RemovalCause::Evicted, terms);
-            self.vacate(id, cause, out);
+            self.vacate(id, RemovalCause::Evicted, terms, out);
             self.bury(id, terms);
         }
     }
@@ -264,8 +260,7 @@ impl<K, V> Shard<K, V> {
         for id in stranded {
             // no room within reach of its home: only a flood of one hash comes to this
             units += self.aside.units(id);
-            let cause = self.cause(id, RemovalCause::Evicted, terms);
-            self.vacate(id, cause, out);
+            self.vacate(id, RemovalCause::Evicted, terms, out);
         }
         terms.budget.give_back(units);
         terms.budget.left(many);

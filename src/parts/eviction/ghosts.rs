@@ -52,6 +52,7 @@ impl Line {
     /// The place to write: the one used longest ago. Every stamp is visited on the way, and set to
     /// the greatest age that can be told if it has passed it. All sixteen at once: one by one, this
     /// was a sixth of an insert.
+    #[inline]
     fn oldest(&mut self, now: Ticks) -> usize {
         let stamp = u8x16::splat(now.stamp());
         let age = (stamp - u8x16::from(self.used)).min(u8x16::splat(OLDEST));
@@ -74,6 +75,7 @@ pub(super) struct Ghosts {
 }
 
 /// 0 stands for "no ghost", so the one hash in 32,768 that has this print shares another's.
+#[inline]
 fn print(hash: u32) -> u16 {
     (hash as u16 & PRINT).max(1)
 }
@@ -106,12 +108,14 @@ impl Ghosts {
     }
 
     /// The hash has 24 bits; its high ones choose the line, its low ones the print.
+    #[inline]
     fn line(&mut self, hash: u32) -> Option<&mut Line> {
         let at = (u64::from(hash & 0xff_ffff) * self.lines.len() as u64) >> 24;
         self.lines.get_mut(at as usize)
     }
 
     /// Starts loading the line of a key.
+    #[inline]
     pub(super) fn prefetch(&self, hash: u32) {
         let at = (u64::from(hash & 0xff_ffff) * self.lines.len() as u64) >> 24;
         if let Some(line) = self.lines.get(at as usize) {
@@ -120,6 +124,7 @@ impl Ghosts {
     }
 
     /// Finds the ghost of a key, and forgets it. `now` is as in [`add`](Self::add).
+    #[inline]
     pub(super) fn take(&mut self, hash: u32, now: Ticks) -> Option<Ghost> {
         let line = self.line(hash)?;
         let print = print(hash);
@@ -149,6 +154,7 @@ impl Ghosts {
     /// A ghost of the main queue is dated `now`: its entry was idle for a whole turn of that queue,
     /// and with its own date it would be the next to be replaced, before it could tell the window
     /// to shrink. (OLTP at 500 and 1,000 entries loses 2 points.)
+    #[inline]
     pub(super) fn add(&mut self, hash: u32, ghost: Ghost, now: Ticks) {
         let Some(line) = self.line(hash) else { return };
         let at = line.oldest(now);

@@ -70,6 +70,7 @@ impl Rings {
         }
     }
 
+    #[inline]
     fn ends(&self, queue: Queue) -> &Ends {
         match queue {
             Queue::Window => &self.window,
@@ -77,6 +78,7 @@ impl Rings {
         }
     }
 
+    #[inline]
     fn ends_mut(&mut self, queue: Queue) -> &mut Ends {
         match queue {
             Queue::Window => &mut self.window,
@@ -90,12 +92,14 @@ impl Rings {
     }
 
     /// The oldest id.
+    #[inline]
     pub(super) fn peek(&self, queue: Queue) -> Option<SlotId> {
         let ends = self.ends(queue);
         (ends.len > 0).then(|| self.chunks[ends.tail as usize].ids[ends.from as usize % CHUNK])
     }
 
     /// The `n`-th oldest id, counted from 0, as far as its chunk reaches: good enough to prefetch.
+    #[inline]
     pub(super) fn ahead(&self, queue: Queue, n: usize) -> Option<SlotId> {
         let ends = self.ends(queue);
         let at = ends.from as usize + n;
@@ -104,6 +108,7 @@ impl Rings {
 
     /// When the oldest id was pushed: between the time its chunk was begun and the time the next
     /// one was, if there is a next one.
+    #[inline]
     pub(super) fn tail_dates(&self, queue: Queue) -> Option<(u32, Option<u32>)> {
         let ends = self.ends(queue);
         let chunk = (ends.len > 0).then(|| &self.chunks[ends.tail as usize])?;
@@ -114,6 +119,7 @@ impl Rings {
     }
 
     /// Puts an id at the young end; `now` dates the chunk if a new one must be begun.
+    #[inline]
     pub(super) fn push(&mut self, queue: Queue, id: SlotId, now: u32) {
         let ends = self.ends(queue);
         if ends.head == NONE || ends.to as usize == CHUNK {
@@ -127,6 +133,7 @@ impl Rings {
     }
 
     /// Takes the oldest id.
+    #[inline]
     pub(super) fn pop(&mut self, queue: Queue) -> Option<SlotId> {
         let id = self.peek(queue)?;
         let ends = self.ends_mut(queue);

@@ -52,6 +52,7 @@ impl Target {
     }
 
     /// Whether a window of `len` entries is to give one up.
+    #[inline]
     pub(super) fn reached(&self, len: usize) -> bool {
         2 * len + 2 > self.halves
     }

@@ -30,6 +30,7 @@ impl Ticks {
     }
 
     /// One more event.
+    #[inline]
     pub(super) fn advance(&mut self) {
         self.left -= 1;
         if self.left == 0 {
@@ -38,26 +39,31 @@ impl Ticks {
         }
     }
 
+    #[inline]
     pub(super) fn now(&self) -> u32 {
         self.now
     }
 
     /// What is written beside an entry.
+    #[inline]
     pub(super) fn stamp(&self) -> u8 {
         self.now as u8
     }
 
     /// The stamp of what is as old as can be told.
+    #[inline]
     pub(super) fn oldest(&self) -> u8 {
         self.stamp().wrapping_sub(OLDEST)
     }
 
     /// Ticks since `stamp`, at most [`OLDEST`].
+    #[inline]
     pub(super) fn age(&self, stamp: u8) -> u8 {
         self.stamp().wrapping_sub(stamp).min(OLDEST)
     }
 
     /// `stamp`, or a younger one that has the age [`OLDEST`].
+    #[inline]
     pub(super) fn clamp(&self, stamp: u8) -> u8 {
         self.stamp().wrapping_sub(self.age(stamp))
     }

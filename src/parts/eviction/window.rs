@@ -98,6 +98,9 @@ impl ClockWindow {
 
     /// Something must go: from here on there are ghosts.
     fn fill(&mut self) {
+        if self.filled && !self.guessed {
+            return;
+        }
         self.follow();
         self.filled = true;
         self.ghosts.fit(self.capacity, self.misses);
@@ -245,13 +248,11 @@ impl ClockWindow {
         id
     }
 
-    /// Starts loading the next victims and those after them.
+    /// Starts loading the next victims, and the one that is next after the window's.
     fn prefetch(&self, slots: &impl Slots) {
-        for queue in [Queue::Window, Queue::Main] {
-            for ahead in 0..2 {
-                if let Some(id) = self.rings.ahead(queue, ahead) {
-                    slots.prefetch(id);
-                }
+        for (queue, ahead) in [(Queue::Window, 0), (Queue::Window, 1), (Queue::Main, 0)] {
+            if let Some(id) = self.rings.ahead(queue, ahead) {
+                slots.prefetch(id);
             }
         }
     }
