@@ -138,7 +138,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     }
 
     /// Sliding expiry: a value that no hit used for so long expires, whatever is left of its time
-    /// to live, which no hit prolongs. `peek`, `contains` and `entries` are no hits. Costs eight
+    /// to live, which no hit prolongs. `peek`, `contains` and `entries` are no hits. Costs twelve
     /// bytes an entry more.
     pub fn time_to_idle(mut self, idle: Duration) -> Self {
         self.idle = Some(idle);

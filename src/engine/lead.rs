@@ -10,7 +10,9 @@ use crate::rules::got::{Got, How};
 use crate::rules::loaded::{Fate, LoadCx, LoadReason, Loaded};
 use crate::shard::entry::Put;
 use crate::shard::outbox::Outbox;
+use crate::words::clock::Clock;
 use crate::words::error::LoadError;
+use crate::words::tick::Tick;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -88,8 +90,22 @@ where
 {
     /// What the loader gets to see.
     pub(crate) fn cx(&self) -> LoadCx<V> {
-        let fate: Arc<dyn Fate> = self.flight.clone();
-        LoadCx::new(self.reason, fate)
+        let (flight, clock) = (self.flight.clone(), self.store.clock.clone());
+        LoadCx::new(self.reason, Arc::new(Watch { flight, clock, deadline: self.deadline() }))
+    }
+}
+
+/// What a loader can ask about its own load.
+struct Watch<K, V> {
+    flight: Arc<Flight<K, V>>,
+    clock: Clock,
+    deadline: Tick,
+}
+
+impl<K: Send + Sync, V: Send + Sync> Fate for Watch<K, V> {
+    fn is_abandoned(&self) -> bool {
+        // past the deadline it has lost its key, also where nobody has come to take it yet
+        self.flight.is_grounded() || self.clock.now() >= self.deadline
     }
 }
 

@@ -35,7 +35,7 @@ impl<K, V, S> Store<K, V, S> {
         let looked = {
             let shard = self.cell(hash).shard.read();
             let now = || self.clock.now();
-            shard.get(Hash::new(hash), key, &self.lives, now, |_, entry, _| entry.value.clone())
+            shard.get(Hash::new(hash), key, &self.lives, now, |_, entry| entry.value.clone())
         };
         self.count(&looked);
         looked
@@ -51,8 +51,8 @@ impl<K, V, S> Store<K, V, S> {
         let looked = {
             let shard = self.cell(hash).shard.read();
             let now = || self.clock.now();
-            shard.get(Hash::new(hash), key, &self.lives, now, |id, entry, now| {
-                shard.got(id, entry, &self.lives, now)
+            shard.get(Hash::new(hash), key, &self.lives, now, |id, entry| {
+                shard.got(id, entry, &self.lives, now())
             })
         };
         if counts {

@@ -60,7 +60,7 @@ impl<K, V, S> Cache<K, V, S> {
         self.store.weight()
     }
 
-    /// The counters, now. Reads a few words a shard.
+    /// The counters, now. Takes each shard's lock in shared mode, for a few words.
     pub fn stats(&self) -> Stats {
         self.store.stats()
     }

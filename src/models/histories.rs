@@ -46,6 +46,10 @@ impl Caller {
                 self.shelf.clear();
                 (0..KEYS).for_each(|key| self.note(key, begin, Did::Clear));
             }
+            5 if draw(2) == 0 => {
+                let was_there = self.shelf.expire(&key);
+                self.note(key, begin, Did::Expire(was_there));
+            }
             5 => {
                 let found = self.shelf.peek(&key).map(|got| got.value);
                 self.note(key, begin, Did::Read(found));
@@ -95,7 +99,6 @@ impl Caller {
     }
 }
 
-/// `keys_of_one_shard`: with one shard all keys share a lock.
 fn histories_are_linearizable(callers: usize, calls: usize, shards: usize) {
     explore(move || {
         let shelf = builder().0.max_entries(100).shards(shards).build().unwrap();

@@ -11,8 +11,10 @@ pub(super) enum Did {
     /// Found this value, or none.
     Read(Option<u64>),
     Insert(u64),
-    /// Took it out, or ended its life; and found this value, or none.
+    /// Took it out, and found this value, or none.
     Remove(Option<u64>),
+    /// Ended its life, if there was one.
+    Expire(bool),
     /// Took out whatever there was, without a word about it.
     Clear,
     /// Found neither a value nor a load, and began one.
@@ -42,6 +44,7 @@ fn apply((value, flight): State, did: Did) -> Option<State> {
         // every write takes the flight off its key
         Did::Insert(new) => Some((Some(new), None)),
         Did::Remove(found) => (found == value).then_some((None, None)),
+        Did::Expire(was_there) => (was_there == value.is_some()).then_some((None, None)),
         Did::Clear => Some((None, None)),
         Did::Lead(load) => (value.is_none() && flight.is_none()).then_some((None, Some(load))),
         Did::Follow(load) => {

@@ -3,7 +3,6 @@
 //! A flight knows nothing of tables and shards. It lands once, with one outcome for everybody; a
 //! blocked thread and a pending task wait for it in the same way, as a waker in its list.
 
-use crate::rules::loaded::Fate;
 use crate::words::tick::Tick;
 use crate::words::sync::Mutex;
 use crate::words::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -97,6 +96,10 @@ impl<K, V> Flight<K, V> {
         self.grounded.store(true, Ordering::Relaxed);
     }
 
+    pub(crate) fn is_grounded(&self) -> bool {
+        self.grounded.load(Ordering::Relaxed)
+    }
+
     /// Counts one who will wait. Called under the lock of the board that it was found on.
     pub(crate) fn follow(&self) {
         self.followers.fetch_add(1, Ordering::Relaxed);
@@ -164,12 +167,6 @@ impl<K, V> Flight<K, V> {
             place.map(|place| state.waiting.swap_remove(place))
         };
         drop(left);
-    }
-}
-
-impl<K: Send + Sync, V: Send + Sync> Fate for Flight<K, V> {
-    fn is_abandoned(&self) -> bool {
-        self.grounded.load(Ordering::Relaxed)
     }
 }
 

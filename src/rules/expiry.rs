@@ -55,6 +55,13 @@ impl Stamp {
         now < self.expiry()
     }
 
+    /// Whether it stays fresh whatever the time is: then nobody needs to ask for that.
+    #[inline]
+    pub(crate) fn is_for_ever(self) -> bool {
+        // clocks do not get that far, so no life that ends does
+        self.expiry() >= NEVER
+    }
+
     #[inline]
     pub(crate) fn expiry(self) -> Tick {
         self.0.get() >> LIFE_BITS

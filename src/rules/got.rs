@@ -37,7 +37,7 @@ pub enum How {
     Loaded,
     /// Another caller was loading it already, and this one waited for that load.
     Joined,
-    /// It was past its life, and served all the same.
+    /// It was past its life, and served all the same. Nothing is, while no stale window is set.
     Stale(StaleWhy),
 }
 

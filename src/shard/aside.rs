@@ -62,11 +62,17 @@ impl<K> Aside<K> {
         self.used.as_ref().map(|used| used[id as usize].load(Relaxed))
     }
 
+    /// Whether times of use are kept.
+    #[inline]
+    pub(crate) fn has_idle(&self) -> bool {
+        self.used.is_some()
+    }
+
     /// Whether a slot has gone unused for longer than `idle`; if not, it is used now.
     #[inline]
     pub(crate) fn is_idle(&self, id: SlotId, idle: u64, now: Tick) -> bool {
         // one test for most caches, which have no time to idle
-        self.used.is_some() && self.use_or_idle(id, idle, now)
+        self.has_idle() && self.use_or_idle(id, idle, now)
     }
 
     #[cold]

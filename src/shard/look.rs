@@ -42,8 +42,7 @@ pub(crate) struct Ask {
 
 impl<K, V> Shard<K, V> {
     /// A hit leaves a mark of one bit of heat and, with a time to idle, the time; both under a
-    /// shared lock. `read` is given the entry, and the time, which is asked for when a value was
-    /// found.
+    /// shared lock. The time is asked for only where a value was found whose life ends.
     #[inline]
     pub(crate) fn get<Q, R>(
         &self,
@@ -51,7 +50,7 @@ impl<K, V> Shard<K, V> {
         key: &Q,
         lives: &Lives,
         now: impl Fn() -> Tick,
-        read: impl FnOnce(SlotId, &Entry<K, V>, Tick) -> R,
+        read: impl FnOnce(SlotId, &Entry<K, V>) -> R,
     ) -> Looked<R>
     where
         Q: ?Sized + Equivalent<K>,
@@ -60,27 +59,37 @@ impl<K, V> Shard<K, V> {
         for lane in group.tagged(hash.tag()) {
             if let Some(entry) = &group.slots[lane] {
                 if key.equivalent(&entry.key) {
-                    let (id, now) = (id(home, lane), now());
-                    if !self.serves(id, entry, lives, now) {
+                    let id = id(home, lane);
+                    if !self.serves(id, entry, lives, &now) {
                         return Looked::Nothing;
                     }
                     group.warm(lane);
-                    return Looked::Value(read(id, entry, now));
+                    return Looked::Value(read(id, entry));
                 }
             }
         }
         if group.overflow == 0 && self.aside.missing_len() == 0 {
             return Looked::Nothing;
         }
-        match self.get_elsewhere(hash, key, lives, now()) {
-            Looked::Value((id, entry, now)) => Looked::Value(read(id, entry, now)),
+        match self.get_elsewhere(hash, key, lives, &now) {
+            Looked::Value((id, entry)) => Looked::Value(read(id, entry)),
             Looked::Missing => Looked::Missing,
             Looked::Nothing => Looked::Nothing,
         }
     }
 
     #[inline]
-    fn serves(&self, id: SlotId, entry: &Entry<K, V>, lives: &Lives, now: Tick) -> bool {
+    fn serves(
+        &self,
+        id: SlotId,
+        entry: &Entry<K, V>,
+        lives: &Lives,
+        now: &impl Fn() -> Tick,
+    ) -> bool {
+        if entry.stamp.is_for_ever() && !self.aside.has_idle() {
+            return true;
+        }
+        let now = now();
         entry.stamp.is_fresh(now) && !self.aside.is_idle(id, lives.idle, now)
     }
 
@@ -92,20 +101,20 @@ impl<K, V> Shard<K, V> {
         hash: Hash,
         key: &Q,
         lives: &Lives,
-        now: Tick,
-    ) -> Looked<(SlotId, &Entry<K, V>, Tick)>
+        now: &impl Fn() -> Tick,
+    ) -> Looked<(SlotId, &Entry<K, V>)>
     where
         Q: ?Sized + Equivalent<K>,
     {
         let found = self.table.find(hash, |id, group, lane| {
             let (serves, found) = match &group.slots[lane] {
                 Some(entry) if key.equivalent(&entry.key) => {
-                    (self.serves(id, entry, lives, now), Looked::Value((id, entry, now)))
+                    (self.serves(id, entry, lives, now), Looked::Value((id, entry)))
                 }
                 Some(_) => return None,
                 None => {
                     let missing = self.aside.missing(id).filter(|m| key.equivalent(&m.key))?;
-                    (missing.stamp.is_fresh(now), Looked::Missing)
+                    (missing.stamp.is_fresh(now()), Looked::Missing)
                 }
             };
             if !serves {

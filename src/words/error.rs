@@ -133,14 +133,6 @@ pub enum ConfigError {
         /// What the setting accepts, in words.
         accepts: &'static str,
     },
-    /// A setting that says nothing without another one.
-    #[error("`{setting}` does nothing without `{needs}`: set that too, or leave both out")]
-    Needs {
-        /// The setting that was given.
-        setting: &'static str,
-        /// The setting that is missing.
-        needs: &'static str,
-    },
 }
 
 /// The refused number of a [`ConfigError::OutOfRange`], as it was given.
