@@ -1,8 +1,9 @@
 //! The bound holds at every moment, and whoever needs much room gets it.
 
 use super::explore::{draw, explore};
-use super::setting::{Shelf, builder};
+use super::setting::{Shelf, Source, builder};
 use shuttle::thread;
+use std::convert::Infallible;
 
 const MAX: u64 = 10;
 
@@ -57,7 +58,7 @@ fn two_heavy_inserts_do_not_wait_for_each_other() {
         let heavy = || insert(&shelf, vec![(20 + draw(8) as u32, 6 + draw(5) as u64)]);
         let threads = [heavy(), heavy(), sample(&shelf)];
         done(&shelf, threads);
-        assert!(shelf.len() > 0, "the one that came last is there");
+        assert!(!shelf.is_empty(), "the one that came last is there");
     });
 }
 
@@ -89,6 +90,27 @@ fn entries_are_bounded_over_all_shards() {
         let numbers = |from: u32| (from..from + 4).map(|key| (key, 1)).collect();
         let threads = [sampler, insert(&shelf, numbers(0)), insert(&shelf, numbers(2))];
         done(&shelf, threads.into_iter().chain([insert(&shelf, numbers(4))]));
-        assert!(shelf.len() > 0);
+        assert!(!shelf.is_empty());
+    });
+}
+
+/// It lets go of its shard's lock meanwhile, but not of its key: nobody else loads it.
+#[test]
+fn a_heavy_load_keeps_its_key_while_it_makes_room() {
+    explore(|| {
+        let shelf = weighed(2);
+        (0..10).for_each(|key| shelf.insert(key, 1));
+        let source = Source::default();
+        let callers: Vec<_> = (0..3)
+            .map(|_| {
+                let (shelf, source) = (shelf.clone(), source.clone());
+                thread::spawn(move || {
+                    let load = || Ok::<_, Infallible>(source.load() + MAX - 2);
+                    assert_eq!(shelf.get_or_load(&20, load).unwrap(), MAX - 1);
+                })
+            })
+            .collect();
+        done(&shelf, callers.into_iter().chain([sample(&shelf)]));
+        assert_eq!((source.begun(), shelf.flights()), (1, 0));
     });
 }

@@ -110,6 +110,7 @@ fn a_budget_is_never_exceeded_and_nothing_of_it_is_lost() {
             let budget = Arc::clone(&budget);
             move || spend(&budget, 2)
         });
+        assert!(spend(&budget, 1), "there is room for both");
         assert!(budget.used() <= 3);
         let mine = spend(&budget, 2);
         assert!(budget.used() <= 3);
@@ -154,7 +155,9 @@ fn removed_as_a_load_lands_is_never_stored() {
         assert!(after.is_none_or(|value| value > begun), "{after:?} is older than {begun}");
         let after = load(&shelf, &moments);
         assert!(after > begun, "{after} is older than {begun}");
-        loaders.map(|loader| loader.join().unwrap());
+        for loader in loaders {
+            loader.join().unwrap();
+        }
         assert_eq!(shelf.flights(), 0);
         shelf.validate();
     });
@@ -167,7 +170,9 @@ fn inserted_as_a_load_lands_stays() {
         let loaders = [spawn_load(&shelf, &moments), spawn_load(&shelf, &moments)];
         shelf.insert(KEY, 100);
         assert_eq!(shelf.get(&KEY), Some(100));
-        loaders.map(|loader| loader.join().unwrap());
+        for loader in loaders {
+            loader.join().unwrap();
+        }
         assert_eq!((shelf.get(&KEY), shelf.flights()), (Some(100), 0));
         shelf.validate();
     });

@@ -47,7 +47,8 @@ mod random {
     pub(in crate::models) fn explore(model: impl Fn() + Send + Sync + 'static) {
         let model = Arc::new(model);
         if let Ok(file) = std::env::var("LARDER_REPLAY") {
-            let schedule = ReplayScheduler::new_from_file(file).expect("a schedule that was printed");
+            let schedule =
+                ReplayScheduler::new_from_file(file).expect("a schedule that was printed");
             return run(schedule, model);
         }
         let schedules = std::env::var("LARDER_SCHEDULES").map_or(SCHEDULES, |n| {

@@ -27,7 +27,7 @@ fn error(result: Result<u64, LoadError<u64>>) -> Arc<u64> {
     }
 }
 
-/// FusionCache, bentocache, quick-cache: with a lock around the load, those who wait run their own
+/// `FusionCache`, bentocache, quick-cache: with a lock around the load, those who wait run their own
 /// failing loads one after the other.
 #[test]
 fn all_who_wait_get_the_same_error() {
@@ -93,13 +93,9 @@ fn a_failure_is_that_of_a_load_one_waited_for() {
             .collect();
         let calls: Vec<_> = callers.into_iter().map(|t| t.join().unwrap()).collect();
         for call in &calls {
-            match call.led {
-                Some(load) => assert_eq!(call.got, load, "who led has his own"),
-                None => {
-                    let leader = calls.iter().find(|other| other.led == Some(call.got)).unwrap();
-                    assert!(call.called < leader.returned, "it was over when the call came");
-                }
-            }
+            let leader = calls.iter().find(|other| other.led == Some(call.got)).unwrap();
+            assert!(call.called < leader.returned, "it was over when the call came");
+            assert!(call.led.is_none_or(|load| call.got == load), "who led has his own");
         }
         let led = calls.iter().filter(|call| call.led.is_some()).count();
         assert_eq!(led as u64, shelf.stats().loads);

@@ -111,7 +111,7 @@ fn follower_polled_with_another_waker_is_woken() {
         let (shelf, source) = (shelf(), Source::default());
         let leader = thread::spawn({
             let (shelf, source) = (shelf.clone(), source.clone());
-            move || shelf.get_or_load(&KEY, || source.load()).unwrap()
+            move || shelf.get_or_load(&KEY, || Ok::<_, Infallible>(source.load())).unwrap()
         });
         let followers: Vec<_> = (0..2)
             .map(|_| spawn(moved_between_tasks(ask(shelf.clone(), source.clone()), draw(3))))
@@ -130,7 +130,7 @@ fn follower_dropped_while_the_load_lands_touches_nobody() {
         let (shelf, source) = (shelf(), Source::default());
         let leader = thread::spawn({
             let (shelf, source) = (shelf.clone(), source.clone());
-            move || shelf.get_or_load(&KEY, || source.load()).unwrap()
+            move || shelf.get_or_load(&KEY, || Ok::<_, Infallible>(source.load())).unwrap()
         });
         let fickle: Vec<_> = (0..2)
             .map(|_| {

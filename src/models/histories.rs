@@ -64,33 +64,32 @@ impl Caller {
         let mut ran = None;
         let moments = self.moments.clone();
         let result: Result<Got<u64>, LoadError<Infallible>> = if is_async {
-            let load = self.shelf.at(&key).load_async(|_| {
-                let begun = moments.next();
+            let call = self.shelf.at(&key).load_async(|_| {
+                let load = moments.next();
                 let ran = &mut ran;
                 async move {
                     shuttle::future::yield_now().await;
-                    *ran = Some((begun, moments.next()));
-                    Ok(begun)
+                    *ran = Some((load, moments.next()));
+                    Ok(load)
                 }
             });
-            block_on(load)
+            block_on(call)
         } else {
             self.shelf.at(&key).load(|_| {
-                let begun = moments.next();
+                let load = moments.next();
                 thread::yield_now();
-                ran = Some((begun, moments.next()));
-                Ok(begun)
+                ran = Some((load, moments.next()));
+                Ok(load)
             })
         };
         let got = result.unwrap();
         let did = match (got.how, ran) {
             (How::Fresh, None) => Did::Read(Some(got.value)),
             (How::Joined, None) => Did::Follow(got.value),
-            (How::Loaded, Some((begun, ended))) => {
-                let lead = Step { begin, end: begun, did: Did::Lead(begun) };
-                self.saw.push((key, lead));
+            (How::Loaded, Some((load, ended))) => {
+                self.saw.push((key, Step { begin, end: load, did: Did::Lead(load) }));
                 let is_stored = !got.fresh_for.is_zero();
-                let did = if is_stored { Did::Store(begun) } else { Did::Fenced(begun) };
+                let did = if is_stored { Did::Store(load) } else { Did::Fenced(load) };
                 return self.note(key, ended, did);
             }
             other => panic!("{other:?}"),

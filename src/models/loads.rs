@@ -5,22 +5,33 @@ use super::futures::impatient;
 use super::setting::{KEY, Shelf, Source, shelf};
 use shuttle::future::{block_on, spawn};
 use shuttle::thread;
+use std::convert::Infallible;
 
 fn ask(shelf: &Shelf, source: &Source) -> thread::JoinHandle<u64> {
     let (shelf, source) = (shelf.clone(), source.clone());
-    thread::spawn(move || shelf.get_or_load(&KEY, || source.load()).unwrap())
+    thread::spawn(move || shelf.get_or_load(&KEY, || Ok::<_, Infallible>(source.load())).unwrap())
 }
 
 async fn ask_async(shelf: Shelf, source: Source) -> u64 {
     shelf.get_or_load_async(&KEY, || source.load_async()).await.unwrap()
 }
 
-/// moka #195, otter #152: whoever comes while the flight leaves the board finds its value.
+/// moka #195, otter #152: whoever comes while the flight leaves the board finds its value, and so
+/// does whoever has been told of it.
 #[test]
 fn load_runs_once_when_a_call_arrives_as_another_completes() {
     explore(|| {
         let (shelf, source) = (shelf(), Source::default());
-        let threads: Vec<_> = (0..2).map(|_| ask(&shelf, &source)).collect();
+        let ask = |_| {
+            let (shelf, source) = (shelf.clone(), source.clone());
+            thread::spawn(move || {
+                let load = || Ok::<_, Infallible>(source.load());
+                let value = shelf.get_or_load(&KEY, load).unwrap();
+                assert_eq!(shelf.get(&KEY), Some(value));
+                value
+            })
+        };
+        let threads: Vec<_> = (0..2).map(ask).collect();
         let tasks: Vec<_> =
             (0..2).map(|_| spawn(ask_async(shelf.clone(), source.clone()))).collect();
         let threads = threads.into_iter().map(|thread| thread.join().unwrap());

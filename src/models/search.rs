@@ -47,9 +47,7 @@ fn apply((value, flight): State, did: Did) -> Option<State> {
         Did::Expire(was_there) => (was_there == value.is_some()).then_some((None, None)),
         Did::Clear => Some((None, None)),
         Did::Lead(load) => (value.is_none() && flight.is_none()).then_some((None, Some(load))),
-        Did::Follow(load) => {
-            (value.is_none() && flight == Some(load)).then_some((value, flight))
-        }
+        Did::Follow(load) => (value.is_none() && flight == Some(load)).then_some((value, flight)),
         Did::Store(load) => (flight == Some(load)).then_some((Some(load), None)),
         Did::Fenced(load) => (flight != Some(load)).then_some((value, flight)),
     }
@@ -80,7 +78,8 @@ fn search(
 }
 
 fn one_after_the_other(steps: &[Did]) -> Vec<Step> {
-    let at = |(i, did): (usize, &Did)| Step { begin: 2 * i as u64, end: 2 * i as u64 + 1, did: *did };
+    let at =
+        |(i, did): (usize, &Did)| Step { begin: 2 * i as u64, end: 2 * i as u64 + 1, did: *did };
     steps.iter().enumerate().map(at).collect()
 }
 

@@ -1,6 +1,6 @@
 //! A hung load does not own its key.
 
-use super::explore::explore;
+use super::explore::{draw, explore};
 use super::futures::Gate;
 use super::setting::{KEY, Shelf, builder};
 use crate::{LoadError, ManualClock};
@@ -28,46 +28,53 @@ fn until(is_so: impl Fn() -> bool) {
 
 /// Moves the clock, in two steps, to where the load that began at its start is overdue.
 fn advance(hand: &ManualClock) {
-    hand.advance(TIMEOUT / 2);
-    thread::yield_now();
-    hand.advance(TIMEOUT - TIMEOUT / 2);
+    for _ in 0..2 {
+        hand.advance(TIMEOUT / 2);
+        thread::yield_now();
+    }
 }
 
-/// FusionCache, dialogporten #4252: waiters are freed, and so is the key.
-#[test]
-fn timed_out_load_frees_the_key() {
-    explore(|| {
+/// A leader whose source hangs until the gate is opened, and then brings 1.
+fn hang(shelf: &Shelf, gate: &Gate) -> thread::JoinHandle<Outcome> {
+    let leader = thread::spawn({
+        let (shelf, gate) = (shelf.clone(), gate.clone());
+        move || {
+            let hung = || {
+                gate.pass();
+                Ok(1)
+            };
+            shelf.get_or_load(&KEY, hung)
+        }
+    });
+    until(|| shelf.flights() == 1);
+    leader
+}
+
+/// The first of those who wait that finds the time over tells the others: each kind is to be woken
+/// without the help of another one.
+fn frees_the_key(threads: u64, tasks: u64) {
+    explore(move || {
         let (shelf, hand) = shelf();
         let gate = Gate::default();
-        let leader = thread::spawn({
-            let (shelf, gate) = (shelf.clone(), gate.clone());
-            move || {
-                let hung = || {
-                    gate.pass();
-                    Ok::<_, Infallible>(1)
-                };
-                shelf.get_or_load(&KEY, hung)
-            }
-        });
-        until(|| shelf.flights() == 1);
+        let leader = hang(&shelf, &gate);
         let unused = || -> Result<u64, Infallible> { panic!("the flight is not over") };
-        let threads: Vec<_> = (0..2)
-            .map(|_| {
-                let shelf = shelf.clone();
-                thread::spawn(move || shelf.get_or_load(&KEY, unused))
-            })
-            .collect();
-        let task = spawn({
+        let ask = |_| {
             let shelf = shelf.clone();
-            async move { shelf.get_or_load_async(&KEY, || async { unused() }).await }
-        });
+            thread::spawn(move || shelf.get_or_load(&KEY, unused))
+        };
+        let ask_async = |_| {
+            let shelf = shelf.clone();
+            spawn(async move { shelf.get_or_load_async(&KEY, || async { unused() }).await })
+        };
+        let followers: Vec<_> = (0..threads).map(ask).collect();
+        let pending: Vec<_> = (0..tasks).map(ask_async).collect();
         // from here on they are on their way to sleep
-        until(|| shelf.stats().joined == 3);
+        until(|| shelf.stats().joined == threads + tasks);
         thread::spawn(move || advance(&hand));
 
         let mut outcomes: Vec<Outcome> =
-            threads.into_iter().map(|thread| thread.join().unwrap()).collect();
-        outcomes.push(block_on(task).unwrap());
+            followers.into_iter().map(|thread| thread.join().unwrap()).collect();
+        outcomes.extend(pending.into_iter().map(|task| block_on(task).unwrap()));
         assert!(outcomes.iter().all(|o| matches!(o, Err(LoadError::TimedOut))), "{outcomes:?}");
 
         assert_eq!(shelf.get_or_load(&KEY, || Ok::<_, Infallible>(2)).unwrap(), 2);
@@ -79,23 +86,51 @@ fn timed_out_load_frees_the_key() {
     });
 }
 
+/// `FusionCache`, dialogporten #4252: waiters are freed, and so is the key.
+#[test]
+fn timed_out_load_frees_the_key() {
+    frees_the_key(2, 1);
+}
+
+#[test]
+fn timed_out_load_frees_a_thread() {
+    frees_the_key(1, 0);
+}
+
+#[test]
+fn timed_out_load_frees_a_task() {
+    frees_the_key(0, 1);
+}
+
+/// Nobody waits, nobody notices: the load loses its key to the next caller, or when it lands.
+#[test]
+fn timed_out_load_that_nobody_waits_for_frees_the_key() {
+    explore(|| {
+        let (shelf, hand) = shelf();
+        let gate = Gate::default();
+        let leader = hang(&shelf, &gate);
+        advance(&hand);
+        let next = (draw(2) == 0).then(|| {
+            let shelf = shelf.clone();
+            thread::spawn(move || shelf.get_or_load(&KEY, || Ok::<_, Infallible>(2)).unwrap())
+        });
+        gate.open();
+        assert_eq!(leader.join().unwrap().unwrap(), 1);
+        let loaded = next.map(|caller| caller.join().unwrap());
+        assert_eq!(shelf.get(&KEY), loaded);
+        assert!(loaded.is_none_or(|value| value == 2));
+        assert_eq!((shelf.flights(), shelf.stats().load_timeouts), (0, 1));
+        shelf.validate();
+    });
+}
+
 /// Callers come before, while and after the time runs out: each waits and is told, or leads.
 #[test]
 fn whoever_comes_as_the_time_runs_out_is_told_or_leads() {
     explore(|| {
         let (shelf, hand) = shelf();
         let gate = Gate::default();
-        let leader = thread::spawn({
-            let (shelf, gate) = (shelf.clone(), gate.clone());
-            move || {
-                let hung = || {
-                    gate.pass();
-                    Ok::<_, Infallible>(1)
-                };
-                shelf.get_or_load(&KEY, hung)
-            }
-        });
-        until(|| shelf.flights() == 1);
+        let leader = hang(&shelf, &gate);
         let mover = thread::spawn(move || advance(&hand));
         let threads: Vec<_> = (0..2)
             .map(|_| {

@@ -1,19 +1,27 @@
 //! Walking while others write: dashmap #74, moka #116.
 
 use super::explore::explore;
-use super::setting::builder;
+use super::setting::{KEY, Shelf, builder};
 use shuttle::thread;
 use std::collections::HashMap;
+use std::time::Duration;
 
 /// More than one step of a walk takes, so that it lets go of the lock in between.
-const STAY: u32 = 40;
+const STAY: u32 = 36;
+
+/// What it may hold is such that its table grows from 3 groups to 5, whose bounds are not the same,
+/// and then to 10.
+fn shelf() -> Shelf {
+    let shelf = builder().0.max_entries(130).build().unwrap();
+    (0..STAY).for_each(|key| shelf.insert(key, 0));
+    shelf
+}
 
 /// The table grows under the walk, and some entries come and go.
 #[test]
 fn entries_sees_each_once_while_the_table_grows() {
     explore(|| {
-        let shelf = builder().0.max_entries(200).build().unwrap();
-        (0..STAY).for_each(|key| shelf.insert(key, 0));
+        let shelf = shelf();
         let writer = thread::spawn({
             let shelf = shelf.clone();
             move || {
@@ -40,8 +48,7 @@ fn entries_sees_each_once_while_the_table_grows() {
 #[test]
 fn remove_if_finds_all_that_stays_while_the_table_grows() {
     explore(|| {
-        let shelf = builder().0.max_entries(200).build().unwrap();
-        (0..STAY).for_each(|key| shelf.insert(key, 0));
+        let shelf = shelf();
         let writer = thread::spawn({
             let shelf = shelf.clone();
             move || (STAY..STAY + 40).for_each(|key| shelf.insert(key, 1))
@@ -50,6 +57,27 @@ fn remove_if_finds_all_that_stays_while_the_table_grows() {
         writer.join().unwrap();
         assert!((0..STAY).all(|key| shelf.get(&key).is_none()));
         assert!((STAY..STAY + 40).all(|key| shelf.get(&key).is_some()));
+        shelf.validate();
+    });
+}
+
+/// What came after `remove_if` had looked is newer than the call, and stays.
+#[test]
+fn remove_if_leaves_what_was_replaced_meanwhile() {
+    explore(|| {
+        let (builder, hand) = builder();
+        let shelf = builder.max_entries(100).build().unwrap();
+        shelf.insert(KEY, 0);
+        let writer = thread::spawn({
+            let shelf = shelf.clone();
+            move || {
+                hand.advance(Duration::from_millis(1));
+                shelf.insert(KEY, 1);
+            }
+        });
+        assert!(shelf.remove_if(|_, value| *value == 0) <= 1);
+        writer.join().unwrap();
+        assert_eq!(shelf.get(&KEY), Some(1));
         shelf.validate();
     });
 }

@@ -44,8 +44,13 @@ impl Stamp {
 
     #[inline]
     fn pack(expiry: Tick, life: u64) -> Self {
+        Self::of(expiry, encode(life))
+    }
+
+    #[inline]
+    fn of(expiry: Tick, code: u64) -> Self {
         debug_assert!(expiry < 1 << (64 - LIFE_BITS));
-        let word = expiry << LIFE_BITS | encode(life);
+        let word = expiry << LIFE_BITS | code;
         // clocks start above zero, so the expiry is at least 1
         Self(NonZeroU64::new(word).unwrap_or(NonZeroU64::MIN))
     }
@@ -129,19 +134,21 @@ pub(crate) struct Lives {
 }
 
 impl Lives {
-    /// The life of one value: uniformly from `[ttl * (1 - jitter), ttl]`. Jitter only ever
-    /// shortens, so the TTL stays the promise that it is. `random` is 64 random bits.
+    /// Draws the life of one value stored at `now`: uniformly from `[ttl * (1 - jitter), ttl]`.
+    /// Jitter only ever shortens, so the TTL stays the promise that it is. `ttl` is not zero,
+    /// `random` is 64 random bits.
     #[inline]
-    pub(crate) fn draw(&self, ttl: u64, random: u64) -> u64 {
-        if self.jitter == 0 || ttl == 0 || ttl >= NEVER {
-            return ttl;
+    pub(crate) fn stamp(&self, now: Tick, ttl: u64, random: u64) -> Stamp {
+        if self.jitter == 0 || ttl >= NEVER {
+            return Stamp::new(now, ttl);
         }
         // two factors of at most 2^32 each, and a TTL below 2^41
         let share = (random >> 32) * self.jitter >> 32;
         let off = (u128::from(ttl) * u128::from(share) >> 32) as u64;
         // down to what a stamp holds exactly, so that ages are exact; one tick at least, for zero
         // would mean "do not store"
-        decode(encode(ttl - off.min(ttl))).max(1)
+        let code = encode((ttl - off.min(ttl)).max(1));
+        Stamp::of(now + decode(code), code)
     }
 }
 
@@ -202,7 +209,7 @@ mod tests {
         #[test]
         fn jitter_only_shortens(ttl in 1..NEVER, jitter in 0.0..=1.0_f64, random: u64) {
             let lives = Lives { ttl, jitter: share(jitter), idle: NEVER, negative: 0 };
-            let life = lives.draw(ttl, random);
+            let life = lives.stamp(1, ttl, random).expiry() - 1;
             prop_assert!(life <= ttl && life >= 1);
             let least = ttl as f64 * (1.0 - jitter);
             prop_assert!(life as f64 >= least * (1.0 - 1.0 / 32_768.0) - 1.0, "{life} of {ttl}");

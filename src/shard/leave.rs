@@ -159,6 +159,7 @@ impl<K, V> Shard<K, V> {
 
     /// Empties a live slot and counts why: an expired entry left by expiring, whoever it was that
     /// came upon it. The slot is still live: it is to be filled, freed or buried next.
+    #[inline]
     pub(super) fn vacate(
         &mut self,
         id: SlotId,

@@ -68,6 +68,7 @@ impl Sweep {
         Self { hand: 0, earliest: Tick::MAX, of_round: Tick::MAX }
     }
 
+    #[inline]
     fn expects(&mut self, at: Tick) {
         if at < NEVER {
             self.earliest = self.earliest.min(at);
@@ -142,6 +143,7 @@ impl<K, V> Shard<K, V> {
         }
     }
 
+    #[inline]
     fn draw(&mut self) -> u64 {
         // splitmix64 (Steele, Lea, Flood 2014): one add and three mixes, any seed will do
         self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);

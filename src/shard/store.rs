@@ -79,6 +79,7 @@ impl<K, V> Shard<K, V> {
     /// Stores, evicting what has to go first. Leaves the entry where it is, and says `None`, where
     /// the shard has nothing left to evict and the room must come from another one. `is_absent`
     /// spares the search for what stands under the key.
+    #[inline]
     pub(crate) fn store(
         &mut self,
         slot: &mut Option<Put<K, V>>,
@@ -99,17 +100,38 @@ impl<K, V> Shard<K, V> {
         };
         self.examine(LOOKED_AT, terms, out);
         // what stood there may just have been found expired
-        if let Some(id) = standing.filter(|&id| self.table.is_live(id)) {
-            let held = self.aside.units(id);
+        let Some(id) = standing.filter(|&id| self.table.is_live(id)) else {
+            return self.admit(slot, is_absent, credit, terms, out);
+        };
+        let held = self.aside.units(id);
+        if held != units {
             credit.add(held);
-            if credit.pay(units) {
-                return Some(self.replace(id, slot.take()?, terms, out));
+            if !credit.pay(units) {
+                // it needs more room than its predecessor had: out with that, in as a newcomer
+                self.vacate(id, RemovalCause::Replaced, terms, out);
+                self.bury(id, terms);
+                return self.admit(slot, is_absent, credit, terms, out);
             }
-            // it needs more room than its predecessor had: out with that, and in as a newcomer
-            self.vacate(id, RemovalCause::Replaced, terms, out);
-            self.bury(id, terms);
         }
-        if !is_absent {
+        // in place, under the same key: the policy counts it as a hit
+        let put = slot.take()?;
+        self.vacate(id, RemovalCause::Replaced, terms, out);
+        self.table.warm(id);
+        Some(self.fill(id, put, terms))
+    }
+
+    /// The key is not there: the policy is asked, room is made, a slot is claimed.
+    #[inline(never)]
+    fn admit(
+        &mut self,
+        slot: &mut Option<Put<K, V>>,
+        was_expected: bool,
+        credit: &mut Credit<'_>,
+        terms: &Terms<'_>,
+        out: &mut Outbox<K, V>,
+    ) -> Option<Stamp> {
+        let &mut Some(Put { hash, units, .. }) = slot else { return None };
+        if !was_expected {
             // asked for at once, these loads overlap
             self.policy.expect(&self.table, hash.bits());
         }
@@ -124,7 +146,8 @@ impl<K, V> Shard<K, V> {
             self.policy.place(&mut self.table, id, admission);
         }
         terms.budget.entered();
-        Some(self.fill(id, slot.take()?, terms))
+        let put = slot.take()?;
+        Some(self.fill(id, put, terms))
     }
 
     /// What is not to be stored, because it has no life or weighs more than the cache may: what
@@ -152,25 +175,13 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// In place, under the same key: the policy counts it as a hit.
-    fn replace(
-        &mut self,
-        id: SlotId,
-        put: Put<K, V>,
-        terms: &Terms<'_>,
-        out: &mut Outbox<K, V>,
-    ) -> Stamp {
-        self.vacate(id, RemovalCause::Replaced, terms, out);
-        self.table.warm(id);
-        self.fill(id, put, terms)
-    }
-
+    #[inline]
     fn fill(&mut self, id: SlotId, put: Put<K, V>, terms: &Terms<'_>) -> Stamp {
         let Put { key, value, units, ttl, .. } = put;
         self.aside.set_units(id, units);
         let stamp = if let Some(value) = value {
-            let random = self.draw();
-            let stamp = Stamp::new(terms.now, terms.lives.draw(ttl, random));
+            let random = if terms.lives.jitter == 0 { 0 } else { self.draw() };
+            let stamp = terms.lives.stamp(terms.now, ttl, random);
             let entry = Entry { key, value, stamp };
             self.aside.touch(id, terms.now);
             self.sweep.expects(self.expiry(id, &entry, terms.lives));

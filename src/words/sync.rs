@@ -84,7 +84,9 @@ mod explored {
     /// lock (it wakes it from that wait instead), which real threads do not.
     #[cfg(larder_loom)]
     pub(crate) mod thread {
-        pub(crate) use loom::thread::{spawn, yield_now};
+        #[cfg(test)]
+        pub(crate) use loom::thread::spawn;
+        pub(crate) use loom::thread::yield_now;
 
         use loom::sync::{Condvar, Mutex};
         use std::sync::{Arc, PoisonError};
