@@ -218,10 +218,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// with no lock held, so it may use the cache; removals by one thread come in their order. A
     /// panic in it is caught and counted in the [`Stats`](crate::Stats). What is still stored when
     /// the cache is dropped is dropped with it, unreported.
-    pub fn on_removal(
-        mut self,
-        listener: impl Fn(Removal<K, V>) + Send + Sync + 'static,
-    ) -> Self {
+    pub fn on_removal(mut self, listener: impl Fn(Removal<K, V>) + Send + Sync + 'static) -> Self {
         self.listener = Some(Box::new(listener));
         self
     }
@@ -267,10 +264,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
                 });
             }
         }
-        let above_zero = [
-            ("load_timeout", Some(self.load_timeout)),
-            ("time_to_idle", self.idle),
-        ];
+        let above_zero = [("load_timeout", Some(self.load_timeout)), ("time_to_idle", self.idle)];
         for (setting, given) in above_zero {
             if given == Some(Duration::ZERO) {
                 return Err(ConfigError::OutOfRange {
@@ -307,15 +301,14 @@ impl<K, V, S> CacheBuilder<K, V, S> {
 }
 
 fn shards(wanted: Option<usize>, bound: u64) -> usize {
-    let shards = match wanted {
-        Some(wanted) => (wanted as u64).min(bound),
-        None => {
-            let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
-            let for_threads = (cores * SHARDS_A_CORE).min(bound / ENTRIES_A_SHARD);
-            // an unbounded cache may become as large as any, and is split as for a million
-            let for_growth = if bound == u64::MAX { 16 } else { bound / MOST_A_SHARD };
-            for_threads.max(for_growth)
-        }
+    let shards = if let Some(wanted) = wanted {
+        (wanted as u64).min(bound)
+    } else {
+        let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
+        let for_threads = (cores * SHARDS_A_CORE).min(bound / ENTRIES_A_SHARD);
+        // an unbounded cache may become as large as any, and is split as for a million
+        let for_growth = if bound == u64::MAX { 16 } else { bound / MOST_A_SHARD };
+        for_threads.max(for_growth)
     };
     shards.clamp(1, MOST_SHARDS) as usize
 }

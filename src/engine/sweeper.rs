@@ -3,9 +3,9 @@
 use super::store::Store;
 use crate::rules::expiry::NEVER;
 use crate::shard::outbox::Outbox;
-use crate::words::tick::Tick;
 use crate::words::keeper::Job;
 use crate::words::sync::atomic::Ordering;
+use crate::words::tick::Tick;
 use std::sync::Weak;
 
 /// How many slots one hold of a shard's lock looks at: some tens of microseconds.

@@ -84,12 +84,7 @@ where
                 {
                     let shard = cell.shard.read();
                     shard.walk(&mut cursor, &self.terms(), |_, entry, hash| {
-                        batch.push((
-                            hash,
-                            entry.key.clone(),
-                            entry.value.clone(),
-                            entry.stamp,
-                        ));
+                        batch.push((hash, entry.key.clone(), entry.value.clone(), entry.stamp));
                     });
                 }
                 batch.retain(|(_, key, value, _)| pred(key, value));

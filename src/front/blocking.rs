@@ -43,7 +43,7 @@ where
                 if !std::mem::replace(&mut has_joined, true) {
                     store.count_joined();
                 }
-                if let Some(result) = joined(wait(store, flight)) {
+                if let Some(result) = joined(wait(store, &flight)) {
                     return result;
                 }
             }
@@ -82,7 +82,7 @@ where
                 if !std::mem::replace(&mut has_joined, true) {
                     store.count_joined();
                 }
-                if let Landing::Value(brought) = wait(store, flight) {
+                if let Landing::Value(brought) = wait(store, &flight) {
                     return brought.value.clone();
                 }
             }
@@ -100,17 +100,14 @@ where
 /// The error of a load that has none.
 pub(super) enum Never {}
 
-fn wait<K, V, S>(store: &Arc<Store<K, V, S>>, flight: Arc<Flight<K, V>>) -> Landing<V> {
-    let deadline = store.deadline(&flight);
-    let waiter = Waiter::new(flight.clone(), store.clock.clone(), Some(deadline));
-    waiter.block().unwrap_or_else(|| given_up(store, &flight))
+fn wait<K, V, S>(store: &Arc<Store<K, V, S>>, flight: &Arc<Flight<K, V>>) -> Landing<V> {
+    let deadline = store.deadline(flight);
+    let waiter = Waiter::new(Arc::clone(flight), store.clock.clone(), Some(deadline));
+    waiter.block().unwrap_or_else(|| given_up(store, flight))
 }
 
 /// The deadline came: the flight loses its key. It may have landed just before.
-pub(super) fn given_up<K, V, S>(
-    store: &Store<K, V, S>,
-    flight: &Arc<Flight<K, V>>,
-) -> Landing<V> {
+pub(super) fn given_up<K, V, S>(store: &Store<K, V, S>, flight: &Arc<Flight<K, V>>) -> Landing<V> {
     store.time_out(flight);
     flight.landing().unwrap_or(Landing::TimedOut)
 }

@@ -386,7 +386,7 @@ where
     ///
     /// # Panics
     ///
-    /// If `pred` does; what was looked at before is removed.
+    /// If `pred` does; some of what was looked at before may be removed by then.
     pub fn remove_if(&self, pred: impl Fn(&K, &V) -> bool) -> u64 {
         self.store.remove_if(pred)
     }

@@ -57,7 +57,7 @@ where
                 if !std::mem::replace(&mut has_joined, true) {
                     store.count_joined();
                 }
-                if let Some(result) = joined(wait(store, flight).await) {
+                if let Some(result) = joined(wait(store, &flight).await) {
                     return finish(result);
                 }
             }
@@ -67,13 +67,13 @@ where
     let loader = load(&mut lead);
     let mut loader = pin!(loader);
     let mut bell = Bell::default();
-    let result = poll_fn(|task| poll_lead(store, &mut lead, loader.as_mut(), &mut bell, task)).await;
-    finish(match result {
-        Some(result) => lead.land(result.map(Into::into), ttl),
-        None => {
-            lead.time_out();
-            Err(LoadError::TimedOut)
-        }
+    let result =
+        poll_fn(|task| poll_lead(store, &mut lead, loader.as_mut(), &mut bell, task)).await;
+    finish(if let Some(result) = result {
+        lead.land(result.map(Into::into), ttl)
+    } else {
+        lead.time_out();
+        Err(LoadError::TimedOut)
     })
 }
 
@@ -108,7 +108,7 @@ where
                 if !std::mem::replace(&mut has_joined, true) {
                     store.count_joined();
                 }
-                if let Landing::Value(brought) = wait(store, flight).await {
+                if let Landing::Value(brought) = wait(store, &flight).await {
                     return brought.value.clone();
                 }
             }
@@ -147,8 +147,8 @@ fn poll_lead<K, V, S, Fut: Future>(
     if deadline <= store.clock.now() { Poll::Ready(None) } else { Poll::Pending }
 }
 
-async fn wait<K, V, S>(store: &Arc<Store<K, V, S>>, flight: Arc<Flight<K, V>>) -> Landing<V> {
-    let deadline = store.deadline(&flight);
-    let waiter = Waiter::new(flight.clone(), store.clock.clone(), Some(deadline));
-    waiter.await.unwrap_or_else(|| given_up(store, &flight))
+async fn wait<K, V, S>(store: &Arc<Store<K, V, S>>, flight: &Arc<Flight<K, V>>) -> Landing<V> {
+    let deadline = store.deadline(flight);
+    let waiter = Waiter::new(Arc::clone(flight), store.clock.clone(), Some(deadline));
+    waiter.await.unwrap_or_else(|| given_up(store, flight))
 }

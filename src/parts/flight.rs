@@ -3,9 +3,9 @@
 //! A flight knows nothing of tables and shards. It lands once, with one outcome for everybody; a
 //! blocked thread and a pending task wait for it in the same way, as a waker in its list.
 
-use crate::words::tick::Tick;
 use crate::words::sync::Mutex;
 use crate::words::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::words::tick::Tick;
 use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -122,7 +122,6 @@ impl Hash {
 }
 
 /// A set of lanes: bit n for lane n.
-#[derive(Clone, Copy)]
 pub(crate) struct Lanes(u32);
 
 impl Lanes {
@@ -130,7 +129,9 @@ impl Lanes {
     /// it, as arithmetic on two words 24, and of `wide`'s compare and mask nine.
     #[inline]
     fn matching(bytes: &[u8; LANES], wanted: u8) -> Self {
-        Self(u8x16::from(*bytes).cmp_eq(u8x16::splat(wanted)).move_mask() as u32)
+        let mask = u8x16::from(*bytes).cmp_eq(u8x16::splat(wanted)).move_mask();
+        #[allow(clippy::cast_sign_loss)] // sixteen bits of it are used
+        Self(mask as u32)
     }
 }
 

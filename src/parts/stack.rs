@@ -8,6 +8,8 @@ use crate::words::sync::thread_local;
 use std::cell::RefCell;
 
 thread_local! {
+    // no `const` block: the explorers' macro has none
+    #[allow(clippy::missing_const_for_thread_local)]
     static RUNNING: RefCell<Vec<usize>> = RefCell::new(Vec::new());
 }
 

@@ -3,8 +3,8 @@
 use super::flight::{Flight, Landing, Ticket};
 
 use crate::words::clock::{Alarm, Clock};
-use crate::words::tick::Tick;
 use crate::words::sync::thread::{self, Thread};
+use crate::words::tick::Tick;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;

@@ -23,11 +23,7 @@ pub(crate) fn ticks(d: Duration) -> u64 {
 
 /// Ticks as a duration; `NEVER` and beyond as [`Duration::MAX`].
 pub(crate) fn duration(ticks: u64) -> Duration {
-    if ticks >= NEVER {
-        Duration::MAX
-    } else {
-        Duration::from_millis(ticks)
-    }
+    if ticks >= NEVER { Duration::MAX } else { Duration::from_millis(ticks) }
 }
 
 /// When a value expires and how long its life was drawn.
@@ -143,8 +139,8 @@ impl Lives {
             return Stamp::new(now, ttl);
         }
         // two factors of at most 2^32 each, and a TTL below 2^41
-        let share = (random >> 32) * self.jitter >> 32;
-        let off = (u128::from(ttl) * u128::from(share) >> 32) as u64;
+        let share = ((random >> 32) * self.jitter) >> 32;
+        let off = ((u128::from(ttl) * u128::from(share)) >> 32) as u64;
         // down to what a stamp holds exactly, so that ages are exact; one tick at least, for zero
         // would mean "do not store"
         let code = encode((ttl - off.min(ttl)).max(1));

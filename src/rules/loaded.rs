@@ -115,6 +115,6 @@ impl<V> fmt::Debug for LoadCx<V> {
         f.debug_struct("LoadCx")
             .field("reason", &self.reason)
             .field("is_abandoned", &self.is_abandoned())
-            .finish()
+            .finish_non_exhaustive()
     }
 }

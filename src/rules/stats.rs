@@ -77,7 +77,11 @@ impl Stats {
 
     /// What the callers would have waited in all without the cache: hits times the mean load time.
     pub fn saved_time(&self) -> Duration {
-        nanos(self.mean_load_time().as_nanos().saturating_mul(u128::from(self.hits + self.stale_hits)))
+        nanos(
+            self.mean_load_time()
+                .as_nanos()
+                .saturating_mul(u128::from(self.hits + self.stale_hits)),
+        )
     }
 
     /// What happened between an earlier snapshot of the same cache and this one.

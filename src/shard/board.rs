@@ -70,8 +70,7 @@ impl<K, V> Board<K, V> {
         K: Eq,
     {
         for flight in &self.flights {
-            let same =
-                self.flights.iter().filter(|f| f.hash == flight.hash && f.key == flight.key);
+            let same = self.flights.iter().filter(|f| f.hash == flight.hash && f.key == flight.key);
             assert_eq!(same.count(), 1, "two flights of one key");
         }
     }

@@ -7,8 +7,8 @@ use crate::parts::eviction::{Policy, SlotId, Slots};
 use crate::parts::group::Hash;
 use crate::parts::table::Table;
 use crate::rules::expiry::Stamp;
-use crate::words::tick::Tick;
 use crate::words::removal::RemovalCause;
+use crate::words::tick::Tick;
 use equivalent::Equivalent;
 
 impl<K, V> Shard<K, V> {

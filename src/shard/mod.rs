@@ -13,7 +13,6 @@ pub(crate) mod store;
 pub(crate) mod validate;
 pub(crate) mod walk;
 
-
 use crate::parts::eviction::{ClockWindow, Policy, SlotId};
 use crate::parts::group::Hash;
 use crate::parts::table::Table;

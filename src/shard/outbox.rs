@@ -17,7 +17,9 @@ enum Left<K, V> {
     /// Of which there is nothing to report.
     Key(K),
     /// It lost its key; the last handle to it drops that.
-    Flight { _held: Arc<Flight<K, V>> },
+    Flight {
+        _held: Arc<Flight<K, V>>,
+    },
 }
 
 impl<K, V> Outbox<K, V> {

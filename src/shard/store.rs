@@ -179,21 +179,19 @@ impl<K, V> Shard<K, V> {
     fn fill(&mut self, id: SlotId, put: Put<K, V>, terms: &Terms<'_>) -> Stamp {
         let Put { key, value, units, ttl, .. } = put;
         self.aside.set_units(id, units);
-        let stamp = if let Some(value) = value {
-            let random = if terms.lives.jitter == 0 { 0 } else { self.draw() };
-            let stamp = terms.lives.stamp(terms.now, ttl, random);
-            let entry = Entry { key, value, stamp };
-            self.aside.touch(id, terms.now);
-            self.sweep.expects(self.expiry(id, &entry, terms.lives));
-            *self.table.entry_mut(id) = Some(entry);
-            self.tally.insertions += 1;
-            stamp
-        } else {
+        let Some(value) = value else {
             let stamp = Stamp::new(terms.now, ttl);
             self.sweep.expects(stamp.expiry());
             self.aside.set_missing(id, Missing { key, stamp });
-            stamp
+            return stamp;
         };
+        let random = if terms.lives.jitter == 0 { 0 } else { self.draw() };
+        let stamp = terms.lives.stamp(terms.now, ttl, random);
+        let entry = Entry { key, value, stamp };
+        self.aside.touch(id, terms.now);
+        self.sweep.expects(self.expiry(id, &entry, terms.lives));
+        *self.table.entry_mut(id) = Some(entry);
+        self.tally.insertions += 1;
         stamp
     }
 

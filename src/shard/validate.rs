@@ -22,12 +22,11 @@ impl<K: Eq, V> Shard<K, V> {
             for id in self.table.live_in(g) {
                 held.entries += 1;
                 held.units += self.aside.units(id);
-                let key = match self.table.entry(id) {
-                    Some(entry) => &entry.key,
-                    None => {
-                        missing += 1;
-                        &self.aside.missing(id).expect("a live slot stands for nothing").key
-                    }
+                let key = if let Some(entry) = self.table.entry(id) {
+                    &entry.key
+                } else {
+                    missing += 1;
+                    &self.aside.missing(id).expect("a live slot stands for nothing").key
                 };
                 let found = self.locate(self.table.hash_of(id), key);
                 assert_eq!(found, Some(id), "a key stands twice, or where nobody finds it");

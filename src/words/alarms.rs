@@ -23,10 +23,7 @@ pub(crate) struct Alarms {
 impl Alarms {
     /// A queue without alarms, fit for a `static`.
     pub(crate) const fn new() -> Self {
-        Self {
-            waiting: BTreeMap::new(),
-            next: 0,
-        }
+        Self { waiting: BTreeMap::new(), next: 0 }
     }
 
     /// Queues `waker` for `at`.

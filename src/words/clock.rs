@@ -19,10 +19,10 @@ use std::time::Duration;
 #[cfg(any(larder_loom, larder_shuttle))]
 use self::explored as system;
 use super::alarms::{Alarms, Ticket, contain, fire};
-use super::tick::Tick;
 use super::keeper;
 use super::sync::atomic::{AtomicU64, Ordering};
 use super::sync::{Mutex, thread};
+use super::tick::Tick;
 
 pub(crate) use super::keeper::Job;
 pub(crate) use system::Ticking;
@@ -117,9 +117,9 @@ impl Clock {
     pub(crate) fn alarm(&self, at: Tick, waker: Waker) -> Alarm {
         let set = match &self.0 {
             Source::System => keeper::alarm(at, waker).map(Set::Keeper),
-            Source::Manual(hand) => hand
-                .alarm(at, waker)
-                .map(|ticket| Set::Hand(Arc::clone(hand), ticket)),
+            Source::Manual(hand) => {
+                hand.alarm(at, waker).map(|ticket| Set::Hand(Arc::clone(hand), ticket))
+            }
         };
         Alarm(set)
     }

@@ -3,7 +3,7 @@
 //! The crate imports these from here and never from `std` or `parking_lot`, so that the very same
 //! code runs under [loom](https://docs.rs/loom) (`--cfg larder_loom`) and
 //! [shuttle](https://docs.rs/shuttle) (`--cfg larder_shuttle`), which explore the interleavings.
-//! parking_lot's locks are one word, do not poison, and `lock()` returns the guard itself; the
+//! `parking_lot`'s locks are one word, do not poison, and `lock()` returns the guard itself; the
 //! doubles for the explorers are given the same shape.
 
 #[cfg(not(any(larder_loom, larder_shuttle)))]

@@ -130,23 +130,14 @@ impl Ghosts {
         let print = print(hash);
         // Without an early exit the comparison is a few vector instructions, and most keys have
         // no ghost.
-        if line
-            .print
-            .iter()
-            .fold(0, |n, p| n | u16::from(p & PRINT == print))
-            == 0
-        {
+        if line.print.iter().fold(0, |n, p| n | u16::from(p & PRINT == print)) == 0 {
             return None;
         }
         let at = line.print.iter().position(|p| p & PRINT == print)?;
         let kind = std::mem::take(&mut line.print[at]) & MAIN;
         let used = std::mem::replace(&mut line.used[at], now.oldest());
         let gone = line.gone[at];
-        Some(if kind == 0 {
-            Ghost::Window { used, gone }
-        } else {
-            Ghost::Main { gone }
-        })
+        Some(if kind == 0 { Ghost::Window { used, gone } } else { Ghost::Main { gone } })
     }
 
     /// Remembers a key. `now` is the clock that `used` is read off.
@@ -184,16 +175,9 @@ mod tests {
     fn a_ghost_is_found_once() {
         let mut ghosts = Ghosts::new();
         let now = clock_at(300);
-        let ghost = Ghost::Window {
-            used: now.stamp(),
-            gone: 9,
-        };
+        let ghost = Ghost::Window { used: now.stamp(), gone: 9 };
         ghosts.add(77, ghost, now);
-        assert_eq!(
-            (ghosts.take(77, now), ghosts.len()),
-            (None, 0),
-            "nothing is held ahead"
-        );
+        assert_eq!((ghosts.take(77, now), ghosts.len()), (None, 0), "nothing is held ahead");
         ghosts.fit(10, now);
         assert_eq!(ghosts.len(), 1_024);
         for hash in [0, 1, 0x8000, 0xff_ffff, 0x12_3456] {
@@ -213,14 +197,7 @@ mod tests {
         // all in the first line, across the wrap of the stamps
         for n in 1..=17 {
             let now = clock_at(240 + n);
-            ghosts.add(
-                n,
-                Ghost::Window {
-                    used: now.stamp(),
-                    gone: 0,
-                },
-                now,
-            );
+            ghosts.add(n, Ghost::Window { used: now.stamp(), gone: 0 }, now);
         }
         let now = clock_at(257);
         assert_eq!(ghosts.take(1, now), None);
@@ -240,9 +217,7 @@ mod tests {
                 ghosts.take(2, now);
             }
         }
-        let Some(Ghost::Window { used, .. }) = ghosts.take(1, now) else {
-            panic!("forgotten")
-        };
+        let Some(Ghost::Window { used, .. }) = ghosts.take(1, now) else { panic!("forgotten") };
         assert_eq!(now.age(used), OLDEST);
     }
 }

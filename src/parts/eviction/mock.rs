@@ -117,18 +117,12 @@ impl<P: Policy> MockCache<P> {
 
     fn store(&mut self, key: u64, admission: Admission) {
         // every other time a dead slot is preferred, as in a group that has no free one
-        let prefer = if key % 2 == 0 {
-            State::Dead
-        } else {
-            State::Free
-        };
+        let prefer = if key % 2 == 0 { State::Dead } else { State::Free };
         let find = |state| self.slots.0.iter().position(|slot| slot.state == state);
-        let at = find(prefer)
-            .or_else(|| find(State::Free))
-            .unwrap_or_else(|| {
-                self.slots.0.push(Slot::default());
-                self.slots.0.len() - 1
-            });
+        let at = find(prefer).or_else(|| find(State::Free)).unwrap_or_else(|| {
+            self.slots.0.push(Slot::default());
+            self.slots.0.len() - 1
+        });
         let slot = &mut self.slots.0[at];
         let was = std::mem::replace(&mut slot.state, State::Live);
         slot.key = key;
@@ -150,9 +144,7 @@ impl<P: Policy> MockCache<P> {
     /// Moves every entry elsewhere, but one that finds no room.
     pub(super) fn grow(&mut self, stranded: u64) {
         let old = std::mem::take(&mut self.slots.0);
-        let Self {
-            slots, resident, ..
-        } = self;
+        let Self { slots, resident, .. } = self;
         slots.0.push(Slot::default());
         resident.remove(&stranded);
         self.policy.renumber(|id| {
@@ -178,17 +170,9 @@ impl<P: Policy> MockCache<P> {
     pub(super) fn validate(&self) {
         self.policy.validate(&self.slots);
         for (key, id) in &self.resident {
-            assert_eq!(
-                (self.slots.get(*id).key, self.slots.is_live(*id)),
-                (*key, true)
-            );
+            assert_eq!((self.slots.get(*id).key, self.slots.is_live(*id)), (*key, true));
         }
-        let live = self
-            .slots
-            .0
-            .iter()
-            .filter(|slot| slot.state == State::Live)
-            .count();
+        let live = self.slots.0.iter().filter(|slot| slot.state == State::Live).count();
         assert_eq!(live, self.resident.len());
     }
 }

@@ -41,13 +41,7 @@ struct Ends {
 }
 
 impl Ends {
-    const EMPTY: Self = Self {
-        tail: NONE,
-        head: NONE,
-        from: 0,
-        to: 0,
-        len: 0,
-    };
+    const EMPTY: Self = Self { tail: NONE, head: NONE, from: 0, to: 0, len: 0 };
 }
 
 /// Both queues.
@@ -62,12 +56,7 @@ pub(super) struct Rings {
 
 impl Rings {
     pub(super) const fn new() -> Self {
-        Self {
-            chunks: Vec::new(),
-            free: NONE,
-            window: Ends::EMPTY,
-            main: Ends::EMPTY,
-        }
+        Self { chunks: Vec::new(), free: NONE, window: Ends::EMPTY, main: Ends::EMPTY }
     }
 
     #[inline]
@@ -112,10 +101,7 @@ impl Rings {
     pub(super) fn tail_dates(&self, queue: Queue) -> Option<(u32, Option<u32>)> {
         let ends = self.ends(queue);
         let chunk = (ends.len > 0).then(|| &self.chunks[ends.tail as usize])?;
-        Some((
-            chunk.born,
-            self.chunks.get(chunk.next as usize).map(|next| next.born),
-        ))
+        Some((chunk.born, self.chunks.get(chunk.next as usize).map(|next| next.born)))
     }
 
     /// Puts an id at the young end; `now` dates the chunk if a new one must be begun.
@@ -151,11 +137,7 @@ impl Rings {
                 // An eighth more: doubling would hold twice what the full shard needs.
                 self.chunks.reserve_exact(1 + self.chunks.len() / 8);
             }
-            self.chunks.push(Chunk {
-                ids: [0; CHUNK],
-                next: NONE,
-                born: now,
-            });
+            self.chunks.push(Chunk { ids: [0; CHUNK], next: NONE, born: now });
             (self.chunks.len() - 1) as u32
         } else {
             let new = self.free;
@@ -198,10 +180,7 @@ impl Rings {
     pub(super) fn renumber(&mut self, now: u32, mut f: impl FnMut(SlotId) -> Option<SlotId>) {
         for queue in [Queue::Window, Queue::Main] {
             for _ in 0..self.len(queue) {
-                let born = self
-                    .tail_dates(queue)
-                    .and_then(|(_, next)| next)
-                    .unwrap_or(now);
+                let born = self.tail_dates(queue).and_then(|(_, next)| next).unwrap_or(now);
                 if let Some(id) = self.pop(queue).and_then(&mut f) {
                     self.push(queue, id, born);
                 }
@@ -237,17 +216,9 @@ mod tests {
         for step in 0..50_000_u32 {
             rng = rng.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let pick = (rng >> 33) % 100;
-            let (queue, i) = if pick % 2 == 0 {
-                (Queue::Window, 0)
-            } else {
-                (Queue::Main, 1)
-            };
+            let (queue, i) = if pick % 2 == 0 { (Queue::Window, 0) } else { (Queue::Main, 1) };
             // grows for 5,000 steps, shrinks for 5,000
-            let push = if step / 5_000 % 2 == 0 {
-                pick < 60
-            } else {
-                pick < 40
-            };
+            let push = if step / 5_000 % 2 == 0 { pick < 60 } else { pick < 40 };
             if push {
                 rings.push(queue, step, step);
                 model[i].push_back(step);
@@ -302,15 +273,9 @@ mod tests {
             rings.push(Queue::Main, 1_000 + id, id);
         }
         rings.renumber(300, |id| (id % 3 != 0).then_some(id + 5_000));
+        assert!(rings.iter(Queue::Window).eq((0..300).filter(|n| n % 3 != 0).map(|n| n + 5_000)));
         assert!(
-            rings
-                .iter(Queue::Window)
-                .eq((0..300).filter(|n| n % 3 != 0).map(|n| n + 5_000))
-        );
-        assert!(
-            rings
-                .iter(Queue::Main)
-                .eq((1_000..1_300).filter(|n| n % 3 != 0).map(|n| n + 5_000))
+            rings.iter(Queue::Main).eq((1_000..1_300).filter(|n| n % 3 != 0).map(|n| n + 5_000))
         );
         while let Some(oldest) = rings.pop(Queue::Main) {
             let Some(pushed) = rings.peek(Queue::Main).map(|id| id - 6_000) else {

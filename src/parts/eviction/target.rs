@@ -16,10 +16,7 @@ pub(super) struct Target {
 impl Target {
     /// Starts at a twentieth of the capacity; anywhere near is as good, it moves soon.
     pub(super) fn new(capacity: usize) -> Self {
-        let mut target = Self {
-            halves: capacity / 10,
-            capacity,
-        };
+        let mut target = Self { halves: capacity / 10, capacity };
         target.limit();
         target
     }

@@ -17,11 +17,7 @@ pub(super) const OLDEST: u8 = 192;
 impl Ticks {
     pub(super) fn new(period: u32) -> Self {
         let period = period.max(1);
-        Self {
-            now: 0,
-            left: period,
-            period,
-        }
+        Self { now: 0, left: period, period }
     }
 
     pub(super) fn set_period(&mut self, period: u32) {

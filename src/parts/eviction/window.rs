@@ -197,10 +197,7 @@ impl ClockWindow {
         if self.misses.now().wrapping_sub(born) <= STALE || !self.one_in_four() {
             return None;
         }
-        let victim = self
-            .rings
-            .peek(Queue::Main)
-            .filter(|id| slots.is_live(*id))?;
+        let victim = self.rings.peek(Queue::Main).filter(|id| slots.is_live(*id))?;
         if self.main_age(slots, victim) <= STALE {
             return None;
         }
@@ -229,10 +226,7 @@ impl ClockWindow {
         }
         self.window -= 1;
         self.window_left.advance();
-        let ghost = Ghost::Window {
-            used: slots.seen(id),
-            gone: self.window_left.stamp(),
-        };
+        let ghost = Ghost::Window { used: slots.seen(id), gone: self.window_left.stamp() };
         self.ghosts.add(slots.hash(id), ghost, self.misses);
         id
     }
@@ -241,9 +235,7 @@ impl ClockWindow {
     fn leave_main(&mut self, slots: &impl Slots, id: SlotId) -> SlotId {
         self.main -= 1;
         self.main_left.advance();
-        let ghost = Ghost::Main {
-            gone: self.main_left.stamp(),
-        };
+        let ghost = Ghost::Main { gone: self.main_left.stamp() };
         self.ghosts.add(slots.hash(id), ghost, self.misses);
         id
     }
@@ -317,14 +309,7 @@ impl Policy for ClockWindow {
         // The position may be the next to go, so the hand must forgive it once. Who passed and
         // stands in the window is sent on to the main queue, where it belongs.
         let main = slots.in_main(id);
-        slots.set_heat(
-            id,
-            if !main && admission == Admission::Passed {
-                HOT
-            } else {
-                1
-            },
-        );
+        slots.set_heat(id, if !main && admission == Admission::Passed { HOT } else { 1 });
         slots.set_seen(id, self.misses.stamp());
         if main {
             self.main += 1;
@@ -390,11 +375,7 @@ impl Policy for ClockWindow {
             let mut live = 0;
             for id in self.rings.iter(queue) {
                 assert!(seen.insert(id), "{id} is queued twice");
-                assert_eq!(
-                    slots.in_main(id),
-                    queue == Queue::Main,
-                    "{id} denies its queue"
-                );
+                assert_eq!(slots.in_main(id), queue == Queue::Main, "{id} denies its queue");
                 live += usize::from(slots.is_live(id));
             }
             assert_eq!(live, count, "live entries of {queue:?}");

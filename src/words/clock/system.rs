@@ -77,11 +77,7 @@ pub(crate) fn now() -> Tick {
     let cell = CELL.0.load(Relaxed);
     let turn = TURN.get().wrapping_add(1);
     TURN.set(turn);
-    if cell < STILL && turn % TRUST != 0 {
-        cell
-    } else {
-        look()
-    }
+    if cell < STILL && turn % TRUST != 0 { cell } else { look() }
 }
 
 #[cold]
@@ -132,8 +128,7 @@ pub(crate) fn beat() {
     let mut cell = CELL.0.load(Relaxed);
     // readers that found it still may be moving it at the same time
     while let Err(other) =
-        CELL.0
-            .compare_exchange_weak(cell, (cell & TIME).max(now), Relaxed, Relaxed)
+        CELL.0.compare_exchange_weak(cell, (cell & TIME).max(now), Relaxed, Relaxed)
     {
         cell = other;
     }

@@ -61,10 +61,7 @@ fn alarms_ring_when_due_and_in_order() {
     hand.advance(Duration::from_nanos(1));
     assert_eq!(heard.try_iter().collect::<Vec<_>>(), ["first"]);
     hand.advance(ms(500));
-    assert_eq!(
-        heard.try_iter().collect::<Vec<_>>(),
-        ["second", "third", "fourth"]
-    );
+    assert_eq!(heard.try_iter().collect::<Vec<_>>(), ["second", "third", "fourth"]);
     hand.advance(ms(500));
     assert_eq!(heard.try_iter().count(), 0, "each rings once");
     drop((first, second, third, fourth));
@@ -162,11 +159,7 @@ impl Wake for Chain {
 #[test]
 fn a_waker_may_use_the_clock() {
     let (clock, hand) = Clock::manual();
-    let chain = Arc::new(Chain(
-        clock.clone(),
-        Mutex::new(Vec::new()),
-        AtomicU32::new(0),
-    ));
+    let chain = Arc::new(Chain(clock.clone(), Mutex::new(Vec::new()), AtomicU32::new(0)));
     let alarm = clock.alarm(clock.now() + 1, Arc::clone(&chain).into());
     for woken in 1..=5 {
         hand.advance(ms(1));

@@ -31,12 +31,7 @@ impl Job for Work {
 fn work(again: (Tick, u32), bomb: u32) -> (Arc<Work>, Receiver<Tick>) {
     let (to, heard) = channel();
     let (to, runs) = (Mutex::new(to), AtomicU32::new(0));
-    let work = Work {
-        to,
-        runs,
-        again,
-        bomb,
-    };
+    let work = Work { to, runs, again, bomb };
     (Arc::new(work), heard)
 }
 
@@ -129,18 +124,15 @@ fn dead_jobs_are_dropped_and_the_thread_ends_and_starts_again() {
 
 #[test]
 fn it_ends_with_the_last_ticking_use() {
-    alone(
-        "words::keeper::tests::it_ends_with_the_last_ticking_use",
-        || {
-            let clock = Clock::system();
-            let first = clock.keep_ticking();
-            let second = clock.keep_ticking();
-            drop(first);
-            assert_eq!(second.is_some(), real::alive());
-            drop(second);
-            ends();
-        },
-    );
+    alone("words::keeper::tests::it_ends_with_the_last_ticking_use", || {
+        let clock = Clock::system();
+        let first = clock.keep_ticking();
+        let second = clock.keep_ticking();
+        drop(first);
+        assert_eq!(second.is_some(), real::alive());
+        drop(second);
+        ends();
+    });
 }
 
 struct Ring(Mutex<Sender<Tick>>);
@@ -176,25 +168,19 @@ fn alarms_ring_when_now_says_so_and_a_panic_ends_with_its_waker() {
     drop(far);
     drop(ring);
     nudge();
-    assert!(
-        heard.recv_timeout(WATCHDOG).is_err(),
-        "the last one is gone"
-    );
+    assert!(heard.recv_timeout(WATCHDOG).is_err(), "the last one is gone");
 }
 
 #[test]
 fn it_ends_with_the_last_alarm_of_a_cache_that_is_gone() {
-    alone(
-        "words::keeper::tests::it_ends_with_the_last_alarm_of_a_cache_that_is_gone",
-        || {
-            let clock = Clock::system();
-            let far = clock.alarm(clock.now() + 3_600_000, Arc::new(Bomb).into());
-            assert!(real::alive());
-            nudge();
-            drop(far);
-            ends();
-        },
-    );
+    alone("words::keeper::tests::it_ends_with_the_last_alarm_of_a_cache_that_is_gone", || {
+        let clock = Clock::system();
+        let far = clock.alarm(clock.now() + 3_600_000, Arc::new(Bomb).into());
+        assert!(real::alive());
+        nudge();
+        drop(far);
+        ends();
+    });
 }
 
 /// The last owner lets go while the job runs: the cache dies on the keeper thread.
@@ -217,18 +203,15 @@ impl Drop for Last {
 
 #[test]
 fn a_cache_may_die_on_the_keeper_thread() {
-    alone(
-        "words::keeper::tests::a_cache_may_die_on_the_keeper_thread",
-        || {
-            let (to, heard) = channel();
-            let last = Arc::new(Last(Mutex::new(None), to));
-            *last.0.lock().unwrap() = Some(Arc::clone(&last));
-            let job: Weak<Last> = Arc::downgrade(&last);
-            let clock = Clock::system();
-            drop(last);
-            clock.schedule(clock.now(), job);
-            assert_eq!(heard.recv_timeout(WATCHDOG), Ok("dropped"));
-            ends();
-        },
-    );
+    alone("words::keeper::tests::a_cache_may_die_on_the_keeper_thread", || {
+        let (to, heard) = channel();
+        let last = Arc::new(Last(Mutex::new(None), to));
+        *last.0.lock().unwrap() = Some(Arc::clone(&last));
+        let job: Weak<Last> = Arc::downgrade(&last);
+        let clock = Clock::system();
+        drop(last);
+        clock.schedule(clock.now(), job);
+        assert_eq!(heard.recv_timeout(WATCHDOG), Ok("dropped"));
+        ends();
+    });
 }

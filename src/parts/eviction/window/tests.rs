@@ -8,10 +8,8 @@ struct Random(u64);
 
 impl Random {
     fn below(&mut self, n: u64) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % n
     }
 
@@ -69,9 +67,7 @@ fn an_empty_shard_has_no_victim() {
 fn many_dead_slots_hide_no_live_one() {
     let mut cache = Cache::new(1_000, 1_000);
     (0..1_000).for_each(|key| _ = cache.get(key));
-    (0..1_000)
-        .filter(|key| *key != 977)
-        .for_each(|key| cache.remove(key));
+    (0..1_000).filter(|key| *key != 977).for_each(|key| cache.remove(key));
     let only = cache.resident[&977];
     assert_eq!(cache.policy.evict(&mut cache.slots), Some(only));
 }
@@ -103,10 +99,7 @@ fn an_unknown_capacity_is_followed() {
 #[test]
 fn a_loop_larger_than_the_shard_keeps_hitting() {
     let mut cache = Cache::new(1_000, 1_000);
-    let hits = (0..40)
-        .flat_map(|_| 0..1_100)
-        .filter(|key| cache.get(*key))
-        .count();
+    let hits = (0..40).flat_map(|_| 0..1_100).filter(|key| cache.get(*key)).count();
     // LRU has none at all
     assert!(hits > 40 * 1_100 * 7 / 10, "{hits}");
 }
@@ -118,9 +111,7 @@ fn a_scan_does_not_drive_out_what_is_used() {
         (0..500).for_each(|key| _ = cache.get(key));
     }
     (10_000..30_000).for_each(|key| _ = cache.get(key));
-    let kept = (0..500)
-        .filter(|key| cache.resident.contains_key(key))
-        .count();
+    let kept = (0..500).filter(|key| cache.resident.contains_key(key)).count();
     assert!(kept > 450, "{kept}");
 }
 
@@ -134,19 +125,13 @@ fn the_window_grows_where_recency_pays() {
         cache.get(n - random.below(200));
         cache.get(n - random.below(200));
     }
-    assert!(
-        !cache.policy.target.reached(120),
-        "{:?}",
-        cache.policy.target
-    );
+    assert!(!cache.policy.target.reached(120), "{:?}", cache.policy.target);
 }
 
 #[test]
 fn the_main_queue_is_refilled_after_a_change_of_loops() {
     let mut cache = Cache::new(200, 200);
-    (0..50)
-        .flat_map(|_| 0..190)
-        .for_each(|key| _ = cache.get(key));
+    (0..50).flat_map(|_| 0..190).for_each(|key| _ = cache.get(key));
     let mut last = 0;
     // everything is hot; it is cooled after 32 turns and goes after 32 more
     for _ in 0..30 {
