@@ -1,0 +1,117 @@
+//! What `build` refuses, by name, and what errors and names look like.
+
+mod common;
+
+use common::{checked, ms};
+use larder::{Cache, CacheBuilder, ConfigError, LoadError};
+use std::error::Error;
+use std::time::Duration;
+
+fn builder() -> CacheBuilder<u64, u64> {
+    Cache::builder()
+}
+
+/// What `build` says of it, and whether it says each of `words`: what to do about it.
+fn refused(builder: CacheBuilder<u64, u64>, words: &[&str]) -> ConfigError {
+    let error = builder.build().expect_err("not a legal configuration");
+    let message = error.to_string();
+    for word in words {
+        assert!(message.contains(word), "{message:?} does not speak of {word}");
+    }
+    error
+}
+
+#[test]
+fn a_cache_without_a_bound_is_refused() {
+    let error = refused(builder(), &["`max_entries(n)`", "`max_weight(w)`", "`unbounded()`"]);
+    assert_eq!(error, ConfigError::NoBound);
+}
+
+#[test]
+fn two_bounds_are_refused() {
+    let entries = || builder().max_entries(1);
+    for (builder, first, second) in [
+        (entries().max_weight(1).weigher(|_, _| 1), "max_entries", "max_weight"),
+        (entries().unbounded(), "max_entries", "unbounded"),
+        (builder().max_weight(1).weigher(|_, _| 1).unbounded(), "max_weight", "unbounded"),
+    ] {
+        let error = refused(builder, &[first, second, "keep one"]);
+        assert_eq!(error, ConfigError::TwoBounds { first, second });
+    }
+}
+
+#[test]
+fn a_weigher_and_a_weight_need_each_other() {
+    let error = refused(builder().max_entries(1).weigher(|_, _| 1), &["weigher", "max_weight(w)"]);
+    assert_eq!(error, ConfigError::WeigherWithoutMaxWeight);
+    let error = refused(builder().weigher(|_, _| 1), &["weigher", "max_weight(w)"]);
+    assert_eq!(error, ConfigError::WeigherWithoutMaxWeight);
+    let error = refused(builder().max_weight(1), &["max_weight", "weigher("]);
+    assert_eq!(error, ConfigError::MaxWeightWithoutWeigher);
+}
+
+#[test]
+fn a_jitter_beyond_its_range_is_refused() {
+    for jitter in [-0.1, 1.1, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        let builder = builder().max_entries(1).time_to_live(ms(1)).jitter(jitter);
+        let error = refused(builder, &["`jitter`", "from 0.0 to 1.0", &jitter.to_string()]);
+        assert!(matches!(error, ConfigError::OutOfRange { setting: "jitter", .. }));
+    }
+    for jitter in [0.0, -0.0, 1.0] {
+        checked(builder().max_entries(1).time_to_live(ms(1)).jitter(jitter));
+    }
+}
+
+#[test]
+fn times_of_zero_are_refused_where_zero_means_nothing() {
+    let entries = || builder().max_entries(1);
+    for (builder, name) in [
+        (entries().load_timeout(Duration::ZERO), "load_timeout"),
+        (entries().time_to_idle(Duration::ZERO), "time_to_idle"),
+    ] {
+        let error = refused(builder, &[&format!("`{name}` is 0ns"), "above zero"]);
+        assert!(matches!(error, ConfigError::OutOfRange { setting, .. } if setting == name));
+    }
+    checked(entries().time_to_live(Duration::ZERO).negative_ttl(Duration::ZERO));
+    checked(entries().load_timeout(Duration::MAX).time_to_idle(Duration::MAX));
+}
+
+#[test]
+fn a_name_is_in_debug_and_no_key_or_value_is() {
+    let cache = Cache::<&str, &str>::builder().max_entries(10).name("sessions").build().unwrap();
+    cache.insert("a secret key", "a secret value");
+    let told = format!("{cache:?} {:?} {:?}", cache.at("a secret key"), cache.entries());
+    assert!(told.contains("sessions") && !told.contains("secret"), "{told}");
+    assert_eq!(cache.name(), Some("sessions"));
+    let builder = format!("{:?}", Cache::<u64, u64>::builder().max_entries(7).name("seven"));
+    assert!(builder.contains("seven") && builder.contains('7'), "{builder}");
+    cache.validate();
+}
+
+/// Neither printable nor clonable: nothing is asked of an error but to travel.
+struct Mute;
+
+#[test]
+fn load_errors_go_where_errors_go() {
+    fn questioned(cache: &Cache<u64, u64>) -> anyhow::Result<u64> {
+        Ok(cache.get_or_load(&1, || Err(std::io::Error::other("the disk is away")))?)
+    }
+    fn boxed(cache: &Cache<u64, u64>) -> Result<u64, Box<dyn Error>> {
+        Ok(cache.get_or_load(&1, || Err(anyhow::anyhow!("the network is away")))?)
+    }
+    let cache = checked(builder().max_entries(10));
+    assert!(questioned(&cache).unwrap_err().to_string().contains("the disk is away"));
+    assert!(boxed(&cache).unwrap_err().to_string().contains("the network is away"));
+
+    let error = cache.get_or_load(&1, || Err::<u64, _>(Mute)).err().unwrap();
+    assert!(error.clone().loader().is_some() && !error.is_timeout());
+    let messages = [
+        (LoadError::<String>::NotFound, "no value"),
+        (LoadError::TimedOut, "load_timeout"),
+        (LoadError::Panicked, "panicked"),
+        (LoadError::Recursive, "the key that it is loading"),
+    ];
+    for (error, words) in messages {
+        assert!(error.to_string().contains(words), "{error}");
+    }
+}

@@ -1,0 +1,373 @@
+//! A cache against a naive model of it: a map with times of expiry.
+
+mod common;
+
+use common::{Record, Watchdog, ms};
+use larder::{Cache, Clock, How, ManualClock, RemovalCause};
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+
+const TTL: u64 = 40;
+const IDLE: u64 = 25;
+const NEGATIVE: u64 = 15;
+
+#[derive(Clone, Debug)]
+enum Op {
+    Insert(u64),
+    InsertFor(u64, u64),
+    Get(u64),
+    Peek(u64),
+    Contains(u64),
+    Load(u64),
+    LoadFor(u64, u64),
+    Fail(u64),
+    Missing(u64),
+    Make(u64),
+    /// A load during which the key is written, or removed.
+    LoadOver(u64, bool),
+    Remove(u64),
+    Expire(u64),
+    Advance(u64),
+    Sweep,
+    Clear,
+    RemoveIf(u64),
+    Entries,
+}
+
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    let key = || 0..24_u64;
+    let ttl = || 0..60_u64;
+    let op = prop_oneof![
+        8 => key().prop_map(Op::Insert),
+        3 => (key(), ttl()).prop_map(|(key, ttl)| Op::InsertFor(key, ttl)),
+        8 => key().prop_map(Op::Get),
+        2 => key().prop_map(Op::Peek),
+        2 => key().prop_map(Op::Contains),
+        6 => key().prop_map(Op::Load),
+        3 => (key(), ttl()).prop_map(|(key, ttl)| Op::LoadFor(key, ttl)),
+        2 => key().prop_map(Op::Fail),
+        3 => key().prop_map(Op::Missing),
+        2 => key().prop_map(Op::Make),
+        2 => (key(), any::<bool>()).prop_map(|(key, writes)| Op::LoadOver(key, writes)),
+        4 => key().prop_map(Op::Remove),
+        2 => key().prop_map(Op::Expire),
+        6 => (1..20_u64).prop_map(Op::Advance),
+        1 => Just(Op::Sweep),
+        1 => Just(Op::Clear),
+        1 => (2..6_u64).prop_map(Op::RemoveIf),
+        2 => Just(Op::Entries),
+    ];
+    prop::collection::vec(op, 1..150)
+}
+
+/// What stands under a key. `None` for "not found".
+#[derive(Clone, Copy, Debug)]
+struct Standing {
+    value: Option<u64>,
+    stored: u64,
+    expiry: u64,
+    used: u64,
+}
+
+struct Rig {
+    cache: Cache<u64, u64>,
+    hand: ManualClock,
+    removals: Record<u64, u64>,
+    /// Whether entries may have to make room: then what the model has may be gone.
+    evicts: bool,
+    idle: bool,
+    now: u64,
+    next: u64,
+    model: BTreeMap<u64, Standing>,
+    /// Every value that was given to the cache to keep, and has not been reported.
+    held: BTreeSet<(u64, u64)>,
+}
+
+impl Rig {
+    fn new(shards: usize, evicts: bool, idle: bool, weighted: bool) -> Self {
+        let (clock, hand) = Clock::manual();
+        let removals = Record::new();
+        let builder = Cache::builder()
+            .shards(shards)
+            .time_to_live(ms(TTL))
+            .negative_ttl(ms(NEGATIVE))
+            .clock(clock)
+            .seed(3)
+            .on_removal(removals.listener());
+        let builder = if idle { builder.time_to_idle(ms(IDLE)) } else { builder };
+        let most = if evicts { 10 } else { 1_000 };
+        let builder = if weighted {
+            builder.max_weight(most).weigher(|_, value| value % 4)
+        } else {
+            builder.max_entries(most)
+        };
+        Self {
+            cache: builder.build().unwrap(),
+            hand,
+            removals,
+            evicts,
+            idle,
+            now: 0,
+            next: 0,
+            model: BTreeMap::new(),
+            held: BTreeSet::new(),
+        }
+    }
+
+    fn fresh(&self, key: u64) -> Option<Standing> {
+        let standing = self.model.get(&key).copied()?;
+        let idle = if self.idle && standing.value.is_some() { IDLE } else { u64::MAX - self.now };
+        (self.now < standing.expiry && self.now < standing.used.saturating_add(idle))
+            .then_some(standing)
+    }
+
+    fn value(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    /// A value was given to the cache to be kept for `ttl`.
+    fn store(&mut self, key: u64, value: u64, ttl: u64) {
+        if ttl == 0 {
+            self.model.remove(&key);
+        } else {
+            let (stored, used) = (self.now, self.now);
+            let expiry = self.now + ttl;
+            self.model.insert(key, Standing { value: Some(value), stored, expiry, used });
+        }
+    }
+
+    /// What the cache says against what the model says. Where entries may be evicted, nothing is
+    /// an answer too, and the model learns of it.
+    fn compare(&mut self, key: u64, got: Option<u64>, uses: bool) {
+        let expected = self.fresh(key).and_then(|standing| standing.value);
+        if self.evicts && got.is_none() {
+            // but a "not found" may still stand
+            self.model.retain(|&other, standing| other != key || standing.value.is_none());
+            return;
+        }
+        assert_eq!(got, expected, "key {key} at {} ms", self.now);
+        if let Some(standing) = self.model.get_mut(&key).filter(|_| uses && got.is_some()) {
+            standing.used = self.now;
+        }
+    }
+
+    /// What any front that may load will answer from what is there; `None` if it will load.
+    fn known(&mut self, key: u64) -> Option<Standing> {
+        let standing = self.fresh(key)?;
+        if self.evicts && !self.stands(key, standing) {
+            self.model.remove(&key);
+            return None;
+        }
+        if let Some(standing) = self.model.get_mut(&key) {
+            standing.used = self.now;
+        }
+        Some(standing)
+    }
+
+    /// Whether what stood there has not been evicted. A "not found" only shows when it is used.
+    fn stands(&self, key: u64, standing: Standing) -> bool {
+        match standing.value {
+            Some(_) => self.cache.contains(&key),
+            None => self.cache.get_or_load_optional(&key, || Err("evicted")).is_ok(),
+        }
+    }
+
+    fn load(&mut self, key: u64, ttl: Option<u64>) {
+        let (value, known) = (self.value(), self.known(key).map(|standing| standing.value));
+        let at = self.cache.at(&key);
+        let at = if let Some(ttl) = ttl { at.ttl(ms(ttl)) } else { at };
+        let got = at.load(|_| Ok::<_, String>(value));
+        match known {
+            None => {
+                assert_eq!(got.map(|got| (got.value, got.how)).unwrap(), (value, How::Loaded));
+                let ttl = ttl.unwrap_or(TTL);
+                self.store(key, value, ttl);
+                if ttl > 0 {
+                    self.held.insert((key, value));
+                }
+            }
+            Some(None) => assert!(got.unwrap_err().is_not_found()),
+            Some(Some(known)) => {
+                let got = got.unwrap();
+                assert_eq!((got.value, got.how), (known, How::Fresh));
+                assert_eq!(got.age, ms(self.now - self.model[&key].stored));
+            }
+        }
+    }
+
+    fn apply(&mut self, op: &Op) {
+        match *op {
+            Op::Insert(key) => self.insert(key, None),
+            Op::InsertFor(key, ttl) => self.insert(key, Some(ttl)),
+            Op::Get(key) => self.compare(key, self.cache.get(&key), true),
+            Op::Peek(key) => self.compare(key, self.cache.peek(&key).map(|got| got.value), false),
+            Op::Contains(key) => {
+                let expected = self.fresh(key).is_some_and(|standing| standing.value.is_some());
+                let contains = self.cache.contains(&key);
+                assert!(contains == expected || self.evicts && !contains);
+            }
+            Op::Load(key) => self.load(key, None),
+            Op::LoadFor(key, ttl) => self.load(key, Some(ttl)),
+            Op::Fail(key) => {
+                let known = self.known(key);
+                let got = self.cache.get_or_load_optional(&key, || Err("away".to_owned()));
+                match known {
+                    Some(known) => assert_eq!(got.unwrap(), known.value),
+                    None => assert_eq!(got.unwrap_err().loader().unwrap(), "away"),
+                }
+            }
+            Op::Missing(key) => {
+                let known = self.known(key);
+                let got = self.cache.get_or_load_optional(&key, || Ok::<_, String>(None));
+                assert_eq!(got.unwrap(), known.and_then(|known| known.value));
+                if known.is_none() {
+                    let (stored, used) = (self.now, self.now);
+                    let expiry = self.now + NEGATIVE;
+                    self.model.insert(key, Standing { value: None, stored, expiry, used });
+                }
+            }
+            Op::Make(key) => {
+                let (value, known) = (self.value(), self.known(key));
+                let known = known.and_then(|known| known.value);
+                assert_eq!(self.cache.get_or_insert_with(&key, || value), known.unwrap_or(value));
+                if known.is_none() {
+                    self.store(key, value, TTL);
+                    self.held.insert((key, value));
+                }
+            }
+            Op::LoadOver(key, writes) => {
+                if self.known(key).is_some() {
+                    self.cache.get(&key);
+                    return;
+                }
+                let (loaded, written) = (self.value(), self.value());
+                let got = self.cache.get_or_load(&key, || {
+                    if writes {
+                        self.cache.insert(key, written);
+                    } else {
+                        self.cache.remove(&key);
+                    }
+                    Ok::<_, String>(loaded)
+                });
+                assert_eq!(got.unwrap(), loaded);
+                if writes {
+                    self.store(key, written, TTL);
+                    self.held.insert((key, written));
+                } else {
+                    self.model.remove(&key);
+                }
+            }
+            _ => self.apply_to_many(op),
+        }
+    }
+
+    /// The rest of it: what takes out, what goes over everything, and time.
+    fn apply_to_many(&mut self, op: &Op) {
+        match *op {
+            Op::Remove(key) => {
+                let expected = self.fresh(key).and_then(|standing| standing.value);
+                let removed = self.cache.remove(&key);
+                assert!(removed == expected || self.evicts && removed.is_none());
+                self.model.remove(&key);
+            }
+            Op::Expire(key) => {
+                let expected = self.fresh(key).is_some_and(|standing| standing.value.is_some());
+                let expired = self.cache.expire(&key);
+                assert!(expired == expected || self.evicts && !expired);
+                self.model.remove(&key);
+            }
+            Op::Advance(by) => {
+                self.now += by;
+                self.hand.advance(ms(by));
+            }
+            Op::Sweep => {
+                self.cache.sweep();
+                let fresh = self.model.keys().filter(|&&key| self.fresh(key).is_some()).count();
+                assert!(self.cache.len() == fresh as u64 || self.evicts);
+            }
+            Op::Clear => {
+                self.cache.clear();
+                self.model.clear();
+                assert_eq!((self.cache.len(), self.cache.weight()), (0, 0));
+            }
+            Op::RemoveIf(divisor) => {
+                let goes = |value: u64| value % divisor == 0;
+                let fresh = |key: &u64| self.fresh(*key).and_then(|standing| standing.value);
+                let going: Vec<u64> =
+                    self.model.keys().copied().filter(|key| fresh(key).is_some_and(goes)).collect();
+                let removed = self.cache.remove_if(|_, value| goes(*value));
+                assert!(
+                    removed == going.len() as u64 || self.evicts && removed < going.len() as u64
+                );
+                self.model.retain(|key, _| !going.contains(key));
+            }
+            Op::Entries => {
+                let walked: Vec<_> =
+                    self.cache.entries().map(|(key, got)| (key, got.value)).collect();
+                let fresh = |key: &u64| Some((*key, self.fresh(*key)?.value?));
+                let expected: BTreeSet<_> = self.model.keys().filter_map(fresh).collect();
+                let seen: BTreeSet<_> = walked.iter().copied().collect();
+                assert_eq!(seen.len(), walked.len(), "an entry was met twice");
+                assert!(seen == expected || self.evicts && seen.is_subset(&expected));
+            }
+            _ => unreachable!("done above"),
+        }
+    }
+
+    fn insert(&mut self, key: u64, ttl: Option<u64>) {
+        let value = self.value();
+        match ttl {
+            Some(ttl) => self.cache.at(&key).ttl(ms(ttl)).insert(value),
+            None => self.cache.insert(key, value),
+        }
+        self.held.insert((key, value));
+        self.store(key, value, ttl.unwrap_or(TTL));
+    }
+
+    fn settle(&mut self) {
+        self.cache.validate();
+        assert_eq!(self.cache.flights(), 0);
+        for (key, value, cause) in self.removals.take() {
+            assert!(
+                self.held.remove(&(key, value)),
+                "{key}: {value} was reported twice or made up"
+            );
+            assert!(self.evicts || cause != RemovalCause::Evicted, "{key} had room");
+            assert_ne!(cause, RemovalCause::Rejected);
+        }
+        let stats = self.cache.stats();
+        let left = stats.replaced + stats.removed + stats.expired + stats.evicted;
+        assert_eq!(stats.insertions - left, self.held.len() as u64, "held is not stored less left");
+    }
+}
+
+fn agree(ops: &[Op], evicts: bool) {
+    let _watchdog = Watchdog::start();
+    for (shards, idle, weighted) in
+        [(1, false, false), (4, true, false), (4, false, true), (1, true, true)]
+    {
+        let mut rig = Rig::new(shards, evicts, idle, weighted);
+        for op in ops {
+            rig.apply(op);
+            rig.settle();
+        }
+        rig.cache.clear();
+        rig.settle();
+        assert!(rig.held.is_empty(), "never reported: {:?}", rig.held);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn a_cache_with_room_does_exactly_what_the_model_does(ops in ops()) {
+        agree(&ops, false);
+    }
+
+    #[test]
+    fn a_cache_that_evicts_returns_what_the_model_has_or_nothing(ops in ops()) {
+        agree(&ops, true);
+    }
+}

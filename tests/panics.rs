@@ -1,0 +1,203 @@
+//! A panic in any piece of the user's code, at any of its calls: the cache stays valid.
+
+mod common;
+
+use common::doubles::{Fuse, Ledger, Op, TouchyKey, TouchyValue};
+use common::tasks::block_on;
+use common::{Watchdog, ms};
+use larder::{Cache, Clock, ManualClock};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+struct Rig {
+    cache: Cache<TouchyKey, TouchyValue>,
+    hand: ManualClock,
+    fuse: Fuse,
+    ledger: Ledger,
+}
+
+impl Rig {
+    fn new(shards: usize) -> Self {
+        let (fuse, ledger) = (Fuse::new(), Ledger::new());
+        let (clock, hand) = Clock::manual();
+        let (weigher, listener) = (fuse.clone(), fuse.clone());
+        let cache = Cache::builder()
+            .max_weight(24)
+            .weigher(move |_, _| {
+                weigher.burn(Op::Weigh);
+                2
+            })
+            .on_removal(move |_| listener.burn(Op::Listen))
+            .shards(shards)
+            .time_to_live(ms(20))
+            .time_to_idle(ms(15))
+            .negative_ttl(ms(10))
+            .clock(clock)
+            .seed(1)
+            .build()
+            .unwrap();
+        Self { cache, hand, fuse, ledger }
+    }
+
+    fn key(&self, id: u64) -> TouchyKey {
+        TouchyKey::new(id, &self.ledger, &self.fuse)
+    }
+
+    /// The value that belongs to key `id`.
+    fn value(&self, id: u64) -> TouchyValue {
+        TouchyValue::new(id + 1_000, &self.ledger, &self.fuse)
+    }
+
+    fn load(&self, id: u64) -> TouchyValue {
+        self.fuse.burn(Op::Load);
+        self.value(id)
+    }
+
+    /// One call of each kind, by turns, each of them contained.
+    fn step(&self, step: u64) {
+        let (cache, id) = (&self.cache, step * 7 % 30);
+        let key = self.key(id);
+        let check = |value: Option<TouchyValue>| {
+            assert!(
+                value.is_none_or(|value| value.counted.id == id + 1_000),
+                "another key's value"
+            );
+        };
+        match step % 17 {
+            0..4 => cache.insert(key, self.value(id)),
+            4 => {
+                cache.insert(self.key(id), self.value(id));
+                cache.insert(key, self.value(id));
+            }
+            5 => check(cache.get(&key)),
+            6 => check(cache.peek(&key).map(|got| got.value)),
+            7 => drop(cache.contains(&key)),
+            8 => check(cache.get_or_load(&key, || Ok::<_, String>(self.load(id))).ok()),
+            9 => check(Some(cache.get_or_insert_with(&key, || self.load(id)))),
+            10 => drop(cache.get_or_load_optional(&key, || {
+                Ok::<_, String>(Some(self.load(id)).filter(|_| false))
+            })),
+            11 => check(
+                block_on(
+                    cache.get_or_load_async(&key, || async { Ok::<_, String>(self.load(id)) }),
+                )
+                .ok(),
+            ),
+            12 => check(cache.remove(&key)),
+            13 => drop(cache.expire(&key)),
+            14 => {
+                cache.remove_if(|key, _| {
+                    self.fuse.burn(Op::Predicate);
+                    key.counted.id % 5 == step % 5
+                });
+            }
+            15 => {
+                for (key, got) in cache.entries() {
+                    assert_eq!(got.value.counted.id, key.counted.id + 1_000);
+                }
+                self.hand.advance(ms(6));
+            }
+            _ if step % 3 == 0 => cache.clear(),
+            _ => drop(cache.sweep()),
+        }
+    }
+}
+
+/// Runs some rounds of everything with `op` panicking at its n-th call, for every n there is.
+fn blows_at_every_call(op: Op) {
+    let _watchdog = Watchdog::start();
+    for shards in [1, 3] {
+        let mut blown = 0;
+        for nth in 1.. {
+            let rig = Rig::new(shards);
+            rig.fuse.arm(op, nth);
+            let mut panics = 0;
+            for step in 0..120 {
+                let contained = AssertUnwindSafe(|| rig.step(step));
+                if let Err(payload) = catch_unwind(contained) {
+                    let what = payload.downcast_ref::<String>();
+                    let fuse = format!("expected: the fuse of {op:?}");
+                    assert_eq!(what, Some(&fuse), "at call {nth}, in step {step}");
+                    panics += 1;
+                    rig.cache.validate();
+                    assert_eq!(rig.cache.flights(), 0, "{op:?} at call {nth} wedged a key");
+                }
+            }
+            let stats = rig.cache.stats();
+            panics += stats.listener_panics;
+            let has_blown = rig.fuse.disarm();
+            // a value whose drop panics in the listener's hands is the listener's panic
+            assert!(panics <= 1 && (has_blown || panics == 0), "one panic, and {panics} seen");
+            rig.cache.validate();
+            assert!(rig.cache.weight() <= 24);
+
+            // and it works
+            for id in 0..40 {
+                rig.cache.insert(rig.key(id), rig.value(id));
+                let got = rig.cache.get_or_load(&rig.key(id), || Err("not there")).unwrap();
+                assert_eq!(got.counted.id, id + 1_000);
+            }
+            rig.cache.validate();
+            let Rig { cache, ledger, .. } = rig;
+            drop(cache);
+            // a value being returned is leaked by Rust itself if a drop panics on the way out
+            // (rust-lang/rust#47949); nothing else is
+            let most = i64::from(matches!(op, Op::DropKey | Op::DropValue) && has_blown);
+            assert!(ledger.alive() <= most, "{op:?} at call {nth} leaked");
+            if !has_blown {
+                break;
+            }
+            blown += 1;
+        }
+        assert!(blown >= 5, "{op:?} was called {blown} times only");
+    }
+}
+
+#[test]
+fn a_panic_in_hash_leaves_the_cache_valid() {
+    blows_at_every_call(Op::Hash);
+}
+
+#[test]
+fn a_panic_in_eq_leaves_the_cache_valid() {
+    blows_at_every_call(Op::Eq);
+}
+
+#[test]
+fn a_panic_in_a_keys_clone_leaves_the_cache_valid() {
+    blows_at_every_call(Op::CloneKey);
+}
+
+#[test]
+fn a_panic_in_a_values_clone_leaves_the_cache_valid() {
+    blows_at_every_call(Op::CloneValue);
+}
+
+#[test]
+fn a_panic_in_a_keys_drop_leaves_the_cache_valid() {
+    blows_at_every_call(Op::DropKey);
+}
+
+#[test]
+fn a_panic_in_a_values_drop_leaves_the_cache_valid() {
+    blows_at_every_call(Op::DropValue);
+}
+
+#[test]
+fn a_panic_in_a_weigher_leaves_the_cache_valid() {
+    blows_at_every_call(Op::Weigh);
+}
+
+#[test]
+fn a_panic_in_a_listener_leaves_the_cache_valid() {
+    blows_at_every_call(Op::Listen);
+}
+
+#[test]
+fn a_panic_in_a_predicate_leaves_the_cache_valid() {
+    blows_at_every_call(Op::Predicate);
+}
+
+#[test]
+fn a_panic_in_a_loader_leaves_the_cache_valid() {
+    blows_at_every_call(Op::Load);
+}
