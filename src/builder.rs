@@ -103,7 +103,9 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         self
     }
 
-    /// No bound at all: entries leave only by expiry and removal. What a process may be asked for,
+    /// No bound at all: entries leave only by expiry and removal (and, of more than 2,048 keys a
+    /// shard with one and the same hash, by eviction, whatever the bound: a flood of such keys must
+    /// not make every look-up slow). What a process may be asked for,
     /// it will then hold.
     pub fn unbounded(mut self) -> Self {
         self.unbounded = true;

@@ -7,6 +7,7 @@ use crate::shard::Shard;
 use crate::shard::entry::Terms;
 use crate::shard::outbox::Outbox;
 use crate::words::clock::{Clock, Ticking};
+use crate::words::contain::contain;
 use crate::words::keeper;
 use crate::words::removal::Removal;
 use crate::words::striped::Lookups;
@@ -14,7 +15,6 @@ use crate::words::sync::atomic::AtomicBool;
 use crate::words::sync::{Counter, Mutex, RwLock};
 use std::any::TypeId;
 use std::hash::{BuildHasher, Hash as StdHash};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -158,7 +158,7 @@ impl<K, V, S> Store<K, V, S> {
     pub(super) fn report(&self, removal: Removal<K, V>) {
         let Some(listener) = &self.listener else { return };
         // the next removal finds the listener as it was: its panic is counted, not passed on
-        if catch_unwind(AssertUnwindSafe(|| listener(removal))).is_err() {
+        if !contain(|| listener(removal)) {
             self.counts.listener_panics.add(1);
         }
     }

@@ -3,12 +3,12 @@
 //! A flight knows nothing of tables and shards. It lands once, with one outcome for everybody; a
 //! blocked thread and a pending task wait for it in the same way, as a waker in its list.
 
+use crate::words::contain::contain;
 use crate::words::sync::Mutex;
 use crate::words::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::words::tick::Tick;
 use std::any::Any;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
@@ -124,7 +124,7 @@ impl<K, V> Flight<K, V> {
         };
         for (_, waker) in waiting {
             // somebody's waker that panics must not leave the others asleep
-            let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+            contain(|| waker.wake());
         }
         true
     }

@@ -18,7 +18,8 @@ use std::time::Duration;
 
 #[cfg(any(larder_loom, larder_shuttle))]
 use self::explored as system;
-use super::alarms::{Alarms, Ticket, contain, fire};
+use super::alarms::{Alarms, Ticket, fire};
+use super::contain::contain;
 use super::keeper;
 use super::sync::atomic::{AtomicU64, Ordering};
 use super::sync::{Mutex, thread};

@@ -30,8 +30,9 @@ mod real {
     use std::time::Duration;
 
     use super::{Job, Tick};
-    use crate::words::alarms::{Alarms, Due, Ticket, contain, fire};
+    use crate::words::alarms::{Alarms, Due, Ticket, fire};
     use crate::words::clock::system;
+    use crate::words::contain::contain;
     use crate::words::sync::{Mutex, thread};
 
     /// Between two beats of a wound clock. With 1 to 8 spinning threads on 2 cores, 2 ms left 99.9 %

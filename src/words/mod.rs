@@ -2,6 +2,7 @@
 
 pub(crate) mod alarms;
 pub(crate) mod clock;
+pub(crate) mod contain;
 pub(crate) mod error;
 pub(crate) mod keeper;
 pub(crate) mod removal;
