@@ -89,6 +89,14 @@ fn expired_while_a_load_waits_for_the_lock() {
 }
 
 #[test]
+fn expired_while_a_load_that_says_more_waits_for_the_lock() {
+    is_not_returned(|cache| {
+        let got = cache.at(&Key(1, None)).load(|_| Ok::<_, Infallible>(2));
+        got.ok().map(|got| got.value)
+    });
+}
+
+#[test]
 fn expired_while_remove_waits_for_the_lock() {
     is_not_returned(|cache| cache.remove(&Key(1, None)));
 }

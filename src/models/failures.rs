@@ -1,7 +1,7 @@
 //! What those who wait get when there is no value.
 
 use super::explore::explore;
-use super::setting::{KEY, Shelf, shelf};
+use super::setting::{KEY, Moments, Shelf, shelf};
 use crate::LoadError;
 use shuttle::future::{block_on, spawn};
 use shuttle::thread;
@@ -70,28 +70,34 @@ struct Call {
     returned: u64,
 }
 
-/// Nobody gets a failure that is older than the call, and nobody leads after he has waited.
+/// Nobody gets a failure that is older than the call, or one that he has been told of already; and
+/// nobody leads after he has waited.
 #[test]
 fn a_failure_is_that_of_a_load_one_waited_for() {
     explore(|| {
-        let (shelf, moments) = (shelf(), super::setting::Moments::default());
-        let callers: Vec<_> = (0..4)
+        let (shelf, moments) = (shelf(), Moments::default());
+        let call = |shelf: &Shelf, moments: &Moments| {
+            let called = moments.next();
+            let mut led = None;
+            let result = shelf.get_or_load(&KEY, || {
+                let load = moments.next();
+                led = Some(load);
+                thread::yield_now();
+                Err::<u64, _>(load)
+            });
+            Call { called, led, got: *error(result), returned: moments.next() }
+        };
+        let callers: Vec<_> = (0..3)
             .map(|_| {
                 let (shelf, moments) = (shelf.clone(), moments.clone());
                 thread::spawn(move || {
-                    let called = moments.next();
-                    let mut led = None;
-                    let result = shelf.get_or_load(&KEY, || {
-                        let load = moments.next();
-                        led = Some(load);
-                        thread::yield_now();
-                        Err::<u64, _>(load)
-                    });
-                    Call { called, led, got: *error(result), returned: moments.next() }
+                    let calls = [call(&shelf, &moments), call(&shelf, &moments)];
+                    assert_ne!(calls[0].got, calls[1].got, "the key is loadable at once");
+                    calls
                 })
             })
             .collect();
-        let calls: Vec<_> = callers.into_iter().map(|t| t.join().unwrap()).collect();
+        let calls: Vec<_> = callers.into_iter().flat_map(|t| t.join().unwrap()).collect();
         for call in &calls {
             let leader = calls.iter().find(|other| other.led == Some(call.got)).unwrap();
             assert!(call.called < leader.returned, "it was over when the call came");

@@ -1,6 +1,6 @@
 //! Walking while others write: dashmap #74, moka #116.
 
-use super::explore::explore;
+use super::explore::{draw, explore};
 use super::setting::{KEY, Shelf, builder};
 use shuttle::thread;
 use std::collections::HashMap;
@@ -9,10 +9,10 @@ use std::time::Duration;
 /// More than one step of a walk takes, so that it lets go of the lock in between.
 const STAY: u32 = 36;
 
-/// What it may hold is such that its table grows from 3 groups to 5, whose bounds are not the same,
-/// and then to 10.
+/// How many groups its table has at each size follows from what it may hold. The groups of one size
+/// need not end where those of the next one do.
 fn shelf() -> Shelf {
-    let shelf = builder().0.max_entries(130).build().unwrap();
+    let shelf = builder().0.max_entries(100 + draw(200) as u64).build().unwrap();
     (0..STAY).for_each(|key| shelf.insert(key, 0));
     shelf
 }

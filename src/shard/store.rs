@@ -221,7 +221,7 @@ impl<K, V> Shard<K, V> {
             if let Some(claim) = self.table.claim(hash) {
                 return claim;
             }
-            if self.table.live() >= self.table.groups() * LOAD {
+            if self.table.live() >= self.limit() {
                 self.grow(terms, out);
                 continue;
             }
@@ -238,10 +238,11 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// How many taken slots the table bears before it grows. A shard may come to hold more than
-    /// its fair share, by luck of the hash; then fuller groups are better than a larger table.
+    /// How many taken slots the table bears before it grows: more than it is made for, so that a
+    /// shard that holds a little over half of its share, by luck of the hash, does not spread that
+    /// over all of its memory; and more still at its full size.
     fn limit(&self) -> usize {
-        let per_group = if self.table.groups() < self.full_groups { LOAD } else { LANES - 1 };
+        let per_group = if self.table.groups() < self.full_groups { LOAD + 2 } else { LANES - 1 };
         self.table.groups() * per_group
     }
 
