@@ -363,8 +363,7 @@
 //! | the load timed by two exact clock readings | two coarse ones | a fifth of a load that returns at once |
 //! | tables made for 13 of 16 slots | 11 of 16 | 6 bytes an entry less; hits in 64k entries 10 % slower, `get_or_insert_with` over a Zipf of 1M keys in 100k entries 25 % |
 //! | the processor's prefetch instruction (with `unsafe`) for ghosts and victims | loads that nobody waits for | no difference, in hits, churn and loads |
-//! | statistics, clock and heat left out altogether | all of them | a hit in 1,000 entries gains 8 % against quick_cache (0.68 to 0.74), in 64k 6 %: what is left is the lock word, the hash and two dependent loads |
-//! | asking for what a store touches before the key was searched | after it was not found | updates in place pay for nothing: 75/25 mixed 20 % slower |
+//! | statistics, clock and heat left out altogether | all of them | a hit in 1,000 entries gains 8 % against `quick_cache` (0.68 to 0.74 of its rate), in 64k 6 %: what is left is the lock word, the hash and two dependent loads |
 //! | two arrays of fixed size for the rings | chunks out of one pool | eight bytes an entry instead of four |
 //!
 //! # What it stands on
