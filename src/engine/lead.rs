@@ -59,13 +59,16 @@ impl<K, V, S> Lead<K, V, S> {
         self.store.time_out(&self.flight);
     }
 
-    fn count_time(&self) {
+    /// Adds the load's time to the count; returns when that was.
+    fn count_time(&self) -> Tick {
         // The difference of two coarse ticks is 0 or a few ms for a load of some microseconds, and
         // right in the mean. Two exact readings would be a fifth of a load that returns at once.
-        let took = self.store.clock.now().saturating_sub(self.flight.started());
+        let now = self.store.clock.now();
+        let took = now.saturating_sub(self.flight.started());
         if took > 0 {
             self.store.counts.load_millis.add(took);
         }
+        now
     }
 
     /// It brought nothing that could be stored.
@@ -122,8 +125,8 @@ where
         result: Result<Loaded<V>, E>,
         ttl: Option<Duration>,
     ) -> Result<Got<V>, LoadError<E>> {
-        self.count_time();
-        if self.store.clock.now() >= self.deadline() {
+        let now = self.count_time();
+        if now >= self.deadline() {
             // too late, also where nobody has noticed yet: what it brings is its own caller's only
             self.store.time_out(&self.flight);
         }

@@ -91,7 +91,7 @@ impl<K, V, S> Store<K, V, S> {
             )),
         };
         let cells = (0..shards as u64).map(cell).collect();
-        // without a life, hits have nothing to compare the time with
+        // a value that lives for ever is served without asking for the time
         let ticking =
             (lives.ttl < NEVER || lives.idle < NEVER).then(|| clock.keep_ticking()).flatten();
         Arc::new_cyclic(|me| Self {

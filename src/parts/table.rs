@@ -10,7 +10,7 @@
 use super::eviction::{SlotId, Slots};
 use super::group::{DEAD, Group, HEAT, Hash, LANES, MAIN, TAKEN};
 
-/// How many groups an entry may stand away from home. In a table 13/16 full, runs of full groups
+/// How many groups an entry may stand away from home. In a table 11/16 full, runs of full groups
 /// are short; only keys that share their hash get this far, and a bound keeps a flood of them from
 /// making each look-up walk all of the table.
 pub(crate) const REACH: usize = 128;
