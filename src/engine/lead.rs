@@ -8,7 +8,7 @@ use crate::parts::stack;
 use crate::rules::expiry::{duration, ticks};
 use crate::rules::got::{Got, How};
 use crate::rules::loaded::{Fate, LoadCx, LoadReason, Loaded};
-use crate::shard::entry::Put;
+use crate::shard::entry::{Notes, Put};
 use crate::shard::outbox::Outbox;
 use crate::words::clock::Clock;
 use crate::words::error::LoadError;
@@ -130,7 +130,7 @@ where
             // too late, also where nobody has noticed yet: what it brings is its own caller's only
             self.store.time_out(&self.flight);
         }
-        let Loaded { value, ttl: own_ttl, store } = match result {
+        let Loaded { value, ttl: own_ttl, validator, store } = match result {
             Ok(loaded) => loaded,
             Err(error) => {
                 self.store.counts.load_failures.add(1);
@@ -139,6 +139,7 @@ where
                 return Err(LoadError::Loader(error));
             }
         };
+        let validator = validator.filter(|_| value.is_some());
         let ttl = match value {
             Some(_) => own_ttl.or(ttl).map_or(self.store.lives.ttl, ticks),
             None => own_ttl.map_or(self.store.lives.negative, ticks),
@@ -157,6 +158,7 @@ where
                 value: if ttl > 0 { value.clone() } else { None },
                 units,
                 ttl,
+                notes: Notes { validator: validator.clone() }.boxed(),
             };
             self.is_running = false;
             match self.store.put(self.flight.hash, put, Some(&self.flight), &mut out) {
@@ -172,7 +174,8 @@ where
             // off the board: nobody joins any more, and usually nobody has
             _ if !self.flight.has_followers() => None,
             Some(value) => {
-                Some(Landing::Value(Arc::new(Brought { value: value.clone(), fresh_for })))
+                let (value, validator) = (value.clone(), validator.clone());
+                Some(Landing::Value(Arc::new(Brought { value, fresh_for, validator })))
             }
             None => Some(Landing::Missing),
         };
@@ -183,7 +186,7 @@ where
         }
         self.store.deliver(out);
         match value {
-            Some(value) => Ok(Got::new(value, How::Loaded, Duration::ZERO, fresh_for)),
+            Some(value) => Ok(Got::new(value, How::Loaded, Duration::ZERO, fresh_for, validator)),
             None => Err(LoadError::NotFound),
         }
     }

@@ -39,7 +39,7 @@ where
     pub(crate) fn insert(&self, hash: u64, key: K, value: V, ttl: Option<u64>) {
         let units = self.units(&key, Some(&value));
         let ttl = ttl.unwrap_or(self.lives.ttl);
-        let put = Put { hash: Hash::new(hash), key, value: Some(value), units, ttl };
+        let put = Put { hash: Hash::new(hash), key, value: Some(value), units, ttl, notes: None };
         let mut out = Outbox::new();
         self.put(hash, put, None, &mut out);
         self.deliver(out);

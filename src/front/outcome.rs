@@ -16,7 +16,8 @@ where
     Some(match landing {
         Landing::Value(brought) => {
             let value = brought.value.clone();
-            Ok(Got::new(value, How::Joined, Duration::ZERO, brought.fresh_for))
+            let validator = brought.validator.clone();
+            Ok(Got::new(value, How::Joined, Duration::ZERO, brought.fresh_for, validator))
         }
         Landing::Missing => Err(LoadError::NotFound),
         Landing::Failed(error) => Err(LoadError::Loader(Arc::downcast(error).ok()?)),

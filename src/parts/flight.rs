@@ -50,6 +50,7 @@ pub(crate) enum Landing<V> {
 pub(crate) struct Brought<V> {
     pub(crate) value: V,
     pub(crate) fresh_for: Duration,
+    pub(crate) validator: Option<Arc<str>>,
 }
 
 impl<V> Clone for Landing<V> {
@@ -210,7 +211,7 @@ mod tests {
     }
 
     fn brought(value: u32) -> Landing<u32> {
-        Landing::Value(Arc::new(Brought { value, fresh_for: Duration::MAX }))
+        Landing::Value(Arc::new(Brought { value, fresh_for: Duration::MAX, validator: None }))
     }
 
     #[test]

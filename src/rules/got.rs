@@ -22,8 +22,14 @@ pub struct Got<V> {
 }
 
 impl<V> Got<V> {
-    pub(crate) fn new(value: V, how: How, age: Duration, fresh_for: Duration) -> Self {
-        Self { value, how, age, fresh_for, validator: None }
+    pub(crate) fn new(
+        value: V,
+        how: How,
+        age: Duration,
+        fresh_for: Duration,
+        validator: Option<Arc<str>>,
+    ) -> Self {
+        Self { value, how, age, fresh_for, validator }
     }
 }
 

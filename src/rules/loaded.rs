@@ -25,19 +25,20 @@ use std::time::Duration;
 pub struct Loaded<V> {
     pub(crate) value: Option<V>,
     pub(crate) ttl: Option<Duration>,
+    pub(crate) validator: Option<Arc<str>>,
     pub(crate) store: bool,
 }
 
 impl<V> Loaded<V> {
     /// A value, to be stored under the cache's own settings.
     pub fn new(value: V) -> Self {
-        Self { value: Some(value), ttl: None, store: true }
+        Self { value: Some(value), ttl: None, validator: None, store: true }
     }
 
     /// The source has no such value: what stood under the key goes, and the answer itself is kept
     /// for `negative_ttl`, or for the [`ttl`](Self::ttl) said here.
     pub fn missing() -> Self {
-        Self { value: None, ttl: None, store: true }
+        Self { value: None, ttl: None, validator: None, store: true }
     }
 
     /// This result's own time to live, instead of the cache's (or of `at(..).ttl(..)`). The cache's
@@ -46,6 +47,14 @@ impl<V> Loaded<V> {
     #[must_use]
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
+        self
+    }
+
+    /// What the source calls this version of the value, an `ETag` say: kept with it, and shown by
+    /// [`Got::validator`](crate::Got::validator). A result that is missing has none.
+    #[must_use]
+    pub fn validator(mut self, validator: impl Into<Arc<str>>) -> Self {
+        self.validator = Some(validator.into());
         self
     }
 

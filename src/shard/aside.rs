@@ -1,7 +1,7 @@
 //! What few entries have, kept beside the table so that the others pay nothing for it: cached "not
-//! found", weights where there is a weigher, times of use where there is a time to idle.
+//! found", notes, weights where there is a weigher, times of use where there is a time to idle.
 
-use super::entry::Missing;
+use super::entry::{Missing, Notes};
 use crate::parts::eviction::SlotId;
 use crate::words::tick::Tick;
 use hashbrown::HashMap;
@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub(crate) struct Aside<K> {
     /// By slot. The ids are the table's own, no caller chooses them: any hasher will do.
     missing: HashMap<SlotId, Missing<K>, ahash::RandomState>,
+    /// By slot too, of the few that have any.
+    notes: HashMap<SlotId, Box<Notes>, ahash::RandomState>,
     weights: Option<Vec<u64>>,
     /// Written by readers under a shared lock; of two at once either is right.
     used: Option<Vec<AtomicU64>>,
@@ -19,6 +21,7 @@ impl<K> Aside<K> {
     pub(crate) fn new(slots: usize, weighted: bool, idle: bool) -> Self {
         Self {
             missing: HashMap::with_hasher(ahash::RandomState::with_seeds(1, 2, 3, 4)),
+            notes: HashMap::with_hasher(ahash::RandomState::with_seeds(1, 2, 3, 4)),
             weights: weighted.then(|| vec![0; slots]),
             used: idle.then(|| std::iter::repeat_with(|| AtomicU64::new(0)).take(slots).collect()),
         }
@@ -45,6 +48,24 @@ impl<K> Aside<K> {
     pub(crate) fn take_missing(&mut self, id: SlotId) -> Option<Missing<K>> {
         // most caches hold none, and then this is one comparison
         if self.missing.is_empty() { None } else { self.missing.remove(&id) }
+    }
+
+    pub(crate) fn notes(&self, id: SlotId) -> Option<&Notes> {
+        if self.notes.is_empty() { None } else { self.notes.get(&id).map(|notes| &**notes) }
+    }
+
+    /// How many slots have notes.
+    pub(crate) fn notes_len(&self) -> usize {
+        self.notes.len()
+    }
+
+    pub(crate) fn set_notes(&mut self, id: SlotId, notes: Box<Notes>) {
+        self.notes.insert(id, notes);
+    }
+
+    /// Nothing of the user's is in them: they may be dropped under the lock.
+    pub(crate) fn take_notes(&mut self, id: SlotId) -> Option<Box<Notes>> {
+        if self.notes.is_empty() { None } else { self.notes.remove(&id) }
     }
 
     pub(crate) fn units(&self, id: SlotId) -> u64 {
@@ -94,6 +115,9 @@ impl<K> Aside<K> {
     pub(crate) fn carry(&mut self, to: &mut Self, old: SlotId, new: SlotId) {
         if let Some(missing) = self.take_missing(old) {
             to.set_missing(new, missing);
+        }
+        if let Some(notes) = self.take_notes(old) {
+            to.set_notes(new, notes);
         }
         to.set_units(new, self.units(old));
         if let Some(at) = self.last_use(old) {

@@ -3,6 +3,7 @@
 use crate::parts::group::Hash;
 use crate::rules::expiry::{Lives, Stamp};
 use crate::words::tick::Tick;
+use std::sync::Arc;
 
 use crate::parts::budget::Budget;
 
@@ -20,6 +21,25 @@ pub(crate) struct Missing<K> {
     pub(crate) stamp: Stamp,
 }
 
+/// What few values carry beside themselves. It stands aside, by slot, and goes with its entry: when
+/// the table grows, when the entry is replaced, and when it leaves.
+///
+/// A field that is added here travels the whole way (loader, [`Put`], shard) by itself; it only has
+/// to be filled in where a [`Put`] is made, and read where a [`Got`](crate::Got) is.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Notes {
+    /// What the source calls this version of the value.
+    pub(crate) validator: Option<Arc<str>>,
+}
+
+impl Notes {
+    /// In a box, or nothing where nothing is noted: most values go without.
+    pub(crate) fn boxed(self) -> Option<Box<Self>> {
+        let Self { validator } = &self;
+        validator.is_some().then(|| Box::new(self))
+    }
+}
+
 /// What is to be stored.
 pub(crate) struct Put<K, V> {
     pub(crate) hash: Hash,
@@ -30,6 +50,8 @@ pub(crate) struct Put<K, V> {
     pub(crate) units: u64,
     /// Ticks, before jitter; not zero.
     pub(crate) ttl: u64,
+    /// What is to be kept aside of it.
+    pub(crate) notes: Option<Box<Notes>>,
 }
 
 /// What holds while a shard is at work: read after its lock was taken, so that nobody is served by

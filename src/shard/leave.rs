@@ -167,6 +167,7 @@ impl<K, V> Shard<K, V> {
         terms: &Terms<'_>,
         out: &mut Outbox<K, V>,
     ) {
+        self.aside.take_notes(id);
         if let Some(entry) = self.table.entry_mut(id).take() {
             let is_gone = self.expiry(id, &entry, terms.lives) <= terms.now;
             let cause = if is_gone { RemovalCause::Expired } else { cause };

@@ -151,7 +151,8 @@ impl<K, V> Shard<K, V> {
             left = left.min(self.expiry(id, entry, lives).saturating_sub(now));
         }
         let age = duration(entry.stamp.age(now));
-        Got::new(entry.value.clone(), How::Fresh, age, duration(left))
+        let validator = self.aside.notes(id).and_then(|notes| notes.validator.clone());
+        Got::new(entry.value.clone(), How::Fresh, age, duration(left), validator)
     }
 
     /// The whole decision of a caller that found nothing, in one critical section: there is no gap

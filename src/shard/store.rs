@@ -177,8 +177,11 @@ impl<K, V> Shard<K, V> {
 
     #[inline]
     fn fill(&mut self, id: SlotId, put: Put<K, V>, terms: &Terms<'_>) -> Stamp {
-        let Put { key, value, units, ttl, .. } = put;
+        let Put { key, value, units, ttl, notes, .. } = put;
         self.aside.set_units(id, units);
+        if let Some(notes) = notes {
+            self.aside.set_notes(id, notes);
+        }
         let Some(value) = value else {
             let stamp = Stamp::new(terms.now, ttl);
             self.sweep.expects(stamp.expiry());

@@ -17,11 +17,12 @@ impl<K: Eq, V> Shard<K, V> {
         self.policy.validate(&self.table);
         self.board.validate();
         let mut held = Held::default();
-        let mut missing = 0;
+        let (mut missing, mut notes) = (0, 0);
         for g in 0..self.table.groups() {
             for id in self.table.live_in(g) {
                 held.entries += 1;
                 held.units += self.aside.units(id);
+                notes += usize::from(self.aside.notes(id).is_some());
                 let key = if let Some(entry) = self.table.entry(id) {
                     &entry.key
                 } else {
@@ -33,6 +34,7 @@ impl<K: Eq, V> Shard<K, V> {
             }
         }
         assert_eq!(missing, self.aside.missing_len(), "a cached \"not found\" without a slot");
+        assert_eq!(notes, self.aside.notes_len(), "notes without an entry");
         held
     }
 }
