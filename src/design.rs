@@ -77,10 +77,10 @@
 //! | floor | | |
 //! |---|---|---|
 //! | 6 | `builder` | settings, their defaults and refusals, the number of shards |
-//! | 5 | `front/` | `cache` the plain calls · `at` one call said in full · `blocking`, `future` the two ways to wait · `outcome` what a follower makes of a landing · `entries` the walk |
-//! | 4 | `engine/` | `store` all shards with hasher, clock, budget, listener · `look` reading and joining · `lead` from the decision to lead to the landing · `put` storing · `take` removing · `sweeper` what expired |
+//! | 5 | `front/` | `cache` the plain calls · `at` one call said in full · `many` many keys · `blocking`, `future` the two ways to wait · `outcome` what a follower makes of a landing · `entries` the walk |
+//! | 4 | `engine/` | `store` all shards with hasher, clock, budget, listener · `look` reading and joining · `lead` from the decision to lead to the landing, `batch` of several at once · `put` storing · `take` removing · `sweeper` what expired |
 //! | 3 | `shard/` | `look`, `store`, `leave`, `walk` what can be done to one shard · `entry` · `aside` what few entries have · `board` flights · `outbox` what left · `validate` |
-//! | 2 | `parts/` | `group`, `table` where entries stand · `eviction/` who goes · `flight`, `waiter`, `stack` loads and those who wait · `budget` the bound |
+//! | 2 | `parts/` | `group`, `table` where entries stand · `eviction/` who goes · `flight`, `waiter`, `stack` loads and those who wait · `ledger` what was written lately · `budget` the bound |
 //! | 1 | `rules/` | `expiry` lives and stamps · `got`, `loaded`, `stats` what goes in and out |
 //! | 0 | `words/` | `clock`, `tick`, `alarms`, `keeper` time · `error`, `removal` · `striped` counting · `sync` locks, or the doubles of loom and shuttle |
 //!
@@ -242,6 +242,14 @@
 //! A loader that asks for its own key would wait for itself. Each thread keeps a short list of the
 //! flights whose loader it is running (`parts/stack.rs`), for a task set during each poll; a caller
 //! about to follow a flight on its own list is told `Recursive`.
+//!
+//! A batch has a flight for each key that it leads, all landed by one loader. It leads first, and
+//! waits for the flights of others when its own have landed, so nobody waits for somebody who
+//! waits. What its reply brings unasked has no flight that could tell whether it is still the
+//! newest. So while a batch is under way all writes, landings included, note their moment in a
+//! small table by hash (`parts/ledger.rs`), and such a value is stored only where that says that
+//! nothing happened since the batch began, and while nobody loads the key. Without a batch the
+//! price of this is one test a write.
 //!
 //! # Which entry goes
 //!

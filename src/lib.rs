@@ -140,6 +140,23 @@
 //! assert_eq!(prices.get("lamp"), Some(20)); // and not 10, for the next hour
 //! ```
 //!
+//! # Many keys at once
+//!
+//! A page shows fifty things, and fifty queries are fifty times the wait.
+//! [`get_or_load_many`](Cache::get_or_load_many) calls its loader once, with the keys that nobody
+//! has and nobody is loading. Each of them has a load of its own for everybody else, so a single
+//! call and a batch share what they want both. What succeeds is returned beside what failed.
+//!
+//! ```
+//! # use larder::Cache;
+//! # fn select(ids: &[u64]) -> Result<Vec<(u64, String)>, std::io::Error> {
+//! #     Ok(ids.iter().filter(|id| **id < 100).map(|id| (*id, format!("user {id}"))).collect())
+//! # }
+//! let users: Cache<u64, String> = Cache::new(1_000);
+//! let many = users.get_or_load_many(&[1, 2, 700], |ids| select(ids)); // .. WHERE id IN (..)
+//! assert_eq!((many.got.len(), many.missing, many.failed), (2, vec![700], vec![]));
+//! ```
+//!
 //! # When the source has none
 //!
 //! That there is no such row is an answer, and often the one that is asked for most.
@@ -332,7 +349,7 @@
 //!   nothing changes.
 //!
 //! larder does not serve expired values while it reloads them, refresh ahead of need, group keys by
-//! tags, load many keys in one call, write through or behind, or share entries between processes.
+//! tags, write through or behind, or share entries between processes.
 //!
 //! How it is built, and why: [`design`].
 
@@ -355,6 +372,7 @@ pub use front::cache::Cache;
 pub use front::entries::Entries;
 pub use rules::got::{Got, How, StaleWhy};
 pub use rules::loaded::{LoadCx, LoadReason, Loaded};
+pub use rules::many::Many;
 pub use rules::stats::Stats;
 pub use words::clock::{Clock, ManualClock};
 pub use words::error::{ConfigError, Given, LoadError};

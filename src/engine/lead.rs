@@ -1,6 +1,6 @@
 //! The one who loads: from the decision to lead until the result has met the map.
 
-use super::put::Stored;
+use super::put::{By, Stored};
 use super::store::Store;
 use crate::parts::flight::{Brought, Flight, Landing};
 use crate::parts::group::Hash;
@@ -23,6 +23,8 @@ pub(crate) struct Lead<K, V, S> {
     store: Arc<Store<K, V, S>>,
     flight: Arc<Flight<K, V>>,
     reason: LoadReason,
+    /// Its loader is this key's own, and counted here; that of a batch is counted there.
+    is_counted: bool,
     /// The user's code is running: if this is dropped now, it panicked.
     is_running: bool,
     is_done: bool,
@@ -33,9 +35,12 @@ impl<K, V, S> Lead<K, V, S> {
         store: Arc<Store<K, V, S>>,
         flight: Arc<Flight<K, V>>,
         reason: LoadReason,
+        is_counted: bool,
     ) -> Self {
-        store.counts.loads.add(1);
-        Self { store, flight, reason, is_running: false, is_done: false }
+        if is_counted {
+            store.counts.loads.add(1);
+        }
+        Self { store, flight, reason, is_counted, is_running: false, is_done: false }
     }
 
     /// Runs a part of the user's loader: a whole blocking one, or one poll of an async one.
@@ -65,10 +70,48 @@ impl<K, V, S> Lead<K, V, S> {
         // right in the mean. Two exact readings would be a fifth of a load that returns at once.
         let now = self.store.clock.now();
         let took = now.saturating_sub(self.flight.started());
-        if took > 0 {
+        if took > 0 && self.is_counted {
             self.store.counts.load_millis.add(took);
         }
         now
+    }
+
+    /// The loader failed: everybody who waits is told.
+    fn fail<E: Send + Sync + 'static>(mut self, error: Arc<E>) -> LoadError<E> {
+        self.land_without(Landing::Failed(error.clone()));
+        LoadError::Loader(error)
+    }
+
+    /// As landing a failure, for a loader that failed several keys at once.
+    pub(super) fn fail_with<E: Send + Sync + 'static>(self, error: Arc<E>) -> LoadError<E> {
+        let now = self.count_time();
+        self.time_out_if_late(now);
+        self.fail(error)
+    }
+
+    /// Too late, also where nobody has noticed yet: what it brings is its own caller's only.
+    fn time_out_if_late(&self, now: Tick) {
+        if now >= self.deadline() {
+            self.store.time_out(&self.flight);
+        }
+    }
+
+    /// Its flight's identity, for the stack of what runs.
+    pub(super) fn id(&self) -> usize {
+        self.flight.id()
+    }
+
+    pub(super) fn hash(&self) -> u64 {
+        self.flight.hash
+    }
+
+    pub(super) fn key(&self) -> &K {
+        &self.flight.key
+    }
+
+    /// The loader that runs for it and for others panicked.
+    pub(super) fn panicked(&mut self) {
+        self.is_running = true;
     }
 
     /// It brought nothing that could be stored.
@@ -126,17 +169,12 @@ where
         ttl: Option<Duration>,
     ) -> Result<Got<V>, LoadError<E>> {
         let now = self.count_time();
-        if now >= self.deadline() {
-            // too late, also where nobody has noticed yet: what it brings is its own caller's only
-            self.store.time_out(&self.flight);
-        }
+        self.time_out_if_late(now);
         let Loaded { value, ttl: own_ttl, validator, store } = match result {
             Ok(loaded) => loaded,
             Err(error) => {
                 self.store.counts.load_failures.add(1);
-                let error = Arc::new(error);
-                self.land_without(Landing::Failed(error.clone()));
-                return Err(LoadError::Loader(error));
+                return Err(self.fail(Arc::new(error)));
             }
         };
         let validator = validator.filter(|_| value.is_some());
@@ -161,7 +199,7 @@ where
                 notes: Notes { validator: validator.clone() }.boxed(),
             };
             self.is_running = false;
-            match self.store.put(self.flight.hash, put, Some(&self.flight), &mut out) {
+            match self.store.put(self.flight.hash, put, By::Flight(&self.flight), &mut out) {
                 Stored::Yes(life) => fresh_for = duration(life),
                 Stored::No => {}
                 Stored::Fenced => self.count_fenced(),
@@ -198,7 +236,9 @@ impl<K, V, S> Drop for Lead<K, V, S> {
             return;
         }
         let landing = if self.is_running {
-            self.store.counts.load_failures.add(1);
+            if self.is_counted {
+                self.store.counts.load_failures.add(1);
+            }
             self.count_time();
             Landing::Panicked
         } else {

@@ -132,7 +132,7 @@ impl<K, V, S> Store<K, V, S> {
                     self.counts.load_timeouts.add(1);
                     flight.land(Landing::TimedOut);
                 }
-                Next::Lead(Lead::new(Arc::clone(self), flight, reason))
+                Next::Lead(Lead::new(Arc::clone(self), flight, reason, !ask.in_batch))
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Floor 4: the core. It owns the locks, the hasher and the clock, and knows nothing of blocking
 //! or awaiting.
 
+pub(crate) mod batch;
 pub(crate) mod lead;
 pub(crate) mod look;
 pub(crate) mod put;

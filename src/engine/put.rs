@@ -3,12 +3,31 @@
 use super::store::Store;
 use crate::parts::flight::Flight;
 use crate::parts::group::Hash;
+use crate::parts::ledger::Moment;
 use crate::rules::expiry::NEVER;
 use crate::shard::entry::Put;
 use crate::shard::outbox::Outbox;
 use crate::shard::store::Credit;
 use crate::words::sync::thread;
 use std::sync::Arc;
+
+/// By what right a value is stored.
+pub(crate) enum By<'a, K, V> {
+    /// Somebody wrote it: it is newer than whatever any load brings.
+    Write,
+    /// A load brought it: if the key is still this flight's.
+    Flight(&'a Arc<Flight<K, V>>),
+    /// A load that was not asked for it brought it too: if nothing happened to the key since then.
+    Extra(Moment),
+}
+
+impl<K, V> Clone for By<'_, K, V> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<K, V> Copy for By<'_, K, V> {}
 
 /// What became of a value that was brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,22 +60,22 @@ where
         let ttl = ttl.unwrap_or(self.lives.ttl);
         let put = Put { hash: Hash::new(hash), key, value: Some(value), units, ttl, notes: None };
         let mut out = Outbox::new();
-        self.put(hash, put, None, &mut out);
+        self.put(hash, put, By::Write, &mut out);
         self.deliver(out);
     }
 
-    /// Stores, if `flight` still has its key, or, without one, ahead of any flight.
+    /// Stores, if that is right.
     pub(super) fn put(
         &self,
         hash: u64,
         put: Put<K, V>,
-        flight: Option<&Arc<Flight<K, V>>>,
+        by: By<'_, K, V>,
         out: &mut Outbox<K, V>,
     ) -> Stored {
         let mut credit = Credit::new(&self.budget);
         let mut put = Some(put);
-        let tried = self.try_put(hash, &mut put, flight, &mut credit, out);
-        tried.unwrap_or_else(|| self.put_with_room_of_others(hash, put, flight, credit, out))
+        let tried = self.try_put(hash, &mut put, by, &mut credit, out);
+        tried.unwrap_or_else(|| self.put_with_room_of_others(hash, put, by, credit, out))
     }
 
     /// One attempt, within the key's own shard. `None` if that has nothing left to evict.
@@ -64,25 +83,40 @@ where
         &self,
         hash: u64,
         put: &mut Option<Put<K, V>>,
-        flight: Option<&Arc<Flight<K, V>>>,
+        by: By<'_, K, V>,
         credit: &mut Credit<'_>,
         out: &mut Outbox<K, V>,
     ) -> Option<Stored> {
         let Some(wanted) = put.as_ref() else { return Some(Stored::No) };
         let mut shard = self.cell(hash).shard.write();
         let terms = self.terms();
-        match flight {
-            Some(flight) if !shard.take_off(flight) => return Some(Stored::Fenced),
-            Some(_) => {}
-            None => shard.fence(hash, &wanted.key, out),
+        match by {
+            By::Write => shard.fence(hash, &wanted.key, out),
+            By::Flight(flight) if !shard.take_off(flight) => return Some(Stored::Fenced),
+            By::Flight(_) => {}
+            By::Extra(since) => {
+                let is_newest = self.ledger.is_quiet(hash, since);
+                // and a load that runs will bring its own
+                if !is_newest || shard.is_loading(hash, &wanted.key) {
+                    return Some(Stored::Fenced);
+                }
+            }
         }
+        self.ledger.note(hash);
         let stored = if wanted.ttl == 0 || wanted.units > self.budget.max() {
-            shard.refuse(put, flight.is_some(), &terms, out);
+            match by {
+                By::Write => shard.refuse(put, false, &terms, out),
+                By::Flight(_) => shard.refuse(put, true, &terms, out),
+                // nobody asked for it: all stays as it is
+                By::Extra(_) => {}
+            }
             Stored::No
         } else {
-            let is_absent = flight.is_some_and(|flight| flight.is_absent);
+            let is_absent = matches!(by, By::Flight(flight) if flight.is_absent);
             let Some(stamp) = shard.store(put, is_absent, credit, &terms, out) else {
-                flight.inspect(|flight| shard.put_back(flight));
+                if let By::Flight(flight) = by {
+                    shard.put_back(flight);
+                }
                 return None;
             };
             Stored::Yes(stamp.fresh_for(terms.now))
@@ -103,7 +137,7 @@ where
         &self,
         hash: u64,
         mut put: Option<Put<K, V>>,
-        flight: Option<&Arc<Flight<K, V>>>,
+        by: By<'_, K, V>,
         credit: Credit<'_>,
         out: &mut Outbox<K, V>,
     ) -> Stored {
@@ -114,7 +148,7 @@ where
         let mut credit = Credit::new(&self.budget);
         loop {
             self.make_room(hash, units, &mut credit, out);
-            if let Some(stored) = self.try_put(hash, &mut put, flight, &mut credit, out) {
+            if let Some(stored) = self.try_put(hash, &mut put, by, &mut credit, out) {
                 return stored;
             }
         }

@@ -1,6 +1,7 @@
 //! The store: all shards of one cache with what they share.
 
 use crate::parts::budget::Budget;
+use crate::parts::ledger::Ledger;
 use crate::rules::expiry::{Lives, NEVER};
 use crate::rules::stats::Stats;
 use crate::shard::Shard;
@@ -33,6 +34,7 @@ pub(crate) struct Store<K, V, S> {
     pub(super) load_timeout: u64,
     pub(super) counts: Counts,
     pub(super) lookups: Lookups,
+    pub(super) ledger: Ledger,
     /// Held by the one insert at a time that takes its room from other shards.
     pub(super) heavy: Mutex<()>,
     /// Whether the keeper has a sweep of this store on its list.
@@ -105,6 +107,7 @@ impl<K, V, S> Store<K, V, S> {
             load_timeout: crate::rules::expiry::ticks(plan.load_timeout),
             counts: Counts::default(),
             lookups: Lookups::new(),
+            ledger: Ledger::default(),
             heavy: Mutex::new(()),
             is_swept: AtomicBool::new(false),
             me: me.clone(),

@@ -21,6 +21,7 @@ where
         let mut out = Outbox::new();
         {
             let mut shard = self.cell(hash).shard.write();
+            self.ledger.note(hash);
             shard.fence(hash, key, &mut out);
             shard.remove(Hash::new(hash), key, RemovalCause::Removed, &self.terms(), &mut out);
         }
@@ -44,6 +45,7 @@ where
         let mut out = Outbox::new();
         let expired = {
             let mut shard = self.cell(hash).shard.write();
+            self.ledger.note(hash);
             shard.fence(hash, key, &mut out);
             shard.expire(Hash::new(hash), key, &self.terms(), &mut out)
         };
@@ -59,6 +61,7 @@ where
             let mut out = Outbox::new();
             {
                 let mut shard = cell.shard.write();
+                self.ledger.note_all();
                 shard.clear(&self.terms(), &mut out);
             }
             self.deliver(out);
@@ -73,7 +76,11 @@ where
         // nobody knows what the loads in flight will bring
         for cell in &self.cells {
             let mut out = Outbox::new();
-            cell.shard.write().fence_all(&mut out);
+            {
+                let mut shard = cell.shard.write();
+                self.ledger.note_all();
+                shard.fence_all(&mut out);
+            }
             self.deliver(out);
         }
         let mut removed = 0;

@@ -70,7 +70,7 @@ where
 {
     let mut has_joined = false;
     loop {
-        match store.join(hash, key, Ask { over_missing: true }) {
+        match store.join(hash, key, Ask { over_missing: true, ..Ask::default() }) {
             Next::Look => {
                 if let Looked::Value(got) = store.got(hash, key, false) {
                     return got.value;
@@ -100,7 +100,7 @@ where
 /// The error of a load that has none.
 pub(super) enum Never {}
 
-fn wait<K, V, S>(store: &Arc<Store<K, V, S>>, flight: &Arc<Flight<K, V>>) -> Landing<V> {
+pub(super) fn wait<K, V, S>(store: &Arc<Store<K, V, S>>, flight: &Arc<Flight<K, V>>) -> Landing<V> {
     let deadline = store.deadline(flight);
     let waiter = Waiter::new(Arc::clone(flight), store.clock.clone(), Some(deadline));
     waiter.block().unwrap_or_else(|| given_up(store, flight))

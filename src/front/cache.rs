@@ -3,11 +3,12 @@
 use super::at::At;
 use super::entries::Entries;
 use super::outcome::{optional, plain};
-use super::{blocking, future};
+use super::{blocking, future, many};
 use crate::engine::look::Looked;
 use crate::engine::store::Store;
 use crate::rules::got::Got;
 use crate::rules::loaded::Loaded;
+use crate::rules::many::Many;
 use crate::rules::stats::Stats;
 use crate::words::error::LoadError;
 use equivalent::Equivalent;
@@ -335,6 +336,93 @@ where
     {
         let hash = self.store.hash(key);
         future::load(&self.store, hash, key, None, |lead| lead.run(load), optional).await
+    }
+
+    /// The values of many keys, with one call of `load` for all of those that nobody has and nobody
+    /// is loading: one query instead of hundreds.
+    ///
+    /// Each key has a load of its own as far as others are concerned: whoever wants one of them
+    /// meanwhile, alone or in another batch, waits for this call, and this call waits for what
+    /// others were loading already, after it has loaded its own keys. `load` gets each key once,
+    /// however often it stands in `keys`. If a load that this call waited for came to nothing
+    /// (its future was dropped, say), `load` is called again for what is still open.
+    ///
+    /// What a reply that succeeded does not have is missing at the source, and kept as "not found"
+    /// for [`negative_ttl`](crate::CacheBuilder::negative_ttl). If `load` fails, the keys that it
+    /// was called for are in [`failed`](Many::failed), and what else was found is returned all the
+    /// same. What a reply has beyond the keys that were asked for is stored too, unless something
+    /// newer may have been written to such a key meanwhile.
+    ///
+    /// Counts one look-up a key, and one load a call of `load`.
+    ///
+    /// ```
+    /// use larder::Cache;
+    ///
+    /// fn select(ids: &[u64]) -> Result<Vec<(u64, String)>, std::io::Error> {
+    ///     // SELECT id, name FROM users WHERE id IN (..)
+    ///     Ok(ids.iter().filter(|id| **id < 100).map(|id| (*id, format!("user {id}"))).collect())
+    /// }
+    ///
+    /// let users: Cache<u64, String> = Cache::new(1_000);
+    /// users.insert(1, "user 1".to_owned());
+    /// let many = users.get_or_load_many(&[1, 2, 3, 700], select); // asks for 2, 3 and 700
+    /// assert_eq!(many.got.len(), 3);
+    /// assert_eq!(many.missing, [700]);
+    /// assert!(many.error.is_none());
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// In [`Many::error`], the first of them: what [`get_or_load`](Self::get_or_load) returns for
+    /// one key. A key whose load another caller began may fail for a reason of its own.
+    ///
+    /// # Panics
+    ///
+    /// If `load` does, or the iterator that it returns: those who wait for any of its keys get
+    /// [`Panicked`](LoadError::Panicked), and the keys can be loaded at once.
+    pub fn get_or_load_many<M, E>(
+        &self,
+        keys: &[K],
+        mut load: impl FnMut(&[K]) -> Result<M, E>,
+    ) -> Many<K, V, E>
+    where
+        M: IntoIterator<Item = (K, V)>,
+        E: Send + Sync + 'static,
+    {
+        many::load(&self.store, keys, |keys| load(keys).map(many::plain))
+    }
+
+    /// The async form of [`get_or_load_many`](Self::get_or_load_many): a task waits, in the same
+    /// flights. If it is dropped, other callers who wait for one of its keys take that over.
+    ///
+    /// ```
+    /// # use larder::Cache;
+    /// # async fn select(ids: Vec<u64>) -> Result<Vec<(u64, String)>, std::io::Error> { Ok(Vec::new()) }
+    /// # async fn handler(users: &Cache<u64, String>) {
+    /// let many = users.get_or_load_many_async(&[1, 2, 3], select).await;
+    /// for (id, got) in many.got {
+    ///     println!("{id}: {}", got.value);
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// In [`Many::error`]; at `load_timeout` the loader's future is dropped and its keys fail with
+    /// [`TimedOut`](LoadError::TimedOut).
+    ///
+    /// # Panics
+    ///
+    /// If the loader does.
+    pub async fn get_or_load_many_async<M, E, F, Fut>(&self, keys: &[K], load: F) -> Many<K, V, E>
+    where
+        M: IntoIterator<Item = (K, V)>,
+        E: Send + Sync + 'static,
+        F: FnMut(Vec<K>) -> Fut,
+        Fut: Future<Output = Result<M, E>>,
+    {
+        let reply = |reply: Result<M, E>| reply.map(many::plain);
+        many::load_async(&self.store, keys, load, reply).await
     }
 
     /// Takes a key's value out and returns it, if it was fresh. It is gone: never served again,

@@ -97,7 +97,7 @@ where
     }
     let mut has_joined = false;
     let mut lead = loop {
-        match store.join(hash, key, Ask { over_missing: true }) {
+        match store.join(hash, key, Ask { over_missing: true, ..Ask::default() }) {
             Next::Look => {
                 if let Looked::Value(got) = store.got(hash, key, false) {
                     return got.value;
@@ -147,7 +147,10 @@ fn poll_lead<K, V, S, Fut: Future>(
     if deadline <= store.clock.now() { Poll::Ready(None) } else { Poll::Pending }
 }
 
-async fn wait<K, V, S>(store: &Arc<Store<K, V, S>>, flight: &Arc<Flight<K, V>>) -> Landing<V> {
+pub(super) async fn wait<K, V, S>(
+    store: &Arc<Store<K, V, S>>,
+    flight: &Arc<Flight<K, V>>,
+) -> Landing<V> {
     let deadline = store.deadline(flight);
     let waiter = Waiter::new(Arc::clone(flight), store.clock.clone(), Some(deadline));
     waiter.await.unwrap_or_else(|| given_up(store, flight))

@@ -5,4 +5,5 @@ pub(crate) mod blocking;
 pub(crate) mod cache;
 pub(crate) mod entries;
 pub(crate) mod future;
+pub(crate) mod many;
 pub(crate) mod outcome;

@@ -4,6 +4,7 @@ pub(crate) mod budget;
 pub(crate) mod eviction;
 pub(crate) mod flight;
 pub(crate) mod group;
+pub(crate) mod ledger;
 pub(crate) mod stack;
 pub(crate) mod table;
 pub(crate) mod waiter;

@@ -13,18 +13,32 @@ thread_local! {
     static RUNNING: RefCell<Vec<usize>> = RefCell::new(Vec::new());
 }
 
-/// While it lives, the load `id` (an address that is its own while it runs) counts as running here.
+/// While it lives, its loads count as running here.
 #[derive(Debug)]
-pub(crate) struct Running(());
+pub(crate) struct Running {
+    loads: usize,
+}
 
+/// The load `id` runs: an address that is its own while it does.
 pub(crate) fn enter(id: usize) -> Running {
     RUNNING.with(|running| running.borrow_mut().push(id));
-    Running(())
+    Running { loads: 1 }
+}
+
+/// Several run at once, by one loader.
+pub(crate) fn enter_all(ids: impl ExactSizeIterator<Item = usize>) -> Running {
+    let loads = ids.len();
+    RUNNING.with(|running| running.borrow_mut().extend(ids));
+    Running { loads }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        RUNNING.with(|running| running.borrow_mut().pop());
+        RUNNING.with(|running| {
+            let mut running = running.borrow_mut();
+            let left = running.len().saturating_sub(self.loads);
+            running.truncate(left);
+        });
     }
 }
 
@@ -40,10 +54,10 @@ mod tests {
     fn nested_runs_end_in_reverse() {
         let outer = enter(1);
         {
-            let _inner = enter(2);
-            assert!(is_running(1) && is_running(2));
+            let _inner = enter_all([2, 3].into_iter());
+            assert!(is_running(1) && is_running(2) && is_running(3));
         }
-        assert!(is_running(1) && !is_running(2));
+        assert!(is_running(1) && !is_running(2) && !is_running(3));
         drop(outer);
         assert!(!is_running(1));
     }

@@ -3,4 +3,5 @@
 pub(crate) mod expiry;
 pub(crate) mod got;
 pub(crate) mod loaded;
+pub(crate) mod many;
 pub(crate) mod stats;

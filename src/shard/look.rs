@@ -38,6 +38,8 @@ pub(crate) enum Role<K, V> {
 pub(crate) struct Ask {
     /// Load also where it is known that the source has none.
     pub(crate) over_missing: bool,
+    /// The load is one of several that one loader does at once: they are counted together.
+    pub(crate) in_batch: bool,
 }
 
 impl<K, V> Shard<K, V> {

@@ -66,6 +66,14 @@ impl<K, V> Shard<K, V> {
         }
     }
 
+    /// Whether a load of the key is in flight.
+    pub(crate) fn is_loading<Q>(&self, hash: u64, key: &Q) -> bool
+    where
+        Q: ?Sized + Equivalent<K>,
+    {
+        self.board.get(hash, key).is_some()
+    }
+
     /// Takes this flight off the board; `false` if it lost its key before.
     pub(crate) fn take_off(&mut self, flight: &Arc<Flight<K, V>>) -> bool {
         self.board.take(flight)

@@ -1,0 +1,158 @@
+//! Several keys, one loader.
+
+use super::lead::Lead;
+use super::put::By;
+use super::store::Store;
+use crate::parts::group::Hash;
+use crate::parts::ledger::Moment;
+use crate::parts::stack;
+use crate::rules::expiry::ticks;
+use crate::rules::got::Got;
+use crate::rules::loaded::Loaded;
+use crate::shard::entry::{Notes, Put};
+use crate::shard::outbox::Outbox;
+use crate::words::error::LoadError;
+use crate::words::tick::Tick;
+use hashbrown::HashTable;
+use std::hash::{BuildHasher, Hash as StdHash};
+use std::sync::Arc;
+
+/// The right and the duty to load several keys at once. Each has its own flight, so that whoever
+/// wants one of them waits for that alone; they are counted as one load. It ends in
+/// [`land`](Self::land) or [`time_out`](Self::time_out); dropped before, it hands all keys on.
+pub(crate) struct Batch<K, V, S> {
+    store: Arc<Store<K, V, S>>,
+    leads: Vec<Lead<K, V, S>>,
+    started: Tick,
+    /// What is written from now on is newer than what the loader brings.
+    since: Moment,
+    /// The user's code is running: if this is dropped now, it panicked.
+    is_running: bool,
+}
+
+impl<K, V, S> Batch<K, V, S> {
+    /// The loader is about to be called. `leads` come from joins that said `in_batch`.
+    pub(crate) fn new(store: Arc<Store<K, V, S>>, leads: Vec<Lead<K, V, S>>) -> Self {
+        store.counts.loads.add(1);
+        let (started, since) = (store.clock.now(), store.ledger.watch());
+        Self { store, leads, started, since, is_running: false }
+    }
+
+    /// Runs a part of the user's loader: a whole blocking one, or one poll of an async one.
+    pub(crate) fn run<R>(&mut self, part: impl FnOnce() -> R) -> R {
+        let _running = stack::enter_all(self.leads.iter().map(Lead::id));
+        self.is_running = true;
+        let result = part();
+        self.is_running = false;
+        result
+    }
+
+    /// When the load is given up.
+    pub(crate) fn deadline(&self) -> Tick {
+        self.started.saturating_add(self.store.load_timeout)
+    }
+
+    /// The load took too long: the keys are free, and everybody who waits is told.
+    pub(crate) fn time_out(mut self) {
+        self.count_time();
+        std::mem::take(&mut self.leads).into_iter().for_each(Lead::time_out);
+    }
+
+    fn count_time(&self) {
+        let took = self.store.clock.now().saturating_sub(self.started);
+        self.store.counts.load_millis.add(took);
+    }
+}
+
+impl<K, V, S> Batch<K, V, S>
+where
+    K: StdHash + Clone + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: BuildHasher + Send + Sync + 'static,
+{
+    /// The loader is done: every key gets what it brought for it, or the error. What a reply that
+    /// succeeded does not have is missing. What it has beyond what was asked for is stored where
+    /// nothing newer was written meanwhile. Returns the outcomes, in the order of the leads.
+    pub(crate) fn land<E: Send + Sync + 'static>(
+        mut self,
+        reply: Result<Vec<(K, Loaded<V>)>, E>,
+    ) -> Vec<Result<Got<V>, LoadError<E>>> {
+        self.count_time();
+        let reply = match reply {
+            Ok(reply) => reply,
+            Err(error) => {
+                self.store.counts.load_failures.add(1);
+                let error = Arc::new(error);
+                let leads = std::mem::take(&mut self.leads).into_iter();
+                return leads.map(|lead| Err(lead.fail_with(Arc::clone(&error)))).collect();
+            }
+        };
+        // `Hash` and `Eq` of keys are the user's code as well
+        self.is_running = true;
+        let (brought, extra) = self.assign(reply);
+        self.is_running = false;
+        let leads = std::mem::take(&mut self.leads).into_iter();
+        let land = |(lead, loaded): (Lead<K, V, S>, Option<Loaded<V>>)| {
+            lead.land(Ok(loaded.unwrap_or_else(Loaded::missing)), None)
+        };
+        let outcomes = leads.zip(brought).map(land).collect();
+        for (hash, key, loaded) in extra {
+            self.store.put_extra(hash, key, loaded, self.since);
+        }
+        outcomes
+    }
+
+    /// What the reply has for each lead, and what it has besides. Of two values of one key the last
+    /// one counts, as in a map.
+    #[allow(clippy::type_complexity, reason = "two lists, taken apart at once")]
+    fn assign(
+        &self,
+        reply: Vec<(K, Loaded<V>)>,
+    ) -> (Vec<Option<Loaded<V>>>, Vec<(u64, K, Loaded<V>)>) {
+        let hash_of = |&index: &usize| self.leads[index].hash();
+        let mut places = HashTable::with_capacity(self.leads.len());
+        for index in 0..self.leads.len() {
+            places.insert_unique(hash_of(&index), index, hash_of);
+        }
+        let mut brought: Vec<_> = self.leads.iter().map(|_| None).collect();
+        let mut extra = Vec::new();
+        for (key, loaded) in reply {
+            let hash = self.store.hash(&key);
+            match places.find(hash, |&index| *self.leads[index].key() == key) {
+                Some(&index) => brought[index] = Some(loaded),
+                None => extra.push((hash, key, loaded)),
+            }
+        }
+        (brought, extra)
+    }
+}
+
+impl<K, V, S> Drop for Batch<K, V, S> {
+    fn drop(&mut self) {
+        self.store.ledger.leave();
+        if self.is_running {
+            self.store.counts.load_failures.add(1);
+            self.count_time();
+            self.leads.iter_mut().for_each(Lead::panicked);
+        }
+    }
+}
+
+impl<K, V, S> Store<K, V, S>
+where
+    K: Eq + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    S: Send + Sync + 'static,
+{
+    /// Stores what a batch brought unasked, if nothing has happened to its key since it began.
+    fn put_extra(&self, hash: u64, key: K, loaded: Loaded<V>, since: Moment) {
+        let Loaded { value: Some(value), ttl, validator, store: true } = loaded else { return };
+        let units = self.units(&key, Some(&value));
+        let ttl = ttl.map_or(self.lives.ttl, ticks);
+        let notes = Notes { validator }.boxed();
+        let put = Put { hash: Hash::new(hash), key, value: Some(value), units, ttl, notes };
+        let mut out = Outbox::new();
+        self.put(hash, put, By::Extra(since), &mut out);
+        self.deliver(out);
+    }
+}

@@ -1,0 +1,219 @@
+//! Many keys in one call.
+//!
+//! What nobody is loading yet is led, all of it by one call of the loader; only then does the caller
+//! wait for what others load. So it never waits while somebody may be waiting for it, and two
+//! batches that want the same keys crosswise end.
+
+use super::outcome::joined;
+use super::{blocking, future};
+use crate::engine::batch::Batch;
+use crate::engine::lead::Lead;
+use crate::engine::look::{Looked, Next};
+use crate::engine::store::Store;
+use crate::parts::flight::{Flight, Landing};
+use crate::parts::waiter::Bell;
+use crate::rules::got::Got;
+use crate::rules::loaded::Loaded;
+use crate::rules::many::Many;
+use crate::shard::look::Ask;
+use crate::words::error::LoadError;
+use hashbrown::HashTable;
+use std::future::{Future, poll_fn};
+use std::hash::{BuildHasher, Hash};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+type Outcome<V, E> = Result<Got<V>, LoadError<E>>;
+
+/// A reply of a loader that says more than values.
+pub(super) type Reply<K, V, E> = Result<Vec<(K, Loaded<V>)>, E>;
+
+/// What a loader brings that says no more than values.
+pub(super) fn plain<K, V>(reply: impl IntoIterator<Item = (K, V)>) -> Vec<(K, Loaded<V>)> {
+    reply.into_iter().map(|(key, value)| (key, Loaded::new(value))).collect()
+}
+
+/// A key that was asked for, once, however often it stood in the list.
+struct Wanted<'k, K, V, E> {
+    key: &'k K,
+    hash: u64,
+    has_joined: bool,
+    outcome: Option<Outcome<V, E>>,
+}
+
+/// One call.
+struct Call<'k, K, V, S, E> {
+    store: &'k Arc<Store<K, V, S>>,
+    wanted: Vec<Wanted<'k, K, V, E>>,
+}
+
+/// What is to be done for the keys that have no outcome yet. The numbers are places in `wanted`.
+struct Round<K, V, S> {
+    led: Vec<usize>,
+    leads: Vec<Lead<K, V, S>>,
+    followed: Vec<(usize, Arc<Flight<K, V>>)>,
+}
+
+impl<'k, K, V, S, E> Call<'k, K, V, S, E>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: BuildHasher + Send + Sync + 'static,
+    E: Send + Sync + 'static,
+{
+    /// Looks all keys up, without a load.
+    fn new(store: &'k Arc<Store<K, V, S>>, keys: &'k [K]) -> Self {
+        let mut wanted: Vec<Wanted<'k, K, V, E>> = Vec::with_capacity(keys.len());
+        let mut seen = HashTable::with_capacity(keys.len());
+        for key in keys {
+            let hash = store.hash(key);
+            if seen.find(hash, |&at: &usize| wanted[at].key == key).is_some() {
+                continue;
+            }
+            seen.insert_unique(hash, wanted.len(), |&at| wanted[at].hash);
+            let outcome = match store.got(hash, key, true) {
+                Looked::Value(got) => Some(Ok(got)),
+                Looked::Missing => Some(Err(LoadError::NotFound)),
+                Looked::Nothing => None,
+            };
+            wanted.push(Wanted { key, hash, has_joined: false, outcome });
+        }
+        Self { store, wanted }
+    }
+
+    fn is_done(&self) -> bool {
+        self.wanted.iter().all(|wanted| wanted.outcome.is_some())
+    }
+
+    /// Decides for every open key who loads it. Waits for nobody.
+    fn decide(&mut self) -> Round<K, V, S> {
+        let mut round = Round { led: Vec::new(), leads: Vec::new(), followed: Vec::new() };
+        for (at, wanted) in self.wanted.iter_mut().enumerate() {
+            while wanted.outcome.is_none() {
+                let ask = Ask { in_batch: true, ..Ask::default() };
+                match self.store.join(wanted.hash, wanted.key, ask) {
+                    Next::Look => match self.store.got(wanted.hash, wanted.key, false) {
+                        Looked::Value(got) => wanted.outcome = Some(Ok(got)),
+                        Looked::Missing => wanted.outcome = Some(Err(LoadError::NotFound)),
+                        Looked::Nothing => {}
+                    },
+                    Next::Recursive => wanted.outcome = Some(Err(LoadError::Recursive)),
+                    Next::Follow(flight) => {
+                        if !std::mem::replace(&mut wanted.has_joined, true) {
+                            self.store.count_joined();
+                        }
+                        round.followed.push((at, flight));
+                        break;
+                    }
+                    Next::Lead(lead) => {
+                        round.led.push(at);
+                        round.leads.push(lead);
+                        break;
+                    }
+                }
+            }
+        }
+        round
+    }
+
+    fn keys(&self, led: &[usize]) -> Vec<K> {
+        led.iter().map(|&at| self.wanted[at].key.clone()).collect()
+    }
+
+    /// The loader is done with the keys that this call leads.
+    fn landed(&mut self, batch: Batch<K, V, S>, led: &[usize], reply: Reply<K, V, E>) {
+        for (&at, outcome) in led.iter().zip(batch.land(reply)) {
+            self.wanted[at].outcome = Some(outcome);
+        }
+    }
+
+    /// What a joined flight came to; if to nothing, its key is open again.
+    fn joined(&mut self, at: usize, landing: Landing<V>) {
+        self.wanted[at].outcome = joined(landing);
+    }
+
+    fn finish(self) -> Many<K, V, E> {
+        let outcomes = self.wanted.into_iter();
+        Many::gather(outcomes.filter_map(|wanted| Some((wanted.key.clone(), wanted.outcome?))))
+    }
+}
+
+/// Loads while a thread waits.
+pub(super) fn load<K, V, S, E>(
+    store: &Arc<Store<K, V, S>>,
+    keys: &[K],
+    mut load: impl FnMut(&[K]) -> Reply<K, V, E>,
+) -> Many<K, V, E>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: BuildHasher + Send + Sync + 'static,
+    E: Send + Sync + 'static,
+{
+    let mut call = Call::new(store, keys);
+    while !call.is_done() {
+        let Round { led, leads, followed } = call.decide();
+        if !led.is_empty() {
+            let keys = call.keys(&led);
+            let mut batch = Batch::new(Arc::clone(store), leads);
+            let reply = batch.run(|| load(&keys));
+            call.landed(batch, &led, reply);
+        }
+        for (at, flight) in followed {
+            call.joined(at, blocking::wait(store, &flight));
+        }
+    }
+    call.finish()
+}
+
+/// Loads while a task waits: the twin of [`load`].
+pub(super) async fn load_async<K, V, S, R, E, F, Fut>(
+    store: &Arc<Store<K, V, S>>,
+    keys: &[K],
+    mut load: F,
+    reply: impl Fn(R) -> Reply<K, V, E>,
+) -> Many<K, V, E>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: BuildHasher + Send + Sync + 'static,
+    E: Send + Sync + 'static,
+    F: FnMut(Vec<K>) -> Fut,
+    Fut: Future<Output = R>,
+{
+    let mut call = Call::new(store, keys);
+    while !call.is_done() {
+        let Round { led, leads, followed } = call.decide();
+        if !led.is_empty() {
+            let keys = call.keys(&led);
+            let mut batch = Batch::new(Arc::clone(store), leads);
+            let mut loader = pin!(batch.run(|| load(keys)));
+            let mut bell = Bell::default();
+            let outcome = poll_fn(|task| {
+                // the reply may be an iterator of the user's
+                let polled = batch.run(|| loader.as_mut().poll(task).map(&reply));
+                if let Poll::Ready(reply) = polled {
+                    return Poll::Ready(Some(reply));
+                }
+                let deadline = batch.deadline();
+                bell.set(&store.clock, deadline, task.waker());
+                if deadline <= store.clock.now() { Poll::Ready(None) } else { Poll::Pending }
+            })
+            .await;
+            if let Some(reply) = outcome {
+                call.landed(batch, &led, reply);
+            } else {
+                batch.time_out();
+                for at in led {
+                    call.wanted[at].outcome = Some(Err(LoadError::TimedOut));
+                }
+            }
+        }
+        for (at, flight) in followed {
+            let landing = future::wait(store, &flight).await;
+            call.joined(at, landing);
+        }
+    }
+    call.finish()
+}

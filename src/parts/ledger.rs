@@ -1,0 +1,110 @@
+//! Which keys were written to lately, while somebody wants to know.
+//!
+//! A batch may bring more than it was asked for, and there is no flight whose key tells whether
+//! something newer happened to these. So for as long as a batch is under way, every write notes its
+//! moment under its key's hash; what was brought unasked is stored only if nothing was noted there
+//! since the batch began. Two keys may share a place: then a value is not stored that could have
+//! been, and that is all.
+
+use crate::words::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::fmt;
+use std::sync::OnceLock;
+
+/// 2 KiB for a cache that is asked for many keys at once; a hundred writes to other keys during a
+/// batch keep one extra key of three from being stored.
+const PLACES: usize = 256;
+
+/// A moment between two writes; they are counted and not timed.
+pub(crate) type Moment = u64;
+
+#[derive(Default)]
+pub(crate) struct Ledger {
+    /// How many want to know. While nobody does, a write reads this and no more.
+    watchers: AtomicUsize,
+    moment: AtomicU64,
+    /// The last write to everything.
+    whole: AtomicU64,
+    places: OnceLock<Box<[AtomicU64]>>,
+}
+
+impl Ledger {
+    /// Begins to note; every write from now on has a later moment than the one returned. To be
+    /// ended by [`leave`](Self::leave).
+    pub(crate) fn watch(&self) -> Moment {
+        self.places.get_or_init(|| (0..PLACES).map(|_| AtomicU64::new(0)).collect());
+        // a write that does not see this yet began before what the watcher does next
+        self.watchers.fetch_add(1, Ordering::SeqCst);
+        self.moment.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn leave(&self) {
+        self.watchers.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Something is about to happen to a key. To be called under its shard's lock, as
+    /// [`is_quiet`](Self::is_quiet) is.
+    #[inline]
+    pub(crate) fn note(&self, hash: u64) {
+        if self.watchers.load(Ordering::SeqCst) > 0 {
+            self.note_at(self.place(hash));
+        }
+    }
+
+    /// Something is about to happen to every key.
+    pub(crate) fn note_all(&self) {
+        if self.watchers.load(Ordering::SeqCst) > 0 {
+            self.note_at(Some(&self.whole));
+        }
+    }
+
+    #[cold]
+    fn note_at(&self, place: Option<&AtomicU64>) {
+        let moment = self.moment.fetch_add(1, Ordering::SeqCst) + 1;
+        if let Some(place) = place {
+            place.fetch_max(moment, Ordering::SeqCst);
+        }
+    }
+
+    /// Whether nothing has happened to a key of this hash since then.
+    pub(crate) fn is_quiet(&self, hash: u64, since: Moment) -> bool {
+        let last = self.place(hash).map_or(Moment::MAX, |place| place.load(Ordering::SeqCst));
+        last.max(self.whole.load(Ordering::SeqCst)) <= since
+    }
+
+    fn place(&self, hash: u64) -> Option<&AtomicU64> {
+        // bits between those that pick the shard and those that pick the group
+        self.places.get()?.get((hash >> 24) as usize % PLACES)
+    }
+}
+
+impl fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ledger").finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(any(larder_loom, larder_shuttle))))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_since_is_known_and_what_was_before_is_not() {
+        let ledger = Ledger::default();
+        ledger.note(1 << 24);
+        let since = ledger.watch();
+        assert!(ledger.is_quiet(1 << 24, since));
+        ledger.note(1 << 24);
+        assert!(!ledger.is_quiet(1 << 24, since));
+        assert!(ledger.is_quiet(2 << 24, since));
+        let later = ledger.watch();
+        assert!(ledger.is_quiet(1 << 24, later));
+        ledger.note_all();
+        assert!(!ledger.is_quiet(2 << 24, later));
+        ledger.leave();
+        ledger.note(3 << 24);
+        ledger.leave();
+        ledger.note(4 << 24);
+        assert!(!ledger.is_quiet(3 << 24, later), "one of two watchers went");
+        assert!(ledger.is_quiet(4 << 24, ledger.watch()));
+    }
+}
