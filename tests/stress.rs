@@ -122,7 +122,9 @@ fn nobody_sees_what_was_written_over() {
         }
         stop.store(true, Ordering::Relaxed);
         // the thread sanitizer sees a join, and not the end of a scope
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        for thread in threads {
+            thread.join().unwrap();
+        }
     });
     cache.validate();
     assert_eq!(cache.flights(), 0);
