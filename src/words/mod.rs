@@ -8,4 +8,5 @@ pub(crate) mod keeper;
 pub(crate) mod removal;
 pub(crate) mod striped;
 pub(crate) mod sync;
+pub(crate) mod thread_number;
 pub(crate) mod tick;
