@@ -21,6 +21,8 @@ mod setting;
 
 #[cfg(larder_loom)]
 mod every_schedule;
+#[cfg(larder_loom)]
+mod lock;
 
 #[cfg(larder_shuttle)]
 mod bounds;

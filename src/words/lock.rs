@@ -1,97 +1,122 @@
-//! prototype
-use std::cell::UnsafeCell;
-use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::*};
-use parking_lot::Mutex;
-use std::thread::Thread;
+//! The lock around a shard: many readers, who write nothing that threads share, or one writer.
+//!
+//! How one enters is decided in [`raw_lock`](super::raw_lock), in safe code. This file adds the cell with the data, and it
+//! is the only one in the crate with `unsafe` in it: no lock of the standard library or of
+//! `parking_lot` lets a reader in without writing a shared word, and that word is what limits reading
+//! on more than one core.
 
-const WRITER: u32 = 1;
-const PARKED: u32 = 2;
-const READER: u32 = 4;
+#![allow(unsafe_code)]
+
+use super::raw_lock::{Entered, Place, Raw};
+use super::thread_number::{self, NUMBERS};
+use std::cell::UnsafeCell;
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+
+static PLACES: [Place; NUMBERS] = [const { Place::new() }; NUMBERS];
+
+/// The place of this thread, if it has a number.
+#[inline]
+fn place() -> Option<&'static Place> {
+    // a thread that has counted a look-up has one, and until then it enters by the word
+    PLACES.get(thread_number::get())
+}
+
+fn places() -> &'static [Place] {
+    &PLACES[..thread_number::used()]
+}
 
 pub(crate) struct RwLock<T> {
-    state: AtomicU32,
-    queue: Mutex<()>,
-    front: Mutex<Option<Thread>>,
-    bias: AtomicU32,
-    value: UnsafeCell<T>,
+    raw: Raw,
+    data: UnsafeCell<T>,
 }
-#[allow(unsafe_code)]
-unsafe impl<T: Send + Sync> Sync for RwLock<T> {}
-#[allow(unsafe_code)]
+
+// SAFETY: the data goes with the lock from thread to thread, and nothing else does.
 unsafe impl<T: Send> Send for RwLock<T> {}
-pub(crate) struct Read<'a, T>(&'a RwLock<T>, Option<&'static Slot>);
-#[repr(align(128))]
-pub(crate) struct Slot(AtomicUsize);
-static SLOTS: [Slot; 32] = [const { Slot(AtomicUsize::new(0)) }; 32];
-const ON: u32 = 256;
-pub(crate) struct Write<'a, T>(&'a RwLock<T>);
+// SAFETY: `raw` lets in readers, which share the data (`T: Sync`), or one writer, which may move it
+// out or drop it (`T: Send`), and what one of them wrote is seen by those who enter later.
+unsafe impl<T: Send + Sync> Sync for RwLock<T> {}
+
 impl<T> RwLock<T> {
-    pub(crate) fn new(value: T) -> Self { Self { state: AtomicU32::new(0), queue: Mutex::new(()), front: Mutex::new(None), bias: AtomicU32::new(0), value: UnsafeCell::new(value) } }
+    pub(crate) fn new(data: T) -> Self {
+        Self { raw: Raw::new(), data: UnsafeCell::new(data) }
+    }
+
+    /// Shared access. A thread that has it must not ask for it again, nor for the other one.
     #[inline]
-    pub(crate) fn read(&self) -> Read<'_, T> {
-        let bias = self.bias.load(Relaxed);
-        if bias == ON {
-            let n = crate::words::striped::number();
-            if n < 31 {
-                let slot = &SLOTS[n];
-                if slot.0.load(Relaxed) == 0 {
-                    slot.0.swap(std::ptr::from_ref(self).addr(), SeqCst);
-                    if self.bias.load(SeqCst) == ON { return Read(self, Some(slot)); }
-                    slot.0.store(0, Release);
-                }
-            }
-        }
-        if self.state.fetch_add(READER, Acquire) & (WRITER | PARKED) != 0 { self.read_slow(); }
-        let bias = self.bias.load(Relaxed);
-        if bias < ON { self.bias.store(bias + 1, Relaxed); }
-        Read(self, None)
+    pub(crate) fn read(&self) -> ReadGuard<'_, T> {
+        let entered = self.raw.enter_to_read(place);
+        ReadGuard { lock: self, entered, stays: PhantomData }
     }
+
+    /// Exclusive access.
     #[inline]
-    pub(crate) fn write(&self) -> Write<'_, T> {
-        if self.state.compare_exchange(0, WRITER, Acquire, Relaxed).is_err() { self.write_slow(); }
-        if self.bias.load(Relaxed) == ON { self.revoke(); } else { self.bias.store(0, Relaxed); }
-        Write(self)
+    pub(crate) fn write(&self) -> WriteGuard<'_, T> {
+        self.raw.enter_to_write(places);
+        WriteGuard { lock: self, stays: PhantomData }
     }
-    #[cold] #[inline(never)]
-    fn revoke(&self) {
-        self.bias.swap(0, SeqCst);
-        let me = std::ptr::from_ref(self).addr();
-        for slot in &SLOTS { while slot.0.load(SeqCst) == me { std::thread::yield_now(); } }
-    }
-    #[cold] #[inline(never)]
-    fn read_slow(&self) { self.left(READER); self.wait(WRITER, READER); }
-    #[cold] #[inline(never)]
-    fn write_slow(&self) { self.wait(!PARKED, WRITER); }
-    fn wait(&self, blocked_by: u32, mine: u32) {
-        let _turn = self.queue.lock();
-        for n in 0..100 {
-            let s = self.state.load(Relaxed);
-            if s & blocked_by == 0 { if self.state.compare_exchange(s, s + mine, Acquire, Relaxed).is_ok() { return; } }
-            std::hint::spin_loop();
-            if n > 50 { std::thread::yield_now(); }
-        }
-        *self.front.lock() = Some(std::thread::current());
-        let mut s = self.state.fetch_or(PARKED, SeqCst) | PARKED;
-        loop {
-            if s & blocked_by == 0 {
-                match self.state.compare_exchange(s, (s - PARKED) + mine, Acquire, Relaxed) { Ok(_) => break, Err(now) => { s = now; continue; } }
-            }
-            std::thread::park();
-            s = self.state.load(Relaxed);
-        }
-        *self.front.lock() = None;
-    }
-    #[inline]
-    fn left(&self, mine: u32) {
-        let s = self.state.fetch_sub(mine, Release);
-        if s & PARKED != 0 { self.wake(); }
-    }
-    #[cold] #[inline(never)]
-    fn wake(&self) { if let Some(t) = self.front.lock().as_ref() { t.unpark(); } }
 }
-impl<T> Deref for Read<'_, T> { type Target = T; #[inline] #[allow(unsafe_code)] fn deref(&self) -> &T { unsafe { &*self.0.value.get() } } }
-impl<T> Deref for Write<'_, T> { type Target = T; #[inline] #[allow(unsafe_code)] fn deref(&self) -> &T { unsafe { &*self.0.value.get() } } }
-impl<T> DerefMut for Write<'_, T> { #[inline] #[allow(unsafe_code)] fn deref_mut(&mut self) -> &mut T { unsafe { &mut *self.0.value.get() } } }
-impl<T> Drop for Read<'_, T> { #[inline] fn drop(&mut self) { match self.1 { Some(slot) => slot.0.store(0, Release), None => self.0.left(READER) } } }
-impl<T> Drop for Write<'_, T> { #[inline] fn drop(&mut self) { self.0.left(WRITER); } }
+
+impl<T> fmt::Debug for RwLock<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RwLock").field("raw", &self.raw).finish_non_exhaustive()
+    }
+}
+
+/// Shared access, until it is dropped.
+pub(crate) struct ReadGuard<'l, T> {
+    lock: &'l RwLock<T>,
+    entered: Entered<'static>,
+    /// It is given back by the thread that has it: the place is that thread's.
+    stays: PhantomData<*const ()>,
+}
+
+impl<T> Deref for ReadGuard<'_, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: until this guard leaves, `raw` keeps writers out, so nobody has a `&mut`.
+        unsafe { &*self.lock.data.get() }
+    }
+}
+
+impl<T> Drop for ReadGuard<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        self.lock.raw.leave_reading(self.entered);
+    }
+}
+
+/// Exclusive access, until it is dropped.
+pub(crate) struct WriteGuard<'l, T> {
+    lock: &'l RwLock<T>,
+    stays: PhantomData<*const ()>,
+}
+
+impl<T> Deref for WriteGuard<'_, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: until this guard leaves, `raw` keeps everybody else out.
+        unsafe { &*self.lock.data.get() }
+    }
+}
+
+impl<T> DerefMut for WriteGuard<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: until this guard leaves, `raw` keeps everybody else out, and the guard itself is
+        // borrowed for as long as the reference lives.
+        unsafe { &mut *self.lock.data.get() }
+    }
+}
+
+impl<T> Drop for WriteGuard<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        self.lock.raw.leave_writing();
+    }
+}

@@ -5,6 +5,10 @@ pub(crate) mod clock;
 pub(crate) mod contain;
 pub(crate) mod error;
 pub(crate) mod keeper;
+#[cfg(not(any(larder_loom, larder_shuttle)))]
+pub(crate) mod lock;
+#[cfg(any(test, not(any(larder_loom, larder_shuttle))))]
+pub(crate) mod raw_lock;
 pub(crate) mod removal;
 pub(crate) mod striped;
 pub(crate) mod sync;

@@ -14,7 +14,8 @@ pub(crate) use explored::*;
 
 #[cfg(not(any(larder_loom, larder_shuttle)))]
 mod real {
-    pub(crate) use parking_lot::{Mutex, RwLock};
+    pub(crate) use crate::words::lock::RwLock;
+    pub(crate) use parking_lot::Mutex;
     pub(crate) use std::sync::atomic;
     pub(crate) use std::thread;
     pub(crate) use std::thread_local;
