@@ -78,8 +78,8 @@
 //! |---|---|---|
 //! | 6 | `builder` | settings, their defaults and refusals, the number of shards |
 //! | 5 | `front/` | `cache` the plain calls · `at` one call said in full · `many` many keys · `blocking`, `future` the two ways to wait · `outcome` what a follower makes of a landing · `entries` the walk |
-//! | 4 | `engine/` | `store` all shards with hasher, clock, budget, listener · `look` reading and joining · `lead` from the decision to lead to the landing, `batch` of several at once · `put` storing · `take` removing · `sweeper` what expired |
-//! | 3 | `shard/` | `look`, `store`, `leave`, `walk` what can be done to one shard · `entry` · `aside` what few entries have · `board` flights · `outbox` what left · `validate` |
+//! | 4 | `engine/` | `store` all shards with hasher, clock, budget, listener · `look` reading and joining · `lead` from the decision to lead to the landing, `batch` of several at once · `put` storing · `take` removing · `writing` writes at the source · `sweeper` what expired |
+//! | 3 | `shard/` | `look`, `store`, `leave`, `walk` what can be done to one shard · `entry` · `aside` what few entries have · `board` flights · `fences` writes in progress · `outbox` what left · `validate` |
 //! | 2 | `parts/` | `group`, `table` where entries stand · `eviction/` who goes · `flight`, `waiter`, `stack` loads and those who wait · `ledger` what was written lately · `budget` the bound |
 //! | 1 | `rules/` | `expiry` lives and stamps · `got`, `loaded`, `stats` what goes in and out |
 //! | 0 | `words/` | `clock`, `tick`, `alarms`, `keeper` time · `error`, `removal` · `striped` counting · `sync` locks, or the doubles of loom and shuttle |
@@ -216,6 +216,7 @@
 //! | takes the flight off | because |
 //! |---|---|
 //! | its own landing | it is done |
+//! | `write_through`, `writing`, their beginning and their end | it may have read before the write |
 //! | `insert`, of its key | what was inserted was written after the load began |
 //! | `remove`, `expire` | what the load read may be the value that was meant |
 //! | `clear` | the same, for every key |
@@ -242,6 +243,15 @@
 //! A loader that asks for its own key would wait for itself. Each thread keeps a short list of the
 //! flights whose loader it is running (`parts/stack.rs`), for a task set during each poll; a caller
 //! about to follow a flight on its own list is told `Recursive`.
+//!
+//! A write at the source is not over when it begins, and grounding what is in flight at one moment is
+//! not enough: a load that begins during the write may read before it. So for as long as it lasts its
+//! key stands among the shard's *fences* (`shard/fences.rs`), and a flight that lands finds it there
+//! and is not stored; the end of the write grounds the flights that began meanwhile. A fence is
+//! *disputed* as soon as something else happens to its key, another write above all: nobody knows
+//! in which order the source saw them, so that none of them leaves its value. There are as many
+//! fences as writes in progress, and without any a landing pays one comparison. One that is held for
+//! lagging replicas stays there until an alarm ends it.
 //!
 //! A batch has a flight for each key that it leads, all landed by one loader. It leads first, and
 //! waits for the flights of others when its own have landed, so nobody waits for somebody who

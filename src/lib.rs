@@ -157,6 +157,31 @@
 //! assert_eq!((many.got.len(), many.missing, many.failed), (2, vec![700], vec![]));
 //! ```
 //!
+//! # Writing
+//!
+//! Who changes a row removes it from the cache, and the next caller loads it. That is enough where
+//! the write and the removal are one step for everybody else, and they are not: between the two a
+//! load may read the old row and store it after the removal. So tell the cache of the write.
+//! [`write_through`](Cache::write_through) writes to the source and then to the cache, and
+//! [`writing`](Cache::writing) is a fence around a write that is done by other means. No load that
+//! overlaps either is stored, and a write that fails leaves nothing cached, since it may have
+//! arrived all the same.
+//!
+//! ```
+//! # use larder::Cache;
+//! # fn update(id: &u64, name: &String) -> std::io::Result<()> { Ok(()) }
+//! # fn rename_all_in_a_transaction() -> std::io::Result<()> { Ok(()) }
+//! # let users: Cache<u64, String> = Cache::new(1_000);
+//! users.write_through(42, "Ada".to_owned(), |id, name| update(id, name))?;
+//! assert_eq!(users.get(&42).unwrap(), "Ada");
+//!
+//! let fence = users.writing(&42); // .hold_for(..) where replicas lag behind
+//! rename_all_in_a_transaction()?;
+//! drop(fence);
+//! assert_eq!(users.get(&42), None); // and nobody has stored the old one meanwhile
+//! # Ok::<_, std::io::Error>(())
+//! ```
+//!
 //! # When the source has none
 //!
 //! That there is no such row is an answer, and often the one that is asked for most.
@@ -349,7 +374,7 @@
 //!   nothing changes.
 //!
 //! larder does not serve expired values while it reloads them, refresh ahead of need, group keys by
-//! tags, write through or behind, or share entries between processes.
+//! tags, write behind, or share entries between processes.
 //!
 //! How it is built, and why: [`design`].
 
@@ -370,6 +395,7 @@ pub use equivalent::Equivalent;
 pub use front::at::At;
 pub use front::cache::Cache;
 pub use front::entries::Entries;
+pub use front::writing::WriteFence;
 pub use rules::got::{Got, How, StaleWhy};
 pub use rules::loaded::{LoadCx, LoadReason, Loaded};
 pub use rules::many::Many;

@@ -8,3 +8,4 @@ pub(crate) mod put;
 pub(crate) mod store;
 pub(crate) mod sweeper;
 pub(crate) mod take;
+pub(crate) mod writing;

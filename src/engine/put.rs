@@ -17,6 +17,9 @@ pub(crate) enum By<'a, K, V> {
     Write,
     /// A load brought it: if the key is still this flight's.
     Flight(&'a Arc<Flight<K, V>>),
+    /// A write at the source brought it, which is in progress: if nothing else has happened to the
+    /// key since that began.
+    Fence,
     /// A load that was not asked for it brought it too: if nothing happened to the key since then.
     Extra(Moment),
 }
@@ -93,11 +96,16 @@ where
         match by {
             By::Write => shard.fence(hash, &wanted.key, out),
             By::Flight(flight) if !shard.take_off(flight) => return Some(Stored::Fenced),
+            // it may have read before the write that is in progress, or after
+            By::Flight(_) if shard.is_fenced(hash, &wanted.key) => return Some(Stored::Fenced),
             By::Flight(_) => {}
+            By::Fence if !shard.is_undisputed(hash, &wanted.key) => return Some(Stored::Fenced),
+            By::Fence => shard.ground(hash, &wanted.key, out),
             By::Extra(since) => {
                 let is_newest = self.ledger.is_quiet(hash, since);
                 // and a load that runs will bring its own
-                if !is_newest || shard.is_loading(hash, &wanted.key) {
+                let key = &wanted.key;
+                if !is_newest || shard.is_loading(hash, key) || shard.is_fenced(hash, key) {
                     return Some(Stored::Fenced);
                 }
             }
@@ -105,7 +113,7 @@ where
         self.ledger.note(hash);
         let stored = if wanted.ttl == 0 || wanted.units > self.budget.max() {
             match by {
-                By::Write => shard.refuse(put, false, &terms, out),
+                By::Write | By::Fence => shard.refuse(put, false, &terms, out),
                 By::Flight(_) => shard.refuse(put, true, &terms, out),
                 // nobody asked for it: all stays as it is
                 By::Extra(_) => {}

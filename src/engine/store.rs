@@ -1,5 +1,6 @@
 //! The store: all shards of one cache with what they share.
 
+use super::writing::{Holds, no_holds};
 use crate::parts::budget::Budget;
 use crate::parts::ledger::Ledger;
 use crate::rules::expiry::{Lives, NEVER};
@@ -35,6 +36,7 @@ pub(crate) struct Store<K, V, S> {
     pub(super) counts: Counts,
     pub(super) lookups: Lookups,
     pub(super) ledger: Ledger,
+    pub(super) holds: Holds,
     /// Held by the one insert at a time that takes its room from other shards.
     pub(super) heavy: Mutex<()>,
     /// Whether the keeper has a sweep of this store on its list.
@@ -108,6 +110,7 @@ impl<K, V, S> Store<K, V, S> {
             counts: Counts::default(),
             lookups: Lookups::new(),
             ledger: Ledger::default(),
+            holds: no_holds(),
             heavy: Mutex::new(()),
             is_swept: AtomicBool::new(false),
             me: me.clone(),
@@ -203,6 +206,11 @@ impl<K, V, S> Store<K, V, S> {
     /// How many loads are in flight.
     pub(crate) fn flights(&self) -> usize {
         self.cells.iter().map(|cell| cell.shard.read().flights()).sum()
+    }
+
+    /// How many keys are being written at the source.
+    pub(crate) fn fences(&self) -> usize {
+        self.cells.iter().map(|cell| cell.shard.read().fences()).sum()
     }
 
     /// Panics where something does not hold. Exact only while nobody else is at work.

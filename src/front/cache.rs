@@ -515,6 +515,12 @@ where
     pub fn flights(&self) -> usize {
         self.store.flights()
     }
+
+    /// How many keys are being written at the source. For tests.
+    #[doc(hidden)]
+    pub fn fences(&self) -> usize {
+        self.store.fences()
+    }
 }
 
 impl<K, V, S> Clone for Cache<K, V, S> {

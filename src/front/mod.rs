@@ -7,3 +7,4 @@ pub(crate) mod entries;
 pub(crate) mod future;
 pub(crate) mod many;
 pub(crate) mod outcome;
+pub(crate) mod writing;

@@ -82,6 +82,7 @@ impl<K, V> Shard<K, V> {
 
     /// Every flight loses its key: what it brings is older than what happens now.
     pub(crate) fn fence_all(&mut self, out: &mut Outbox<K, V>) {
+        self.fences.dispute_all();
         for flight in self.board.drain() {
             flight.ground();
             out.flight(flight);

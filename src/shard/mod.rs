@@ -6,6 +6,7 @@
 pub(crate) mod aside;
 pub(crate) mod board;
 pub(crate) mod entry;
+pub(crate) mod fences;
 pub(crate) mod leave;
 pub(crate) mod look;
 pub(crate) mod outbox;
@@ -22,6 +23,7 @@ use aside::Aside;
 use board::Board;
 use entry::{Entry, Terms};
 use equivalent::Equivalent;
+use fences::Fences;
 
 /// A table is made for 11 taken slots of 16. At 13 it is 6 bytes an entry smaller, but every fourth
 /// group is full and look-ups walk on: hits in 64k entries are 10 % slower, `get_or_insert_with`
@@ -33,6 +35,7 @@ pub(crate) struct Shard<K, V> {
     policy: ClockWindow,
     aside: Aside<K>,
     board: Board<K, V>,
+    fences: Fences<K>,
     tally: Tally,
     /// State of the generator that draws lives.
     random: u64,
@@ -84,6 +87,7 @@ impl<K, V> Shard<K, V> {
             policy: ClockWindow::new(share.unwrap_or(0), seed),
             aside: Aside::new(0, weighted, lives.idle < NEVER),
             board: Board::new(),
+            fences: Fences::new(),
             tally: Tally::default(),
             random: seed,
             sweep: Sweep::new(),
@@ -98,6 +102,11 @@ impl<K, V> Shard<K, V> {
     /// How many loads are in flight.
     pub(crate) fn flights(&self) -> usize {
         self.board.len()
+    }
+
+    /// How many keys are being written at the source.
+    pub(crate) fn fences(&self) -> usize {
+        self.fences.len()
     }
 
     /// Nothing of it expires before this.

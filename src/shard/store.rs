@@ -55,8 +55,17 @@ impl Drop for Credit<'_> {
 const LOOKED_AT: usize = 4;
 
 impl<K, V> Shard<K, V> {
-    /// Takes the key's flight off the board, if there is one: it began before what happens now.
+    /// Something newer happens to the key: its flight loses it, and so does a write in progress.
     pub(crate) fn fence<Q>(&mut self, hash: u64, key: &Q, out: &mut Outbox<K, V>)
+    where
+        Q: ?Sized + Equivalent<K>,
+    {
+        self.fences.dispute(hash, key);
+        self.ground(hash, key, out);
+    }
+
+    /// Takes the key's flight off the board, if there is one: it began before what happens now.
+    pub(crate) fn ground<Q>(&mut self, hash: u64, key: &Q, out: &mut Outbox<K, V>)
     where
         Q: ?Sized + Equivalent<K>,
     {
@@ -64,6 +73,47 @@ impl<K, V> Shard<K, V> {
             flight.ground();
             out.flight(flight);
         }
+    }
+
+    /// A write at the source begins: until it ends, no load of the key is stored.
+    pub(crate) fn raise(&mut self, hash: u64, key: K, out: &mut Outbox<K, V>)
+    where
+        K: Eq,
+    {
+        self.ground(hash, &key, out);
+        if let Some(key) = self.fences.raise(hash, key) {
+            out.key(key);
+        }
+    }
+
+    /// It ends. Whether nothing but it has happened to the key since it began.
+    pub(crate) fn lower<Q>(&mut self, hash: u64, key: &Q, out: &mut Outbox<K, V>) -> bool
+    where
+        Q: ?Sized + Equivalent<K>,
+    {
+        self.ground(hash, key, out);
+        let (is_undisputed, held) = self.fences.lower(hash, key);
+        if let Some(key) = held {
+            out.key(key);
+        }
+        is_undisputed
+    }
+
+    /// Whether the key is being written at the source.
+    #[inline]
+    pub(crate) fn is_fenced<Q>(&self, hash: u64, key: &Q) -> bool
+    where
+        Q: ?Sized + Equivalent<K>,
+    {
+        self.fences.holds(hash, key)
+    }
+
+    /// Whether a single write of the key is in progress, and nothing else has happened to it.
+    pub(crate) fn is_undisputed<Q>(&self, hash: u64, key: &Q) -> bool
+    where
+        Q: ?Sized + Equivalent<K>,
+    {
+        self.fences.is_undisputed(hash, key)
     }
 
     /// Whether a load of the key is in flight.

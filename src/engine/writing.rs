@@ -1,0 +1,203 @@
+//! Writing at the source, and what a cache may store meanwhile: nothing that was loaded.
+
+use super::put::{By, Stored};
+use super::store::Store;
+use crate::parts::group::Hash;
+use crate::rules::expiry::NEVER;
+use crate::shard::entry::Put;
+use crate::shard::outbox::Outbox;
+use crate::words::clock::Alarm;
+use crate::words::removal::RemovalCause;
+use crate::words::sync::Mutex;
+use hashbrown::HashMap;
+use std::sync::{Arc, Weak};
+use std::task::{Wake, Waker};
+
+/// What stands under a key when a write begins or ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leave {
+    /// It goes.
+    Nothing,
+    /// It stays; at the end only if nothing but this write has happened to the key.
+    Standing,
+}
+
+/// A write in progress: while it lives, no load of its key is stored. It ends in
+/// [`lower`](Self::lower); dropped before (the write failed, or panicked, or its future was
+/// dropped), it leaves nothing under the key, since nobody knows what the source holds.
+///
+/// Any number may be raised for one key. Then nobody knows in which order the source saw them, and
+/// none of them leaves anything. The same holds for one during which the key was inserted, removed
+/// or expired by somebody else.
+pub(crate) struct Fence<K, V, S> {
+    store: Arc<Store<K, V, S>>,
+    hash: u64,
+    /// Until it ends.
+    key: Option<K>,
+    /// For how many ticks it stays after its end.
+    hold: u64,
+    /// Its end, by a function made where it was known what `K`, `V` and `S` are good for, which
+    /// `Drop` is not told.
+    end: End<K, V, S>,
+}
+
+type End<K, V, S> = fn(&Arc<Store<K, V, S>>, u64, K, u64);
+
+impl<K, V, S> Fence<K, V, S> {
+    /// Keeps it up for so many ticks after its end. What stands under the key goes at the end of
+    /// the write and again at the end of that time.
+    pub(crate) fn hold_for(&mut self, ticks: u64) {
+        self.hold = ticks;
+    }
+}
+
+impl<K, V, S> Fence<K, V, S>
+where
+    K: Clone + Eq + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    S: Send + Sync + 'static,
+{
+    /// A write begins. The key's flight loses it.
+    pub(crate) fn raise(store: &Arc<Store<K, V, S>>, hash: u64, key: K, leave: Leave) -> Self {
+        let mine = key.clone();
+        let mut out = Outbox::new();
+        {
+            let mut shard = store.cell(hash).shard.write();
+            store.ledger.note(hash);
+            if leave == Leave::Nothing {
+                let cause = RemovalCause::Removed;
+                shard.remove(Hash::new(hash), &key, cause, &store.terms(), &mut out);
+            }
+            shard.raise(hash, key, &mut out);
+        }
+        let (store, key) = (Arc::clone(store), Some(mine));
+        let fence = Self { store, hash, key, hold: 0, end: Store::end_write };
+        // made before anything is reported: a panic in a `Drop` finds it and lowers it
+        fence.store.deliver(out);
+        fence
+    }
+
+    /// The key that is written.
+    pub(crate) fn key(&self) -> &K {
+        match &self.key {
+            Some(key) => key,
+            None => unreachable!("it is taken out by what consumes the fence"),
+        }
+    }
+
+    /// Stores what this write writes, if nothing else has happened to the key since it began. The
+    /// fence stays up. Whether it was stored.
+    pub(crate) fn put(&self, value: V, ttl: Option<u64>) -> bool {
+        let key = self.key().clone();
+        let units = self.store.units(&key, Some(&value));
+        let ttl = ttl.unwrap_or(self.store.lives.ttl);
+        let hash = Hash::new(self.hash);
+        let put = Put { hash, key, value: Some(value), units, ttl, notes: None };
+        let mut out = Outbox::new();
+        let stored = self.store.put(self.hash, put, By::Fence, &mut out);
+        self.store.deliver(out);
+        matches!(stored, Stored::Yes(_))
+    }
+
+    /// The write ends, and `leave` says what it leaves, whatever `hold_for` said.
+    pub(crate) fn lower(mut self, leave: Leave) {
+        if let Some(key) = self.key.take() {
+            self.store.end_write_leaving(self.hash, &key, leave);
+        }
+    }
+}
+
+impl<K, V, S> Drop for Fence<K, V, S> {
+    fn drop(&mut self) {
+        if let Some(key) = self.key.take() {
+            (self.end)(&self.store, self.hash, key, self.hold);
+        }
+    }
+}
+
+/// The fences whose write is over and whose time is not: with the store they go, and their alarms
+/// with them.
+pub(super) type Holds = Mutex<(u64, HashMap<u64, Option<Alarm>, ahash::RandomState>)>;
+
+pub(super) fn no_holds() -> Holds {
+    // the numbers are our own, no caller chooses them
+    Mutex::new((0, HashMap::with_hasher(ahash::RandomState::with_seeds(1, 2, 3, 4))))
+}
+
+/// A fence that is held: what its alarm calls.
+struct Hold<K, V, S> {
+    store: Weak<Store<K, V, S>>,
+    number: u64,
+    hash: u64,
+    key: K,
+}
+
+impl<K, V, S> Wake for Hold<K, V, S>
+where
+    K: Eq + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    S: Send + Sync + 'static,
+{
+    fn wake(self: Arc<Self>) {
+        let Some(store) = self.store.upgrade() else { return };
+        let alarm = store.holds.lock().1.remove(&self.number);
+        drop(alarm);
+        store.end_write_leaving(self.hash, &self.key, Leave::Nothing);
+    }
+}
+
+impl<K, V, S> Store<K, V, S>
+where
+    K: Eq + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    S: Send + Sync + 'static,
+{
+    fn end_write(self: &Arc<Self>, hash: u64, key: K, hold: u64) {
+        if hold == 0 {
+            return self.end_write_leaving(hash, &key, Leave::Nothing);
+        }
+        self.take_out(hash, &key);
+        let number = {
+            let mut holds = self.holds.lock();
+            holds.0 += 1;
+            let number = holds.0;
+            holds.1.insert(number, None);
+            number
+        };
+        let at = self.clock.now().saturating_add(hold.min(NEVER));
+        let hold = Hold { store: Arc::downgrade(self), number, hash, key };
+        let alarm = self.clock.alarm(at, Waker::from(Arc::new(hold)));
+        // it may have rung already
+        let late = match self.holds.lock().1.get_mut(&number) {
+            Some(place) => place.replace(alarm),
+            None => Some(alarm),
+        };
+        drop(late);
+    }
+
+    fn end_write_leaving(&self, hash: u64, key: &K, leave: Leave) {
+        let mut out = Outbox::new();
+        {
+            let mut shard = self.cell(hash).shard.write();
+            self.ledger.note(hash);
+            if !shard.lower(hash, key, &mut out) || leave == Leave::Nothing {
+                let cause = RemovalCause::Removed;
+                shard.remove(Hash::new(hash), key, cause, &self.terms(), &mut out);
+            }
+        }
+        self.deliver(out);
+    }
+
+    /// As `remove`, without the value.
+    fn take_out(&self, hash: u64, key: &K) {
+        let mut out = Outbox::new();
+        {
+            let mut shard = self.cell(hash).shard.write();
+            self.ledger.note(hash);
+            shard.fence(hash, key, &mut out);
+            let cause = RemovalCause::Removed;
+            shard.remove(Hash::new(hash), key, cause, &self.terms(), &mut out);
+        }
+        self.deliver(out);
+    }
+}
