@@ -108,7 +108,7 @@ fn loads_that_overlap_a_write_are_not_stored() {
                     run();
                     DONE
                 })
-                .unwrap()
+                .unwrap();
             },
             Some(20),
         ),
@@ -117,7 +117,7 @@ fn loads_that_overlap_a_write_are_not_stored() {
                 _ = it.write_through(1, 20, |_, _| {
                     run();
                     Err(())
-                })
+                });
             },
             None,
         ),
