@@ -6,9 +6,14 @@ use crate::parts::flight::{Flight, Landing};
 use crate::parts::group::Hash;
 use crate::parts::stack;
 use crate::rules::got::{Got, How, StaleWhy};
+use crate::shard::Shard;
+use crate::shard::entry::Entry;
 pub(crate) use crate::shard::look::Looked;
-use crate::shard::look::{Ask, Role};
+use crate::shard::look::{Ask, Role, Time};
 use crate::shard::walk::Cursor;
+use crate::words::clock::TRUST;
+use crate::words::sync::ReadGuard;
+use crate::words::tick::Tick;
 use equivalent::Equivalent;
 use std::sync::Arc;
 
@@ -24,6 +29,17 @@ pub(crate) enum Next<K, V, S> {
     Lead(Lead<K, V, S>),
 }
 
+impl<K, V, S> Time for Store<K, V, S> {
+    #[inline]
+    fn is_before(&self, at: Tick) -> bool {
+        self.clock.is_before(at)
+    }
+
+    fn now(&self) -> Tick {
+        self.clock.now()
+    }
+}
+
 impl<K, V, S> Store<K, V, S> {
     /// A look-up that counts.
     #[inline]
@@ -32,11 +48,29 @@ impl<K, V, S> Store<K, V, S> {
         Q: ?Sized + Equivalent<K>,
         V: Clone,
     {
-        let looked = {
-            let shard = self.cell(hash).shard.read();
-            let now = || self.clock.now();
-            shard.get(Hash::new(hash), key, &self.lives, now, |_, entry| entry.value.clone())
+        let shard = self.cell(hash).shard.read();
+        let value = |_, entry: &Entry<K, V>| entry.value.clone();
+        if let Ok(value) = shard.get_at_home(Hash::new(hash), key, &self.lives, self, value) {
+            drop(shard);
+            self.count_hit();
+            return Looked::Value(value);
+        }
+        self.get_elsewhere(hash, key, shard)
+    }
+
+    /// The rest of [`get`](Self::get).
+    #[inline(never)]
+    fn get_elsewhere<Q>(&self, hash: u64, key: &Q, shard: ReadGuard<'_, Shard<K, V>>) -> Looked<V>
+    where
+        Q: ?Sized + Equivalent<K>,
+        V: Clone,
+    {
+        let looked = match shard.get_elsewhere(Hash::new(hash), key, &self.lives, self) {
+            Looked::Value((_, entry)) => Looked::Value(entry.value.clone()),
+            Looked::Missing => Looked::Missing,
+            Looked::Nothing => Looked::Nothing,
         };
+        drop(shard);
         self.count(&looked);
         looked
     }
@@ -50,9 +84,8 @@ impl<K, V, S> Store<K, V, S> {
     {
         let looked = {
             let shard = self.cell(hash).shard.read();
-            let now = || self.clock.now();
-            shard.get(Hash::new(hash), key, &self.lives, now, |id, entry| {
-                shard.got(id, entry, &self.lives, now())
+            shard.get(Hash::new(hash), key, &self.lives, self, |id, entry| {
+                shard.got(id, entry, &self.lives, self.clock.now())
             })
         };
         if counts {
@@ -64,8 +97,16 @@ impl<K, V, S> Store<K, V, S> {
     #[inline]
     fn count<R>(&self, looked: &Looked<R>) {
         match looked {
-            Looked::Value(_) | Looked::Missing => self.lookups.hit(),
+            Looked::Value(_) | Looked::Missing => self.count_hit(),
             Looked::Nothing => self.lookups.miss(),
+        }
+    }
+
+    #[inline]
+    fn count_hit(&self) {
+        // the hits of a thread go by the clock's cheapest reading, and see to it together
+        if self.lookups.hit() % u64::from(TRUST) == 0 {
+            self.clock.compare();
         }
     }
 

@@ -42,6 +42,13 @@ pub(crate) struct Ask {
     pub(crate) in_batch: bool,
 }
 
+/// What a look-up asks about the time, if it comes to that.
+pub(crate) trait Time {
+    /// Whether `at` is still to come; `false` means that [`now`](Self::now) is to be asked.
+    fn is_before(&self, at: Tick) -> bool;
+    fn now(&self) -> Tick;
+}
+
 impl<K, V> Shard<K, V> {
     /// A hit leaves a mark of one bit of heat and, with a time to idle, the time; both under a
     /// shared lock. The time is asked for only where a value was found whose life ends.
@@ -51,72 +58,102 @@ impl<K, V> Shard<K, V> {
         hash: Hash,
         key: &Q,
         lives: &Lives,
-        now: impl Fn() -> Tick,
+        time: &impl Time,
         read: impl FnOnce(SlotId, &Entry<K, V>) -> R,
     ) -> Looked<R>
     where
         Q: ?Sized + Equivalent<K>,
     {
-        let Some((home, group)) = self.table.home(hash) else { return Looked::Nothing };
-        for lane in group.tagged(hash.tag()) {
-            if let Some(entry) = &group.slots[lane] {
-                if key.equivalent(&entry.key) {
-                    let id = id(home, lane);
-                    if !self.serves(id, entry, lives, &now) {
-                        return Looked::Nothing;
-                    }
-                    group.warm(lane);
-                    return Looked::Value(read(id, entry));
-                }
-            }
-        }
-        if group.overflow == 0 && self.aside.missing_len() == 0 {
-            return Looked::Nothing;
-        }
-        match self.get_elsewhere(hash, key, lives, &now) {
-            Looked::Value((id, entry)) => Looked::Value(read(id, entry)),
-            Looked::Missing => Looked::Missing,
-            Looked::Nothing => Looked::Nothing,
+        match self.get_at_home(hash, key, lives, time, read) {
+            Ok(found) => Looked::Value(found),
+            Err(read) => match self.get_elsewhere(hash, key, lives, time) {
+                Looked::Value((id, entry)) => Looked::Value(read(id, entry)),
+                Looked::Missing => Looked::Missing,
+                Looked::Nothing => Looked::Nothing,
+            },
         }
     }
 
+    /// The part of [`get`](Self::get) that most hits end in: a fresh value in its home group.
+    /// Gives `read` back if it is another case.
     #[inline]
-    fn serves(
-        &self,
-        id: SlotId,
-        entry: &Entry<K, V>,
-        lives: &Lives,
-        now: &impl Fn() -> Tick,
-    ) -> bool {
-        if entry.stamp.is_for_ever() && !self.aside.has_idle() {
-            return true;
-        }
-        let now = now();
-        entry.stamp.is_fresh(now) && !self.aside.is_idle(id, lives.idle, now)
-    }
-
-    /// [`get`](Self::get) in full, kept out of the way of the look-ups that end at home: the key
-    /// may stand in another group, or as a cached "not found".
-    #[inline(never)]
-    fn get_elsewhere<Q>(
+    pub(crate) fn get_at_home<Q, R, F>(
         &self,
         hash: Hash,
         key: &Q,
         lives: &Lives,
-        now: &impl Fn() -> Tick,
+        time: &impl Time,
+        read: F,
+    ) -> Result<R, F>
+    where
+        Q: ?Sized + Equivalent<K>,
+        F: FnOnce(SlotId, &Entry<K, V>) -> R,
+    {
+        let Some((home, group)) = self.table.home(hash) else { return Err(read) };
+        for lane in group.tagged(hash.tag()) {
+            if let Some(entry) = &group.slots[lane] {
+                if key.equivalent(&entry.key) {
+                    let id = id(home, lane);
+                    if !self.serves(id, entry, lives, time) {
+                        break;
+                    }
+                    group.warm(lane);
+                    return Ok(read(id, entry));
+                }
+            }
+        }
+        Err(read)
+    }
+
+    #[inline]
+    fn serves(&self, id: SlotId, entry: &Entry<K, V>, lives: &Lives, time: &impl Time) -> bool {
+        if self.aside.has_idle() {
+            return self.serves_unless_idle(id, entry, lives, time);
+        }
+        time.is_before(entry.stamp.expiry())
+            || entry.stamp.is_for_ever()
+            || entry.stamp.is_fresh(time.now())
+    }
+
+    #[inline(never)]
+    fn serves_unless_idle(
+        &self,
+        id: SlotId,
+        entry: &Entry<K, V>,
+        lives: &Lives,
+        time: &impl Time,
+    ) -> bool {
+        let now = time.now();
+        entry.stamp.is_fresh(now) && !self.aside.is_idle(id, lives.idle, now)
+    }
+
+    /// [`get`](Self::get) in full, kept out of the way of the look-ups that end at home: the key
+    /// may stand in another group, or as a cached "not found", or not at all.
+    #[inline(never)]
+    pub(crate) fn get_elsewhere<Q>(
+        &self,
+        hash: Hash,
+        key: &Q,
+        lives: &Lives,
+        time: &impl Time,
     ) -> Looked<(SlotId, &Entry<K, V>)>
     where
         Q: ?Sized + Equivalent<K>,
     {
+        if self.aside.missing_len() == 0
+            && self.table.home(hash).is_none_or(|at| at.1.rules_out(hash))
+        {
+            return Looked::Nothing;
+        }
         let found = self.table.find(hash, |id, group, lane| {
             let (serves, found) = match &group.slots[lane] {
                 Some(entry) if key.equivalent(&entry.key) => {
-                    (self.serves(id, entry, lives, now), Looked::Value((id, entry)))
+                    (self.serves(id, entry, lives, time), Looked::Value((id, entry)))
                 }
                 Some(_) => return None,
                 None => {
                     let missing = self.aside.missing(id).filter(|m| key.equivalent(&m.key))?;
-                    (missing.stamp.is_fresh(now()), Looked::Missing)
+                    (missing.stamp.is_fresh(time.now()), Looked::Missing)
                 }
             };
             if !serves {

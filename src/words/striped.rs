@@ -29,9 +29,10 @@ impl Lookups {
         Self { lines: Box::new(std::array::from_fn(|_| Line::default())) }
     }
 
+    /// Returns how many hits stand in this thread's line now.
     #[inline]
-    pub(crate) fn hit(&self) {
-        self.add(|line| &line.hits);
+    pub(crate) fn hit(&self) -> u64 {
+        self.add(|line| &line.hits)
     }
 
     #[inline]
@@ -40,23 +41,25 @@ impl Lookups {
     }
 
     #[inline]
-    fn add(&self, counter: impl Fn(&Line) -> &AtomicU64) {
+    fn add(&self, counter: impl Fn(&Line) -> &AtomicU64) -> u64 {
         let number = thread_number::get();
         if number < NUMBERS {
             // nobody else writes this line
             let counter = counter(&self.lines[number]);
-            counter.store(counter.load(Relaxed) + 1, Relaxed);
+            let count = counter.load(Relaxed) + 1;
+            counter.store(count, Relaxed);
+            count
         } else {
-            self.add_shared(counter);
+            self.add_shared(counter)
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn add_shared(&self, counter: impl Fn(&Line) -> &AtomicU64) {
+    fn add_shared(&self, counter: impl Fn(&Line) -> &AtomicU64) -> u64 {
         // right for a line of one's own as well, for this once
         let number = thread_number::take().unwrap_or(NUMBERS);
-        counter(&self.lines[number]).fetch_add(1, Relaxed);
+        counter(&self.lines[number]).fetch_add(1, Relaxed) + 1
     }
 
     /// Hits and misses so far.
@@ -95,7 +98,7 @@ mod tests {
         let lookups = Lookups::new();
         for _ in 0..NUMBERS * 4 {
             std::thread::scope(|scope| {
-                scope.spawn(|| lookups.hit());
+                scope.spawn(|| _ = lookups.hit());
             });
         }
         assert_eq!(lookups.sum(), (NUMBERS as u64 * 4, 0));

@@ -42,7 +42,7 @@ const TIME: u64 = STILL - 1;
 /// A thread trusts the wound cell for so many reads, then compares it with the coarse clock, and
 /// mends it for everybody. For the scheduler may leave the keeper out for a tenth of a second, when
 /// other programs want the cores too; its readers, by definition, run.
-const TRUST: u32 = 64;
+pub(crate) const TRUST: u32 = 64;
 /// Reads of a still clock within one window that make it worth winding: a million a second. A beat
 /// costs the keeper 12 us every 2 ms, and saves every read 5 to 12 ns: it has paid for itself after
 /// 2,000 to 4,800 reads in 4 ms.
@@ -72,6 +72,13 @@ thread_local! {
 /// Caches that want the clock wound when they are busy.
 static USERS: AtomicUsize = AtomicUsize::new(0);
 
+/// What the cell shows, for a comparison with a time to come: later than all times if nobody winds
+/// it. Whoever goes by it calls [`look`] every now and then, as [`now`] does by itself.
+#[inline]
+pub(crate) fn glance() -> Tick {
+    CELL.0.load(Relaxed)
+}
+
 #[inline]
 pub(crate) fn now() -> Tick {
     let cell = CELL.0.load(Relaxed);
@@ -80,9 +87,10 @@ pub(crate) fn now() -> Tick {
     if cell < STILL && turn % TRUST != 0 { cell } else { look() }
 }
 
+/// Compares the cell with the coarse clock, and mends it for everybody.
 #[cold]
 #[inline(never)]
-fn look() -> Tick {
+pub(crate) fn look() -> Tick {
     let now = raise(coarse() / NANOS);
     if CELL.0.load(Relaxed) >= STILL && wanted() {
         count(now);
