@@ -182,6 +182,10 @@
 //! # Ok::<_, std::io::Error>(())
 //! ```
 //!
+//! Where others write, and somebody tells (a change feed, a message bus, a hook of the database),
+//! give the one who is told an [`invalidator`](Cache::invalidator): it removes and expires like the
+//! cache, and does not keep it alive.
+//!
 //! # When the source has none
 //!
 //! That there is no such row is an answer, and often the one that is asked for most.
@@ -395,6 +399,7 @@ pub use equivalent::Equivalent;
 pub use front::at::At;
 pub use front::cache::Cache;
 pub use front::entries::Entries;
+pub use front::invalidator::Invalidator;
 pub use front::writing::WriteFence;
 pub use rules::got::{Got, How, StaleWhy};
 pub use rules::loaded::{LoadCx, LoadReason, Loaded};

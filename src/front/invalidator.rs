@@ -1,0 +1,99 @@
+//! A handle for those who bring news of changes.
+
+use super::cache::Cache;
+use crate::engine::store::Store;
+use equivalent::Equivalent;
+use std::fmt;
+use std::hash::{BuildHasher, Hash};
+use std::sync::{Arc, Weak};
+
+/// Removes and expires, and does not keep the cache alive: for the hooks of a database, the
+/// consumer of a change feed, the subscriber of a message bus. From [`Cache::invalidator`].
+///
+/// Such a callback often lives as long as the process, or in something that the cache's own values
+/// hold; with a [`Cache`] in it, the cache would never go. Every call says whether the cache was
+/// still there, so a consumer knows when to end. It is `'static`, `Send` and `Sync`, and cheap to
+/// clone.
+///
+/// What the calls do, they do like those of the same name on the cache: a load that is in flight
+/// is not stored.
+///
+/// ```
+/// use larder::Cache;
+///
+/// let users: Cache<u64, String> = Cache::new(1_000);
+/// let news = users.invalidator();
+/// let on_change = move |id: u64| news.remove(&id); // to be hung into the source
+///
+/// users.insert(42, "Ada".to_owned());
+/// assert!(on_change(42));
+/// assert_eq!(users.get(&42), None);
+/// drop(users);
+/// assert!(!on_change(42)); // the hook may be taken out
+/// ```
+pub struct Invalidator<K, V, S = ahash::RandomState> {
+    store: Weak<Store<K, V, S>>,
+}
+
+impl<K, V, S> Cache<K, V, S> {
+    /// A handle by which news of changes at the source reach the cache without keeping it alive;
+    /// see [`Invalidator`].
+    pub fn invalidator(&self) -> Invalidator<K, V, S> {
+        Invalidator { store: Arc::downgrade(&self.store) }
+    }
+}
+
+impl<K, V, S> Invalidator<K, V, S> {
+    /// Whether the cache is still there. It may go the moment after.
+    pub fn is_alive(&self) -> bool {
+        self.store.strong_count() > 0
+    }
+}
+
+impl<K, V, S> Invalidator<K, V, S>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: BuildHasher + Send + Sync + 'static,
+{
+    /// As [`Cache::remove`]; returns whether the cache is still there.
+    pub fn remove<Q>(&self, key: &Q) -> bool
+    where
+        Q: ?Sized + Hash + Equivalent<K>,
+    {
+        self.tell(|cache| drop(cache.remove(key)))
+    }
+
+    /// As [`Cache::expire`]; returns whether the cache is still there.
+    pub fn expire<Q>(&self, key: &Q) -> bool
+    where
+        Q: ?Sized + Hash + Equivalent<K>,
+    {
+        self.tell(|cache| _ = cache.expire(key))
+    }
+
+    /// As [`Cache::clear`]: for news that some were missed (a feed that was cut, a queue that ran
+    /// over), after which nobody knows what is still right. Returns whether the cache is still
+    /// there.
+    pub fn clear(&self) -> bool {
+        self.tell(Cache::clear)
+    }
+
+    fn tell(&self, what: impl FnOnce(&Cache<K, V, S>)) -> bool {
+        let Some(store) = self.store.upgrade() else { return false };
+        what(&Cache { store });
+        true
+    }
+}
+
+impl<K, V, S> Clone for Invalidator<K, V, S> {
+    fn clone(&self) -> Self {
+        Self { store: Weak::clone(&self.store) }
+    }
+}
+
+impl<K, V, S> fmt::Debug for Invalidator<K, V, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Invalidator").field("is_alive", &self.is_alive()).finish()
+    }
+}
