@@ -36,6 +36,8 @@ pub struct CacheBuilder<K, V, S = ahash::RandomState> {
     idle: Option<Duration>,
     negative: Duration,
     load_timeout: Duration,
+    max_loads: Option<usize>,
+    breaker: Option<(u32, Duration)>,
     shards: Option<usize>,
     hasher: S,
     clock: Option<Clock>,
@@ -79,6 +81,8 @@ impl<K, V> Cache<K, V> {
             idle: None,
             negative: Duration::ZERO,
             load_timeout: LOAD_TIMEOUT,
+            max_loads: None,
+            breaker: None,
             shards: None,
             hasher: ahash::RandomState::new(),
             clock: None,
@@ -167,6 +171,45 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         self
     }
 
+    /// How many loads run at once, at most, over all keys. Unset, as many as there are callers who
+    /// miss. What the source can take at a time, the size of a connection pool say, is a good value.
+    ///
+    /// A load that finds no slot waits in line, first come, first served, threads and tasks alike;
+    /// others who want its key wait with it, and [`load_timeout`](Self::load_timeout) only counts
+    /// from when it begins. A caller that goes away leaves the line, and if others wait for the same
+    /// key one of them takes its place.
+    ///
+    /// A load that a loader starts of its own, on its thread or as a part of its task, uses its
+    /// parent's slot, so that loads inside loads cannot wait for each other. (For one in a task that
+    /// it spawns and waits for, they can; `load_timeout` ends that.) At `load_timeout` a hung load
+    /// loses its slot as it loses its key: it may still be at the source, as one too many.
+    ///
+    /// [`get_or_insert_with`](Cache::get_or_insert_with) waits for its turn like all others, and
+    /// as long as it takes.
+    pub fn max_concurrent_loads(mut self, loads: usize) -> Self {
+        self.max_loads = Some(loads);
+        self
+    }
+
+    /// Leaves a source alone that fails: after so many `failures` in a row, over all keys, the
+    /// breaker is open for `open_for`, and who would load gets
+    /// [`CircuitOpen`](crate::LoadError::CircuitOpen) at once, without a call to the source. Then
+    /// one load is let through as a probe. If it succeeds, all go through again; if it fails, the
+    /// breaker is open for another `open_for`.
+    ///
+    /// A failure is an error from a loader, a panic of one, or a load that reaches its
+    /// [`load_timeout`](Self::load_timeout). That there is no such value is an answer, and so a
+    /// success. A future that is dropped is neither; if it was the probe, the next load is. What
+    /// began before the breaker opened is not counted any more when it ends. A load inside the
+    /// probe's loader is a part of the probe. [`get_or_insert_with`](Cache::get_or_insert_with) has
+    /// no failures: it is neither counted nor stopped.
+    ///
+    /// The idea: M. Nygard, *Release It!* (2007).
+    pub fn circuit_breaker(mut self, failures: u32, open_for: Duration) -> Self {
+        self.breaker = Some((failures, open_for));
+        self
+    }
+
     /// Into how many independently locked parts the cache is split: a hint, clamped to
     /// `1..=1024` and to the bound. By default eight a core, each of 256 entries or more and, where
     /// the bound is large, of 65,536 or less.
@@ -189,6 +232,8 @@ impl<K, V, S> CacheBuilder<K, V, S> {
             idle: self.idle,
             negative: self.negative,
             load_timeout: self.load_timeout,
+            max_loads: self.max_loads,
+            breaker: self.breaker,
             shards: self.shards,
             hasher,
             clock: self.clock,
@@ -231,8 +276,8 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     ///
     /// A [`ConfigError`] that names the setting and says what it accepts: none or two of
     /// `max_entries`, `max_weight` and `unbounded`; a weigher without a weight or the other way
-    /// round; a jitter outside `0.0..=1.0`; a zero `load_timeout` or
-    /// `time_to_idle`.
+    /// round; a jitter outside `0.0..=1.0`; a zero `load_timeout`,
+    /// `time_to_idle`, `max_concurrent_loads` or `circuit_breaker`.
     pub fn build(self) -> Result<Cache<K, V, S>, ConfigError> {
         self.check()?;
         Ok(Cache::over(Store::new(self.plan())))
@@ -266,6 +311,30 @@ impl<K, V, S> CacheBuilder<K, V, S> {
                 });
             }
         }
+        if self.max_loads == Some(0) {
+            return Err(ConfigError::OutOfRange {
+                setting: "max_concurrent_loads",
+                given: Given::Count(0),
+                accepts: "1 or more; leave it out for no limit",
+            });
+        }
+        match self.breaker {
+            Some((0, _)) => {
+                return Err(ConfigError::OutOfRange {
+                    setting: "circuit_breaker",
+                    given: Given::Count(0),
+                    accepts: "1 failure or more; leave it out for no breaker",
+                });
+            }
+            Some((_, Duration::ZERO)) => {
+                return Err(ConfigError::OutOfRange {
+                    setting: "circuit_breaker",
+                    given: Given::Duration(Duration::ZERO),
+                    accepts: "any time above zero to stay open; leave it out for no breaker",
+                });
+            }
+            _ => {}
+        }
         let above_zero = [("load_timeout", Some(self.load_timeout)), ("time_to_idle", self.idle)];
         for (setting, given) in above_zero {
             if given == Some(Duration::ZERO) {
@@ -295,6 +364,8 @@ impl<K, V, S> CacheBuilder<K, V, S> {
             weigher: self.weigher,
             listener: self.listener,
             load_timeout: self.load_timeout,
+            max_loads: self.max_loads,
+            breaker: self.breaker,
             name: self.name,
             // keyed like the default hasher: nobody outside can foresee the draws
             seed: self.seed.unwrap_or_else(|| ahash::RandomState::new().hash_one(())),
@@ -327,6 +398,8 @@ impl<K, V, S> fmt::Debug for CacheBuilder<K, V, S> {
             .field("time_to_idle", &self.idle)
             .field("negative_ttl", &self.negative)
             .field("load_timeout", &self.load_timeout)
+            .field("max_concurrent_loads", &self.max_loads)
+            .field("circuit_breaker", &self.breaker)
             .field("shards", &self.shards)
             .finish_non_exhaustive()
     }

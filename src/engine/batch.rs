@@ -1,8 +1,10 @@
 //! Several keys, one loader.
 
+use super::guard::Leave;
 use super::lead::Lead;
 use super::put::By;
 use super::store::Store;
+use crate::parts::breaker::Verdict;
 use crate::parts::group::Hash;
 use crate::parts::ledger::Moment;
 use crate::parts::stack;
@@ -26,21 +28,24 @@ pub(crate) struct Batch<K, V, S> {
     started: Tick,
     /// What is written from now on is newer than what the loader brings.
     since: Moment,
+    /// One call of the source, however many keys.
+    leave: Leave,
     /// The user's code is running: if this is dropped now, it panicked.
     is_running: bool,
 }
 
 impl<K, V, S> Batch<K, V, S> {
     /// The loader is about to be called. `leads` come from joins that said `in_batch`.
-    pub(crate) fn new(store: Arc<Store<K, V, S>>, leads: Vec<Lead<K, V, S>>) -> Self {
+    pub(crate) fn new(store: Arc<Store<K, V, S>>, leads: Vec<Lead<K, V, S>>, leave: Leave) -> Self {
         store.counts.loads.add(1);
         let (started, since) = (store.clock.now(), store.ledger.watch());
-        Self { store, leads, started, since, is_running: false }
+        Self { store, leads, started, since, leave, is_running: false }
     }
 
     /// Runs a part of the user's loader: a whole blocking one, or one poll of an async one.
     pub(crate) fn run<R>(&mut self, part: impl FnOnce() -> R) -> R {
         let _running = stack::enter_all(self.leads.iter().map(Lead::id));
+        let _inside = self.leave.enter();
         self.is_running = true;
         let result = part();
         self.is_running = false;
@@ -55,6 +60,7 @@ impl<K, V, S> Batch<K, V, S> {
     /// The load took too long: the keys are free, and everybody who waits is told.
     pub(crate) fn time_out(mut self) {
         self.count_time();
+        self.leave.hand_back(Verdict::Failure);
         std::mem::take(&mut self.leads).into_iter().for_each(Lead::time_out);
     }
 
@@ -78,6 +84,7 @@ where
         reply: Result<Vec<(K, Loaded<V>)>, E>,
     ) -> Vec<Result<Got<V>, LoadError<E>>> {
         self.count_time();
+        self.leave.hand_back(if reply.is_ok() { Verdict::Success } else { Verdict::Failure });
         let reply = match reply {
             Ok(reply) => reply,
             Err(error) => {
@@ -133,6 +140,7 @@ impl<K, V, S> Drop for Batch<K, V, S> {
         if self.is_running {
             self.store.counts.load_failures.add(1);
             self.count_time();
+            self.leave.hand_back(Verdict::Failure);
             self.leads.iter_mut().for_each(Lead::panicked);
         }
     }

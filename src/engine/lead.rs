@@ -1,7 +1,9 @@
 //! The one who loads: from the decision to lead until the result has met the map.
 
+use super::guard::Leave;
 use super::put::{By, Stored};
 use super::store::Store;
+use crate::parts::breaker::Verdict;
 use crate::parts::flight::{Brought, Flight, Landing};
 use crate::parts::group::Hash;
 use crate::parts::stack;
@@ -20,14 +22,16 @@ use std::time::Duration;
 /// [`time_out`](Self::time_out); dropped before, it hands the key on: those who wait look again,
 /// and the first of them leads.
 pub(crate) struct Lead<K, V, S> {
-    store: Arc<Store<K, V, S>>,
-    flight: Arc<Flight<K, V>>,
+    pub(super) store: Arc<Store<K, V, S>>,
+    pub(super) flight: Arc<Flight<K, V>>,
     reason: LoadReason,
     /// Its loader is this key's own, and counted here; that of a batch is counted there.
     is_counted: bool,
+    /// Leave to call the source, where the cache guards it.
+    pub(super) leave: Leave,
     /// The user's code is running: if this is dropped now, it panicked.
     is_running: bool,
-    is_done: bool,
+    pub(super) is_done: bool,
 }
 
 impl<K, V, S> Lead<K, V, S> {
@@ -37,15 +41,25 @@ impl<K, V, S> Lead<K, V, S> {
         reason: LoadReason,
         is_counted: bool,
     ) -> Self {
-        if is_counted {
+        if is_counted && store.guards.is_none() {
+            // others are counted when they may begin
             store.counts.loads.add(1);
         }
-        Self { store, flight, reason, is_counted, is_running: false, is_done: false }
+        Self {
+            store,
+            flight,
+            reason,
+            is_counted,
+            leave: Leave::default(),
+            is_running: false,
+            is_done: false,
+        }
     }
 
     /// Runs a part of the user's loader: a whole blocking one, or one poll of an async one.
     pub(crate) fn run<R>(&mut self, part: impl FnOnce() -> R) -> R {
         let _running = stack::enter(self.flight.id());
+        let _inside = self.leave.enter();
         self.is_running = true;
         let result = part();
         self.is_running = false;
@@ -61,6 +75,7 @@ impl<K, V, S> Lead<K, V, S> {
     pub(crate) fn time_out(mut self) {
         self.is_done = true;
         self.count_time();
+        self.leave.hand_back(Verdict::Failure);
         self.store.time_out(&self.flight);
     }
 
@@ -115,7 +130,7 @@ impl<K, V, S> Lead<K, V, S> {
     }
 
     /// It brought nothing that could be stored.
-    fn land_without(&mut self, landing: Landing<V>) {
+    pub(super) fn land_without(&mut self, landing: Landing<V>) {
         self.is_done = true;
         self.store.cell(self.flight.hash).shard.write().take_off(&self.flight);
         self.flight.land(landing);
@@ -169,6 +184,7 @@ where
         ttl: Option<Duration>,
     ) -> Result<Got<V>, LoadError<E>> {
         let now = self.count_time();
+        self.leave.hand_back(if result.is_ok() { Verdict::Success } else { Verdict::Failure });
         self.time_out_if_late(now);
         let Loaded { value, ttl: own_ttl, validator, store } = match result {
             Ok(loaded) => loaded,
@@ -240,6 +256,7 @@ impl<K, V, S> Drop for Lead<K, V, S> {
                 self.store.counts.load_failures.add(1);
             }
             self.count_time();
+            self.leave.hand_back(Verdict::Failure);
             Landing::Panicked
         } else {
             Landing::Abandoned

@@ -167,7 +167,10 @@ impl<K, V, S> Store<K, V, S> {
         match role {
             Role::Look => Next::Look,
             Role::Follow(flight) if stack::is_running(flight.id()) => Next::Recursive,
-            Role::Follow(flight) => Next::Follow(flight),
+            Role::Follow(flight) => {
+                self.hurry(&flight);
+                Next::Follow(flight)
+            }
             Role::Lead { flight, reason, overdue } => {
                 if let Some(flight) = overdue {
                     self.counts.load_timeouts.add(1);

@@ -2,6 +2,7 @@
 //! or awaiting.
 
 pub(crate) mod batch;
+pub(crate) mod guard;
 pub(crate) mod lead;
 pub(crate) mod look;
 pub(crate) mod put;

@@ -1,9 +1,12 @@
 //! The store: all shards of one cache with what they share.
 
+use super::guard::Guards;
 use super::writing::{Holds, no_holds};
+use crate::parts::breaker::Breaker;
 use crate::parts::budget::Budget;
 use crate::parts::ledger::Ledger;
-use crate::rules::expiry::{Lives, NEVER};
+use crate::parts::slots::Slots;
+use crate::rules::expiry::{Lives, NEVER, ticks};
 use crate::rules::stats::Stats;
 use crate::shard::Shard;
 use crate::shard::entry::Terms;
@@ -32,7 +35,9 @@ pub(crate) struct Store<K, V, S> {
     pub(super) weigher: Option<Weigher<K, V>>,
     pub(super) listener: Option<Listener<K, V>>,
     /// Ticks.
-    pub(super) load_timeout: u64,
+    pub(crate) load_timeout: u64,
+    /// None where nothing protects the source.
+    pub(crate) guards: Option<Arc<Guards>>,
     pub(super) counts: Counts,
     pub(super) lookups: Lookups,
     pub(super) ledger: Ledger,
@@ -59,6 +64,8 @@ pub(super) struct Counts {
     pub(super) load_failures: Counter,
     pub(super) load_timeouts: Counter,
     pub(super) load_millis: Counter,
+    pub(super) overloaded: Counter,
+    pub(super) circuit_open: Counter,
     pub(super) joined: Counter,
     pub(super) fenced: Counter,
     pub(super) listener_panics: Counter,
@@ -75,6 +82,9 @@ pub(crate) struct Plan<K, V, S> {
     pub(crate) weigher: Option<Weigher<K, V>>,
     pub(crate) listener: Option<Listener<K, V>>,
     pub(crate) load_timeout: Duration,
+    pub(crate) max_loads: Option<usize>,
+    /// So many failures in a row, and for how long.
+    pub(crate) breaker: Option<(u32, Duration)>,
     pub(crate) name: Option<Arc<str>>,
     pub(crate) seed: u64,
 }
@@ -98,6 +108,13 @@ impl<K, V, S> Store<K, V, S> {
         // a value that lives for ever is served without asking for the time
         let ticking =
             (lives.ttl < NEVER || lives.idle < NEVER).then(|| clock.keep_ticking()).flatten();
+        let load_timeout = ticks(plan.load_timeout);
+        let slots = plan.max_loads.map(|n| Slots::new(n, load_timeout, clock.clone()));
+        let breaker = plan.breaker.map(|(failures, open_for)| {
+            Breaker::new(failures, ticks(open_for), load_timeout, clock.clone())
+        });
+        let is_guarded = slots.is_some() || breaker.is_some();
+        let guards = is_guarded.then(|| Arc::new(Guards { slots, breaker }));
         Arc::new_cyclic(|me| Self {
             cells,
             hasher,
@@ -106,7 +123,8 @@ impl<K, V, S> Store<K, V, S> {
             budget: Budget::new(bound, weighted),
             weigher,
             listener,
-            load_timeout: crate::rules::expiry::ticks(plan.load_timeout),
+            load_timeout,
+            guards,
             counts: Counts::default(),
             lookups: Lookups::new(),
             ledger: Ledger::default(),
@@ -185,6 +203,8 @@ impl<K, V, S> Store<K, V, S> {
             loads: self.counts.loads.get(),
             load_failures: self.counts.load_failures.get(),
             load_timeouts: self.counts.load_timeouts.get(),
+            overloaded: self.counts.overloaded.get(),
+            circuit_open: self.counts.circuit_open.get(),
             joined: self.counts.joined.get(),
             fenced: self.counts.fenced.get(),
             listener_panics: self.counts.listener_panics.get(),

@@ -1,6 +1,8 @@
 //! Loading while a thread waits.
 
+use super::guard::admit;
 use super::outcome::joined;
+use crate::engine::guard::{Caller, Carried};
 use crate::engine::lead::Lead;
 use crate::engine::look::{Looked, Next};
 use crate::engine::store::Store;
@@ -31,6 +33,7 @@ where
     E: Send + Sync + 'static,
 {
     let mut has_joined = false;
+    let mut carried = Carried::default();
     loop {
         match store.join(hash, key, Ask::default()) {
             Next::Look => match store.got(hash, key, false) {
@@ -43,13 +46,24 @@ where
                 if !std::mem::replace(&mut has_joined, true) {
                     store.count_joined();
                 }
+                carried.put_down();
                 if let Some(result) = joined(wait(store, &flight)) {
                     return result;
                 }
+                carried.inherit(&flight);
             }
             Next::Lead(mut lead) => {
-                let result = load(&mut lead);
-                return lead.land(result, ttl);
+                match admit(store, &mut lead, Caller::Loads, &mut carried, None) {
+                    Ok(()) => {
+                        let result = load(&mut lead);
+                        return lead.land(result, ttl);
+                    }
+                    Err(refusal) => {
+                        if let Some(error) = lead.refuse(refusal) {
+                            return Err(error);
+                        }
+                    }
+                }
             }
         }
     }
@@ -69,6 +83,7 @@ where
     S: Send + Sync + 'static,
 {
     let mut has_joined = false;
+    let mut carried = Carried::default();
     loop {
         match store.join(hash, key, Ask { over_missing: true, ..Ask::default() }) {
             Next::Look => {
@@ -82,11 +97,17 @@ where
                 if !std::mem::replace(&mut has_joined, true) {
                     store.count_joined();
                 }
+                carried.put_down();
                 if let Landing::Value(brought) = wait(store, &flight) {
                     return brought.value.clone();
                 }
+                carried.inherit(&flight);
             }
             Next::Lead(mut lead) => {
+                if let Err(refusal) = admit(store, &mut lead, Caller::Makes, &mut carried, None) {
+                    lead.refuse::<Never>(refusal);
+                    continue;
+                }
                 let value = lead.run(make);
                 return match lead.land::<Never>(Ok(Loaded::new(value)), None) {
                     Ok(got) => got.value,
@@ -101,8 +122,7 @@ where
 pub(super) enum Never {}
 
 pub(super) fn wait<K, V, S>(store: &Arc<Store<K, V, S>>, flight: &Arc<Flight<K, V>>) -> Landing<V> {
-    let deadline = store.deadline(flight);
-    let waiter = Waiter::new(Arc::clone(flight), store.clock.clone(), Some(deadline));
+    let waiter = Waiter::new(Arc::clone(flight), store.clock.clone(), store.load_timeout);
     waiter.block().unwrap_or_else(|| given_up(store, flight))
 }
 

@@ -162,7 +162,9 @@ where
     /// failure is not cached: the next call loads again); [`NotFound`](LoadError::NotFound) where
     /// that is cached; [`TimedOut`](LoadError::TimedOut) after `load_timeout`, for those who wait;
     /// [`Panicked`](LoadError::Panicked) if the closure that this caller waited for did;
-    /// [`Recursive`](LoadError::Recursive) inside a loader of the same key.
+    /// [`Recursive`](LoadError::Recursive) inside a loader of the same key;
+    /// [`CircuitOpen`](LoadError::CircuitOpen) while a
+    /// [`circuit_breaker`](crate::CacheBuilder::circuit_breaker) keeps loads from the source.
     ///
     /// Since other threads may get it too, the closure's error must be `Send + Sync + 'static`:
     /// `anyhow::Error` or `Box<dyn Error + Send + Sync>`, but not `Box<dyn Error>`.
@@ -508,6 +510,12 @@ where
     #[doc(hidden)]
     pub fn validate(&self) {
         self.store.validate();
+    }
+
+    /// How many loads wait for a slot of `max_concurrent_loads`. For tests.
+    #[doc(hidden)]
+    pub fn loads_in_line(&self) -> usize {
+        self.store.loads_in_line()
     }
 
     /// How many loads are in flight. For tests.

@@ -1,7 +1,9 @@
 //! Loading while a task waits. The same engine, the same flights; only the waiting differs.
 
 use super::blocking::{Never, given_up};
+use super::guard::admit_async;
 use super::outcome::joined;
+use crate::engine::guard::{Caller, Carried};
 use crate::engine::lead::Lead;
 use crate::engine::look::{Looked, Next};
 use crate::engine::store::Store;
@@ -45,6 +47,7 @@ where
         Looked::Nothing => {}
     }
     let mut has_joined = false;
+    let mut carried = Carried::default();
     let mut lead = loop {
         match store.join(hash, key, Ask::default()) {
             Next::Look => match store.got(hash, key, false) {
@@ -57,11 +60,22 @@ where
                 if !std::mem::replace(&mut has_joined, true) {
                     store.count_joined();
                 }
+                carried.put_down();
                 if let Some(result) = joined(wait(store, &flight).await) {
                     return finish(result);
                 }
+                carried.inherit(&flight);
             }
-            Next::Lead(lead) => break lead,
+            Next::Lead(mut lead) => {
+                match admit_async(store, &mut lead, Caller::Loads, &mut carried, None).await {
+                    Ok(()) => break lead,
+                    Err(refusal) => {
+                        if let Some(error) = lead.refuse(refusal) {
+                            return finish(Err(error));
+                        }
+                    }
+                }
+            }
         }
     };
     let loader = load(&mut lead);
@@ -96,6 +110,7 @@ where
         return value;
     }
     let mut has_joined = false;
+    let mut carried = Carried::default();
     let mut lead = loop {
         match store.join(hash, key, Ask { over_missing: true, ..Ask::default() }) {
             Next::Look => {
@@ -108,11 +123,18 @@ where
                 if !std::mem::replace(&mut has_joined, true) {
                     store.count_joined();
                 }
+                carried.put_down();
                 if let Landing::Value(brought) = wait(store, &flight).await {
                     return brought.value.clone();
                 }
+                carried.inherit(&flight);
             }
-            Next::Lead(lead) => break Some(lead),
+            Next::Lead(mut lead) => {
+                match admit_async(store, &mut lead, Caller::Makes, &mut carried, None).await {
+                    Ok(()) => break Some(lead),
+                    Err(refusal) => drop(lead.refuse::<Never>(refusal)),
+                }
+            }
         }
     };
     let maker = match &mut lead {
@@ -151,7 +173,6 @@ pub(super) async fn wait<K, V, S>(
     store: &Arc<Store<K, V, S>>,
     flight: &Arc<Flight<K, V>>,
 ) -> Landing<V> {
-    let deadline = store.deadline(flight);
-    let waiter = Waiter::new(Arc::clone(flight), store.clock.clone(), Some(deadline));
+    let waiter = Waiter::new(Arc::clone(flight), store.clock.clone(), store.load_timeout);
     waiter.await.unwrap_or_else(|| given_up(store, flight))
 }

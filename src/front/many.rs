@@ -4,9 +4,11 @@
 //! wait for what others load. So it never waits while somebody may be waiting for it, and two
 //! batches that want the same keys crosswise end.
 
+use super::guard::{admit_many, admit_many_async};
 use super::outcome::joined;
 use super::{blocking, future};
 use crate::engine::batch::Batch;
+use crate::engine::guard::{Leave, Refusal};
 use crate::engine::lead::Lead;
 use crate::engine::look::{Looked, Next};
 use crate::engine::store::Store;
@@ -121,6 +123,31 @@ where
         led.iter().map(|&at| self.wanted[at].key.clone()).collect()
     }
 
+    /// What of the keys that this call leads is to be loaded now, if it may call the source at all.
+    /// A key that was written to while the call waited for a slot is open again.
+    #[allow(clippy::type_complexity, reason = "two lists of one length and the leave for both")]
+    fn admitted(
+        &mut self,
+        led: Vec<usize>,
+        leads: Vec<Lead<K, V, S>>,
+        leave: Option<Result<Leave, Refusal>>,
+    ) -> Option<(Vec<usize>, Vec<Lead<K, V, S>>, Leave)> {
+        let both = led.into_iter().zip(leads);
+        match leave? {
+            Ok(leave) => {
+                let (led, leads): (Vec<_>, Vec<_>) =
+                    both.filter(|(_, lead)| !lead.is_outdated()).unzip();
+                (!led.is_empty()).then_some((led, leads, leave))
+            }
+            Err(refusal) => {
+                for (at, lead) in both {
+                    self.wanted[at].outcome = lead.refuse(refusal).map(Err);
+                }
+                None
+            }
+        }
+    }
+
     /// The loader is done with the keys that this call leads.
     fn landed(&mut self, batch: Batch<K, V, S>, led: &[usize], reply: Reply<K, V, E>) {
         for (&at, outcome) in led.iter().zip(batch.land(reply)) {
@@ -154,9 +181,10 @@ where
     let mut call = Call::new(store, keys);
     while !call.is_done() {
         let Round { led, leads, followed } = call.decide();
-        if !led.is_empty() {
+        let admitted = if led.is_empty() { None } else { Some(admit_many(store, &leads)) };
+        if let Some((led, leads, leave)) = call.admitted(led, leads, admitted) {
             let keys = call.keys(&led);
-            let mut batch = Batch::new(Arc::clone(store), leads);
+            let mut batch = Batch::new(Arc::clone(store), leads, leave);
             let reply = batch.run(|| load(&keys));
             call.landed(batch, &led, reply);
         }
@@ -185,9 +213,11 @@ where
     let mut call = Call::new(store, keys);
     while !call.is_done() {
         let Round { led, leads, followed } = call.decide();
-        if !led.is_empty() {
+        let admitted =
+            if led.is_empty() { None } else { Some(admit_many_async(store, &leads).await) };
+        if let Some((led, leads, leave)) = call.admitted(led, leads, admitted) {
             let keys = call.keys(&led);
-            let mut batch = Batch::new(Arc::clone(store), leads);
+            let mut batch = Batch::new(Arc::clone(store), leads, leave);
             let mut loader = pin!(batch.run(|| load(keys)));
             let mut bell = Bell::default();
             let outcome = poll_fn(|task| {

@@ -5,6 +5,7 @@ pub(crate) mod blocking;
 pub(crate) mod cache;
 pub(crate) mod entries;
 pub(crate) mod future;
+pub(crate) mod guard;
 pub(crate) mod invalidator;
 pub(crate) mod many;
 pub(crate) mod outcome;

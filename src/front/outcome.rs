@@ -23,6 +23,7 @@ where
         Landing::Failed(error) => Err(LoadError::Loader(Arc::downcast(error).ok()?)),
         Landing::Panicked => Err(LoadError::Panicked),
         Landing::TimedOut => Err(LoadError::TimedOut),
+        Landing::CircuitOpen => Err(LoadError::CircuitOpen),
         Landing::Abandoned => return None,
     })
 }

@@ -31,7 +31,7 @@ fn value(landing: Option<Landing<u32>>) -> u32 {
 }
 
 fn waiter(flight: &Arc<Flight<u32, u32>>) -> Waiter<u32, u32> {
-    Waiter::new(Arc::clone(flight), Clock::manual().0, None)
+    Waiter::new(Arc::clone(flight), Clock::manual().0, u64::MAX)
 }
 
 /// A wake-up lost between the look and the sleep is a deadlock here.
@@ -237,8 +237,9 @@ fn a_thread_that_goes_to_sleep_as_its_time_runs_out_is_woken() {
 fn a_task_that_is_polled_as_its_time_runs_out_is_woken() {
     explore(|| {
         let (clock, hand) = Clock::manual();
-        let at = clock.now() + 1;
-        let waiter = Waiter::new(flight(), clock, Some(at));
+        let flight = flight();
+        let load_timeout = clock.now() + 1 - flight.started();
+        let waiter = Waiter::new(flight, clock, load_timeout);
         let follower = thread::spawn(move || block_on(waiter).is_none());
         hand.advance(Duration::from_millis(1));
         assert!(follower.join().unwrap());

@@ -3,9 +3,10 @@
 //! A flight knows nothing of tables and shards. It lands once, with one outcome for everybody; a
 //! blocked thread and a pending task wait for it in the same way, as a waker in its list.
 
+use super::slots::{Place, Queued};
 use crate::words::contain::contain;
 use crate::words::sync::Mutex;
-use crate::words::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::words::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::words::tick::Tick;
 use std::any::Any;
 use std::fmt;
@@ -19,8 +20,8 @@ pub(crate) struct Flight<K, V> {
     /// Nothing stood under the key when the load began. As long as the flight has its key, nothing
     /// does: whatever stores takes it off.
     pub(crate) is_absent: bool,
-    /// The tick that `load_timeout` counts from.
-    started: Tick,
+    /// The tick that `load_timeout` counts from; `Tick::MAX` while it waits for a slot.
+    started: AtomicU64,
     /// It lost its key to something newer, or to its timeout: what it brings is not stored.
     grounded: AtomicBool,
     /// How many have ever waited. Nobody joins a flight that is off the board.
@@ -32,6 +33,10 @@ struct State<V> {
     landing: Option<Landing<V>>,
     waiting: Vec<(u64, Waker)>,
     next_ticket: u64,
+    /// Where it waits for a slot, or has waited.
+    place: Option<Place>,
+    /// Somebody who has a slot waits for it: it must not wait for one itself.
+    is_urgent: bool,
 }
 
 /// What a flight came to. Cloning it clones no value.
@@ -43,6 +48,8 @@ pub(crate) enum Landing<V> {
     Failed(Arc<dyn Any + Send + Sync>),
     Panicked,
     TimedOut,
+    /// The breaker did not let it through to the source.
+    CircuitOpen,
     /// Its leader went away before there was an outcome. Somebody else may lead.
     Abandoned,
 }
@@ -61,6 +68,7 @@ impl<V> Clone for Landing<V> {
             Self::Failed(error) => Self::Failed(Arc::clone(error)),
             Self::Panicked => Self::Panicked,
             Self::TimedOut => Self::TimedOut,
+            Self::CircuitOpen => Self::CircuitOpen,
             Self::Abandoned => Self::Abandoned,
         }
     }
@@ -76,10 +84,16 @@ impl<K, V> Flight<K, V> {
             key,
             hash,
             is_absent,
-            started: now,
+            started: AtomicU64::new(now),
             grounded: AtomicBool::new(false),
             followers: AtomicUsize::new(0),
-            state: Mutex::new(State { landing: None, waiting: Vec::new(), next_ticket: 0 }),
+            state: Mutex::new(State {
+                landing: None,
+                waiting: Vec::new(),
+                next_ticket: 0,
+                place: None,
+                is_urgent: false,
+            }),
         }
     }
 
@@ -88,8 +102,34 @@ impl<K, V> Flight<K, V> {
         std::ptr::from_ref(self).addr()
     }
 
+    /// The tick that `load_timeout` counts from. While it waits for a slot its time does not
+    /// run, and this is the end of all ticks.
     pub(crate) fn started(&self) -> Tick {
-        self.started
+        self.started.load(Ordering::Relaxed)
+    }
+
+    /// There is no slot for it: from here on it waits for one.
+    pub(crate) fn wait(&self) {
+        self.started.store(Tick::MAX, Ordering::Relaxed);
+    }
+
+    /// It waits in this place. True if it must not, since somebody with a slot waits for it.
+    pub(crate) fn wait_at(&self, place: Place) -> bool {
+        let mut state = self.state.lock();
+        state.place = Some(place);
+        state.is_urgent
+    }
+
+    /// One who has a slot is about to wait for it. Returns the place where it may wait itself.
+    pub(crate) fn hurry(&self) -> Option<Place> {
+        let mut state = self.state.lock();
+        state.is_urgent = true;
+        state.place
+    }
+
+    /// Where it has waited for a slot, if it had to.
+    pub(crate) fn place(&self) -> Option<Place> {
+        self.state.lock().place
     }
 
     /// Called by whoever takes it off the board for another reason than its arrival.
@@ -168,6 +208,20 @@ impl<K, V> Flight<K, V> {
             place.map(|place| state.waiting.swap_remove(place))
         };
         drop(left);
+    }
+}
+
+impl<K: Send + Sync, V: Send + Sync> Queued for Flight<K, V> {
+    /// Its time runs from here, so those who wait for it must look again until when.
+    fn begin(&self, at: Tick) {
+        let was = Tick::MAX;
+        if self.started.compare_exchange(was, at, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+            return;
+        }
+        let waiting = std::mem::take(&mut self.state.lock().waiting);
+        for (_, waker) in waiting {
+            contain(|| waker.wake());
+        }
     }
 }
 

@@ -1,10 +1,13 @@
 //! Floor 2: structures, each usable alone.
 
+pub(crate) mod breaker;
 pub(crate) mod budget;
 pub(crate) mod eviction;
 pub(crate) mod flight;
 pub(crate) mod group;
 pub(crate) mod ledger;
+pub(crate) mod slots;
 pub(crate) mod stack;
 pub(crate) mod table;
+pub(crate) mod turn;
 pub(crate) mod waiter;

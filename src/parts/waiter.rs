@@ -15,33 +15,40 @@ use std::task::{Context, Poll, Wake, Waker};
 pub(crate) struct Waiter<K, V> {
     flight: Arc<Flight<K, V>>,
     clock: Clock,
-    deadline: Option<Tick>,
+    /// How many ticks the load may take.
+    load_timeout: u64,
     ticket: Ticket,
     bell: Bell,
 }
 
 impl<K, V> Waiter<K, V> {
-    pub(crate) fn new(flight: Arc<Flight<K, V>>, clock: Clock, deadline: Option<Tick>) -> Self {
-        Self { flight, clock, deadline, ticket: Ticket::default(), bell: Bell::default() }
+    pub(crate) fn new(flight: Arc<Flight<K, V>>, clock: Clock, load_timeout: u64) -> Self {
+        Self { flight, clock, load_timeout, ticket: Ticket::default(), bell: Bell::default() }
     }
 
-    /// Blocks this thread. `None` if the deadline came first.
+    /// Blocks this thread. `None` if the load's time was over first.
     pub(crate) fn block(mut self) -> Option<Landing<V>> {
-        let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        let waker = Waker::from(Unpark::this());
         loop {
-            if let Poll::Ready(landing) = self.look(&waker) {
-                return landing;
+            match self.look(&waker) {
+                Ok(landing) => return landing,
+                Err(deadline) => self.clock.park_until(deadline),
             }
-            self.clock.park_until(self.deadline);
         }
     }
 
-    fn look(&mut self, waker: &Waker) -> Poll<Option<Landing<V>>> {
-        match self.flight.poll(&mut self.ticket, waker) {
-            Some(landing) => Poll::Ready(Some(landing)),
-            None if self.deadline.is_some_and(|at| at <= self.clock.now()) => Poll::Ready(None),
-            None => Poll::Pending,
+    /// What there is, or until when to wait for it.
+    fn look(&mut self, waker: &Waker) -> Result<Option<Landing<V>>, Option<Tick>> {
+        if let Some(landing) = self.flight.poll(&mut self.ticket, waker) {
+            return Ok(Some(landing));
         }
+        // asked after the waker was left: when a load begins that had to wait for a slot, its time
+        // changes, and then all who wait are woken
+        let deadline = self.flight.started().saturating_add(self.load_timeout);
+        if deadline <= self.clock.now() {
+            return Ok(None);
+        }
+        Err((deadline < Tick::MAX).then_some(deadline))
     }
 }
 
@@ -50,11 +57,16 @@ impl<K, V> Future for Waiter<K, V> {
 
     fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        if let Some(at) = this.deadline {
-            // set before looking: a clock that passes the deadline in between rings
-            this.bell.set(&this.clock, at, task.waker());
+        match this.look(task.waker()) {
+            Ok(landing) => Poll::Ready(landing),
+            Err(deadline) => {
+                if let Some(at) = deadline {
+                    // a clock that has passed it meanwhile rings at once
+                    this.bell.set(&this.clock, at, task.waker());
+                }
+                Poll::Pending
+            }
         }
-        this.look(task.waker())
     }
 }
 
@@ -66,7 +78,7 @@ impl<K, V> Drop for Waiter<K, V> {
 
 impl<K, V> fmt::Debug for Waiter<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Waiter").field("deadline", &self.deadline).finish_non_exhaustive()
+        f.debug_struct("Waiter").field("flight", &self.flight).finish_non_exhaustive()
     }
 }
 
@@ -86,7 +98,15 @@ impl Bell {
     }
 }
 
-struct Unpark(Thread);
+/// Wakes a thread that parks.
+pub(crate) struct Unpark(Thread);
+
+impl Unpark {
+    /// The one that calls.
+    pub(crate) fn this() -> Arc<Self> {
+        Arc::new(Self(thread::current()))
+    }
+}
 
 impl Wake for Unpark {
     fn wake(self: Arc<Self>) {

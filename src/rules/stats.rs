@@ -33,6 +33,11 @@ pub struct Stats {
     pub load_failures: u64,
     /// Loads that lost their key at `load_timeout`.
     pub load_timeouts: u64,
+    /// Loads that did not begin because it was not their turn under `max_concurrent_loads` in the
+    /// time that their caller waits, or whose caller was served a stale value instead.
+    pub overloaded: u64,
+    /// Loads that did not begin because the circuit breaker was open.
+    pub circuit_open: u64,
     /// Misses that waited for another caller's load, counted when the wait begins.
     pub joined: u64,
     /// Loads that were started ahead of need, in the background. Zero without a loader of the
@@ -94,6 +99,8 @@ impl Stats {
             loads: self.loads.saturating_sub(earlier.loads),
             load_failures: self.load_failures.saturating_sub(earlier.load_failures),
             load_timeouts: self.load_timeouts.saturating_sub(earlier.load_timeouts),
+            overloaded: self.overloaded.saturating_sub(earlier.overloaded),
+            circuit_open: self.circuit_open.saturating_sub(earlier.circuit_open),
             joined: self.joined.saturating_sub(earlier.joined),
             refreshes: self.refreshes.saturating_sub(earlier.refreshes),
             fenced: self.fenced.saturating_sub(earlier.fenced),

@@ -39,6 +39,20 @@ pub enum LoadError<E> {
          raise the timeout if the source is that slow"
     )]
     TimedOut,
+    /// As many loads as [`max_concurrent_loads`](crate::CacheBuilder::max_concurrent_loads) allows
+    /// were running, and it was not this one's turn within the time that its caller waits.
+    #[error(
+        "no slot of the cache's `max_concurrent_loads` was free in time; try again later, raise the \
+         limit if the source can take it, or wait longer"
+    )]
+    Overloaded,
+    /// The last loads failed, so the source is left alone for a while: the
+    /// [`circuit_breaker`](crate::CacheBuilder::circuit_breaker) is open.
+    #[error(
+        "the source was not asked: its last loads failed and the cache's `circuit_breaker` is open; \
+         try again when it has had time to recover"
+    )]
+    CircuitOpen,
     /// The loader that this caller waited for panicked. The key is free: the next call loads again.
     #[error("the loader that this call waited for panicked; the next call loads again")]
     Panicked,
@@ -69,6 +83,16 @@ impl<E> LoadError<E> {
         matches!(self, Self::TimedOut)
     }
 
+    /// Whether there was no slot for the load in time.
+    pub fn is_overloaded(&self) -> bool {
+        matches!(self, Self::Overloaded)
+    }
+
+    /// Whether the circuit breaker kept the load from the source.
+    pub fn is_circuit_open(&self) -> bool {
+        matches!(self, Self::CircuitOpen)
+    }
+
     /// Whether the loader panicked.
     pub fn is_panic(&self) -> bool {
         matches!(self, Self::Panicked)
@@ -86,6 +110,8 @@ impl<E> Clone for LoadError<E> {
             Self::Loader(cause) => Self::Loader(Arc::clone(cause)),
             Self::NotFound => Self::NotFound,
             Self::TimedOut => Self::TimedOut,
+            Self::Overloaded => Self::Overloaded,
+            Self::CircuitOpen => Self::CircuitOpen,
             Self::Panicked => Self::Panicked,
             Self::Recursive => Self::Recursive,
         }
@@ -143,6 +169,8 @@ pub enum Given {
     Number(f64),
     /// A length of time.
     Duration(std::time::Duration),
+    /// How many.
+    Count(u64),
 }
 
 impl fmt::Display for Given {
@@ -150,6 +178,7 @@ impl fmt::Display for Given {
         match self {
             Self::Number(number) => number.fmt(f),
             Self::Duration(duration) => fmt::Debug::fmt(duration, f),
+            Self::Count(count) => count.fmt(f),
         }
     }
 }

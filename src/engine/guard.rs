@@ -1,0 +1,358 @@
+//! What stands between those who load and the source: so many at a time, and none while it fails.
+
+use super::lead::Lead;
+use super::store::Store;
+use crate::parts::breaker::{Breaker, Trial, Verdict};
+use crate::parts::flight::{Flight, Landing};
+use crate::parts::slots::{Place, Queued, Slot, Slots};
+use crate::parts::stack::{self, Running};
+use crate::parts::turn::{NoSlot, Turn};
+use crate::words::error::LoadError;
+use crate::words::tick::Tick;
+use std::sync::Arc;
+
+/// What a cache may be given to protect its source; one that has neither has none of this.
+#[derive(Debug)]
+pub(crate) struct Guards {
+    pub(crate) slots: Option<Slots>,
+    pub(crate) breaker: Option<Breaker>,
+}
+
+/// Leave to call the source. When it goes, its slot goes to the next, and the breaker is told.
+#[derive(Debug)]
+pub(crate) struct Pass {
+    guards: Arc<Guards>,
+    /// None where there is no limit, and for a load inside a load: that uses its parent's.
+    slot: Option<Slot>,
+    /// None where there is no breaker, and for a load inside the probe: that is a part of it.
+    trial: Option<Trial>,
+    /// What the breaker will be told.
+    verdict: Verdict,
+}
+
+/// Leave to call the source once for several keys; of nothing, where the cache does not guard it.
+#[derive(Debug, Default)]
+pub(crate) struct Leave(Option<Box<Pass>>);
+
+impl Leave {
+    fn new(pass: Pass) -> Self {
+        Self(Some(Box::new(pass)))
+    }
+
+    /// As [`Pass::enter`].
+    pub(super) fn enter(&self) -> Option<[Option<Running>; 2]> {
+        self.0.as_ref().map(|pass| pass.enter())
+    }
+
+    /// The source is done with it: what that says of it, and the slot for the next.
+    pub(super) fn hand_back(&mut self, verdict: Verdict) {
+        if let Some(mut pass) = self.0.take() {
+            pass.verdict = verdict;
+        }
+    }
+}
+
+impl Pass {
+    fn new(guards: &Arc<Guards>, slot: Option<Slot>) -> Self {
+        let guards = Arc::clone(guards);
+        Self { guards, slot, trial: None, verdict: Verdict::Unknown }
+    }
+
+    /// While what this returns lives, loads that this thread begins are inside this one.
+    fn enter(&self) -> [Option<Running>; 2] {
+        let Guards { slots, breaker } = &*self.guards;
+        let slots = slots.as_ref().filter(|_| self.slot.is_some());
+        let breaker = breaker.as_ref().filter(|_| self.trial.is_some_and(Trial::is_probe));
+        [slots.map(|slots| stack::enter(slots.id())), breaker.map(|b| stack::enter(b.id()))]
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        let Guards { slots, breaker } = &*self.guards;
+        // the breaker first: who gets the slot is to know what this one found out
+        if let (Some(trial), Some(breaker)) = (self.trial.take(), breaker) {
+            breaker.report(trial, self.verdict);
+        }
+        if let (Some(slot), Some(slots)) = (self.slot.take(), slots) {
+            slots.give_back(slot);
+        }
+    }
+}
+
+/// Whose load it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// One who takes an error for an answer.
+    Loads,
+    /// One who does not: it waits for a slot as long as it takes, and no breaker stops it, since
+    /// what cannot fail says nothing about a source.
+    Makes,
+}
+
+/// What a caller takes along when it has to look again.
+#[derive(Debug, Default)]
+pub(crate) struct Carried {
+    /// Its turn had come, and then its load had lost the key to something newer.
+    pass: Option<Box<Pass>>,
+    /// Where the load stood in line that it waited for, and that came to nothing.
+    place: Option<Place>,
+}
+
+impl Carried {
+    /// Before it waits for somebody else: whoever waits holds no slot of its own.
+    #[inline]
+    pub(crate) fn put_down(&mut self) {
+        self.pass = None;
+    }
+
+    /// After it waited for a load in vain.
+    pub(crate) fn inherit<K, V>(&mut self, flight: &Flight<K, V>) {
+        self.place = match (self.place, flight.place()) {
+            (Some(mine), Some(its)) => Some(mine.min(its)),
+            (mine, its) => mine.or(its),
+        };
+    }
+}
+
+/// Whether a load may begin at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Entrance {
+    Open,
+    /// All slots are taken: serve what is there, or [`queue`](Lead::queue).
+    Busy,
+}
+
+/// Why a load does not begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// There was no slot in time.
+    Overloaded,
+    /// The breaker is open.
+    CircuitOpen,
+    /// It had its slot, and came to use it only when its time was over.
+    Over,
+    /// It waited for a slot, and lost its key to something newer: look at that.
+    Outdated,
+}
+
+impl From<NoSlot> for Refusal {
+    fn from(none: NoSlot) -> Self {
+        match none {
+            NoSlot::Late => Self::Overloaded,
+            NoSlot::Over => Self::Over,
+        }
+    }
+}
+
+/// Loads that wait for one slot: one of them, or those of a batch.
+struct Flights<K, V>(Vec<Arc<Flight<K, V>>>);
+
+impl<K: Send + Sync, V: Send + Sync> Queued for Flights<K, V> {
+    fn begin(&self, at: Tick) {
+        self.0.iter().for_each(|flight| flight.begin(at));
+    }
+}
+
+impl<K, V, S> Store<K, V, S> {
+    /// How many loads wait for a slot.
+    pub(crate) fn loads_in_line(&self) -> usize {
+        let slots = self.guards.as_ref().and_then(|guards| guards.slots.as_ref());
+        slots.map_or(0, |slots| slots.used().1)
+    }
+
+    /// A caller is about to wait for this flight. If it does so inside a load of its own that has a
+    /// slot, and the flight waits for one, neither would ever go on: the flight goes first.
+    #[inline]
+    pub(super) fn hurry(&self, flight: &Flight<K, V>) {
+        let Some(Guards { slots: Some(slots), .. }) = self.guards.as_deref() else { return };
+        if stack::is_running(slots.id()) {
+            if let Some(place) = flight.hurry() {
+                slots.let_through(place);
+            }
+        }
+    }
+
+    /// Asks for a slot, if there is one to be asked for. None if all are taken.
+    fn try_slot(&self, guards: &Arc<Guards>, caller: Caller) -> Result<Option<Pass>, Refusal> {
+        // before a slot is asked for: nobody is to stand in line for hearing this
+        let refuses = |breaker: &Breaker| !stack::is_running(breaker.id()) && breaker.refuses();
+        if caller == Caller::Loads && guards.breaker.as_ref().is_some_and(refuses) {
+            return Err(self.stopped());
+        }
+        let slot = match &guards.slots {
+            Some(slots) if !stack::is_running(slots.id()) => match slots.try_take() {
+                Some(slot) => Some(slot),
+                None => return Ok(None),
+            },
+            _ => None,
+        };
+        Ok(Some(Pass::new(guards, slot)))
+    }
+
+    /// The last thing before the source is called: whether the breaker lets it through.
+    fn try_source(&self, mut pass: Pass, caller: Caller) -> Result<Pass, Refusal> {
+        if let (Caller::Loads, Some(breaker)) = (caller, &pass.guards.breaker) {
+            if !stack::is_running(breaker.id()) {
+                pass.trial = Some(breaker.admit().ok_or_else(|| self.stopped())?);
+            }
+        }
+        Ok(pass)
+    }
+
+    fn stopped(&self) -> Refusal {
+        self.counts.circuit_open.add(1);
+        Refusal::CircuitOpen
+    }
+}
+
+impl<K, V, S> Store<K, V, S>
+where
+    K: Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    /// All slots were taken: gets in line, until `deadline`. Who comes for a key meanwhile waits for
+    /// its flight, and the time of that does not run.
+    fn queue(
+        &self,
+        flights: Vec<Arc<Flight<K, V>>>,
+        before: Option<Place>,
+        deadline: Option<Tick>,
+    ) -> Turn<'_> {
+        let Some(Guards { slots: Some(slots), .. }) = self.guards.as_deref() else {
+            unreachable!("it was a slot that was not free")
+        };
+        for flight in &flights {
+            flight.wait();
+        }
+        let flights = Arc::new(Flights(flights));
+        let turn = Turn::new(slots, &self.clock, flights.clone(), before, deadline);
+        if let Some(place) = turn.place() {
+            let mut is_urgent = false;
+            for flight in &flights.0 {
+                is_urgent |= flight.wait_at(place);
+            }
+            if is_urgent {
+                slots.let_through(place);
+            }
+        }
+        turn
+    }
+
+    /// For those who load several keys at once, and need leave only once. None where all slots are
+    /// taken.
+    pub(crate) fn enter_many(&self) -> Result<Option<Leave>, Refusal> {
+        let Some(guards) = &self.guards else { return Ok(Some(Leave::default())) };
+        let Some(pass) = self.try_slot(guards, Caller::Loads)? else { return Ok(None) };
+        Ok(Some(Leave::new(self.try_source(pass, Caller::Loads)?)))
+    }
+
+    pub(crate) fn queue_many<S2>(
+        &self,
+        leads: &[Lead<K, V, S2>],
+        deadline: Option<Tick>,
+    ) -> Turn<'_> {
+        self.queue(leads.iter().map(|lead| Arc::clone(&lead.flight)).collect(), None, deadline)
+    }
+
+    pub(crate) fn enter_many_with(&self, slot: Slot) -> Result<Leave, Refusal> {
+        let Some(guards) = &self.guards else { return Ok(Leave::default()) };
+        Ok(Leave::new(self.try_source(Pass::new(guards, Some(slot)), Caller::Loads)?))
+    }
+}
+
+impl<K, V, S> Lead<K, V, S> {
+    /// Asks for leave to call the source.
+    #[inline]
+    pub(crate) fn enter(
+        &mut self,
+        caller: Caller,
+        carried: &mut Carried,
+    ) -> Result<Entrance, Refusal> {
+        if self.store.guards.is_none() {
+            return Ok(Entrance::Open);
+        }
+        self.enter_guarded(caller, carried)
+    }
+
+    #[inline(never)]
+    fn enter_guarded(
+        &mut self,
+        caller: Caller,
+        carried: &mut Carried,
+    ) -> Result<Entrance, Refusal> {
+        let Some(guards) = &self.store.guards else { return Ok(Entrance::Open) };
+        let pass = match carried.pass.take() {
+            Some(pass) => *pass,
+            None => match self.store.try_slot(guards, caller)? {
+                Some(pass) => pass,
+                None => return Ok(Entrance::Busy),
+            },
+        };
+        self.pass(pass, caller, carried).map(|()| Entrance::Open)
+    }
+
+    /// It has waited, and has its slot.
+    pub(crate) fn enter_with(
+        &mut self,
+        slot: Slot,
+        caller: Caller,
+        carried: &mut Carried,
+    ) -> Result<(), Refusal> {
+        let Some(guards) = &self.store.guards else { return Ok(()) };
+        let pass = Pass::new(guards, Some(slot));
+        self.pass(pass, caller, carried)
+    }
+
+    fn pass(&mut self, pass: Pass, caller: Caller, carried: &mut Carried) -> Result<(), Refusal> {
+        if self.is_outdated() {
+            carried.pass = Some(Box::new(pass));
+            return Err(Refusal::Outdated);
+        }
+        self.leave = Leave::new(self.store.try_source(pass, caller)?);
+        self.store.counts.loads.add(1);
+        Ok(())
+    }
+
+    /// Whether it has lost its key to something newer while it waited.
+    pub(crate) fn is_outdated(&self) -> bool {
+        self.flight.is_grounded()
+    }
+
+    /// The load does not begin. What its caller is told, or that it has to look again.
+    pub(crate) fn refuse<E>(mut self, refusal: Refusal) -> Option<LoadError<E>> {
+        match refusal {
+            Refusal::Overloaded => {
+                // one caller's patience is over: those who wait with it go on without it
+                self.store.counts.overloaded.add(1);
+                Some(LoadError::Overloaded)
+            }
+            Refusal::CircuitOpen => {
+                self.land_without(Landing::CircuitOpen);
+                Some(LoadError::CircuitOpen)
+            }
+            Refusal::Over => {
+                self.is_done = true;
+                self.store.time_out(&self.flight);
+                Some(LoadError::TimedOut)
+            }
+            Refusal::Outdated => None,
+        }
+    }
+}
+
+impl<K, V, S> Lead<K, V, S>
+where
+    K: Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    /// All slots were taken: waits for one, until `deadline`.
+    pub(crate) fn queue<'s>(
+        &self,
+        store: &'s Store<K, V, S>,
+        carried: &mut Carried,
+        deadline: Option<Tick>,
+    ) -> Turn<'s> {
+        store.queue(vec![Arc::clone(&self.flight)], carried.place.take(), deadline)
+    }
+}

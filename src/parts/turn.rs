@@ -1,0 +1,134 @@
+//! Waiting for a slot, as a thread or as a task, until it is there or a deadline comes.
+
+use super::slots::{Place, Queued, Rank, Slot, Slots, Turned};
+use super::waiter::{Bell, Unpark};
+use crate::words::clock::Clock;
+use crate::words::tick::Tick;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+/// One who waits for its turn. Dropping it leaves the line, and touches nobody else's place.
+pub(crate) struct Turn<'s> {
+    slots: &'s Slots,
+    clock: &'s Clock,
+    load: Arc<dyn Queued>,
+    has: Has,
+    deadline: Option<Tick>,
+    bell: Bell,
+}
+
+/// What one who waits has.
+#[derive(Clone, Copy, Debug)]
+enum Has {
+    Place(Place),
+    Slot(Slot),
+    /// It has been told.
+    Nothing,
+}
+
+/// Why somebody has no slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoSlot {
+    /// The deadline came first.
+    Late,
+    /// It was this one's turn, and it came to look only when that was over.
+    Over,
+}
+
+impl<'s> Turn<'s> {
+    /// Gets in line: at its end, or at the place of somebody who left it and waited for the same.
+    pub(crate) fn new(
+        slots: &'s Slots,
+        clock: &'s Clock,
+        load: Arc<dyn Queued>,
+        before: Option<Place>,
+        deadline: Option<Tick>,
+    ) -> Self {
+        let has = match slots.take(Rank::Miss, before, Arc::clone(&load)) {
+            Ok(slot) => Has::Slot(slot),
+            Err(place) => Has::Place(place),
+        };
+        Self { slots, clock, load, has, deadline, bell: Bell::default() }
+    }
+
+    /// Where it stands; `None` if its turn was at once.
+    pub(crate) fn place(&self) -> Option<Place> {
+        match self.has {
+            Has::Place(place) => Some(place),
+            Has::Slot(_) | Has::Nothing => None,
+        }
+    }
+
+    /// Blocks this thread.
+    pub(crate) fn block(mut self) -> Result<Slot, NoSlot> {
+        let waker = Waker::from(Unpark::this());
+        loop {
+            match self.look(&waker) {
+                Ok(outcome) => return outcome,
+                Err(again) => self.clock.park_until((again < Tick::MAX).then_some(again)),
+            }
+        }
+    }
+
+    /// The outcome, or when to look again at the latest.
+    fn look(&mut self, waker: &Waker) -> Result<Result<Slot, NoSlot>, Tick> {
+        let turned = match self.has {
+            Has::Place(place) => self.slots.look(place, waker),
+            Has::Slot(slot) => Turned::Yours(slot),
+            Has::Nothing => Turned::Over,
+        };
+        match turned {
+            Turned::Wait(again) => match self.deadline {
+                Some(at) if at <= self.clock.now() => Ok(Err(NoSlot::Late)),
+                Some(at) => Err(at.min(again)),
+                None => Err(again),
+            },
+            Turned::Yours(slot) => {
+                self.has = Has::Nothing;
+                // whoever gave it is about to say so as well, but perhaps not yet
+                self.load.begin(slot.since());
+                Ok(Ok(slot))
+            }
+            Turned::Over => {
+                self.has = Has::Nothing;
+                Ok(Err(NoSlot::Over))
+            }
+        }
+    }
+}
+
+impl Future for Turn<'_> {
+    type Output = Result<Slot, NoSlot>;
+
+    fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        match this.look(task.waker()) {
+            Ok(outcome) => Poll::Ready(outcome),
+            Err(again) => {
+                if again < Tick::MAX {
+                    this.bell.set(this.clock, again, task.waker());
+                }
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        match self.has {
+            Has::Place(place) => self.slots.leave(place),
+            Has::Slot(slot) => self.slots.give_back(slot),
+            Has::Nothing => {}
+        }
+    }
+}
+
+impl fmt::Debug for Turn<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Turn").field("deadline", &self.deadline).finish_non_exhaustive()
+    }
+}
