@@ -158,9 +158,10 @@ where
         let units = self.units(&key, Some(&value));
         let ttl = ttl.map_or(self.lives.ttl, ticks);
         let notes = Notes { validator }.boxed();
-        let put = Put { hash: Hash::new(hash), key, value: Some(value), units, ttl, notes };
+        let hash24 = Hash::new(hash);
+        let mut put = Some(Put { hash: hash24, key, value: Some(value), units, ttl, notes });
         let mut out = Outbox::new();
-        self.put(hash, put, By::Extra(since), &mut out);
+        self.put(hash, &mut put, By::Extra(since), &mut out);
         self.deliver(out);
     }
 }

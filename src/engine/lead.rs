@@ -205,7 +205,7 @@ where
             self.is_running = true;
             let key = self.flight.key.clone();
             let units = self.store.units(&key, value.as_ref());
-            let put = Put {
+            let mut put = Some(Put {
                 hash: Hash::new(self.flight.hash),
                 key,
                 // with no life there is nothing to store, only something to take out
@@ -213,9 +213,9 @@ where
                 units,
                 ttl,
                 notes: Notes { validator: validator.clone() }.boxed(),
-            };
+            });
             self.is_running = false;
-            match self.store.put(self.flight.hash, put, By::Flight(&self.flight), &mut out) {
+            match self.store.put(self.flight.hash, &mut put, By::Flight(&self.flight), &mut out) {
                 Stored::Yes(life) => fresh_for = duration(life),
                 Stored::No => {}
                 Stored::Fenced => self.count_fenced(),

@@ -61,23 +61,25 @@ where
     pub(crate) fn insert(&self, hash: u64, key: K, value: V, ttl: Option<u64>) {
         let units = self.units(&key, Some(&value));
         let ttl = ttl.unwrap_or(self.lives.ttl);
-        let put = Put { hash: Hash::new(hash), key, value: Some(value), units, ttl, notes: None };
+        let hash24 = Hash::new(hash);
+        let mut put = Some(Put { hash: hash24, key, value: Some(value), units, ttl, notes: None });
         let mut out = Outbox::new();
-        self.put(hash, put, By::Write, &mut out);
+        self.put(hash, &mut put, By::Write, &mut out);
         self.deliver(out);
     }
 
-    /// Stores, if that is right.
+    /// Stores, if that is right. What is to be stored is taken out of its place, and not handed
+    /// over: a copy of what was written just before costs more than the search for its key.
+    #[inline]
     pub(super) fn put(
         &self,
         hash: u64,
-        put: Put<K, V>,
+        put: &mut Option<Put<K, V>>,
         by: By<'_, K, V>,
         out: &mut Outbox<K, V>,
     ) -> Stored {
         let mut credit = Credit::new(&self.budget);
-        let mut put = Some(put);
-        let tried = self.try_put(hash, &mut put, by, &mut credit, out);
+        let tried = self.try_put(hash, put, by, &mut credit, out);
         tried.unwrap_or_else(|| self.put_with_room_of_others(hash, put, by, credit, out))
     }
 
@@ -144,7 +146,7 @@ where
     fn put_with_room_of_others(
         &self,
         hash: u64,
-        mut put: Option<Put<K, V>>,
+        put: &mut Option<Put<K, V>>,
         by: By<'_, K, V>,
         credit: Credit<'_>,
         out: &mut Outbox<K, V>,
@@ -156,7 +158,7 @@ where
         let mut credit = Credit::new(&self.budget);
         loop {
             self.make_room(hash, units, &mut credit, out);
-            if let Some(stored) = self.try_put(hash, &mut put, by, &mut credit, out) {
+            if let Some(stored) = self.try_put(hash, put, by, &mut credit, out) {
                 return stored;
             }
         }

@@ -170,10 +170,15 @@ impl<K, V, S> Store<K, V, S> {
     }
 
     /// Reports and drops what left, in order; no lock is held.
+    #[inline]
     pub(super) fn deliver(&self, out: Outbox<K, V>) {
-        if self.listener.is_none() {
-            return drop(out);
+        if self.listener.is_some() {
+            self.report_all(out);
         }
+    }
+
+    #[inline(never)]
+    fn report_all(&self, out: Outbox<K, V>) {
         for removal in out.into_values() {
             self.report(removal);
         }

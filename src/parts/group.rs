@@ -55,6 +55,7 @@ impl<T> Group<T> {
         self.marks[lane].load(Relaxed)
     }
 
+    #[inline]
     pub(crate) fn set_mark(&mut self, lane: usize, mark: u8) {
         *self.marks[lane].get_mut() = mark;
     }
@@ -68,15 +69,26 @@ impl<T> Group<T> {
         }
     }
 
+    #[inline]
     pub(crate) fn hash(&self, lane: usize) -> Hash {
         Hash(u32::from(self.high[lane]) << 8 | u32::from(self.tags[lane]))
     }
 
+    #[inline]
     pub(crate) fn is_live(&self, lane: usize) -> bool {
         self.mark(lane) & (TAKEN | DEAD) == TAKEN
     }
 
+    /// The slot is a newcomer's, in this queue (`MAIN` or nothing).
+    #[inline]
+    pub(crate) fn take(&mut self, lane: usize, hash: Hash, queue: u8) {
+        self.tags[lane] = hash.tag();
+        self.high[lane] = hash.high();
+        self.set_mark(lane, queue | TAKEN);
+    }
+
     /// A slot that is in no queue.
+    #[inline]
     pub(crate) fn free_lane(&mut self) -> Option<usize> {
         let marks = std::array::from_fn(|lane| *self.marks[lane].get_mut());
         Lanes::matching(&marks, 0).next()

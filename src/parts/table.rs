@@ -111,9 +111,25 @@ impl<T> Table<T> {
 
     /// Finds a slot for a newcomer: a dead one that it can take over, or a free one. `None` if all
     /// within reach of its home are live.
+    #[inline]
     pub(crate) fn claim(&mut self, hash: Hash) -> Option<Claim> {
+        let home = hash.home(self.groups.len());
+        if self.dead == 0 {
+            if let Some(group) = self.groups.get_mut(home) {
+                if let Some(lane) = group.free_lane() {
+                    group.take(lane, hash, 0);
+                    self.live += 1;
+                    return Some(Claim { id: id(home, lane), was_dead: false });
+                }
+            }
+        }
+        self.claim_beyond(hash, home)
+    }
+
+    /// [`claim`](Self::claim) in full.
+    #[inline(never)]
+    fn claim_beyond(&mut self, hash: Hash, home: usize) -> Option<Claim> {
         let n = self.groups.len();
-        let home = hash.home(n);
         let mut g = home;
         let (lane, was_dead) = 'found: {
             for _ in 0..n.min(REACH) {
@@ -137,11 +153,9 @@ impl<T> Table<T> {
         self.pass(hash, g, u32::wrapping_add);
         self.live += 1;
         let group = &mut self.groups[g];
-        group.tags[lane] = hash.tag();
-        group.high[lane] = hash.high();
         // a dead slot stays in the queue that it stands in
         let queue = group.mark(lane) & MAIN;
-        group.set_mark(lane, queue | TAKEN);
+        group.take(lane, hash, queue);
         Some(Claim { id: id(g, lane), was_dead })
     }
 
@@ -299,10 +313,26 @@ impl<T> Slots for Table<T> {
         group.set_mark(lane, if main { mark | MAIN } else { mark & !MAIN });
     }
 
+    #[inline]
+    fn live_heat(&self, id: SlotId) -> Option<u8> {
+        let (g, lane) = place(id);
+        let mark = self.groups[g].mark(lane);
+        (mark & DEAD == 0).then_some(mark & HEAT)
+    }
+
+    #[inline]
+    fn stand(&mut self, id: SlotId, main: bool, heat: u8, seen: u8) {
+        let (group, lane) = self.group_mut(id);
+        group.set_mark(lane, TAKEN | heat | if main { MAIN } else { 0 });
+        group.seen[lane] = seen;
+    }
+
+    #[inline]
     fn hash(&self, id: SlotId) -> u32 {
         self.hash_of(id).bits()
     }
 
+    #[inline]
     fn prefetch(&self, id: SlotId) {
         // A load that nobody waits for: without `unsafe` there is no prefetch instruction, and the
         // processor runs on past a load whose value is not needed.

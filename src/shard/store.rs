@@ -268,6 +268,7 @@ impl<K, V> Shard<K, V> {
     }
 
     /// A slot for a newcomer, in a table that grows when it has to.
+    #[inline]
     fn claim(
         &mut self,
         hash: Hash,
@@ -278,6 +279,21 @@ impl<K, V> Shard<K, V> {
         if self.table.taken() >= self.limit() {
             self.grow(terms, out);
         }
+        match self.table.claim(hash) {
+            Some(claim) => claim,
+            None => self.claim_in_a_flood(hash, credit, terms, out),
+        }
+    }
+
+    /// All slots within reach are taken.
+    #[cold]
+    fn claim_in_a_flood(
+        &mut self,
+        hash: Hash,
+        credit: &mut Credit<'_>,
+        terms: &Terms<'_>,
+        out: &mut Outbox<K, V>,
+    ) -> Claim {
         loop {
             if let Some(claim) = self.table.claim(hash) {
                 return claim;
@@ -302,6 +318,7 @@ impl<K, V> Shard<K, V> {
     /// How many taken slots the table bears before it grows: more than it is made for, so that a
     /// shard that holds a little over half of its share, by luck of the hash, does not spread that
     /// over all of its memory; and more still at its full size.
+    #[inline]
     fn limit(&self) -> usize {
         let per_group = if self.table.groups() < self.full_groups { LOAD + 2 } else { LANES - 1 };
         self.table.groups() * per_group
@@ -309,6 +326,7 @@ impl<K, V> Shard<K, V> {
 
     /// Moves everything into a table of the next size, in the order of the policy's queues; dead
     /// slots stay behind. One stall of the shard: a few microseconds a thousand entries.
+    #[cold]
     fn grow(&mut self, terms: &Terms<'_>, out: &mut Outbox<K, V>) {
         let groups = self.next_groups();
         let mut table = Table::with_groups(groups);

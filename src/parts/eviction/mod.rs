@@ -31,6 +31,18 @@ pub(crate) trait Slots {
     /// One bit of the policy's own: which queue the slot stands in.
     fn in_main(&self, id: SlotId) -> bool;
     fn set_in_main(&mut self, id: SlotId, main: bool);
+    /// How hot a live slot is; `None` for a dead one.
+    #[inline]
+    fn live_heat(&self, id: SlotId) -> Option<u8> {
+        self.is_live(id).then(|| self.heat(id))
+    }
+    /// A live slot stands in this queue now, was looked at now, and is so hot.
+    #[inline]
+    fn stand(&mut self, id: SlotId, main: bool, heat: u8, seen: u8) {
+        self.set_in_main(id, main);
+        self.set_heat(id, heat);
+        self.set_seen(id, seen);
+    }
     /// 24 well-mixed bits of the key's hash, the same ones that [`Policy::arrive`] is given. The
     /// low bits are those that keys of one group differ in.
     fn hash(&self, id: SlotId) -> u32;

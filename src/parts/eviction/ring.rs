@@ -87,14 +87,6 @@ impl Rings {
         (ends.len > 0).then(|| self.chunks[ends.tail as usize].ids[ends.from as usize % CHUNK])
     }
 
-    /// The `n`-th oldest id, counted from 0, as far as its chunk reaches: good enough to prefetch.
-    #[inline]
-    pub(super) fn ahead(&self, queue: Queue, n: usize) -> Option<SlotId> {
-        let ends = self.ends(queue);
-        let at = ends.from as usize + n;
-        (n < ends.len && at < CHUNK).then(|| self.chunks[ends.tail as usize].ids[at])
-    }
-
     /// When the oldest id was pushed: between the time its chunk was begun and the time the next
     /// one was, if there is a next one.
     #[inline]
@@ -230,10 +222,7 @@ mod tests {
             if step % 977 == 0 {
                 for (queue, model) in [Queue::Window, Queue::Main].into_iter().zip(&model) {
                     assert!(rings.iter(queue).eq(model.iter().copied()));
-                    assert_eq!(rings.ahead(queue, 0), model.front().copied());
-                    if let Some(second) = rings.ahead(queue, 1) {
-                        assert_eq!(Some(&second), model.get(1));
-                    }
+                    assert_eq!(rings.peek(queue), model.front().copied());
                     if let (Some((born, next)), Some(&first)) =
                         (rings.tail_dates(queue), model.front())
                     {

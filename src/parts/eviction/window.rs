@@ -124,14 +124,12 @@ impl ClockWindow {
             Queue::Window => self.window += 1,
             Queue::Main => self.main += 1,
         }
-        slots.set_in_main(id, queue == Queue::Main);
         self.requeue(slots, id, queue, 0);
     }
 
     /// Puts the id at the young end, looked at just now.
     fn requeue(&mut self, slots: &mut impl Slots, id: SlotId, queue: Queue, heat: u8) {
-        slots.set_heat(id, heat);
-        slots.set_seen(id, self.misses.stamp());
+        slots.stand(id, queue == Queue::Main, heat, self.misses.stamp());
         self.rings.push(queue, id, self.misses.now());
     }
 
@@ -140,14 +138,13 @@ impl ClockWindow {
     fn sweep(&mut self, slots: &mut impl Slots) -> Option<SlotId> {
         for _ in 0..ROUNDS {
             let id = self.rings.peek(Queue::Main)?;
-            if !slots.is_live(id) {
+            let Some(heat) = slots.live_heat(id) else {
                 self.rings.pop(Queue::Main);
                 slots.free(id);
                 continue;
-            }
-            let heat = slots.heat(id);
+            };
             if heat == 0 {
-                break;
+                return Some(id);
             }
             self.rings.pop(Queue::Main);
             self.requeue(slots, id, Queue::Main, heat - 1);
@@ -239,15 +236,6 @@ impl ClockWindow {
         self.ghosts.add(slots.hash(id), ghost, self.misses);
         id
     }
-
-    /// Starts loading the next victims, and the one that is next after the window's.
-    fn prefetch(&self, slots: &impl Slots) {
-        for (queue, ahead) in [(Queue::Window, 0), (Queue::Window, 1), (Queue::Main, 0)] {
-            if let Some(id) = self.rings.ahead(queue, ahead) {
-                slots.prefetch(id);
-            }
-        }
-    }
 }
 
 impl Policy for ClockWindow {
@@ -275,7 +263,9 @@ impl Policy for ClockWindow {
     fn expect(&self, slots: &impl Slots, hash: u32) {
         if self.filled {
             self.ghosts.prefetch(hash);
-            self.prefetch(slots);
+            if let Some(id) = self.rings.peek(Queue::Window) {
+                slots.prefetch(id);
+            }
         }
     }
 
@@ -331,11 +321,11 @@ impl Policy for ClockWindow {
                 continue;
             }
             let id = self.rings.pop(Queue::Window)?;
-            if !slots.is_live(id) {
+            let Some(heat) = slots.live_heat(id) else {
                 slots.free(id);
                 continue;
-            }
-            let heat = if rounds == 0 { 0 } else { slots.heat(id) };
+            };
+            let heat = if rounds == 0 { 0 } else { heat };
             rounds = rounds.saturating_sub(1);
             if heat == 0 {
                 return Some(self.leave_window(slots, id));
