@@ -25,6 +25,8 @@ mod every_schedule;
 mod lock;
 
 #[cfg(larder_shuttle)]
+mod batches;
+#[cfg(larder_shuttle)]
 mod bounds;
 #[cfg(larder_shuttle)]
 mod expiry;
@@ -46,3 +48,5 @@ mod search;
 mod timeouts;
 #[cfg(larder_shuttle)]
 mod walks;
+#[cfg(larder_shuttle)]
+mod writes;
