@@ -25,6 +25,14 @@ enum Op {
     Make(u64),
     /// A load during which the key is written, or removed.
     LoadOver(u64, bool),
+    /// So many keys from this one on; the source has no multiples of four.
+    LoadMany(u64, u64),
+    /// A write at the source that succeeds, or fails.
+    WriteThrough(u64, bool),
+    /// One during which the key is inserted.
+    WriteOver(u64),
+    /// A load during a write.
+    LoadFenced(u64),
     Remove(u64),
     Expire(u64),
     Advance(u64),
@@ -49,6 +57,10 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         3 => key().prop_map(Op::Missing),
         2 => key().prop_map(Op::Make),
         2 => (key(), any::<bool>()).prop_map(|(key, writes)| Op::LoadOver(key, writes)),
+        3 => (key(), 0..8_u64).prop_map(|(key, many)| Op::LoadMany(key, many)),
+        2 => (key(), any::<bool>()).prop_map(|(key, succeeds)| Op::WriteThrough(key, succeeds)),
+        1 => key().prop_map(Op::WriteOver),
+        1 => key().prop_map(Op::LoadFenced),
         4 => key().prop_map(Op::Remove),
         2 => key().prop_map(Op::Expire),
         6 => (1..20_u64).prop_map(Op::Advance),
@@ -258,7 +270,73 @@ impl Rig {
                     self.model.remove(&key);
                 }
             }
+            Op::LoadMany(from, many) => self.load_many(from, many),
+            Op::WriteThrough(key, succeeds) => self.write_through(key, succeeds),
+            Op::WriteOver(key) => {
+                let (written, inserted) = (self.value(), self.value());
+                let write = |_: &u64, _: &u64| {
+                    self.cache.insert(key, inserted);
+                    Ok::<_, String>(())
+                };
+                self.cache.write_through(key, written, write).unwrap();
+                self.held.insert((key, inserted));
+                self.model.remove(&key);
+            }
+            Op::LoadFenced(key) => {
+                let value = self.value();
+                let fence = self.cache.writing(&key);
+                assert_eq!(self.cache.get_or_insert_with(&key, || value), value);
+                assert_eq!(self.cache.get(&key), None);
+                drop(fence);
+                self.model.remove(&key);
+            }
             _ => self.apply_to_many(op),
+        }
+    }
+
+    fn load_many(&mut self, from: u64, many: u64) {
+        let keys: Vec<u64> = (from..from + many).collect();
+        let known: Vec<_> = keys.iter().map(|key| self.known(*key)).collect();
+        let mut unknown: Vec<u64> = Vec::new();
+        let mut expected = Vec::new();
+        for (key, known) in keys.iter().zip(known) {
+            match known {
+                Some(known) => expected.extend(known.value.map(|value| (*key, value))),
+                None => unknown.push(*key),
+            }
+        }
+        let has = |key: &&u64| **key % 4 != 0;
+        let reply: Vec<(u64, u64)> =
+            unknown.iter().filter(has).map(|key| (*key, self.value())).collect();
+        expected.extend(&reply);
+        let many = self.cache.get_or_load_many(&keys, |asked| {
+            assert_eq!(asked, unknown);
+            Ok::<_, String>(reply.clone())
+        });
+        let mut got: Vec<_> = many.got.iter().map(|(key, got)| (*key, got.value)).collect();
+        got.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(got, expected);
+        assert_eq!(many.missing.len() + got.len(), keys.len());
+        for key in unknown {
+            let (stored, used, expiry) = (self.now, self.now, self.now + NEGATIVE);
+            self.model.insert(key, Standing { value: None, stored, expiry, used });
+        }
+        for (key, value) in reply {
+            self.store(key, value, TTL);
+            self.held.insert((key, value));
+        }
+    }
+
+    fn write_through(&mut self, key: u64, succeeds: bool) {
+        let value = self.value();
+        let write = |_: &u64, _: &u64| if succeeds { Ok(()) } else { Err("away") };
+        assert_eq!(self.cache.write_through(key, value, write).is_ok(), succeeds);
+        if succeeds {
+            self.store(key, value, TTL);
+            self.held.insert((key, value));
+        } else {
+            self.model.remove(&key);
         }
     }
 
@@ -327,7 +405,7 @@ impl Rig {
 
     fn settle(&mut self) {
         self.cache.validate();
-        assert_eq!(self.cache.flights(), 0);
+        assert_eq!((self.cache.flights(), self.cache.fences()), (0, 0));
         for (key, value, cause) in self.removals.take() {
             assert!(
                 self.held.remove(&(key, value)),
