@@ -17,7 +17,7 @@ struct Pages {
     rendered: Cell<u32>,
     versions: Cache<i64, i64>,
     /// By id and version: what is here is right for ever, on every machine that has it.
-    pages: Cache<(i64, i64), Arc<str>>,
+    texts: Cache<(i64, i64), Arc<str>>,
 }
 
 impl Pages {
@@ -26,7 +26,7 @@ impl Pages {
             let select = "SELECT version FROM page WHERE id = ?";
             self.db.query_row(select, [id], |row| row.get(0))
         })?;
-        let got = self.pages.at(&(id, version)).load(|_| {
+        let got = self.texts.at(&(id, version)).load(|_| {
             self.rendered.set(self.rendered.get() + 1);
             let select = "SELECT text, version FROM page WHERE id = ?";
             let (text, now): (String, i64) =
@@ -53,14 +53,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "CREATE TABLE page (id INTEGER PRIMARY KEY, version INTEGER, text TEXT);
          INSERT INTO page VALUES (1, 1, 'a draft')",
     )?;
-    let (versions, pages) = (Cache::new(100_000), Cache::new(1_000));
-    let pages = Pages { db, rendered: Cell::new(0), versions, pages };
+    let (versions, texts) = (Cache::new(100_000), Cache::new(1_000));
+    let pages = Pages { db, rendered: Cell::new(0), versions, texts };
     for text in ["a better one", "the last one"] {
         println!("{}, rendered so far: {}", pages.page(1)?, pages.rendered.get());
         println!("{}, rendered so far: {}", pages.page(1)?, pages.rendered.get());
         pages.edit(1, text)?;
     }
     println!("{}, rendered so far: {}", pages.page(1)?, pages.rendered.get());
-    println!("pages kept, the old ones until eviction takes them: {}", pages.pages.len());
+    println!("pages kept, the old ones until eviction takes them: {}", pages.texts.len());
     Ok(())
 }
