@@ -65,7 +65,9 @@ where
         let mut put = Some(Put { hash: hash24, key, value: Some(value), units, ttl, notes: None });
         let mut out = Outbox::new();
         self.put(hash, &mut put, By::Write, &mut out);
-        self.deliver(out);
+        if self.hears() {
+            self.report_all(out);
+        }
     }
 
     /// Stores, if that is right. What is to be stored is taken out of its place, and not handed

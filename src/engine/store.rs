@@ -170,15 +170,21 @@ impl<K, V, S> Store<K, V, S> {
     }
 
     /// Reports and drops what left, in order; no lock is held.
-    #[inline]
     pub(super) fn deliver(&self, out: Outbox<K, V>) {
-        if self.listener.is_some() {
+        if self.hears() {
             self.report_all(out);
         }
     }
 
+    /// Whether there is a listener. Where speed counts, what left is only handed over if so, and
+    /// else dropped where it is: to move what was written just before stalls the processor.
+    #[inline]
+    pub(super) fn hears(&self) -> bool {
+        self.listener.is_some()
+    }
+
     #[inline(never)]
-    fn report_all(&self, out: Outbox<K, V>) {
+    pub(super) fn report_all(&self, out: Outbox<K, V>) {
         for removal in out.into_values() {
             self.report(removal);
         }
