@@ -120,3 +120,89 @@ impl<T> Drop for WriteGuard<'_, T> {
         self.lock.raw.leave_writing();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
+
+    /// Two numbers that a writer never lets differ, and a heap block that it replaces: whoever is let
+    /// in wrongly sees a difference, and the sanitizers see it too.
+    type Pair = (u64, Box<u64>);
+
+    fn raise(pair: &RwLock<Pair>) {
+        let mut pair = pair.write();
+        pair.0 += 1;
+        *pair = (pair.0, Box::new(pair.0));
+    }
+
+    /// Reads long enough between two writes for the lock to become biased.
+    const READS: u64 = 2_000;
+
+    #[test]
+    fn readers_that_became_biased_and_writers_keep_each_other_out() {
+        let pair = Arc::new(RwLock::new((0, Box::new(0))));
+        let stop = Arc::new(AtomicBool::new(false));
+        let readers: Vec<_> = (0..4)
+            .map(|_| {
+                let (pair, stop) = (Arc::clone(&pair), Arc::clone(&stop));
+                thread::spawn(move || {
+                    // with a number it has a place of its own
+                    thread_number::take();
+                    let mut last = 0;
+                    while !stop.load(Ordering::Relaxed) {
+                        let pair = pair.read();
+                        assert_eq!(pair.0, *pair.1);
+                        assert!(pair.0 >= last, "what was seen is gone");
+                        last = pair.0;
+                    }
+                })
+            })
+            .collect();
+        let writers: Vec<_> = (0..2)
+            .map(|_| {
+                let pair = Arc::clone(&pair);
+                thread::spawn(move || {
+                    for _ in 0..100 {
+                        raise(&pair);
+                        (0..READS).for_each(|_| drop(pair.read()));
+                    }
+                })
+            })
+            .collect();
+        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        stop.store(true, Ordering::Relaxed);
+        readers.into_iter().for_each(|reader| reader.join().unwrap());
+        assert_eq!(pair.read().0, 200);
+    }
+
+    #[test]
+    fn a_thread_reads_under_two_locks_at_once() {
+        thread_number::take();
+        let locks = [RwLock::new(1), RwLock::new(2)];
+        for _ in 0..READS {
+            let both = (locks[0].read(), locks[1].read());
+            assert_eq!((*both.0, *both.1), (1, 2));
+        }
+        for lock in &locks {
+            *lock.write() += 1;
+        }
+        assert_eq!((*locks[0].read(), *locks[1].read()), (2, 3));
+    }
+
+    #[test]
+    fn a_reader_that_panics_has_left() {
+        thread_number::take();
+        let lock = RwLock::new(0);
+        (0..READS).for_each(|_| drop(lock.read()));
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _guard = lock.read();
+            panic!("under the lock");
+        }));
+        assert!(panicked.is_err());
+        *lock.write() = 1;
+        assert_eq!(*lock.read(), 1);
+    }
+}
