@@ -2,7 +2,8 @@
 
 use crate::engine::store::{Listener, Plan, Store, Weigher};
 use crate::front::cache::Cache;
-use crate::rules::expiry::{Lives, NEVER, share, ticks};
+use crate::rules::backoff::BackOff;
+use crate::rules::expiry::{Lives, NEVER, Windows, share, ticks};
 use crate::words::clock::Clock;
 use crate::words::error::{ConfigError, Given};
 use crate::words::removal::Removal;
@@ -35,9 +36,13 @@ pub struct CacheBuilder<K, V, S = ahash::RandomState> {
     jitter: Option<f64>,
     idle: Option<Duration>,
     negative: Duration,
+    revalidate: Duration,
+    on_error: Duration,
+    back_off: Option<(Duration, Duration)>,
     load_timeout: Duration,
     max_loads: Option<usize>,
     breaker: Option<(u32, Duration)>,
+    soft_timeout: Option<Duration>,
     shards: Option<usize>,
     hasher: S,
     clock: Option<Clock>,
@@ -80,9 +85,13 @@ impl<K, V> Cache<K, V> {
             jitter: None,
             idle: None,
             negative: Duration::ZERO,
+            revalidate: Duration::ZERO,
+            on_error: Duration::ZERO,
+            back_off: None,
             load_timeout: LOAD_TIMEOUT,
             max_loads: None,
             breaker: None,
+            soft_timeout: None,
             shards: None,
             hasher: ahash::RandomState::new(),
             clock: None,
@@ -151,6 +160,89 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         self
     }
 
+    /// Within so long after its expiry a value is served stale, at once, while one caller loads its
+    /// successor: the first who finds it so, on its own time. (RFC 5861.) Zero, the default, serves
+    /// nothing stale.
+    ///
+    /// The window counts from the expiry and ends for good: no use of the value prolongs it. It
+    /// counts also from an [`expire`](Cache::expire), which ends a life early; what is removed is
+    /// gone. What ends by not being used, and a cached "not found", have no window.
+    /// [`get`](Cache::get), [`contains`](Cache::contains) and [`entries`](Cache::entries) know
+    /// fresh values only; [`peek`](Cache::peek) shows what is in a window.
+    ///
+    /// ```
+    /// use larder::{Cache, Clock, How, StaleWhy};
+    /// use std::time::Duration;
+    ///
+    /// let (clock, hand) = Clock::manual();
+    /// let cache: Cache<String, u32> = Cache::builder()
+    ///     .max_entries(100)
+    ///     .time_to_live(Duration::from_secs(60))
+    ///     .stale_while_revalidate(Duration::from_secs(30))
+    ///     .clock(clock)
+    ///     .build()?;
+    /// cache.insert("price".to_owned(), 10);
+    /// hand.advance(Duration::from_secs(60));
+    /// let price = cache.at("price").load(|_| {
+    ///     // this caller came first and loads; another one does not wait for it
+    ///     let other = cache.at("price").load(|_| -> Result<u32, String> { unreachable!() });
+    ///     assert_eq!(other.unwrap().how, How::Stale(StaleWhy::Revalidating));
+    ///     Ok::<_, String>(11)
+    /// });
+    /// assert_eq!(price.unwrap().value, 11);
+    /// # Ok::<_, larder::ConfigError>(())
+    /// ```
+    pub fn stale_while_revalidate(mut self, window: Duration) -> Self {
+        self.revalidate = window;
+        self
+    }
+
+    /// Within so long after its expiry a value is served stale if the load of its successor fails,
+    /// panics under another caller or times out. Callers wait for that load first, unless they are
+    /// still within [`stale_while_revalidate`](Self::stale_while_revalidate). (RFC 5861.) Zero, the
+    /// default, serves no value for an error.
+    ///
+    /// Both windows count from the expiry, so this one is as good as not there unless it is the
+    /// longer one. It ends as hard, and for the same values. After a failure the source is left
+    /// alone for a while, see [`error_backoff`](Self::error_backoff), and callers are served at once.
+    ///
+    /// ```
+    /// use larder::{Cache, Clock};
+    /// use std::time::Duration;
+    ///
+    /// let (clock, hand) = Clock::manual();
+    /// let cache: Cache<String, u32> = Cache::builder()
+    ///     .max_entries(100)
+    ///     .time_to_live(Duration::from_secs(60))
+    ///     .stale_if_error(Duration::from_secs(3600))
+    ///     .clock(clock)
+    ///     .build()?;
+    /// cache.insert("price".to_owned(), 10);
+    /// hand.advance(Duration::from_secs(100));
+    /// assert_eq!(cache.get_or_load("price", || Err("the source is away")).unwrap(), 10);
+    /// # Ok::<_, larder::ConfigError>(())
+    /// ```
+    pub fn stale_if_error(mut self, window: Duration) -> Self {
+        self.on_error = window;
+        self
+    }
+
+    /// How long the next load of a key is held back after one that failed, panicked or timed out:
+    /// `min` after the first failure, twice as long after each further one, `max` at the most. A
+    /// load that succeeds and a write to the key begin anew. Meanwhile callers get the stale value,
+    /// if a window allows one, else the last error, at once. (A caller whose loader has errors of
+    /// another type loads, and so does a [forced](crate::At::force) one.)
+    ///
+    /// Unset, it is one second for as long as there is a stale value to serve, after an error or a
+    /// panic, and otherwise nothing: the next call loads. Zero for both holds nothing back.
+    ///
+    /// A shard remembers the failures of 128 keys; beyond that, of those that are held back the
+    /// longest.
+    pub fn error_backoff(mut self, min: Duration, max: Duration) -> Self {
+        self.back_off = Some((min, max));
+        self
+    }
+
     /// How long "the source has no such value" is cached. Zero, the default, does not keep it.
     pub fn negative_ttl(mut self, ttl: Duration) -> Self {
         self.negative = ttl;
@@ -210,6 +302,14 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         self
     }
 
+    /// How long a load may keep those waiting who can be served a stale value: so long after it
+    /// began they get that instead, and the load goes on. The one who loads is not interrupted. None
+    /// by default. Says nothing where no stale window is set.
+    pub fn soft_timeout(mut self, timeout: Duration) -> Self {
+        self.soft_timeout = Some(timeout);
+        self
+    }
+
     /// Into how many independently locked parts the cache is split: a hint, clamped to
     /// `1..=1024` and to the bound. By default eight a core, each of 256 entries or more and, where
     /// the bound is large, of 65,536 or less.
@@ -231,9 +331,13 @@ impl<K, V, S> CacheBuilder<K, V, S> {
             jitter: self.jitter,
             idle: self.idle,
             negative: self.negative,
+            revalidate: self.revalidate,
+            on_error: self.on_error,
+            back_off: self.back_off,
             load_timeout: self.load_timeout,
             max_loads: self.max_loads,
             breaker: self.breaker,
+            soft_timeout: self.soft_timeout,
             shards: self.shards,
             hasher,
             clock: self.clock,
@@ -276,8 +380,9 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     ///
     /// A [`ConfigError`] that names the setting and says what it accepts: none or two of
     /// `max_entries`, `max_weight` and `unbounded`; a weigher without a weight or the other way
-    /// round; a jitter outside `0.0..=1.0`; a zero `load_timeout`,
-    /// `time_to_idle`, `max_concurrent_loads` or `circuit_breaker`.
+    /// round; a jitter outside `0.0..=1.0`; a zero `load_timeout`, `soft_timeout`, `time_to_idle`,
+    /// `max_concurrent_loads` or `circuit_breaker`; a stale window without a `time_to_live` to count
+    /// from; an `error_backoff` whose first pause is zero or above the longest one.
     pub fn build(self) -> Result<Cache<K, V, S>, ConfigError> {
         self.check()?;
         Ok(Cache::over(Store::new(self.plan())))
@@ -335,7 +440,28 @@ impl<K, V, S> CacheBuilder<K, V, S> {
             }
             _ => {}
         }
-        let above_zero = [("load_timeout", Some(self.load_timeout)), ("time_to_idle", self.idle)];
+        let windows =
+            [("stale_while_revalidate", self.revalidate), ("stale_if_error", self.on_error)];
+        for (setting, window) in windows {
+            if self.ttl.is_none() && !window.is_zero() {
+                return Err(ConfigError::WindowWithoutTimeToLive { setting });
+            }
+        }
+        if let Some((min, max)) = self.back_off {
+            if min > max || min.is_zero() && !max.is_zero() {
+                return Err(ConfigError::OutOfRange {
+                    setting: "error_backoff",
+                    given: Given::Duration(min),
+                    accepts: "a first pause above zero and not above the longest one (or zero for \
+                              both, which holds no load back)",
+                });
+            }
+        }
+        let above_zero = [
+            ("load_timeout", Some(self.load_timeout)),
+            ("soft_timeout", self.soft_timeout),
+            ("time_to_idle", self.idle),
+        ];
         for (setting, given) in above_zero {
             if given == Some(Duration::ZERO) {
                 return Err(ConfigError::OutOfRange {
@@ -360,12 +486,20 @@ impl<K, V, S> CacheBuilder<K, V, S> {
                 jitter: self.jitter.map_or(0, share),
                 idle: self.idle.map_or(NEVER, ticks),
                 negative: ticks(self.negative),
+                windows: Windows {
+                    revalidate: ticks(self.revalidate),
+                    on_error: ticks(self.on_error),
+                },
+                back_off: self.back_off.map_or_else(BackOff::default, |(min, max)| {
+                    BackOff::new(ticks(min), ticks(max))
+                }),
             },
             weigher: self.weigher,
             listener: self.listener,
             load_timeout: self.load_timeout,
             max_loads: self.max_loads,
             breaker: self.breaker,
+            soft_timeout: self.soft_timeout,
             name: self.name,
             // keyed like the default hasher: nobody outside can foresee the draws
             seed: self.seed.unwrap_or_else(|| ahash::RandomState::new().hash_one(())),
@@ -397,9 +531,13 @@ impl<K, V, S> fmt::Debug for CacheBuilder<K, V, S> {
             .field("jitter", &self.jitter)
             .field("time_to_idle", &self.idle)
             .field("negative_ttl", &self.negative)
+            .field("stale_while_revalidate", &self.revalidate)
+            .field("stale_if_error", &self.on_error)
+            .field("error_backoff", &self.back_off)
             .field("load_timeout", &self.load_timeout)
             .field("max_concurrent_loads", &self.max_loads)
             .field("circuit_breaker", &self.breaker)
+            .field("soft_timeout", &self.soft_timeout)
             .field("shards", &self.shards)
             .finish_non_exhaustive()
     }

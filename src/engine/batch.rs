@@ -10,7 +10,7 @@ use crate::parts::ledger::Moment;
 use crate::parts::stack;
 use crate::rules::expiry::ticks;
 use crate::rules::got::Got;
-use crate::rules::loaded::Loaded;
+use crate::rules::loaded::{Answer, Loaded};
 use crate::shard::entry::{Notes, Put};
 use crate::shard::outbox::Outbox;
 use crate::words::error::LoadError;
@@ -154,7 +154,9 @@ where
 {
     /// Stores what a batch brought unasked, if nothing has happened to its key since it began.
     fn put_extra(&self, hash: u64, key: K, loaded: Loaded<V>, since: Moment) {
-        let Loaded { value: Some(value), ttl, validator, store: true } = loaded else { return };
+        let Loaded { answer: Answer::Value(value), ttl, validator, store: true } = loaded else {
+            return;
+        };
         let units = self.units(&key, Some(&value));
         let ttl = ttl.map_or(self.lives.ttl, ticks);
         let notes = Notes { validator }.boxed();

@@ -9,7 +9,7 @@ use crate::parts::group::Hash;
 use crate::parts::stack;
 use crate::rules::expiry::{duration, ticks};
 use crate::rules::got::{Got, How};
-use crate::rules::loaded::{Fate, LoadCx, LoadReason, Loaded};
+use crate::rules::loaded::{Answer, Fate, LoadCx, LoadReason, Loaded};
 use crate::shard::entry::{Notes, Put};
 use crate::shard::outbox::Outbox;
 use crate::words::clock::Clock;
@@ -29,6 +29,8 @@ pub(crate) struct Lead<K, V, S> {
     is_counted: bool,
     /// Leave to call the source, where the cache guards it.
     pub(super) leave: Leave,
+    /// What the loader was shown, if it was shown anything.
+    old: Option<Old<V>>,
     /// The user's code is running: if this is dropped now, it panicked.
     is_running: bool,
     pub(super) is_done: bool,
@@ -51,6 +53,7 @@ impl<K, V, S> Lead<K, V, S> {
             reason,
             is_counted,
             leave: Leave::default(),
+            old: None,
             is_running: false,
             is_done: false,
         }
@@ -93,7 +96,7 @@ impl<K, V, S> Lead<K, V, S> {
 
     /// The loader failed: everybody who waits is told.
     fn fail<E: Send + Sync + 'static>(mut self, error: Arc<E>) -> LoadError<E> {
-        self.land_without(Landing::Failed(error.clone()));
+        self.land_failed(Landing::Failed(error.clone()));
         LoadError::Loader(error)
     }
 
@@ -129,11 +132,20 @@ impl<K, V, S> Lead<K, V, S> {
         self.is_running = true;
     }
 
-    /// It brought nothing that could be stored.
+    /// It does not come to a call of the source.
     pub(super) fn land_without(&mut self, landing: Landing<V>) {
         self.is_done = true;
         self.store.cell(self.flight.hash).shard.write().take_off(&self.flight);
         self.flight.land(landing);
+    }
+
+    /// It came to nothing, and everybody who waits is told so.
+    fn land_failed(&mut self, landing: Landing<V>) {
+        self.is_done = true;
+        if self.is_counted {
+            self.store.counts.load_failures.add(1);
+        }
+        self.store.fail(&self.flight, landing);
     }
 
     /// Only what something newer kept out counts; a timeout has been counted as one.
@@ -146,13 +158,38 @@ impl<K, V, S> Lead<K, V, S> {
 
 impl<K, V, S> Lead<K, V, S>
 where
-    K: Send + Sync + 'static,
-    V: Send + Sync + 'static,
+    K: Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
 {
     /// What the loader gets to see.
-    pub(crate) fn cx(&self) -> LoadCx<V> {
+    pub(crate) fn cx(&mut self) -> LoadCx<V> {
+        self.old = if self.flight.is_absent { None } else { self.store.old(&self.flight) };
+        let stale = self.old.as_ref().map(|old| Arc::clone(&old.value));
+        let validator = self.old.as_ref().and_then(Old::validator);
         let (flight, clock) = (self.flight.clone(), self.store.clock.clone());
-        LoadCx::new(self.reason, Arc::new(Watch { flight, clock, deadline: self.deadline() }))
+        let fate = Arc::new(Watch { flight, clock, deadline: self.deadline() });
+        LoadCx::new(self.reason, self.flight.attempt, stale, validator, fate)
+    }
+}
+
+/// What a load is to replace, as its loader was shown it.
+struct Old<V> {
+    value: Arc<V>,
+    notes: Option<Box<Notes>>,
+}
+
+impl<V> Old<V> {
+    fn validator(&self) -> Option<Arc<str>> {
+        self.notes.as_ref()?.validator.clone()
+    }
+}
+
+impl<K: Eq, V: Clone, S> Store<K, V, S> {
+    /// What stands under a flight's key and is not gone.
+    fn old(&self, flight: &Flight<K, V>) -> Option<Old<V>> {
+        let shard = self.cell(flight.hash).shard.read();
+        let (value, notes) = shard.old(flight, &self.terms())?;
+        Some(Old { value: Arc::new(value), notes })
     }
 }
 
@@ -186,43 +223,53 @@ where
         let now = self.count_time();
         self.leave.hand_back(if result.is_ok() { Verdict::Success } else { Verdict::Failure });
         self.time_out_if_late(now);
-        let Loaded { value, ttl: own_ttl, validator, store } = match result {
+        let Loaded { answer, ttl: own_ttl, validator, store } = match result {
             Ok(loaded) => loaded,
             Err(error) => {
-                self.store.counts.load_failures.add(1);
                 return Err(self.fail(Arc::new(error)));
             }
         };
-        let validator = validator.filter(|_| value.is_some());
+        let (value, notes, renews) = match answer {
+            Answer::Value(value) => (Some(value), Notes { validator }, false),
+            Answer::Missing => (None, Notes::default(), false),
+            Answer::Unchanged => {
+                let Some(old) = self.old.take() else {
+                    self.land_failed(Landing::NothingToRenew);
+                    return Err(LoadError::NothingToRenew);
+                };
+                let mut notes = old.notes.map_or_else(Notes::default, |notes| *notes);
+                notes.validator = validator.or(notes.validator);
+                // the loader may have kept what it was shown
+                self.is_running = true;
+                let value = Arc::try_unwrap(old.value).unwrap_or_else(|shared| V::clone(&shared));
+                self.is_running = false;
+                (Some(value), notes, true)
+            }
+        };
+        let validator = notes.validator.clone();
         let ttl = match value {
             Some(_) => own_ttl.or(ttl).map_or(self.store.lives.ttl, ticks),
             None => own_ttl.map_or(self.store.lives.negative, ticks),
         };
-        let mut fresh_for = Duration::ZERO;
         let mut out = Outbox::new();
-        if store {
-            // the key's and the value's `Clone` and the weigher are the user's code as well
-            self.is_running = true;
-            let key = self.flight.key.clone();
-            let units = self.store.units(&key, value.as_ref());
-            let mut put = Some(Put {
-                hash: Hash::new(self.flight.hash),
-                key,
-                // with no life there is nothing to store, only something to take out
-                value: if ttl > 0 { value.clone() } else { None },
-                units,
-                ttl,
-                notes: Notes { validator: validator.clone() }.boxed(),
-            });
-            self.is_running = false;
-            match self.store.put(self.flight.hash, &mut put, By::Flight(&self.flight), &mut out) {
-                Stored::Yes(life) => fresh_for = duration(life),
-                Stored::No => {}
-                Stored::Fenced => self.count_fenced(),
-            }
+        let renewed = if renews && store && ttl > 0 {
+            self.store.renew(&self.flight, ttl, validator.clone(), &mut out)
         } else {
-            self.store.cell(self.flight.hash).shard.write().take_off(&self.flight);
-        }
+            None
+        };
+        let stored = match renewed {
+            Some(stored) => stored,
+            None if store => self.put(value.as_ref(), ttl, notes, &mut out),
+            None => self.store.leave_alone(&self.flight, &mut out),
+        };
+        let fresh_for = match stored {
+            Stored::Yes(life) => duration(life),
+            Stored::No => Duration::ZERO,
+            Stored::Fenced => {
+                self.count_fenced();
+                Duration::ZERO
+            }
+        };
         self.is_running = true;
         let landing = match &value {
             // off the board: nobody joins any more, and usually nobody has
@@ -244,6 +291,25 @@ where
             None => Err(LoadError::NotFound),
         }
     }
+
+    /// Stores what it brought, if the key is still its own.
+    fn put(&mut self, value: Option<&V>, ttl: u64, notes: Notes, out: &mut Outbox<K, V>) -> Stored {
+        // the key's and the value's `Clone` and the weigher are the user's code as well
+        self.is_running = true;
+        let key = self.flight.key.clone();
+        let units = self.store.units(&key, value);
+        let mut put = Some(Put {
+            hash: Hash::new(self.flight.hash),
+            key,
+            // with no life there is nothing to store, only something to take out
+            value: if ttl > 0 { value.cloned() } else { None },
+            units,
+            ttl,
+            notes: notes.boxed(),
+        });
+        self.is_running = false;
+        self.store.put(self.flight.hash, &mut put, By::Flight(&self.flight), out)
+    }
 }
 
 impl<K, V, S> Drop for Lead<K, V, S> {
@@ -251,17 +317,12 @@ impl<K, V, S> Drop for Lead<K, V, S> {
         if self.is_done {
             return;
         }
-        let landing = if self.is_running {
-            if self.is_counted {
-                self.store.counts.load_failures.add(1);
-            }
+        if self.is_running {
             self.count_time();
             self.leave.hand_back(Verdict::Failure);
-            Landing::Panicked
-        } else {
-            Landing::Abandoned
-        };
+            return self.land_failed(Landing::Panicked);
+        }
         self.store.cell(self.flight.hash).shard.write().take_off(&self.flight);
-        self.flight.land(landing);
+        self.flight.land(Landing::Abandoned);
     }
 }

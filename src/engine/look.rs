@@ -9,9 +9,11 @@ use crate::rules::got::{Got, How, StaleWhy};
 use crate::shard::Shard;
 use crate::shard::entry::Entry;
 pub(crate) use crate::shard::look::Looked;
-use crate::shard::look::{Ask, Role, Time};
+use crate::shard::look::{Ask, Joined, Role, Time};
+use crate::shard::outbox::Outbox;
 use crate::shard::walk::Cursor;
 use crate::words::clock::TRUST;
+use crate::words::striped::Lookups;
 use crate::words::sync::ReadGuard;
 use crate::words::tick::Tick;
 use equivalent::Equivalent;
@@ -21,12 +23,43 @@ use std::sync::Arc;
 pub(crate) enum Next<K, V, S> {
     /// There is an answer now.
     Look,
+    /// A value past its life, to be served at once.
+    Stale(Got<V>),
+    /// The last load failed so, and the next one is held back.
+    Failed(Landing<V>),
     /// Wait for somebody else's load.
     Follow(Arc<Flight<K, V>>),
     /// It is this very thread or task that loads the key.
     Recursive,
     /// Load.
     Lead(Lead<K, V, S>),
+    /// Load what everybody else is served stale meanwhile. A cache that owns its loader may do so in
+    /// the background, and serve the stale value here too; a closure can only be run by its caller.
+    Revalidate(Lead<K, V, S>),
+}
+
+/// A look-up that found nothing fresh, until it is known what its caller was served: a value past
+/// its life, or else it was a miss. Where there are no windows it is a miss from the start.
+pub(crate) struct Search<'s> {
+    lookups: &'s Lookups,
+    is_open: bool,
+}
+
+impl Search<'_> {
+    /// The caller was served a value past its life.
+    pub(crate) fn was_served_stale(mut self) {
+        if std::mem::take(&mut self.is_open) {
+            self.lookups.stale_hit();
+        }
+    }
+}
+
+impl Drop for Search<'_> {
+    fn drop(&mut self) {
+        if self.is_open {
+            self.lookups.miss();
+        }
+    }
 }
 
 impl<K, V, S> Time for Store<K, V, S> {
@@ -48,6 +81,25 @@ impl<K, V, S> Store<K, V, S> {
         Q: ?Sized + Equivalent<K>,
         V: Clone,
     {
+        self.get_counting(hash, key, true)
+    }
+
+    /// The same for a call that will load what it does not find: that is counted by its [`Search`].
+    #[inline]
+    pub(crate) fn get_or_search<Q>(&self, hash: u64, key: &Q) -> Looked<V>
+    where
+        Q: ?Sized + Equivalent<K>,
+        V: Clone,
+    {
+        self.get_counting(hash, key, false)
+    }
+
+    #[inline]
+    fn get_counting<Q>(&self, hash: u64, key: &Q, misses: bool) -> Looked<V>
+    where
+        Q: ?Sized + Equivalent<K>,
+        V: Clone,
+    {
         let shard = self.cell(hash).shard.read();
         let value = |_, entry: &Entry<K, V>| entry.value.clone();
         if let Ok(value) = shard.get_at_home(Hash::new(hash), key, &self.lives, self, value) {
@@ -55,12 +107,18 @@ impl<K, V, S> Store<K, V, S> {
             self.count_hit();
             return Looked::Value(value);
         }
-        self.get_elsewhere(hash, key, shard)
+        self.get_elsewhere(hash, key, shard, misses)
     }
 
     /// The rest of [`get`](Self::get).
     #[inline(never)]
-    fn get_elsewhere<Q>(&self, hash: u64, key: &Q, shard: ReadGuard<'_, Shard<K, V>>) -> Looked<V>
+    fn get_elsewhere<Q>(
+        &self,
+        hash: u64,
+        key: &Q,
+        shard: ReadGuard<'_, Shard<K, V>>,
+        misses: bool,
+    ) -> Looked<V>
     where
         Q: ?Sized + Equivalent<K>,
         V: Clone,
@@ -71,34 +129,54 @@ impl<K, V, S> Store<K, V, S> {
             Looked::Nothing => Looked::Nothing,
         };
         drop(shard);
-        self.count(&looked);
+        self.count(&looked, misses);
         looked
     }
 
-    /// As [`get`](Self::get), with what there is to say about the value. `counts` is false when the
-    /// same call looks again.
-    pub(crate) fn got<Q>(&self, hash: u64, key: &Q, counts: bool) -> Looked<Got<V>>
+    /// As [`get_or_search`](Self::get_or_search), with what there is to say about the value, and
+    /// only what this caller accepts.
+    pub(crate) fn got_or_search<Q>(&self, hash: u64, key: &Q, ask: &Ask) -> Looked<Got<V>>
     where
         Q: ?Sized + Equivalent<K>,
         V: Clone,
     {
-        let looked = {
-            let shard = self.cell(hash).shard.read();
-            shard.get(Hash::new(hash), key, &self.lives, self, |id, entry| {
-                shard.got(id, entry, &self.lives, self.clock.now())
-            })
-        };
-        if counts {
-            self.count(&looked);
+        if ask.is_forced() {
+            return Looked::Nothing;
         }
+        let looked = match self.got(hash, key, ask) {
+            // how old that answer is, `join` knows
+            Looked::Missing if ask.is_choosy() => Looked::Nothing,
+            looked => looked,
+        };
+        self.count(&looked, false);
         looked
     }
 
+    /// The same for a call that looks again, and is counted already.
+    pub(crate) fn got<Q>(&self, hash: u64, key: &Q, ask: &Ask) -> Looked<Got<V>>
+    where
+        Q: ?Sized + Equivalent<K>,
+        V: Clone,
+    {
+        let shard = self.cell(hash).shard.read();
+        let looked = shard.get(Hash::new(hash), key, &self.lives, self, |id, entry| {
+            let now = self.clock.now();
+            let is_accepted = ask.accepts(entry.stamp.age(now));
+            is_accepted.then(|| shard.got(id, entry, &self.lives, now))
+        });
+        match looked {
+            Looked::Value(Some(got)) => Looked::Value(got),
+            Looked::Missing => Looked::Missing,
+            Looked::Value(None) | Looked::Nothing => Looked::Nothing,
+        }
+    }
+
     #[inline]
-    fn count<R>(&self, looked: &Looked<R>) {
+    fn count<R>(&self, looked: &Looked<R>, misses: bool) {
         match looked {
             Looked::Value(_) | Looked::Missing => self.count_hit(),
-            Looked::Nothing => self.lookups.miss(),
+            Looked::Nothing if misses => self.lookups.miss(),
+            Looked::Nothing => {}
         }
     }
 
@@ -110,13 +188,24 @@ impl<K, V, S> Store<K, V, S> {
         }
     }
 
+    /// A look-up found nothing fresh.
+    pub(crate) fn search(&self) -> Search<'_> {
+        let is_open = self.lives.windows.is_any();
+        if !is_open {
+            self.lookups.miss();
+        }
+        Search { lookups: &self.lookups, is_open }
+    }
+
     /// Whether there is a value to serve. Leaves no trace.
     pub(crate) fn contains<Q>(&self, hash: u64, key: &Q) -> bool
     where
         Q: ?Sized + Equivalent<K>,
     {
         let shard = self.cell(hash).shard.read();
-        shard.peek(Hash::new(hash), key, &self.terms()).is_some()
+        let terms = self.terms();
+        let found = shard.peek(Hash::new(hash), key, &terms);
+        found.is_some_and(|(id, entry)| shard.is_fresh(id, entry, &terms))
     }
 
     pub(crate) fn peek<Q>(&self, hash: u64, key: &Q) -> Option<Got<V>>
@@ -134,6 +223,61 @@ impl<K, V, S> Store<K, V, S> {
         Some(got)
     }
 
+    /// A value that may be served to a caller whose load came to nothing: past its life, for the
+    /// reason `why`, or a fresh one if there is one by now.
+    pub(crate) fn servable<Q>(&self, hash: u64, key: &Q, ask: &Ask, why: StaleWhy) -> Option<Got<V>>
+    where
+        Q: ?Sized + Equivalent<K>,
+        V: Clone,
+    {
+        if !self.lives.windows.is_any() {
+            return None;
+        }
+        let shard = self.cell(hash).shard.read();
+        let terms = self.terms();
+        let (id, entry) = shard.servable(hash, key, ask, &terms)?;
+        let mut got = shard.got(id, entry, &self.lives, terms.now);
+        if !shard.is_fresh(id, entry, &terms) {
+            got.how = How::Stale(why);
+        }
+        Some(got)
+    }
+
+    /// Whether there is one.
+    pub(crate) fn is_servable<Q>(&self, hash: u64, key: &Q, ask: &Ask) -> bool
+    where
+        Q: ?Sized + Equivalent<K>,
+    {
+        if !self.lives.windows.is_any() {
+            return false;
+        }
+        let shard = self.cell(hash).shard.read();
+        shard.servable(hash, key, ask, &self.terms()).is_some()
+    }
+
+    /// A value that is served past its life without anybody waiting. All callers but one come to
+    /// it here, under a shared lock.
+    fn stale<Q>(&self, hash: u64, key: &Q, ask: &Ask) -> Option<Got<V>>
+    where
+        Q: ?Sized + Equivalent<K>,
+        V: Clone,
+    {
+        if !self.lives.windows.is_any() {
+            return None;
+        }
+        let shard = self.cell(hash).shard.read();
+        let terms = self.terms();
+        let (id, entry, why) = shard.stale(hash, key, ask, &terms)?;
+        let mut got = shard.got(id, entry, &self.lives, terms.now);
+        got.how = How::Stale(why);
+        Some(got)
+    }
+
+    /// The number of the load of the key's shard that began last.
+    pub(crate) fn begun(&self, hash: u64) -> u64 {
+        self.cell(hash).shard.read().begun()
+    }
+
     /// The next few fresh values of a walk over shard `index`, cloned under its shared lock.
     pub(crate) fn walk(&self, index: usize, cursor: &mut Cursor) -> Vec<(K, Got<V>)>
     where
@@ -143,7 +287,7 @@ impl<K, V, S> Store<K, V, S> {
         let mut batch = Vec::new();
         let shard = self.cells[index].shard.read();
         let terms = self.terms();
-        shard.walk(cursor, &terms, |id, entry, _| {
+        shard.walk(cursor, &terms, false, |id, entry, _| {
             batch.push((entry.key.clone(), shard.got(id, entry, &self.lives, terms.now)));
         });
         batch
@@ -154,31 +298,55 @@ impl<K, V, S> Store<K, V, S> {
     }
 
     /// Decides who loads.
-    pub(crate) fn join<Q>(self: &Arc<Self>, hash: u64, key: &Q, ask: Ask) -> Next<K, V, S>
+    pub(crate) fn join<Q>(self: &Arc<Self>, hash: u64, key: &Q, ask: &Ask) -> Next<K, V, S>
     where
         Q: ?Sized + Equivalent<K> + ToOwned<Owned = K>,
+        V: Clone,
     {
+        if let Some(got) = self.stale(hash, key, ask) {
+            return Next::Stale(got);
+        }
         // the user's `Clone` runs before the lock is taken, and its `Drop` after
         let mut owned = Some(key.to_owned());
-        let role = {
+        let mut out = Outbox::new();
+        let Joined { role, overdue } = {
             let mut shard = self.cell(hash).shard.write();
-            shard.join(hash, key, &mut owned, ask, &self.terms(), self.load_timeout)
+            shard.join(hash, key, &mut owned, ask, &self.terms(), &mut out)
         };
+        drop(out);
+        if let Some(flight) = overdue {
+            self.counts.load_timeouts.add(1);
+            flight.land(Landing::TimedOut);
+        }
         match role {
             Role::Look => Next::Look,
+            Role::Failed(landing) => Next::Failed(landing),
             Role::Follow(flight) if stack::is_running(flight.id()) => Next::Recursive,
             Role::Follow(flight) => {
                 self.hurry(&flight);
                 Next::Follow(flight)
             }
-            Role::Lead { flight, reason, overdue } => {
-                if let Some(flight) = overdue {
-                    self.counts.load_timeouts.add(1);
-                    flight.land(Landing::TimedOut);
-                }
-                Next::Lead(Lead::new(Arc::clone(self), flight, reason, !ask.in_batch))
+            Role::Lead { flight, reason, revalidates } => {
+                let lead = Lead::new(Arc::clone(self), flight, reason, !ask.in_batch);
+                if revalidates { Next::Revalidate(lead) } else { Next::Lead(lead) }
             }
         }
+    }
+
+    /// A flight came to nothing. If it had its key until now, the failure is remembered; `false` if
+    /// it had not. Everybody who waits is told.
+    pub(super) fn fail(&self, flight: &Arc<Flight<K, V>>, landing: Landing<V>) -> bool {
+        let mut out = Outbox::new();
+        let had_key = {
+            let mut shard = self.cell(flight.hash).shard.write();
+            let had_key = shard.take_off(flight);
+            if had_key {
+                shard.fail(flight, landing.clone(), &self.terms(), &mut out);
+            }
+            had_key
+        };
+        flight.land(landing);
+        had_key
     }
 
     /// The tick at which those who wait for this flight give it up.
@@ -186,13 +354,18 @@ impl<K, V, S> Store<K, V, S> {
         flight.started().saturating_add(self.load_timeout)
     }
 
+    /// How many ticks after its beginning those who wait for a load are served a stale value, if
+    /// there is one.
+    pub(crate) fn soft_timeout(&self) -> Option<u64> {
+        self.soft_timeout.filter(|_| self.lives.windows.is_any())
+    }
+
     /// The flight has had its time: it loses its key, and everybody who waits is told.
     pub(crate) fn time_out(&self, flight: &Arc<Flight<K, V>>) {
-        if self.cell(flight.hash).shard.write().take_off(flight) {
+        if self.fail(flight, Landing::TimedOut) {
             flight.ground();
             self.counts.load_timeouts.add(1);
         }
-        flight.land(Landing::TimedOut);
     }
 
     /// A miss waits for another caller's load.

@@ -85,6 +85,44 @@ where
         tried.unwrap_or_else(|| self.put_with_room_of_others(hash, put, by, credit, out))
     }
 
+    /// What is cached is what the source has: begins a new life of it. `None` if it is not there any
+    /// more, evicted or swept while the source was asked; then it has to be stored anew.
+    pub(super) fn renew(
+        &self,
+        flight: &Arc<Flight<K, V>>,
+        ttl: u64,
+        validator: Option<Arc<str>>,
+        out: &mut Outbox<K, V>,
+    ) -> Option<Stored> {
+        let mut shard = self.cell(flight.hash).shard.write();
+        if !shard.take_off(flight) || shard.is_fenced(flight.hash, &flight.key) {
+            return Some(Stored::Fenced);
+        }
+        let terms = self.terms();
+        let Some(stamp) = shard.renew(flight, ttl, validator, &terms) else {
+            shard.put_back(flight);
+            return None;
+        };
+        shard.forgive(flight.hash, &flight.key, out);
+        self.ledger.note(flight.hash);
+        drop(shard);
+        self.counts.unchanged.add(1);
+        let life = stamp.fresh_for(terms.now);
+        if life < NEVER || self.lives.idle < NEVER {
+            self.request_sweep();
+        }
+        Some(Stored::Yes(life))
+    }
+
+    /// A load succeeded whose result is not to be stored.
+    pub(super) fn leave_alone(&self, flight: &Arc<Flight<K, V>>, out: &mut Outbox<K, V>) -> Stored {
+        let mut shard = self.cell(flight.hash).shard.write();
+        if shard.take_off(flight) {
+            shard.forgive(flight.hash, &flight.key, out);
+        }
+        Stored::No
+    }
+
     /// One attempt, within the key's own shard. `None` if that has nothing left to evict.
     fn try_put(
         &self,
@@ -114,6 +152,7 @@ where
                 }
             }
         }
+        shard.forgive(hash, &wanted.key, out);
         self.ledger.note(hash);
         let stored = if wanted.ttl == 0 || wanted.units > self.budget.max() {
             match by {

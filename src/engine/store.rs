@@ -36,6 +36,7 @@ pub(crate) struct Store<K, V, S> {
     pub(super) listener: Option<Listener<K, V>>,
     /// Ticks.
     pub(crate) load_timeout: u64,
+    pub(crate) soft_timeout: Option<u64>,
     /// None where nothing protects the source.
     pub(crate) guards: Option<Arc<Guards>>,
     pub(super) counts: Counts,
@@ -68,6 +69,7 @@ pub(super) struct Counts {
     pub(super) circuit_open: Counter,
     pub(super) joined: Counter,
     pub(super) fenced: Counter,
+    pub(super) unchanged: Counter,
     pub(super) listener_panics: Counter,
 }
 
@@ -82,6 +84,7 @@ pub(crate) struct Plan<K, V, S> {
     pub(crate) weigher: Option<Weigher<K, V>>,
     pub(crate) listener: Option<Listener<K, V>>,
     pub(crate) load_timeout: Duration,
+    pub(crate) soft_timeout: Option<Duration>,
     pub(crate) max_loads: Option<usize>,
     /// So many failures in a row, and for how long.
     pub(crate) breaker: Option<(u32, Duration)>,
@@ -124,6 +127,7 @@ impl<K, V, S> Store<K, V, S> {
             weigher,
             listener,
             load_timeout,
+            soft_timeout: plan.soft_timeout.map(ticks),
             guards,
             counts: Counts::default(),
             lookups: Lookups::new(),
@@ -166,7 +170,8 @@ impl<K, V, S> Store<K, V, S> {
     /// To be called with the shard's lock held: a clock that was read before waiting for the lock
     /// would serve what expired meanwhile.
     pub(super) fn terms(&self) -> Terms<'_> {
-        Terms { now: self.clock.now(), lives: &self.lives, budget: &self.budget }
+        let load_timeout = self.load_timeout;
+        Terms { now: self.clock.now(), lives: &self.lives, budget: &self.budget, load_timeout }
     }
 
     /// Reports and drops what left, in order; no lock is held.
@@ -207,10 +212,11 @@ impl<K, V, S> Store<K, V, S> {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        let (hits, misses) = self.lookups.sum();
+        let [hits, misses, stale_hits] = self.lookups.sum();
         let mut stats = Stats {
             hits,
             misses,
+            stale_hits,
             loads: self.counts.loads.get(),
             load_failures: self.counts.load_failures.get(),
             load_timeouts: self.counts.load_timeouts.get(),
@@ -218,6 +224,7 @@ impl<K, V, S> Store<K, V, S> {
             circuit_open: self.counts.circuit_open.get(),
             joined: self.counts.joined.get(),
             fenced: self.counts.fenced.get(),
+            unchanged: self.counts.unchanged.get(),
             listener_panics: self.counts.listener_panics.get(),
             load_time: Duration::from_millis(self.counts.load_millis.get()),
             ..Stats::default()

@@ -34,7 +34,12 @@ impl<K, V, S> Store<K, V, S> {
                 }
                 self.deliver(out);
             }
-            cell.shard.write().shrink();
+            let mut out = Outbox::new();
+            {
+                let mut shard = cell.shard.write();
+                shard.shrink();
+                shard.release_failures(self.clock.now(), &mut out);
+            }
         }
         freed
     }

@@ -19,14 +19,14 @@ where
         V: Clone,
     {
         let mut out = Outbox::new();
-        {
+        let was_fresh = {
             let mut shard = self.cell(hash).shard.write();
             self.ledger.note(hash);
             shard.fence(hash, key, &mut out);
-            shard.remove(Hash::new(hash), key, RemovalCause::Removed, &self.terms(), &mut out);
-        }
+            shard.remove(Hash::new(hash), key, RemovalCause::Removed, &self.terms(), &mut out)
+        };
         let removal = out.into_values().next()?;
-        if removal.cause == RemovalCause::Expired {
+        if !was_fresh {
             self.report(removal);
             return None;
         }
@@ -90,7 +90,8 @@ where
                 let mut batch = Vec::new();
                 {
                     let shard = cell.shard.read();
-                    shard.walk(&mut cursor, &self.terms(), |_, entry, hash| {
+                    // what a window keeps is there to be removed
+                    shard.walk(&mut cursor, &self.terms(), true, |_, entry, hash| {
                         batch.push((hash, entry.key.clone(), entry.value.clone(), entry.stamp));
                     });
                 }

@@ -1,12 +1,14 @@
 //! One key, said in full.
 
+use super::call::Call;
 use super::{blocking, future};
 use crate::engine::lead::Lead;
 use crate::engine::look::Looked;
 use crate::engine::store::Store;
-use crate::rules::expiry::ticks;
-use crate::rules::got::Got;
+use crate::rules::expiry::{NEVER, ticks};
+use crate::rules::got::{Got, How};
 use crate::rules::loaded::{LoadCx, Loaded};
+use crate::shard::look::Ask;
 use crate::words::error::LoadError;
 use equivalent::Equivalent;
 use std::fmt;
@@ -22,11 +24,15 @@ pub struct At<'a, K, V, S, Q: ?Sized> {
     store: &'a Arc<Store<K, V, S>>,
     key: &'a Q,
     ttl: Option<Duration>,
+    max_age: Option<Duration>,
+    force: bool,
+    fallback: Option<V>,
+    timeout: Option<Duration>,
 }
 
 impl<'a, K, V, S, Q: ?Sized> At<'a, K, V, S, Q> {
     pub(super) fn new(store: &'a Arc<Store<K, V, S>>, key: &'a Q) -> Self {
-        Self { store, key, ttl: None }
+        Self { store, key, ttl: None, max_age: None, force: false, fallback: None, timeout: None }
     }
 
     /// The time to live of what is stored by this call, instead of the cache's; the cache's jitter
@@ -34,6 +40,44 @@ impl<'a, K, V, S, Q: ?Sized> At<'a, K, V, S, Q> {
     /// [`Duration::MAX`] means for ever. A loader that says a [`Loaded::ttl`] has the last word.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
+        self
+    }
+
+    /// What this caller accepts: a value stored longer ago is not fresh for it, however long its
+    /// life still is, and is not served to it stale either. It loads, or joins a load that began no
+    /// longer ago than this; one that began before is left to those who wait for it, and its result
+    /// is not stored. What is loaded is stored for everybody.
+    ///
+    /// [`Duration::ZERO`] accepts what was stored within the same tick of the clock, a millisecond.
+    pub fn max_age(mut self, age: Duration) -> Self {
+        self.max_age = Some(age);
+        self
+    }
+
+    /// Load, whatever is cached. The load that this caller gets the result of began no earlier than
+    /// this call: it joins one that another forced call has begun meanwhile, and takes the key from
+    /// one that began before, whose result goes to those who wait for it and is not stored. Neither
+    /// does `error_backoff` hold it back, nor is it served a stale value if the load fails.
+    pub fn force(mut self) -> Self {
+        self.force = true;
+        self
+    }
+
+    /// What this caller gets instead of an error, if the load fails or takes too long and nothing
+    /// stale may be served. It is not stored. "Not found" is no failure, and neither a panic of
+    /// the caller's own loader nor [`LoadError::Recursive`] is hidden by it.
+    pub fn fallback(mut self, value: V) -> Self {
+        self.fallback = Some(value);
+        self
+    }
+
+    /// How long this caller waits, for its own load or for another caller's. Then it is served
+    /// what a stale window allows, or the [`fallback`](Self::fallback), or gets
+    /// [`LoadError::TimedOut`]; nobody else notices. A load that it waits for goes on. If it is
+    /// itself the one who loads, an async loader's future is dropped and another caller that waits
+    /// takes over with its own; a blocking loader cannot be interrupted and runs to its end.
+    pub fn timeout(mut self, patience: Duration) -> Self {
+        self.timeout = Some(patience);
         self
     }
 }
@@ -45,7 +89,17 @@ where
     S: BuildHasher + Send + Sync + 'static,
     Q: ?Sized + Hash + Equivalent<K> + ToOwned<Owned = K>,
 {
-    /// Stores `value`, as [`Cache::insert`](crate::Cache::insert) does, with what was said here.
+    /// What is said here, as the engine takes it.
+    fn call<E: 'static>(&self, hash: u64) -> Call {
+        let since = if self.force { self.store.begun(hash) + 1 } else { 0 };
+        let max_age = self.max_age.map_or(NEVER, ticks);
+        let ask = Ask { max_age, since, ..Ask::of::<E>() };
+        let until = self.timeout.map(|patience| self.store.clock.now() + ticks(patience));
+        Call { ask, ttl: self.ttl, until }
+    }
+
+    /// Stores `value`, as [`Cache::insert`](crate::Cache::insert) does, with the
+    /// [`ttl`](Self::ttl) that was said here. What is said about being served means nothing to it.
     pub fn insert(self, value: V) {
         let store = self.store;
         let key = self.key.to_owned();
@@ -82,15 +136,17 @@ where
     {
         let store = self.store;
         let hash = store.hash(self.key);
-        match store.got(hash, self.key, true) {
+        let call = self.call::<E>(hash);
+        match store.got_or_search(hash, self.key, &call.ask) {
             Looked::Value(got) => return Ok(got),
             Looked::Missing => return Err(LoadError::NotFound),
             Looked::Nothing => {}
         }
-        blocking::load(store, hash, self.key, self.ttl, |lead| {
+        let result = blocking::load(store, hash, self.key, &call, |lead| {
             let cx = lead.cx();
             lead.run(|| load(&cx).map(Into::into))
-        })
+        });
+        or_fallback(result, self.fallback)
     }
 
     /// The async form of [`load`](Self::load): a task waits, in the same flight.
@@ -107,17 +163,37 @@ where
     {
         let store = self.store;
         let hash = store.hash(self.key);
+        let call = self.call::<E>(hash);
         let load = |lead: &mut Lead<K, V, S>| {
             let cx = lead.cx();
             lead.run(|| load(cx))
         };
-        future::load(store, hash, self.key, self.ttl, load, |result| result).await
+        let fallback = self.fallback;
+        let finish = |result| or_fallback(result, fallback);
+        future::load(store, hash, self.key, call, load, finish).await
+    }
+}
+
+fn or_fallback<V, E>(
+    result: Result<Got<V>, LoadError<E>>,
+    fallback: Option<V>,
+) -> Result<Got<V>, LoadError<E>> {
+    match (result, fallback) {
+        (Err(error), Some(value)) if error.is_failure() => {
+            Ok(Got::new(value, How::Fallback, Duration::ZERO, Duration::ZERO, None))
+        }
+        (result, _) => result,
     }
 }
 
 impl<K, V, S, Q: ?Sized> fmt::Debug for At<'_, K, V, S, Q> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // keys are the user's data: never in logs
-        f.debug_struct("At").field("ttl", &self.ttl).finish_non_exhaustive()
+        f.debug_struct("At")
+            .field("ttl", &self.ttl)
+            .field("max_age", &self.max_age)
+            .field("force", &self.force)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
     }
 }

@@ -1,5 +1,6 @@
 //! Loading while a thread waits.
 
+use super::call::{Call, Waited, counted, impatient, limits, over, overloaded, stale_or};
 use super::guard::admit;
 use super::outcome::joined;
 use crate::engine::guard::{Caller, Carried};
@@ -14,15 +15,34 @@ use crate::shard::look::Ask;
 use crate::words::error::LoadError;
 use equivalent::Equivalent;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// What a call that found nothing in the cache goes through: decide, then load or wait, and again
-/// if what it waited for came to nothing.
+/// if what it waited for came to nothing. In the end it is stale, else the error.
 pub(super) fn load<Q, K, V, S, E>(
     store: &Arc<Store<K, V, S>>,
     hash: u64,
     key: &Q,
-    ttl: Option<Duration>,
+    call: &Call,
+    load: impl FnOnce(&mut Lead<K, V, S>) -> Result<Loaded<V>, E>,
+) -> Result<Got<V>, LoadError<E>>
+where
+    Q: ?Sized + Equivalent<K> + ToOwned<Owned = K>,
+    K: Clone + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: Send + Sync + 'static,
+    E: Send + Sync + 'static,
+{
+    let search = store.search();
+    let result = decide(store, hash, key, call, load);
+    let result = result.or_else(|error| stale_or(store, hash, key, &call.ask, error));
+    counted(search, result)
+}
+
+fn decide<Q, K, V, S, E>(
+    store: &Arc<Store<K, V, S>>,
+    hash: u64,
+    key: &Q,
+    call: &Call,
     load: impl FnOnce(&mut Lead<K, V, S>) -> Result<Loaded<V>, E>,
 ) -> Result<Got<V>, LoadError<E>>
 where
@@ -35,28 +55,42 @@ where
     let mut has_joined = false;
     let mut carried = Carried::default();
     loop {
-        match store.join(hash, key, Ask::default()) {
-            Next::Look => match store.got(hash, key, false) {
+        match store.join(hash, key, &call.ask) {
+            Next::Look => match store.got(hash, key, &call.ask) {
                 Looked::Value(got) => return Ok(got),
                 Looked::Missing => return Err(LoadError::NotFound),
                 Looked::Nothing => {}
             },
+            Next::Stale(got) => return Ok(got),
+            Next::Failed(landing) => {
+                if let Some(result) = joined(landing) {
+                    return result;
+                }
+            }
             Next::Recursive => return Err(LoadError::Recursive),
             Next::Follow(flight) => {
                 if !std::mem::replace(&mut has_joined, true) {
                     store.count_joined();
                 }
                 carried.put_down();
-                if let Some(result) = joined(wait(store, &flight)) {
-                    return result;
+                match wait(store, &flight, key, call) {
+                    Waited::Landed(landing) => {
+                        if let Some(result) = joined(landing) {
+                            return result;
+                        }
+                    }
+                    Waited::Stale(got) => return Ok(got),
+                    Waited::Impatient => return impatient(store, hash, key, &call.ask),
                 }
                 carried.inherit(&flight);
             }
-            Next::Lead(mut lead) => {
-                match admit(store, &mut lead, Caller::Loads, &mut carried, None) {
+            // a closure is run by its own caller, also where the stale value would do
+            Next::Lead(mut lead) | Next::Revalidate(mut lead) => {
+                let may_serve = || store.is_servable(hash, key, &call.ask);
+                match admit(store, &mut lead, Caller::Loads, &mut carried, call.until, may_serve) {
                     Ok(()) => {
                         let result = load(&mut lead);
-                        return lead.land(result, ttl);
+                        return lead.land(result, call.ttl);
                     }
                     Err(refusal) => {
                         if let Some(error) = lead.refuse(refusal) {
@@ -82,15 +116,18 @@ where
     V: Clone + Send + Sync + 'static,
     S: Send + Sync + 'static,
 {
+    let search = store.search();
+    let call = making();
     let mut has_joined = false;
     let mut carried = Carried::default();
-    loop {
-        match store.join(hash, key, Ask { over_missing: true, ..Ask::default() }) {
+    let got: Result<_, LoadError<Never>> = loop {
+        match store.join(hash, key, &call.ask) {
             Next::Look => {
-                if let Looked::Value(got) = store.got(hash, key, false) {
-                    return got.value;
+                if let Looked::Value(got) = store.got(hash, key, &call.ask) {
+                    break Ok(got);
                 }
             }
+            Next::Stale(got) => break Ok(got),
             // inside its own load: the value is made, and the load that runs stores its own
             Next::Recursive => return make(),
             Next::Follow(flight) => {
@@ -98,36 +135,63 @@ where
                     store.count_joined();
                 }
                 carried.put_down();
-                if let Landing::Value(brought) = wait(store, &flight) {
-                    return brought.value.clone();
+                match wait(store, &flight, key, &call) {
+                    Waited::Landed(Landing::Value(brought)) => return brought.value.clone(),
+                    Waited::Stale(got) => break Ok(got),
+                    // a call like this is told of no failure, and has no end to its patience
+                    Waited::Landed(_) | Waited::Impatient => {}
                 }
                 carried.inherit(&flight);
             }
-            Next::Lead(mut lead) => {
-                if let Err(refusal) = admit(store, &mut lead, Caller::Makes, &mut carried, None) {
+            Next::Failed(_) => {}
+            Next::Lead(mut lead) | Next::Revalidate(mut lead) => {
+                let may_serve = || store.is_servable(hash, key, &call.ask);
+                let caller = Caller::Makes;
+                if let Err(refusal) = admit(store, &mut lead, caller, &mut carried, None, may_serve)
+                {
                     lead.refuse::<Never>(refusal);
+                    if let Some(got) = overloaded(store, hash, key, &call.ask, refusal) {
+                        break Ok(got);
+                    }
                     continue;
                 }
                 let value = lead.run(make);
-                return match lead.land::<Never>(Ok(Loaded::new(value)), None) {
-                    Ok(got) => got.value,
-                    Err(_) => unreachable!("a value was landed"),
-                };
+                break lead.land::<Never>(Ok(Loaded::new(value)), None);
             }
         }
+    };
+    match counted(search, got) {
+        Ok(got) => got.value,
+        Err(_) => unreachable!("a value was landed"),
     }
 }
 
 /// The error of a load that has none.
 pub(super) enum Never {}
 
-pub(super) fn wait<K, V, S>(store: &Arc<Store<K, V, S>>, flight: &Arc<Flight<K, V>>) -> Landing<V> {
-    let waiter = Waiter::new(Arc::clone(flight), store.clock.clone(), store.load_timeout);
-    waiter.block().unwrap_or_else(|| given_up(store, flight))
+/// The call of what cannot fail: it is told no errors, and "not found" is no answer to it.
+pub(super) fn making() -> Call {
+    Call { ask: Ask { over_missing: true, ..Ask::default() }, ttl: None, until: None }
 }
 
-/// The deadline came: the flight loses its key. It may have landed just before.
-pub(super) fn given_up<K, V, S>(store: &Store<K, V, S>, flight: &Arc<Flight<K, V>>) -> Landing<V> {
-    store.time_out(flight);
-    flight.landing().unwrap_or(Landing::TimedOut)
+pub(super) fn wait<Q, K, V, S>(
+    store: &Arc<Store<K, V, S>>,
+    flight: &Arc<Flight<K, V>>,
+    key: &Q,
+    call: &Call,
+) -> Waited<V>
+where
+    Q: ?Sized + Equivalent<K>,
+    V: Clone,
+{
+    let mut limits = limits(store, call);
+    loop {
+        let waiter = Waiter::new(Arc::clone(flight), store.clock.clone(), limits);
+        if let Some(landing) = waiter.block() {
+            return Waited::Landed(landing);
+        }
+        if let Some(waited) = over(store, flight, key, &call.ask, &mut limits) {
+            return waited;
+        }
+    }
 }

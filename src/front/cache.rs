@@ -1,6 +1,7 @@
 //! The cache itself.
 
 use super::at::At;
+use super::call::Call;
 use super::entries::Entries;
 use super::outcome::{optional, plain};
 use super::{blocking, future, many};
@@ -183,12 +184,14 @@ where
         E: Send + Sync + 'static,
     {
         let hash = self.store.hash(key);
-        match self.store.get(hash, key) {
+        match self.store.get_or_search(hash, key) {
             Looked::Value(value) => Ok(value),
             Looked::Missing => Err(LoadError::NotFound),
-            Looked::Nothing => plain(blocking::load(&self.store, hash, key, None, |lead| {
-                lead.run(|| load().map(Loaded::new))
-            })),
+            Looked::Nothing => {
+                plain(blocking::load(&self.store, hash, key, &Call::plain::<E>(), |lead| {
+                    lead.run(|| load().map(Loaded::new))
+                }))
+            }
         }
     }
 
@@ -223,7 +226,8 @@ where
         Fut: Future<Output = Result<V, E>>,
     {
         let hash = self.store.hash(key);
-        future::load(&self.store, hash, key, None, |lead| lead.run(load), plain).await
+        let call = Call::plain::<E>();
+        future::load(&self.store, hash, key, call, |lead| lead.run(load), plain).await
     }
 
     /// The value of a key; if it is not there, `make` makes it, once, however many callers ask.
@@ -245,7 +249,7 @@ where
         Q: ?Sized + Hash + Equivalent<K> + ToOwned<Owned = K>,
     {
         let hash = self.store.hash(key);
-        match self.store.get(hash, key) {
+        match self.store.get_or_search(hash, key) {
             Looked::Value(value) => value,
             Looked::Missing | Looked::Nothing => blocking::make(&self.store, hash, key, make),
         }
@@ -307,12 +311,14 @@ where
         E: Send + Sync + 'static,
     {
         let hash = self.store.hash(key);
-        match self.store.get(hash, key) {
+        match self.store.get_or_search(hash, key) {
             Looked::Value(value) => Ok(Some(value)),
             Looked::Missing => Ok(None),
-            Looked::Nothing => optional(blocking::load(&self.store, hash, key, None, |lead| {
-                lead.run(|| load().map(Loaded::from))
-            })),
+            Looked::Nothing => {
+                optional(blocking::load(&self.store, hash, key, &Call::plain::<E>(), |lead| {
+                    lead.run(|| load().map(Loaded::from))
+                }))
+            }
         }
     }
 
@@ -337,7 +343,8 @@ where
         Fut: Future<Output = Result<Option<V>, E>>,
     {
         let hash = self.store.hash(key);
-        future::load(&self.store, hash, key, None, |lead| lead.run(load), optional).await
+        let call = Call::plain::<E>();
+        future::load(&self.store, hash, key, call, |lead| lead.run(load), optional).await
     }
 
     /// The values of many keys, with one call of `load` for all of those that nobody has and nobody

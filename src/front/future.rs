@@ -1,6 +1,7 @@
 //! Loading while a task waits. The same engine, the same flights; only the waiting differs.
 
-use super::blocking::{Never, given_up};
+use super::blocking::{Never, making};
+use super::call::{Call, Waited, counted, impatient, limits, over, overloaded, stale_or};
 use super::guard::admit_async;
 use super::outcome::joined;
 use crate::engine::guard::{Caller, Carried};
@@ -11,14 +12,13 @@ use crate::parts::flight::{Flight, Landing};
 use crate::parts::waiter::{Bell, Waiter};
 use crate::rules::got::Got;
 use crate::rules::loaded::Loaded;
-use crate::shard::look::Ask;
 use crate::words::error::LoadError;
+use crate::words::tick::Tick;
 use equivalent::Equivalent;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 /// The async twin of [`blocking::load`](super::blocking::load). `load` makes the loader's future,
 /// `finish` turns the outcome into what the front returns: one future for all fronts, with no other
@@ -27,9 +27,9 @@ pub(super) async fn load<Q, K, V, S, R, E, F, Fut, T>(
     store: &Arc<Store<K, V, S>>,
     hash: u64,
     key: &Q,
-    ttl: Option<Duration>,
+    call: Call,
     load: F,
-    finish: fn(Result<Got<V>, LoadError<E>>) -> T,
+    finish: impl FnOnce(Result<Got<V>, LoadError<E>>) -> T,
 ) -> T
 where
     Q: ?Sized + Equivalent<K> + ToOwned<Owned = K>,
@@ -41,54 +41,85 @@ where
     F: FnOnce(&mut Lead<K, V, S>) -> Fut,
     Fut: Future<Output = Result<R, E>>,
 {
-    match store.got(hash, key, true) {
+    match store.got_or_search(hash, key, &call.ask) {
         Looked::Value(got) => return finish(Ok(got)),
         Looked::Missing => return finish(Err(LoadError::NotFound)),
         Looked::Nothing => {}
     }
-    let mut has_joined = false;
-    let mut carried = Carried::default();
-    let mut lead = loop {
-        match store.join(hash, key, Ask::default()) {
-            Next::Look => match store.got(hash, key, false) {
-                Looked::Value(got) => return finish(Ok(got)),
-                Looked::Missing => return finish(Err(LoadError::NotFound)),
-                Looked::Nothing => {}
-            },
-            Next::Recursive => return finish(Err(LoadError::Recursive)),
-            Next::Follow(flight) => {
-                if !std::mem::replace(&mut has_joined, true) {
-                    store.count_joined();
+    let search = store.search();
+    let result = 'decided: {
+        let mut has_joined = false;
+        let mut carried = Carried::default();
+        let mut lead = loop {
+            match store.join(hash, key, &call.ask) {
+                Next::Look => match store.got(hash, key, &call.ask) {
+                    Looked::Value(got) => break 'decided Ok(got),
+                    Looked::Missing => break 'decided Err(LoadError::NotFound),
+                    Looked::Nothing => {}
+                },
+                Next::Stale(got) => break 'decided Ok(got),
+                Next::Failed(landing) => {
+                    if let Some(result) = joined(landing) {
+                        break 'decided result;
+                    }
                 }
-                carried.put_down();
-                if let Some(result) = joined(wait(store, &flight).await) {
-                    return finish(result);
+                Next::Recursive => break 'decided Err(LoadError::Recursive),
+                Next::Follow(flight) => {
+                    if !std::mem::replace(&mut has_joined, true) {
+                        store.count_joined();
+                    }
+                    carried.put_down();
+                    match wait(store, &flight, key, &call).await {
+                        Waited::Landed(landing) => {
+                            if let Some(result) = joined(landing) {
+                                break 'decided result;
+                            }
+                        }
+                        Waited::Stale(got) => break 'decided Ok(got),
+                        Waited::Impatient => {
+                            break 'decided impatient(store, hash, key, &call.ask);
+                        }
+                    }
+                    carried.inherit(&flight);
                 }
-                carried.inherit(&flight);
-            }
-            Next::Lead(mut lead) => {
-                match admit_async(store, &mut lead, Caller::Loads, &mut carried, None).await {
-                    Ok(()) => break lead,
-                    Err(refusal) => {
-                        if let Some(error) = lead.refuse(refusal) {
-                            return finish(Err(error));
+                // a closure is run by its own caller, also where the stale value would do
+                Next::Lead(mut lead) | Next::Revalidate(mut lead) => {
+                    let may_serve = || store.is_servable(hash, key, &call.ask);
+                    let (caller, until) = (Caller::Loads, call.until);
+                    match admit_async(store, &mut lead, caller, &mut carried, until, may_serve)
+                        .await
+                    {
+                        Ok(()) => break lead,
+                        Err(refusal) => {
+                            if let Some(error) = lead.refuse(refusal) {
+                                break 'decided Err(error);
+                            }
                         }
                     }
                 }
             }
+        };
+        let loader = load(&mut lead);
+        let mut loader = pin!(loader);
+        let mut bell = Bell::default();
+        let poll = |task: &mut Context<'_>| {
+            poll_lead(store, &mut lead, call.until, loader.as_mut(), &mut bell, task)
+        };
+        match poll_fn(poll).await {
+            Some(result) => lead.land(result.map(Into::into), call.ttl),
+            None if lead.deadline() <= store.clock.now() => {
+                lead.time_out();
+                Err(LoadError::TimedOut)
+            }
+            // only this caller's patience is over: whoever waits leads on
+            None => {
+                drop(lead);
+                impatient(store, hash, key, &call.ask)
+            }
         }
     };
-    let loader = load(&mut lead);
-    let mut loader = pin!(loader);
-    let mut bell = Bell::default();
-    let result =
-        poll_fn(|task| poll_lead(store, &mut lead, loader.as_mut(), &mut bell, task)).await;
-    finish(if let Some(result) = result {
-        lead.land(result.map(Into::into), ttl)
-    } else {
-        lead.time_out();
-        Err(LoadError::TimedOut)
-    })
+    let result = result.or_else(|error| stale_or(store, hash, key, &call.ask, error));
+    finish(counted(search, result))
 }
 
 /// The async twin of [`blocking::make`](super::blocking::make).
@@ -106,17 +137,23 @@ where
     F: FnOnce() -> Fut,
     Fut: Future<Output = V>,
 {
-    if let Looked::Value(value) = store.get(hash, key) {
+    if let Looked::Value(value) = store.get_or_search(hash, key) {
         return value;
     }
+    let search = store.search();
+    let call = making();
     let mut has_joined = false;
     let mut carried = Carried::default();
     let mut lead = loop {
-        match store.join(hash, key, Ask { over_missing: true, ..Ask::default() }) {
+        match store.join(hash, key, &call.ask) {
             Next::Look => {
-                if let Looked::Value(got) = store.got(hash, key, false) {
+                if let Looked::Value(got) = store.got(hash, key, &call.ask) {
                     return got.value;
                 }
+            }
+            Next::Stale(got) => {
+                search.was_served_stale();
+                return got.value;
             }
             Next::Recursive => break None,
             Next::Follow(flight) => {
@@ -124,15 +161,30 @@ where
                     store.count_joined();
                 }
                 carried.put_down();
-                if let Landing::Value(brought) = wait(store, &flight).await {
-                    return brought.value.clone();
+                match wait(store, &flight, key, &call).await {
+                    Waited::Landed(Landing::Value(brought)) => return brought.value.clone(),
+                    Waited::Stale(got) => {
+                        search.was_served_stale();
+                        return got.value;
+                    }
+                    // a call like this is told of no failure, and has no end to its patience
+                    Waited::Landed(_) | Waited::Impatient => {}
                 }
                 carried.inherit(&flight);
             }
-            Next::Lead(mut lead) => {
-                match admit_async(store, &mut lead, Caller::Makes, &mut carried, None).await {
+            Next::Failed(_) => {}
+            Next::Lead(mut lead) | Next::Revalidate(mut lead) => {
+                let may_serve = || store.is_servable(hash, key, &call.ask);
+                let caller = Caller::Makes;
+                match admit_async(store, &mut lead, caller, &mut carried, None, may_serve).await {
                     Ok(()) => break Some(lead),
-                    Err(refusal) => drop(lead.refuse::<Never>(refusal)),
+                    Err(refusal) => {
+                        lead.refuse::<Never>(refusal);
+                        if let Some(got) = overloaded(store, hash, key, &call.ask, refusal) {
+                            search.was_served_stale();
+                            return got.value;
+                        }
+                    }
                 }
             }
         }
@@ -153,10 +205,12 @@ where
     }
 }
 
-/// One poll of a leader: its loader, then its time. `None` when the time is over.
+/// One poll of a leader: its loader, then its time. `None` when that is over, the load's or the
+/// caller's own.
 fn poll_lead<K, V, S, Fut: Future>(
     store: &Arc<Store<K, V, S>>,
     lead: &mut Lead<K, V, S>,
+    until: Option<Tick>,
     loader: Pin<&mut Fut>,
     bell: &mut Bell,
     task: &mut Context<'_>,
@@ -164,15 +218,29 @@ fn poll_lead<K, V, S, Fut: Future>(
     if let Poll::Ready(result) = lead.run(|| loader.poll(task)) {
         return Poll::Ready(Some(result));
     }
-    let deadline = lead.deadline();
+    let deadline = until.map_or(lead.deadline(), |until| until.min(lead.deadline()));
     bell.set(&store.clock, deadline, task.waker());
     if deadline <= store.clock.now() { Poll::Ready(None) } else { Poll::Pending }
 }
 
-pub(super) async fn wait<K, V, S>(
+pub(super) async fn wait<Q, K, V, S>(
     store: &Arc<Store<K, V, S>>,
     flight: &Arc<Flight<K, V>>,
-) -> Landing<V> {
-    let waiter = Waiter::new(Arc::clone(flight), store.clock.clone(), store.load_timeout);
-    waiter.await.unwrap_or_else(|| given_up(store, flight))
+    key: &Q,
+    call: &Call,
+) -> Waited<V>
+where
+    Q: ?Sized + Equivalent<K>,
+    V: Clone,
+{
+    let mut limits = limits(store, call);
+    loop {
+        let waiter = Waiter::new(Arc::clone(flight), store.clock.clone(), limits);
+        if let Some(landing) = waiter.await {
+            return Waited::Landed(landing);
+        }
+        if let Some(waited) = over(store, flight, key, &call.ask, &mut limits) {
+            return waited;
+        }
+    }
 }

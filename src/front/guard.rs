@@ -5,8 +5,8 @@ use crate::engine::lead::Lead;
 use crate::engine::store::Store;
 use crate::words::tick::Tick;
 
-/// Asks for leave; where all slots are taken, blocks this thread until it is its turn, or until
-/// `deadline`.
+/// Asks for leave; where all slots are taken, is refused if its caller `may_serve` something stale,
+/// and else blocks this thread until it is its turn, or until `deadline`.
 #[inline]
 pub(super) fn admit<K, V, S>(
     store: &Store<K, V, S>,
@@ -14,6 +14,7 @@ pub(super) fn admit<K, V, S>(
     caller: Caller,
     carried: &mut Carried,
     deadline: Option<Tick>,
+    may_serve: impl FnOnce() -> bool,
 ) -> Result<(), Refusal>
 where
     K: Send + Sync + 'static,
@@ -21,6 +22,7 @@ where
 {
     match lead.enter(caller, carried)? {
         Entrance::Open => Ok(()),
+        Entrance::Busy if may_serve() => Err(Refusal::Overloaded),
         Entrance::Busy => {
             let slot = lead.queue(store, carried, deadline).block()?;
             lead.enter_with(slot, caller, carried)
@@ -35,6 +37,7 @@ pub(super) async fn admit_async<K, V, S>(
     caller: Caller,
     carried: &mut Carried,
     deadline: Option<Tick>,
+    may_serve: impl FnOnce() -> bool,
 ) -> Result<(), Refusal>
 where
     K: Send + Sync + 'static,
@@ -42,6 +45,7 @@ where
 {
     match lead.enter(caller, carried)? {
         Entrance::Open => Ok(()),
+        Entrance::Busy if may_serve() => Err(Refusal::Overloaded),
         Entrance::Busy => {
             let slot = lead.queue(store, carried, deadline).await?;
             lead.enter_with(slot, caller, carried)

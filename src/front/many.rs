@@ -4,20 +4,20 @@
 //! wait for what others load. So it never waits while somebody may be waiting for it, and two
 //! batches that want the same keys crosswise end.
 
+use super::call::{self, Waited, counted, stale_or};
 use super::guard::{admit_many, admit_many_async};
 use super::outcome::joined;
 use super::{blocking, future};
 use crate::engine::batch::Batch;
 use crate::engine::guard::{Leave, Refusal};
 use crate::engine::lead::Lead;
-use crate::engine::look::{Looked, Next};
+use crate::engine::look::{Looked, Next, Search};
 use crate::engine::store::Store;
-use crate::parts::flight::{Flight, Landing};
+use crate::parts::flight::Flight;
 use crate::parts::waiter::Bell;
 use crate::rules::got::Got;
 use crate::rules::loaded::Loaded;
 use crate::rules::many::Many;
-use crate::shard::look::Ask;
 use crate::words::error::LoadError;
 use hashbrown::HashTable;
 use std::future::{Future, poll_fn};
@@ -41,12 +41,15 @@ struct Wanted<'k, K, V, E> {
     key: &'k K,
     hash: u64,
     has_joined: bool,
+    /// Nothing if it was found at once.
+    search: Option<Search<'k>>,
     outcome: Option<Outcome<V, E>>,
 }
 
 /// One call.
 struct Call<'k, K, V, S, E> {
     store: &'k Arc<Store<K, V, S>>,
+    said: call::Call,
     wanted: Vec<Wanted<'k, K, V, E>>,
 }
 
@@ -66,6 +69,8 @@ where
 {
     /// Looks all keys up, without a load.
     fn new(store: &'k Arc<Store<K, V, S>>, keys: &'k [K]) -> Self {
+        let mut said = call::Call::plain::<E>();
+        said.ask.in_batch = true;
         let mut wanted: Vec<Wanted<'k, K, V, E>> = Vec::with_capacity(keys.len());
         let mut seen = HashTable::with_capacity(keys.len());
         for key in keys {
@@ -74,14 +79,15 @@ where
                 continue;
             }
             seen.insert_unique(hash, wanted.len(), |&at| wanted[at].hash);
-            let outcome = match store.got(hash, key, true) {
+            let outcome = match store.got_or_search(hash, key, &said.ask) {
                 Looked::Value(got) => Some(Ok(got)),
                 Looked::Missing => Some(Err(LoadError::NotFound)),
                 Looked::Nothing => None,
             };
-            wanted.push(Wanted { key, hash, has_joined: false, outcome });
+            let search = outcome.is_none().then(|| store.search());
+            wanted.push(Wanted { key, hash, has_joined: false, search, outcome });
         }
-        Self { store, wanted }
+        Self { store, said, wanted }
     }
 
     fn is_done(&self) -> bool {
@@ -93,13 +99,15 @@ where
         let mut round = Round { led: Vec::new(), leads: Vec::new(), followed: Vec::new() };
         for (at, wanted) in self.wanted.iter_mut().enumerate() {
             while wanted.outcome.is_none() {
-                let ask = Ask { in_batch: true, ..Ask::default() };
+                let ask = &self.said.ask;
                 match self.store.join(wanted.hash, wanted.key, ask) {
-                    Next::Look => match self.store.got(wanted.hash, wanted.key, false) {
+                    Next::Look => match self.store.got(wanted.hash, wanted.key, ask) {
                         Looked::Value(got) => wanted.outcome = Some(Ok(got)),
                         Looked::Missing => wanted.outcome = Some(Err(LoadError::NotFound)),
                         Looked::Nothing => {}
                     },
+                    Next::Stale(got) => wanted.outcome = Some(Ok(got)),
+                    Next::Failed(landing) => wanted.outcome = joined(landing),
                     Next::Recursive => wanted.outcome = Some(Err(LoadError::Recursive)),
                     Next::Follow(flight) => {
                         if !std::mem::replace(&mut wanted.has_joined, true) {
@@ -108,7 +116,7 @@ where
                         round.followed.push((at, flight));
                         break;
                     }
-                    Next::Lead(lead) => {
+                    Next::Lead(lead) | Next::Revalidate(lead) => {
                         round.led.push(at);
                         round.leads.push(lead);
                         break;
@@ -155,14 +163,26 @@ where
         }
     }
 
-    /// What a joined flight came to; if to nothing, its key is open again.
-    fn joined(&mut self, at: usize, landing: Landing<V>) {
-        self.wanted[at].outcome = joined(landing);
+    /// What waiting for a joined flight came to; if to nothing, its key is open again.
+    fn waited(&mut self, at: usize, waited: Waited<V>) {
+        self.wanted[at].outcome = match waited {
+            Waited::Landed(landing) => joined(landing),
+            Waited::Stale(got) => Some(Ok(got)),
+            Waited::Impatient => Some(Err(LoadError::TimedOut)),
+        };
     }
 
     fn finish(self) -> Many<K, V, E> {
-        let outcomes = self.wanted.into_iter();
-        Many::gather(outcomes.filter_map(|wanted| Some((wanted.key.clone(), wanted.outcome?))))
+        let (store, ask) = (self.store, &self.said.ask);
+        Many::gather(self.wanted.into_iter().filter_map(|wanted| {
+            let Wanted { key, hash, search, outcome, .. } = wanted;
+            let outcome = outcome?.or_else(|error| stale_or(store, hash, key, ask, error));
+            let outcome = match search {
+                Some(search) => counted(search, outcome),
+                None => outcome,
+            };
+            Some((key.clone(), outcome))
+        }))
     }
 }
 
@@ -189,7 +209,8 @@ where
             call.landed(batch, &led, reply);
         }
         for (at, flight) in followed {
-            call.joined(at, blocking::wait(store, &flight));
+            let waited = blocking::wait(store, &flight, call.wanted[at].key, &call.said);
+            call.waited(at, waited);
         }
     }
     call.finish()
@@ -241,8 +262,8 @@ where
             }
         }
         for (at, flight) in followed {
-            let landing = future::wait(store, &flight).await;
-            call.joined(at, landing);
+            let waited = future::wait(store, &flight, call.wanted[at].key, &call.said).await;
+            call.waited(at, waited);
         }
     }
     call.finish()

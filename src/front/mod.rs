@@ -3,6 +3,7 @@
 pub(crate) mod at;
 pub(crate) mod blocking;
 pub(crate) mod cache;
+mod call;
 pub(crate) mod entries;
 pub(crate) mod future;
 pub(crate) mod guard;

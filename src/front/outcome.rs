@@ -24,6 +24,7 @@ where
         Landing::Panicked => Err(LoadError::Panicked),
         Landing::TimedOut => Err(LoadError::TimedOut),
         Landing::CircuitOpen => Err(LoadError::CircuitOpen),
+        Landing::NothingToRenew => Err(LoadError::NothingToRenew),
         Landing::Abandoned => return None,
     })
 }

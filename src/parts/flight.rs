@@ -20,6 +20,12 @@ pub(crate) struct Flight<K, V> {
     /// Nothing stood under the key when the load began. As long as the flight has its key, nothing
     /// does: whatever stores takes it off.
     pub(crate) is_absent: bool,
+    /// Flights of one shard are numbered from 1, in the order in which they began.
+    pub(crate) number: u64,
+    /// How many loads of the key failed in a row before this one, and the number of the last;
+    /// zero if none did.
+    pub(crate) attempt: u32,
+    pub(crate) after: u64,
     /// The tick that `load_timeout` counts from; `Tick::MAX` while it waits for a slot.
     started: AtomicU64,
     /// It lost its key to something newer, or to its timeout: what it brings is not stored.
@@ -50,6 +56,8 @@ pub(crate) enum Landing<V> {
     TimedOut,
     /// The breaker did not let it through to the source.
     CircuitOpen,
+    /// The loader said `unchanged` of nothing.
+    NothingToRenew,
     /// Its leader went away before there was an outcome. Somebody else may lead.
     Abandoned,
 }
@@ -69,9 +77,20 @@ impl<V> Clone for Landing<V> {
             Self::Panicked => Self::Panicked,
             Self::TimedOut => Self::TimedOut,
             Self::CircuitOpen => Self::CircuitOpen,
+            Self::NothingToRenew => Self::NothingToRenew,
             Self::Abandoned => Self::Abandoned,
         }
     }
+}
+
+/// What a flight is told of when it begins: the fields of the same names.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Begin {
+    pub(crate) hash: u64,
+    pub(crate) is_absent: bool,
+    pub(crate) number: u64,
+    pub(crate) attempt: u32,
+    pub(crate) after: u64,
 }
 
 /// A waiter's place in a flight's list; empty until it has waited once.
@@ -79,11 +98,15 @@ impl<V> Clone for Landing<V> {
 pub(crate) struct Ticket(Option<u64>);
 
 impl<K, V> Flight<K, V> {
-    pub(crate) fn new(key: K, hash: u64, is_absent: bool, now: Tick) -> Self {
+    pub(crate) fn new(begin: Begin, key: K, now: Tick) -> Self {
+        let Begin { hash, is_absent, number, attempt, after } = begin;
         Self {
             key,
             hash,
             is_absent,
+            number,
+            attempt,
+            after,
             started: AtomicU64::new(now),
             grounded: AtomicBool::new(false),
             followers: AtomicUsize::new(0),
@@ -254,7 +277,8 @@ mod tests {
     }
 
     fn flight() -> Flight<u32, u32> {
-        Flight::new(1, 1, true, 1)
+        let begin = Begin { hash: 1, is_absent: true, number: 1, attempt: 0, after: 0 };
+        Flight::new(begin, 1, 1)
     }
 
     fn value(flight: &Flight<u32, u32>) -> Option<u32> {

@@ -11,22 +11,40 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 
+/// How long one waits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// How many ticks the load may take.
+    pub(crate) load: u64,
+    /// After how many ticks of it there may be something better to do than to wait.
+    pub(crate) soft: Option<u64>,
+    /// The tick at which the waiter's own patience ends.
+    pub(crate) own: Option<Tick>,
+}
+
+impl Limits {
+    /// Which comes first, for a load that began at `started`.
+    fn first(&self, started: Tick) -> Tick {
+        let after = |ticks: u64| started.saturating_add(ticks);
+        self.soft.map(after).into_iter().chain(self.own).fold(after(self.load), Tick::min)
+    }
+}
+
 /// One who waits. Dropping it takes it off the flight's list and touches nobody else.
 pub(crate) struct Waiter<K, V> {
     flight: Arc<Flight<K, V>>,
     clock: Clock,
-    /// How many ticks the load may take.
-    load_timeout: u64,
+    limits: Limits,
     ticket: Ticket,
     bell: Bell,
 }
 
 impl<K, V> Waiter<K, V> {
-    pub(crate) fn new(flight: Arc<Flight<K, V>>, clock: Clock, load_timeout: u64) -> Self {
-        Self { flight, clock, load_timeout, ticket: Ticket::default(), bell: Bell::default() }
+    pub(crate) fn new(flight: Arc<Flight<K, V>>, clock: Clock, limits: Limits) -> Self {
+        Self { flight, clock, limits, ticket: Ticket::default(), bell: Bell::default() }
     }
 
-    /// Blocks this thread. `None` if the load's time was over first.
+    /// Blocks this thread. `None` if one of the limits came first.
     pub(crate) fn block(mut self) -> Option<Landing<V>> {
         let waker = Waker::from(Unpark::this());
         loop {
@@ -44,7 +62,7 @@ impl<K, V> Waiter<K, V> {
         }
         // asked after the waker was left: when a load begins that had to wait for a slot, its time
         // changes, and then all who wait are woken
-        let deadline = self.flight.started().saturating_add(self.load_timeout);
+        let deadline = self.limits.first(self.flight.started());
         if deadline <= self.clock.now() {
             return Ok(None);
         }

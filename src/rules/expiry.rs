@@ -5,6 +5,7 @@
 //! is never zero, so that an `Option` of an entry costs nothing. Reading whether a value is fresh is
 //! one shift and one compare; the time of storing, which only `age` asks for, is the difference.
 
+use super::backoff::BackOff;
 use crate::words::tick::Tick;
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -116,6 +117,58 @@ pub(crate) fn share(fraction: f64) -> u64 {
     share
 }
 
+/// What may be done with a value, by the time since it was stored and the windows after its expiry
+/// (RFC 5861).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Age {
+    /// Served as it is.
+    Fresh,
+    /// Served while somebody reloads it.
+    Revalidate,
+    /// Served if the load that its callers wait for comes to nothing.
+    ErrorOnly,
+    /// Never served again, whether or not it is freed yet.
+    Gone,
+}
+
+/// For how many ticks after its expiry a value may still be served. Both windows count from there.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Windows {
+    /// `stale_while_revalidate`.
+    pub(crate) revalidate: u64,
+    /// `stale_if_error`.
+    pub(crate) on_error: u64,
+}
+
+impl Windows {
+    #[inline]
+    pub(crate) fn is_any(self) -> bool {
+        self.longest() > 0
+    }
+
+    #[inline]
+    fn longest(self) -> u64 {
+        self.revalidate.max(self.on_error)
+    }
+
+    /// The end of the last one, for a value whose life ends at `expiry`. A hard one: nothing that
+    /// is done with the value moves it.
+    #[inline]
+    pub(crate) fn end(self, expiry: Tick) -> Tick {
+        expiry + self.longest()
+    }
+
+    /// The age at `now` of a value whose life ended, or will end, at `expiry`.
+    pub(crate) fn age(self, expiry: Tick, now: Tick) -> Age {
+        match now.checked_sub(expiry) {
+            None => Age::Fresh,
+            Some(since) if since < self.revalidate => Age::Revalidate,
+            Some(since) if since < self.on_error => Age::ErrorOnly,
+            Some(_) => Age::Gone,
+        }
+    }
+}
+
 /// What the builder said about lives.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lives {
@@ -127,6 +180,10 @@ pub(crate) struct Lives {
     pub(crate) idle: u64,
     /// How long "there is none" lives; zero if it is not to be stored.
     pub(crate) negative: u64,
+    /// How long what has expired may still be served.
+    pub(crate) windows: Windows,
+    /// How long what failed is left alone.
+    pub(crate) back_off: BackOff,
 }
 
 impl Lives {
@@ -176,6 +233,28 @@ mod tests {
     }
 
     #[test]
+    fn both_windows_count_from_the_expiry() {
+        use Age::{ErrorOnly, Fresh, Gone, Revalidate};
+        let ages = |revalidate, on_error| {
+            let windows = Windows { revalidate, on_error };
+            assert_eq!(windows.is_any(), revalidate + on_error > 0);
+            let ages = [99, 100, 104, 105, 109, 110].map(|now| windows.age(100, now));
+            for (now, age) in [99, 100, 104, 105, 109, 110].into_iter().zip(ages) {
+                assert_eq!(age == Gone, now >= windows.end(100));
+            }
+            ages
+        };
+        assert_eq!(ages(0, 0), [Fresh, Gone, Gone, Gone, Gone, Gone]);
+        assert_eq!(ages(5, 0), [Fresh, Revalidate, Revalidate, Gone, Gone, Gone]);
+        assert_eq!(ages(0, 5), [Fresh, ErrorOnly, ErrorOnly, Gone, Gone, Gone]);
+        assert_eq!(ages(5, 10), [Fresh, Revalidate, Revalidate, ErrorOnly, ErrorOnly, Gone]);
+        assert_eq!(ages(10, 5), [Fresh, Revalidate, Revalidate, Revalidate, Revalidate, Gone]);
+        assert_eq!(ages(NEVER, 5)[5], Revalidate);
+        let windows = Windows { revalidate: NEVER, on_error: NEVER };
+        assert_eq!(windows.age(NEVER + NEVER - 1, NEVER - 1), Fresh);
+    }
+
+    #[test]
     fn never_is_fresh_at_the_end_of_every_clock() {
         let stamp = Stamp::new(1, NEVER);
         assert!(stamp.is_fresh(NEVER - 1));
@@ -204,7 +283,10 @@ mod tests {
 
         #[test]
         fn jitter_only_shortens(ttl in 1..NEVER, jitter in 0.0..=1.0_f64, random: u64) {
-            let lives = Lives { ttl, jitter: share(jitter), idle: NEVER, negative: 0 };
+            let (windows, back_off) = (Windows::default(), BackOff::default());
+            let jitter_share = share(jitter);
+            let lives =
+                Lives { ttl, jitter: jitter_share, idle: NEVER, negative: 0, windows, back_off };
             let life = lives.stamp(1, ttl, random).expiry() - 1;
             prop_assert!(life <= ttl && life >= 1);
             let least = ttl as f64 * (1.0 - jitter);

@@ -43,14 +43,31 @@ pub enum How {
     Loaded,
     /// Another caller was loading it already, and this one waited for that load.
     Joined,
-    /// It was past its life, and served all the same. Nothing is, while no stale window is set.
+    /// It was past its life, and served all the same: within a window that the builder was told of.
     Stale(StaleWhy),
+    /// It is the one that the caller gave to [`At::fallback`](crate::At::fallback).
+    Fallback,
 }
 
 /// Why a value past its life was served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StaleWhy {
+    /// Within `stale_while_revalidate`: another caller is loading its successor.
+    Revalidating,
+    /// Within `stale_if_error`, or beside it: the load failed, timed out, or panicked under another
+    /// caller.
+    LoadFailed,
+    /// The last load failed, and the source is left alone for a while.
+    BackOff,
+    /// The load takes longer than `soft_timeout`, or than this caller waits, and goes on.
+    SoftTimeout,
+    /// As many loads run as may at once: see
+    /// [`max_concurrent_loads`](crate::CacheBuilder::max_concurrent_loads).
+    Overloaded,
+    /// The source is left alone by the
+    /// [`circuit_breaker`](crate::CacheBuilder::circuit_breaker).
+    CircuitOpen,
     /// `peek` shows values of any age.
     Expired,
 }

@@ -1,7 +1,6 @@
 //! What a loader says about its result, and what it can see while it runs.
 
 use std::fmt;
-use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,22 +22,46 @@ use std::time::Duration;
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loaded<V> {
-    pub(crate) value: Option<V>,
+    pub(crate) answer: Answer<V>,
     pub(crate) ttl: Option<Duration>,
     pub(crate) validator: Option<Arc<str>>,
     pub(crate) store: bool,
 }
 
+/// What the source said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Answer<V> {
+    Value(V),
+    Missing,
+    Unchanged,
+}
+
 impl<V> Loaded<V> {
+    fn of(answer: Answer<V>) -> Self {
+        Self { answer, ttl: None, validator: None, store: true }
+    }
+
     /// A value, to be stored under the cache's own settings.
     pub fn new(value: V) -> Self {
-        Self { value: Some(value), ttl: None, validator: None, store: true }
+        Self::of(Answer::Value(value))
     }
 
     /// The source has no such value: what stood under the key goes, and the answer itself is kept
     /// for `negative_ttl`, or for the [`ttl`](Self::ttl) said here.
     pub fn missing() -> Self {
-        Self { value: None, ttl: None, validator: None, store: true }
+        Self::of(Answer::Missing)
+    }
+
+    /// What is cached is what the source still has: it begins a new life, drawn as for a new value,
+    /// and keeps its validator. The answer to a conditional request: a `304 Not Modified`
+    /// (RFC 9110), an unchanged version column.
+    ///
+    /// Only for a loader that was shown a value by [`LoadCx::stale`]; without one the load fails
+    /// with [`LoadError::NothingToRenew`](crate::LoadError::NothingToRenew). A
+    /// [`validator`](Self::validator) said here takes the place of the old one, and a
+    /// [`ttl`](Self::ttl) is that of the new life. Renewing is no insertion, and nothing leaves.
+    pub fn unchanged() -> Self {
+        Self::of(Answer::Unchanged)
     }
 
     /// This result's own time to live, instead of the cache's (or of `at(..).ttl(..)`). The cache's
@@ -84,16 +107,20 @@ impl<V> From<Option<V>> for Loaded<V> {
 pub enum LoadReason {
     /// Nothing was cached under the key.
     Miss,
-    /// Something was, and its life was over.
+    /// Something was, and its life was over, or it was older than this caller's `max_age`.
     Expired,
+    /// Something was, and the caller said [`force`](crate::At::force).
+    Forced,
 }
 
 /// What a loader can see while it runs: an argument of the closures of
 /// [`At::load`](crate::At::load) and [`At::load_async`](crate::At::load_async).
 pub struct LoadCx<V> {
     reason: LoadReason,
+    attempt: u32,
+    stale: Option<Arc<V>>,
+    validator: Option<Arc<str>>,
     fate: Arc<dyn Fate>,
-    value: PhantomData<fn() -> V>,
 }
 
 /// What became of a load while it ran.
@@ -103,13 +130,38 @@ pub(crate) trait Fate: Send + Sync {
 }
 
 impl<V> LoadCx<V> {
-    pub(crate) fn new(reason: LoadReason, fate: Arc<dyn Fate>) -> Self {
-        Self { reason, fate, value: PhantomData }
+    pub(crate) fn new(
+        reason: LoadReason,
+        attempt: u32,
+        stale: Option<Arc<V>>,
+        validator: Option<Arc<str>>,
+        fate: Arc<dyn Fate>,
+    ) -> Self {
+        Self { reason, attempt, stale, validator, fate }
+    }
+
+    /// The value that this load is to replace, if it is still there: past its life but within a
+    /// stale window, or fresh and not good enough for this caller. What is past its last window is
+    /// not shown, so a loader that asks its source "has it changed?" wants a window to ask in.
+    pub fn stale(&self) -> Option<&V> {
+        self.stale.as_deref()
+    }
+
+    /// What the source calls the version of that value, if a loader said so.
+    pub fn validator(&self) -> Option<&str> {
+        self.validator.as_deref()
     }
 
     /// Why this load was started.
     pub fn reason(&self) -> LoadReason {
         self.reason
+    }
+
+    /// How many loads of this key have failed in a row before this one: errors, panics, timeouts.
+    /// A write to the key, or a load that succeeds, begins anew. Only so many failed keys are
+    /// remembered; zero for one that is not.
+    pub fn attempt(&self) -> u32 {
+        self.attempt
     }
 
     /// Whether the result will not be stored any more, because the load timed out or something
@@ -123,6 +175,7 @@ impl<V> fmt::Debug for LoadCx<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LoadCx")
             .field("reason", &self.reason)
+            .field("attempt", &self.attempt)
             .field("is_abandoned", &self.is_abandoned())
             .finish_non_exhaustive()
     }

@@ -23,7 +23,8 @@ use std::time::Duration;
 pub struct Stats {
     /// Look-ups that the cache answered.
     pub hits: u64,
-    /// Look-ups that a value past its life answered. Zero while no stale window is set.
+    /// Look-ups that a value past its life answered, at once or after a load that came to nothing.
+    /// Counted when they are answered; zero while no stale window is set.
     pub stale_hits: u64,
     /// Look-ups that found nothing that could be served.
     pub misses: u64,
@@ -38,13 +39,16 @@ pub struct Stats {
     pub overloaded: u64,
     /// Loads that did not begin because the circuit breaker was open.
     pub circuit_open: u64,
-    /// Misses that waited for another caller's load, counted when the wait begins.
+    /// Look-ups that waited for another caller's load, counted when the wait begins. They are misses,
+    /// but for those that were served a stale value in the end.
     pub joined: u64,
     /// Loads that were started ahead of need, in the background. Zero without a loader of the
     /// cache's own.
     pub refreshes: u64,
     /// Loads whose result was not stored because something newer happened to the key meanwhile.
     pub fenced: u64,
+    /// Loads that came back `unchanged` and renewed the life of the value that was there.
+    pub unchanged: u64,
     /// Values stored, by `insert` and by loads.
     pub insertions: u64,
     /// Values that a newer one of their key replaced.
@@ -104,6 +108,7 @@ impl Stats {
             joined: self.joined.saturating_sub(earlier.joined),
             refreshes: self.refreshes.saturating_sub(earlier.refreshes),
             fenced: self.fenced.saturating_sub(earlier.fenced),
+            unchanged: self.unchanged.saturating_sub(earlier.unchanged),
             insertions: self.insertions.saturating_sub(earlier.insertions),
             replaced: self.replaced.saturating_sub(earlier.replaced),
             removed: self.removed.saturating_sub(earlier.removed),

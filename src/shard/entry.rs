@@ -61,4 +61,6 @@ pub(crate) struct Terms<'a> {
     pub(crate) now: Tick,
     pub(crate) lives: &'a Lives,
     pub(crate) budget: &'a Budget,
+    /// Ticks.
+    pub(crate) load_timeout: u64,
 }

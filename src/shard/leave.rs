@@ -12,8 +12,9 @@ use crate::words::tick::Tick;
 use equivalent::Equivalent;
 
 impl<K, V> Shard<K, V> {
-    /// Takes out what stands under a key, reported as `cause` or as expired. A caller that wants
-    /// the value finds it as the last one in the outbox.
+    /// Takes out what stands under a key, reported as `cause`, or as expired where its last window
+    /// is over. Whether there was a fresh value; a caller that wants it finds it as the last one in
+    /// the outbox.
     pub(crate) fn remove<Q>(
         &mut self,
         hash: Hash,
@@ -21,12 +22,14 @@ impl<K, V> Shard<K, V> {
         cause: RemovalCause,
         terms: &Terms<'_>,
         out: &mut Outbox<K, V>,
-    ) where
+    ) -> bool
+    where
         Q: ?Sized + Equivalent<K>,
     {
-        if let Some(id) = self.locate(hash, key) {
-            self.take_out(id, cause, terms, out);
-        }
+        let Some(id) = self.locate(hash, key) else { return false };
+        let was_fresh = self.table.entry(id).is_some_and(|entry| self.is_fresh(id, entry, terms));
+        self.take_out(id, cause, terms, out);
+        was_fresh
     }
 
     /// As [`remove`](Self::remove), if the value is still the one with this stamp.
@@ -46,7 +49,8 @@ impl<K, V> Shard<K, V> {
         found.inspect(|&id| self.take_out(id, RemovalCause::Removed, terms, out)).is_some()
     }
 
-    /// Ends the life of what stands under a key, now. Whether there was a value to expire.
+    /// Ends the life of what stands under a key, now; one that is over already is left as it is.
+    /// Whether there was a life to end. The windows count from now.
     pub(crate) fn expire<Q>(
         &mut self,
         hash: Hash,
@@ -58,19 +62,25 @@ impl<K, V> Shard<K, V> {
         Q: ?Sized + Equivalent<K>,
     {
         let Some(id) = self.locate(hash, key) else { return false };
-        let was_there = !self.is_gone(id, terms);
-        let Some(entry) = self.table.entry_mut(id) else {
+        let Some(entry) = self.table.entry(id) else {
             self.take_out(id, RemovalCause::Removed, terms, out);
             return false;
         };
-        entry.stamp = entry.stamp.cut(terms.now);
-        self.sweep.expects(entry.stamp.expiry());
-        was_there
+        if !self.is_fresh(id, entry, terms) {
+            return false;
+        }
+        let stamp = entry.stamp.cut(terms.now);
+        if let Some(entry) = self.table.entry_mut(id) {
+            entry.stamp = stamp;
+        }
+        self.sweep.expects(terms.lives.windows.end(stamp.expiry()));
+        true
     }
 
     /// Empties the shard. What it held goes into the outbox, the flights lose their keys.
     pub(crate) fn clear(&mut self, terms: &Terms<'_>, out: &mut Outbox<K, V>) {
         self.fence_all(out);
+        self.failures.forget_all(out);
         for g in 0..self.table.groups() {
             let live: Vec<_> = self.table.live_in(g).collect();
             for id in live {
@@ -130,6 +140,11 @@ impl<K, V> Shard<K, V> {
         }
     }
 
+    /// Lets go of what failed loads left behind, where nobody is told of it any more.
+    pub(crate) fn release_failures(&mut self, now: Tick, out: &mut Outbox<K, V>) {
+        self.failures.release(now, out);
+    }
+
     fn reset(&mut self) {
         self.table = Table::with_groups(0);
         self.aside = self.aside.sized(0);
@@ -139,7 +154,7 @@ impl<K, V> Shard<K, V> {
 
     fn expires(&self, id: SlotId, terms: &Terms<'_>) -> Option<Tick> {
         let at = match self.table.entry(id) {
-            Some(entry) => self.expiry(id, entry, terms.lives),
+            Some(entry) => self.end(id, entry, terms.lives),
             None => self.aside.missing(id)?.stamp.expiry(),
         };
         (at < crate::rules::expiry::NEVER).then_some(at)
@@ -158,8 +173,8 @@ impl<K, V> Shard<K, V> {
         terms.budget.give_back(units);
     }
 
-    /// Empties a live slot and counts why: an expired entry left by expiring, whoever it was that
-    /// came upon it. The slot is still live: it is to be filled, freed or buried next.
+    /// Empties a live slot and counts why: what is past its last window left by expiring, whoever it
+    /// was that came upon it. The slot is still live: it is to be filled, freed or buried next.
     #[inline]
     pub(super) fn vacate(
         &mut self,
@@ -170,7 +185,7 @@ impl<K, V> Shard<K, V> {
     ) {
         self.aside.take_notes(id);
         if let Some(entry) = self.table.entry_mut(id).take() {
-            let is_gone = self.expiry(id, &entry, terms.lives) <= terms.now;
+            let is_gone = self.end(id, &entry, terms.lives) <= terms.now;
             let cause = if is_gone { RemovalCause::Expired } else { cause };
             *match cause {
                 RemovalCause::Replaced => &mut self.tally.replaced,

@@ -1,16 +1,18 @@
 //! Looking a key up: reading it, and deciding who loads it.
 
 use super::Shard;
-use super::entry::{Entry, Terms};
+use super::entry::{Entry, Notes, Terms};
+use super::outbox::Outbox;
 use crate::parts::eviction::{Policy, SlotId};
-use crate::parts::flight::Flight;
+use crate::parts::flight::{Begin, Flight, Landing};
 use crate::parts::group::Hash;
 use crate::parts::table::id;
-use crate::rules::expiry::{Lives, NEVER, duration};
-use crate::rules::got::{Got, How};
+use crate::rules::expiry::{Age, Lives, NEVER, duration};
+use crate::rules::got::{Got, How, StaleWhy};
 use crate::rules::loaded::LoadReason;
 use crate::words::tick::Tick;
 use equivalent::Equivalent;
+use std::any::TypeId;
 use std::sync::Arc;
 
 /// What a look-up found.
@@ -25,21 +27,98 @@ pub(crate) enum Looked<R> {
 
 /// What a caller that found nothing is to do, decided in one critical section.
 pub(crate) enum Role<K, V> {
-    /// There is an answer now: look again.
+    /// There is an answer now, fresh or stale: look again.
     Look,
+    /// The last load of the key failed so, and the next one is held back.
+    Failed(Landing<V>),
     /// Somebody is loading the key: wait for it.
     Follow(Arc<Flight<K, V>>),
-    /// Load it. `overdue` is a flight that just lost the key to its timeout, and is to be told.
-    Lead { flight: Arc<Flight<K, V>>, reason: LoadReason, overdue: Option<Arc<Flight<K, V>>> },
+    /// Load it. If it `revalidates`, everybody else is served the stale value meanwhile.
+    Lead { flight: Arc<Flight<K, V>>, reason: LoadReason, revalidates: bool },
+}
+
+/// A role, and beside it a flight that has just lost the key to its timeout, and is to be told.
+pub(crate) struct Joined<K, V> {
+    pub(crate) role: Role<K, V>,
+    pub(crate) overdue: Option<Arc<Flight<K, V>>>,
+}
+
+/// What is to be done about a key as it stands: the decision alone, which changes nothing.
+enum Verdict<'s, K, V> {
+    Look,
+    /// Serve the value of this slot past its life.
+    Stale(SlotId, StaleWhy),
+    Failed(&'s Landing<V>),
+    Follow(&'s Arc<Flight<K, V>>),
+    /// Take the flight that has the key off the board, and decide again.
+    Instead(Instead),
+    /// Load.
+    Lead {
+        begin: Begin,
+        reason: LoadReason,
+        revalidates: bool,
+    },
+}
+
+/// Why a flight has to make way for another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Instead {
+    /// It began too early for this caller.
+    OfOlder,
+    /// Its time is over.
+    OfOverdue,
 }
 
 /// What a caller who may load says about it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Ask {
     /// Load also where it is known that the source has none.
     pub(crate) over_missing: bool,
     /// The load is one of several that one loader does at once: they are counted together.
     pub(crate) in_batch: bool,
+    /// A value older than so many ticks is not for this caller, nor is a load that began before.
+    pub(crate) max_age: u64,
+    /// `force`: no value, and no load whose number is below this one; zero if it was not said.
+    pub(crate) since: u64,
+    /// The type of the errors that the caller can be told; one that has none is told no failure.
+    pub(crate) error: Option<TypeId>,
+}
+
+impl Default for Ask {
+    fn default() -> Self {
+        Self { over_missing: false, in_batch: false, max_age: NEVER, since: 0, error: None }
+    }
+}
+
+impl Ask {
+    pub(crate) fn of<E: 'static>() -> Self {
+        Self { error: Some(TypeId::of::<E>()), ..Self::default() }
+    }
+
+    pub(crate) fn is_forced(&self) -> bool {
+        self.since > 0
+    }
+
+    /// Whether the caller takes not just any value that the cache calls fresh.
+    pub(crate) fn is_choosy(&self) -> bool {
+        self.is_forced() || self.max_age < NEVER
+    }
+
+    /// Whether a value so many ticks old is one for this caller.
+    pub(crate) fn accepts(&self, age: u64) -> bool {
+        !self.is_forced() && age <= self.max_age
+    }
+
+    fn may_join<K, V>(&self, flight: &Flight<K, V>, now: Tick) -> bool {
+        flight.number >= self.since && now.saturating_sub(flight.started()) <= self.max_age
+    }
+
+    fn can_be_told<V>(&self, landing: &Landing<V>) -> bool {
+        match landing {
+            Landing::Failed(error) => self.error == Some((**error).type_id()),
+            _ => self.error.is_some(),
+        }
+    }
 }
 
 /// What a look-up asks about the time, if it comes to that.
@@ -180,6 +259,20 @@ impl<K, V> Shard<K, V> {
         Some((id, self.table.entry(id)?))
     }
 
+    /// What a load is to replace: the value under its key, if it is not gone, and its notes.
+    pub(crate) fn old(
+        &self,
+        flight: &Flight<K, V>,
+        terms: &Terms<'_>,
+    ) -> Option<(V, Option<Box<Notes>>)>
+    where
+        K: Eq,
+        V: Clone,
+    {
+        let (id, entry) = self.peek(Hash::new(flight.hash), &flight.key, terms)?;
+        Some((entry.value.clone(), self.aside.notes(id).cloned().map(Box::new)))
+    }
+
     /// A fresh entry with what there is to say about it. Clones the value: shared lock only.
     pub(crate) fn got(&self, id: SlotId, entry: &Entry<K, V>, lives: &Lives, now: Tick) -> Got<V>
     where
@@ -194,42 +287,168 @@ impl<K, V> Shard<K, V> {
         Got::new(entry.value.clone(), How::Fresh, age, duration(left), validator)
     }
 
-    /// The whole decision of a caller that found nothing, in one critical section: there is no gap
-    /// between looking and joining in which a load could land unseen and be done twice.
+    /// A value past its life that may be served to whoever asks so, and at this age; also a fresh
+    /// one, if there is one by now. For callers whose load came to nothing.
+    pub(crate) fn servable<Q>(
+        &self,
+        hash: u64,
+        key: &Q,
+        ask: &Ask,
+        terms: &Terms<'_>,
+    ) -> Option<(SlotId, &Entry<K, V>)>
+    where
+        Q: ?Sized + Equivalent<K>,
+    {
+        let found = self.peek(Hash::new(hash), key, terms);
+        found.filter(|(_, entry)| ask.accepts(entry.stamp.age(terms.now)))
+    }
+
+    /// A value past its life that may be served at once: somebody is reloading it, or its source is
+    /// left alone for a while. Changes nothing but the slot's heat: shared lock.
+    pub(crate) fn stale<Q>(
+        &self,
+        hash: u64,
+        key: &Q,
+        ask: &Ask,
+        terms: &Terms<'_>,
+    ) -> Option<(SlotId, &Entry<K, V>, StaleWhy)>
+    where
+        Q: ?Sized + Equivalent<K>,
+    {
+        let Verdict::Stale(id, why) = self.judge(hash, key, ask, terms) else {
+            return None;
+        };
+        self.table.warm(id);
+        Some((id, self.table.entry(id)?, why))
+    }
+
+    /// The whole decision about a key that a caller found nothing to serve of.
+    fn judge<Q>(&self, hash: u64, key: &Q, ask: &Ask, terms: &Terms<'_>) -> Verdict<'_, K, V>
+    where
+        Q: ?Sized + Equivalent<K>,
+    {
+        let standing = self.locate(Hash::new(hash), key);
+        let mut stale = None;
+        let reason = match standing.map(|id| (id, self.table.entry(id))) {
+            None => LoadReason::Miss,
+            Some((id, Some(entry))) => match self.age(id, entry, terms) {
+                Age::Gone => LoadReason::Expired,
+                age => {
+                    if ask.accepts(entry.stamp.age(terms.now)) {
+                        if age == Age::Fresh {
+                            return Verdict::Look;
+                        }
+                        stale = Some((id, age));
+                    }
+                    if ask.is_forced() { LoadReason::Forced } else { LoadReason::Expired }
+                }
+            },
+            Some((id, None)) => match self.aside.missing(id).map(|missing| missing.stamp) {
+                Some(stamp) if stamp.is_fresh(terms.now) => {
+                    if ask.is_forced() {
+                        LoadReason::Forced
+                    } else if ask.over_missing {
+                        LoadReason::Miss
+                    } else if !ask.accepts(stamp.age(terms.now)) {
+                        LoadReason::Expired
+                    } else {
+                        return Verdict::Look;
+                    }
+                }
+                _ => LoadReason::Expired,
+            },
+        };
+        let failure = self.failures.get(hash, key);
+        if let Some(flight) = self.board.get(hash, key) {
+            if terms.now >= flight.started().saturating_add(terms.load_timeout) {
+                return Verdict::Instead(Instead::OfOverdue);
+            }
+            if let Some((id, Age::Revalidate)) = stale {
+                return Verdict::Stale(id, StaleWhy::Revalidating);
+            }
+            if !ask.may_join(flight, terms.now) {
+                return Verdict::Instead(Instead::OfOlder);
+            }
+            return Verdict::Follow(flight);
+        }
+        if let Some(failure) = failure.filter(|f| terms.now < f.until && !ask.is_forced()) {
+            if let Some((id, _)) = stale {
+                return Verdict::Stale(id, StaleWhy::BackOff);
+            }
+            if let Some(landing) = failure.landing().filter(|landing| ask.can_be_told(landing)) {
+                return Verdict::Failed(landing);
+            }
+        }
+        let begin = Begin {
+            hash,
+            is_absent: standing.is_none(),
+            number: self.begun + 1,
+            attempt: failure.map_or(0, |failure| failure.in_a_row),
+            after: failure.map_or(0, |failure| failure.number),
+        };
+        let revalidates = matches!(stale, Some((_, Age::Revalidate)));
+        Verdict::Lead { begin, reason, revalidates }
+    }
+
+    /// What a caller that found nothing does, decided and done in one critical section: there is no
+    /// gap between looking and joining in which a load could land unseen and be done twice.
     pub(crate) fn join<Q>(
         &mut self,
         hash: u64,
         key: &Q,
         owned: &mut Option<K>,
-        ask: Ask,
+        ask: &Ask,
         terms: &Terms<'_>,
-        load_timeout: u64,
-    ) -> Role<K, V>
+        out: &mut Outbox<K, V>,
+    ) -> Joined<K, V>
     where
         Q: ?Sized + Equivalent<K>,
     {
-        let standing = self.locate(Hash::new(hash), key);
-        let reason = match standing {
-            None => LoadReason::Miss,
-            Some(id) if self.is_gone(id, terms) => LoadReason::Expired,
-            Some(id) if ask.over_missing && self.table.entry(id).is_none() => LoadReason::Miss,
-            Some(_) => return Role::Look,
-        };
         let mut overdue = None;
-        if let Some(flight) = self.board.get(hash, key) {
-            if terms.now < flight.started().saturating_add(load_timeout) {
-                flight.follow();
-                return Role::Follow(Arc::clone(flight));
+        let role = loop {
+            match self.judge(hash, key, ask, terms) {
+                // what is stale is served under the shared lock, where values may be cloned
+                Verdict::Look | Verdict::Stale(..) => break Role::Look,
+                Verdict::Failed(landing) => break Role::Failed(landing.clone()),
+                Verdict::Follow(flight) => {
+                    flight.follow();
+                    break Role::Follow(Arc::clone(flight));
+                }
+                Verdict::Instead(instead) => {
+                    let Some(flight) = self.board.take_key(hash, key) else { continue };
+                    flight.ground();
+                    if instead == Instead::OfOlder {
+                        out.flight(flight);
+                        continue;
+                    }
+                    // one failure more: the next load may have to wait
+                    self.fail(&flight, Landing::TimedOut, terms, out);
+                    overdue = Some(flight);
+                }
+                Verdict::Lead { begin, reason, revalidates } => {
+                    let Some(key) = owned.take() else { break Role::Look };
+                    self.policy.expect(&self.table, Hash::new(hash).bits());
+                    self.begun = begin.number;
+                    let flight = Arc::new(Flight::new(begin, key, terms.now));
+                    self.board.post(Arc::clone(&flight));
+                    break Role::Lead { flight, reason, revalidates };
+                }
             }
-            let flight = Arc::clone(flight);
-            flight.ground();
-            self.board.take(&flight);
-            overdue = Some(flight);
-        }
-        let Some(key) = owned.take() else { return Role::Look };
-        self.policy.expect(&self.table, Hash::new(hash).bits());
-        let flight = Arc::new(Flight::new(key, hash, standing.is_none(), terms.now));
-        self.board.post(Arc::clone(&flight));
-        Role::Lead { flight, reason, overdue }
+        };
+        Joined { role, overdue }
+    }
+
+    /// A flight that had its key until now came to nothing.
+    pub(crate) fn fail(
+        &mut self,
+        flight: &Arc<Flight<K, V>>,
+        landing: Landing<V>,
+        terms: &Terms<'_>,
+        out: &mut Outbox<K, V>,
+    ) {
+        let timed_out = matches!(landing, Landing::TimedOut);
+        let hold = terms.lives.back_off.hold(flight.attempt + 1, timed_out);
+        let answers = terms.lives.back_off.answers() && hold > 0;
+        self.failures.record(flight, landing, terms.now + hold, answers, out);
     }
 }

@@ -6,6 +6,7 @@
 pub(crate) mod aside;
 pub(crate) mod board;
 pub(crate) mod entry;
+pub(crate) mod failures;
 pub(crate) mod fences;
 pub(crate) mod leave;
 pub(crate) mod look;
@@ -17,12 +18,13 @@ pub(crate) mod walk;
 use crate::parts::eviction::{ClockWindow, Policy, SlotId};
 use crate::parts::group::Hash;
 use crate::parts::table::Table;
-use crate::rules::expiry::{Lives, NEVER};
+use crate::rules::expiry::{Age, Lives, NEVER};
 use crate::words::tick::Tick;
 use aside::Aside;
 use board::Board;
 use entry::{Entry, Terms};
 use equivalent::Equivalent;
+use failures::Failures;
 use fences::Fences;
 
 /// A table is made for 11 taken slots of 16. At 13 it is 6 bytes an entry smaller, but every fourth
@@ -36,6 +38,9 @@ pub(crate) struct Shard<K, V> {
     aside: Aside<K>,
     board: Board<K, V>,
     fences: Fences<K>,
+    failures: Failures<K, V>,
+    /// How many loads have begun: each flight is numbered.
+    begun: u64,
     tally: Tally,
     /// State of the generator that draws lives.
     random: u64,
@@ -88,6 +93,8 @@ impl<K, V> Shard<K, V> {
             aside: Aside::new(0, weighted, lives.idle < NEVER),
             board: Board::new(),
             fences: Fences::new(),
+            failures: Failures::new(),
+            begun: 0,
             tally: Tally::default(),
             random: seed,
             sweep: Sweep::new(),
@@ -109,7 +116,12 @@ impl<K, V> Shard<K, V> {
         self.fences.len()
     }
 
-    /// Nothing of it expires before this.
+    /// The number of the load that began last.
+    pub(crate) fn begun(&self) -> u64 {
+        self.begun
+    }
+
+    /// Nothing of it goes for good before this.
     pub(crate) fn earliest(&self) -> Tick {
         self.sweep.earliest
     }
@@ -143,10 +155,38 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// Whether what stands in a live slot is past its last window, and so not there any more.
+    /// The tick at which the entry is gone for good, as things stand. What ends by not being used
+    /// has no window after it; a life that came to its own end before has both.
+    #[inline]
+    fn end(&self, id: SlotId, entry: &Entry<K, V>, lives: &Lives) -> Tick {
+        let expiry = entry.stamp.expiry();
+        match self.aside.last_use(id) {
+            Some(used) if used + lives.idle < expiry => used + lives.idle,
+            _ => lives.windows.end(expiry),
+        }
+    }
+
+    /// What may be done with an entry now.
+    fn age(&self, id: SlotId, entry: &Entry<K, V>, terms: &Terms<'_>) -> Age {
+        if terms.now < self.expiry(id, entry, terms.lives) {
+            Age::Fresh
+        } else if terms.now >= self.end(id, entry, terms.lives) {
+            Age::Gone
+        } else {
+            terms.lives.windows.age(entry.stamp.expiry(), terms.now)
+        }
+    }
+
+    /// Whether an entry is within its life.
+    pub(crate) fn is_fresh(&self, id: SlotId, entry: &Entry<K, V>, terms: &Terms<'_>) -> bool {
+        terms.now < self.expiry(id, entry, terms.lives)
+    }
+
+    /// Whether what stands in a live slot is past its last window, and so not there any more. A
+    /// cached "not found" has none: a stale "there is none" would hide what has come since.
     fn is_gone(&self, id: SlotId, terms: &Terms<'_>) -> bool {
         match self.table.entry(id) {
-            Some(entry) => self.expiry(id, entry, terms.lives) <= terms.now,
+            Some(entry) => self.end(id, entry, terms.lives) <= terms.now,
             None => self.aside.missing(id).is_none_or(|m| !m.stamp.is_fresh(terms.now)),
         }
     }

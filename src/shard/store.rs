@@ -8,7 +8,7 @@ use crate::parts::eviction::{Policy, SlotId, Slots};
 use crate::parts::flight::Flight;
 use crate::parts::group::{Hash, LANES};
 use crate::parts::table::{Claim, Table};
-use crate::rules::expiry::Stamp;
+use crate::rules::expiry::{NEVER, Stamp};
 use crate::words::removal::RemovalCause;
 use equivalent::Equivalent;
 use std::sync::Arc;
@@ -73,6 +73,51 @@ impl<K, V> Shard<K, V> {
             flight.ground();
             out.flight(flight);
         }
+        self.failures.forget(hash, key, out);
+    }
+
+    /// The key has been loaded: its failures are over.
+    #[inline]
+    pub(crate) fn forgive(&mut self, hash: u64, key: &K, out: &mut Outbox<K, V>)
+    where
+        K: Eq,
+    {
+        self.failures.forget(hash, key, out);
+    }
+
+    /// Begins a new life of the value that stands under a flight's key, which the source says is
+    /// still the right one; a `validator` takes the place of the old one. `None` if nothing stands
+    /// there any more.
+    pub(crate) fn renew(
+        &mut self,
+        flight: &Flight<K, V>,
+        ttl: u64,
+        validator: Option<Arc<str>>,
+        terms: &Terms<'_>,
+    ) -> Option<Stamp>
+    where
+        K: Eq,
+    {
+        let id = self.locate(Hash::new(flight.hash), &flight.key)?;
+        let stamp = self.draw_life(ttl, terms);
+        self.table.entry_mut(id).as_mut()?.stamp = stamp;
+        self.aside.touch(id, terms.now);
+        self.expect_end_of(id, terms);
+        if validator.is_some() {
+            self.aside.set_validator(id, validator);
+        }
+        self.table.warm(id);
+        Some(stamp)
+    }
+
+    fn draw_life(&mut self, ttl: u64, terms: &Terms<'_>) -> Stamp {
+        let random = if terms.lives.jitter == 0 { 0 } else { self.draw() };
+        terms.lives.stamp(terms.now, ttl, random)
+    }
+
+    fn expect_end_of(&mut self, id: SlotId, terms: &Terms<'_>) {
+        let end = self.table.entry(id).map(|entry| self.end(id, entry, terms.lives));
+        self.sweep.expects(end.unwrap_or(NEVER));
     }
 
     /// A write at the source begins: until it ends, no load of the key is stored.
@@ -246,11 +291,10 @@ impl<K, V> Shard<K, V> {
             self.aside.set_missing(id, Missing { key, stamp });
             return stamp;
         };
-        let random = if terms.lives.jitter == 0 { 0 } else { self.draw() };
-        let stamp = terms.lives.stamp(terms.now, ttl, random);
+        let stamp = self.draw_life(ttl, terms);
         let entry = Entry { key, value, stamp };
         self.aside.touch(id, terms.now);
-        self.sweep.expects(self.expiry(id, &entry, terms.lives));
+        self.sweep.expects(self.end(id, &entry, terms.lives));
         *self.table.entry_mut(id) = Some(entry);
         self.tally.insertions += 1;
         stamp

@@ -16,6 +16,7 @@ impl<K: Eq, V> Shard<K, V> {
         self.table.validate();
         self.policy.validate(&self.table);
         self.board.validate();
+        self.failures.validate();
         let mut held = Held::default();
         let (mut missing, mut notes) = (0, 0);
         for g in 0..self.table.groups() {

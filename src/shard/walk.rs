@@ -27,11 +27,13 @@ impl Cursor {
 }
 
 impl<K, V> Shard<K, V> {
-    /// Visits the values of the next few homes that are not gone.
+    /// Visits the values of the next few homes: those that are fresh, and where it `keeps_stale` those
+    /// that are within a window too.
     pub(crate) fn walk(
         &self,
         cursor: &mut Cursor,
         terms: &Terms<'_>,
+        keeps_stale: bool,
         mut visit: impl FnMut(SlotId, &Entry<K, V>, Hash),
     ) {
         let n = self.table.groups();
@@ -52,10 +54,16 @@ impl<K, V> Shard<K, V> {
             for _ in 0..n {
                 for id in self.table.live_in(g) {
                     let hash = self.table.hash_of(id);
-                    if !range.contains(&u64::from(hash.bits())) || self.is_gone(id, terms) {
+                    if !range.contains(&u64::from(hash.bits())) {
                         continue;
                     }
-                    if let Some(entry) = self.table.entry(id) {
+                    let Some(entry) = self.table.entry(id) else { continue };
+                    let end = if keeps_stale {
+                        self.end(id, entry, terms.lives)
+                    } else {
+                        self.expiry(id, entry, terms.lives)
+                    };
+                    if terms.now < end {
                         visit(id, entry, hash);
                         visited += 1;
                     }

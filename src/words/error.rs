@@ -33,10 +33,11 @@ pub enum LoadError<E> {
     /// The source has no such value: the loader said so now, or did within `negative_ttl`.
     #[error("the source has no value for this key")]
     NotFound,
-    /// The load took longer than `load_timeout`. The key is free: the next call loads again.
+    /// The load took longer than `load_timeout`, and the key is free: the next call loads again. Or it
+    /// took longer than [`At::timeout`](crate::At::timeout) of this one caller, and goes on.
     #[error(
-        "the load did not finish within the cache's `load_timeout`; the next call loads again, \
-         raise the timeout if the source is that slow"
+        "the load did not finish within the cache's `load_timeout`, or within the `timeout` of this \
+         call; the next call loads again or waits on, raise the timeout if the source is that slow"
     )]
     TimedOut,
     /// As many loads as [`max_concurrent_loads`](crate::CacheBuilder::max_concurrent_loads) allows
@@ -62,6 +63,13 @@ pub enum LoadError<E> {
          there, or ask for another key"
     )]
     Recursive,
+    /// The loader answered [`Loaded::unchanged`](crate::Loaded::unchanged), but it had been shown no
+    /// value that could be unchanged.
+    #[error(
+        "the loader answered `unchanged`, but nothing is cached that it could renew; answer so only \
+         where `LoadCx::stale` shows a value"
+    )]
+    NothingToRenew,
 }
 
 impl<E> LoadError<E> {
@@ -98,6 +106,12 @@ impl<E> LoadError<E> {
         matches!(self, Self::Panicked)
     }
 
+    /// Whether there is a failure to make up for: neither the source's own answer that it has no
+    /// such value, nor a mistake in the program.
+    pub(crate) fn is_failure(&self) -> bool {
+        !matches!(self, Self::NotFound | Self::Recursive)
+    }
+
     /// Whether the loader asked for its own key.
     pub fn is_recursive(&self) -> bool {
         matches!(self, Self::Recursive)
@@ -114,6 +128,7 @@ impl<E> Clone for LoadError<E> {
             Self::CircuitOpen => Self::CircuitOpen,
             Self::Panicked => Self::Panicked,
             Self::Recursive => Self::Recursive,
+            Self::NothingToRenew => Self::NothingToRenew,
         }
     }
 }
@@ -149,6 +164,15 @@ pub enum ConfigError {
     /// A budget of weight, but nothing that weighs.
     #[error("`max_weight` needs to know what an entry weighs: call `weigher(|key, value| ..)`")]
     MaxWeightWithoutWeigher,
+    /// A stale window counts from the end of a time to live, and there is none.
+    #[error(
+        "`{setting}` is a window after the end of a time to live, and there is none: call \
+         `time_to_live(d)`, or leave the window out"
+    )]
+    WindowWithoutTimeToLive {
+        /// The window's name on the builder.
+        setting: &'static str,
+    },
     /// A number outside of what its setting accepts.
     #[error("`{setting}` is {given}, but accepts {accepts}")]
     OutOfRange {

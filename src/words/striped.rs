@@ -22,6 +22,7 @@ pub(crate) struct Lookups {
 struct Line {
     hits: AtomicU64,
     misses: AtomicU64,
+    stale_hits: AtomicU64,
 }
 
 impl Lookups {
@@ -38,6 +39,10 @@ impl Lookups {
     #[inline]
     pub(crate) fn miss(&self) {
         self.add(|line| &line.misses);
+    }
+
+    pub(crate) fn stale_hit(&self) {
+        self.add(|line| &line.stale_hits);
     }
 
     #[inline]
@@ -62,10 +67,14 @@ impl Lookups {
         counter(&self.lines[number]).fetch_add(1, Relaxed) + 1
     }
 
-    /// Hits and misses so far.
-    pub(crate) fn sum(&self) -> (u64, u64) {
-        self.lines.iter().fold((0, 0), |(hits, misses), line| {
-            (hits + line.hits.load(Relaxed), misses + line.misses.load(Relaxed))
+    /// Hits, misses and stale hits so far.
+    pub(crate) fn sum(&self) -> [u64; 3] {
+        self.lines.iter().fold([0; 3], |[hits, misses, stale_hits], line| {
+            [
+                hits + line.hits.load(Relaxed),
+                misses + line.misses.load(Relaxed),
+                stale_hits + line.stale_hits.load(Relaxed),
+            ]
         })
     }
 }
@@ -90,7 +99,7 @@ mod tests {
                 });
             }
         });
-        assert_eq!(lookups.sum(), (NUMBERS as u64 * 2_000, NUMBERS as u64 * 2));
+        assert_eq!(lookups.sum(), [NUMBERS as u64 * 2_000, NUMBERS as u64 * 2, 0]);
     }
 
     #[test]
@@ -101,6 +110,6 @@ mod tests {
                 scope.spawn(|| _ = lookups.hit());
             });
         }
-        assert_eq!(lookups.sum(), (NUMBERS as u64 * 4, 0));
+        assert_eq!(lookups.sum(), [NUMBERS as u64 * 4, 0, 0]);
     }
 }

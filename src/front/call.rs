@@ -1,0 +1,144 @@
+//! What one caller says about its own call, and what it gets when its load comes to nothing.
+
+use crate::engine::guard::Refusal;
+use crate::engine::look::Search;
+use crate::engine::store::Store;
+use crate::parts::flight::{Flight, Landing};
+use crate::parts::waiter::Limits;
+use crate::rules::got::{Got, How, StaleWhy};
+use crate::shard::look::Ask;
+use crate::words::error::LoadError;
+use crate::words::tick::Tick;
+use equivalent::Equivalent;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One call that loads what it does not find.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Call {
+    pub(super) ask: Ask,
+    /// The life of what it stores, if it says one.
+    pub(super) ttl: Option<Duration>,
+    /// The tick until which it waits, if it has said how long.
+    pub(super) until: Option<Tick>,
+}
+
+impl Call {
+    /// One that says nothing of itself, and whose loader's errors are `E`.
+    pub(super) fn plain<E: 'static>() -> Self {
+        Self { ask: Ask::of::<E>(), ttl: None, until: None }
+    }
+}
+
+/// Stale, else the error: what everybody gets whose load came to nothing, however it did, and
+/// whoever it was that led. One look-up under a shared lock, where there are windows.
+pub(super) fn stale_or<Q, K, V, S, E>(
+    store: &Store<K, V, S>,
+    hash: u64,
+    key: &Q,
+    ask: &Ask,
+    error: LoadError<E>,
+) -> Result<Got<V>, LoadError<E>>
+where
+    Q: ?Sized + Equivalent<K>,
+    V: Clone,
+{
+    let why = match &error {
+        // an answer, and a mistake: neither is a failure of the source
+        LoadError::NotFound | LoadError::Recursive => return Err(error),
+        LoadError::Loader(_)
+        | LoadError::TimedOut
+        | LoadError::Panicked
+        | LoadError::NothingToRenew => StaleWhy::LoadFailed,
+        LoadError::Overloaded => StaleWhy::Overloaded,
+        LoadError::CircuitOpen => StaleWhy::CircuitOpen,
+    };
+    store.servable(hash, key, ask, why).ok_or(error)
+}
+
+/// A caller whose own patience is over: the load goes on.
+pub(super) fn impatient<Q, K, V, S, E>(
+    store: &Store<K, V, S>,
+    hash: u64,
+    key: &Q,
+    ask: &Ask,
+) -> Result<Got<V>, LoadError<E>>
+where
+    Q: ?Sized + Equivalent<K>,
+    V: Clone,
+{
+    store.servable(hash, key, ask, StaleWhy::SoftTimeout).ok_or(LoadError::TimedOut)
+}
+
+/// What one who cannot be told of a refusal is served instead, if there was no slot and there is
+/// something.
+pub(super) fn overloaded<Q, K, V, S>(
+    store: &Store<K, V, S>,
+    hash: u64,
+    key: &Q,
+    ask: &Ask,
+    refusal: Refusal,
+) -> Option<Got<V>>
+where
+    Q: ?Sized + Equivalent<K>,
+    V: Clone,
+{
+    (refusal == Refusal::Overloaded)
+        .then(|| store.servable(hash, key, ask, StaleWhy::Overloaded))
+        .flatten()
+}
+
+/// Counts what the look-up turned out to be.
+pub(super) fn counted<V, E>(
+    search: Search<'_>,
+    result: Result<Got<V>, LoadError<E>>,
+) -> Result<Got<V>, LoadError<E>> {
+    if let Ok(Got { how: How::Stale(_), .. }) = result {
+        search.was_served_stale();
+    }
+    result
+}
+
+/// What a follower's wait came to.
+pub(super) enum Waited<V> {
+    Landed(Landing<V>),
+    /// It takes long, and there is something to serve meanwhile.
+    Stale(Got<V>),
+    /// It takes longer than this caller waits.
+    Impatient,
+}
+
+/// How long a caller waits for a load.
+pub(super) fn limits<K, V, S>(store: &Store<K, V, S>, call: &Call) -> Limits {
+    Limits { load: store.load_timeout, soft: store.soft_timeout(), own: call.until }
+}
+
+/// One of the limits came. What that means; `None` for going on to wait for the next one.
+pub(super) fn over<Q, K, V, S>(
+    store: &Store<K, V, S>,
+    flight: &Arc<Flight<K, V>>,
+    key: &Q,
+    ask: &Ask,
+    limits: &mut Limits,
+) -> Option<Waited<V>>
+where
+    Q: ?Sized + Equivalent<K>,
+    V: Clone,
+{
+    let now = store.clock.now();
+    let is_over = |ticks: u64| flight.started().saturating_add(ticks) <= now;
+    if is_over(limits.load) {
+        // the flight loses its key; it may have landed just before
+        store.time_out(flight);
+        return Some(Waited::Landed(flight.landing().unwrap_or(Landing::TimedOut)));
+    }
+    if limits.soft.is_some_and(is_over) {
+        // once: what could not be served now will not be later
+        limits.soft = None;
+        let got = store.servable(flight.hash, key, ask, StaleWhy::SoftTimeout);
+        if let Some(got) = got {
+            return Some(Waited::Stale(got));
+        }
+    }
+    limits.own.is_some_and(|at| at <= now).then_some(Waited::Impatient)
+}

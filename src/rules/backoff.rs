@@ -1,0 +1,55 @@
+//! How long a key whose load failed is left alone.
+
+/// Without a setting: how long a value past its life is served before the source that failed is
+/// asked for it again. In ticks.
+const UNSET: u64 = 1_000;
+
+/// `error_backoff(min, max)`, in ticks, if it was said.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct BackOff(Option<(u64, u64)>);
+
+impl BackOff {
+    pub(crate) fn new(min: u64, max: u64) -> Self {
+        Self(Some((min, max)))
+    }
+
+    /// Whether callers are held back where there is nothing stale to serve them: they get the last
+    /// error. That is done only where it was asked for.
+    pub(crate) fn answers(self) -> bool {
+        self.0.is_some()
+    }
+
+    /// How long the next load waits after so many failures in a row, the last of which ended in
+    /// its timeout or did not.
+    pub(crate) fn hold(self, failures: u32, timed_out: bool) -> u64 {
+        match self.0 {
+            Some((min, max)) => {
+                let doublings = failures.saturating_sub(1);
+                min.saturating_mul(1_u64.checked_shl(doublings).unwrap_or(u64::MAX)).min(max)
+            }
+            // who hangs until the timeout is not asked too often as it is
+            None if timed_out => 0,
+            None => UNSET,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_the_longest() {
+        let back_off = BackOff::new(100, 1_000);
+        let holds = [1, 2, 3, 4, 5, 64, 65, u32::MAX].map(|n| back_off.hold(n, false));
+        assert_eq!(holds, [100, 200, 400, 800, 1_000, 1_000, 1_000, 1_000]);
+        assert_eq!(back_off.hold(1, true), 100);
+        assert_eq!(BackOff::new(0, 0).hold(7, false), 0);
+    }
+
+    #[test]
+    fn unset_it_is_a_second_and_nothing_after_a_timeout() {
+        assert_eq!(BackOff::default().hold(9, false), 1_000);
+        assert_eq!(BackOff::default().hold(9, true), 0);
+    }
+}
