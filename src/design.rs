@@ -77,10 +77,10 @@
 //! | floor | | |
 //! |---|---|---|
 //! | 6 | `builder` | settings, their defaults and refusals, the number of shards |
-//! | 5 | `front/` | `cache` the plain calls · `at` one call said in full · `many` many keys · `blocking`, `future` the two ways to wait · `outcome` what a follower makes of a landing · `entries` the walk |
-//! | 4 | `engine/` | `store` all shards with hasher, clock, budget, listener · `look` reading and joining · `lead` from the decision to lead to the landing, `batch` of several at once · `put` storing · `take` removing · `writing` writes at the source · `sweeper` what expired |
+//! | 5 | `front/` | `cache` the plain calls · `at` one call said in full · `many` many keys · `blocking`, `future` the two ways to wait · `behind/` the queue of writes with its threads · `outcome` what a follower makes of a landing · `entries` the walk |
+//! | 4 | `engine/` | `store` all shards with hasher, clock, budget, listener · `look` reading and joining · `lead` from the decision to lead to the landing, `batch` of several at once · `put` storing · `take` removing · `writing` writes at the source · `behind` changes ahead of the source · `sweeper` what expired |
 //! | 3 | `shard/` | `look`, `store`, `leave`, `walk` what can be done to one shard · `entry` · `aside` what few entries have · `board` flights · `fences` writes in progress · `outbox` what left · `validate` |
-//! | 2 | `parts/` | `group`, `table` where entries stand · `eviction/` who goes · `flight`, `waiter`, `stack` loads and those who wait · `ledger` what was written lately · `budget` the bound |
+//! | 2 | `parts/` | `group`, `table` where entries stand · `eviction/` who goes · `flight`, `waiter`, `stack` loads and those who wait · `ledger` what was written lately · `budget` the bound · `backlog` what is to be written |
 //! | 1 | `rules/` | `expiry` lives and stamps · `got`, `loaded`, `stats` what goes in and out |
 //! | 0 | `words/` | `clock`, `tick`, `alarms`, `keeper` time · `error`, `removal` · `striped` counting · `sync` locks, or the doubles of loom and shuttle |
 //!
@@ -139,10 +139,10 @@
 //! # Locks, and their order
 //!
 //! ```text
-//! heavy turn ──► one shard's lock
+//! heavy turn ──► one shard's lock ──► a write-behind queue's mutex
 //!            └─► the keeper's mutex
 //!
-//! and under a shard's lock, a flight's, the keeper's or a manual clock's: no other
+//! and under a queue's mutex, a flight's, the keeper's or a manual clock's: no other
 //! ```
 //!
 //! * One shard's lock at a time, by anybody. What concerns all of them (`clear`, `remove_if`,
@@ -153,6 +153,9 @@
 //! * A flight's mutex guards its outcome and its list of wakers. It is never taken under a shard's
 //!   lock: what the shard has to know of a flight (who follows, whether it is grounded) are
 //!   atomics.
+//! * The mutex of a write-behind queue guards its state, which is plain data (`parts/backlog.rs`).
+//!   It is taken under a shard's lock where a change enters, and where a load asks for what the
+//!   source does not know yet: the order in which changes are accepted is that in which they fence.
 //! * The keeper's mutex guards its list. Wakers and jobs are taken out under it and run after it.
 //!
 //! The user's code that runs under a shard's lock is `Eq` of keys, and `Clone` of keys and values
@@ -218,6 +221,7 @@
 //! | its own landing | it is done |
 //! | `write_through`, `writing`, their beginning and their end | it may have read before the write |
 //! | `insert`, of its key | what was inserted was written after the load began |
+//! | `WriteBehind`'s `put` and `delete` | the same; and while the change is unwritten no load begins, it is answered from the queue |
 //! | `remove`, `expire` | what the load read may be the value that was meant |
 //! | `clear` | the same, for every key |
 //! | `remove_if` | nobody knows whether what the loads will bring is among the meant |

@@ -186,6 +186,11 @@
 //! give the one who is told an [`invalidator`](Cache::invalidator): it removes and expires like the
 //! cache, and does not keep it alive.
 //!
+//! Where callers should not wait for the source at all, a [`WriteBehind`] takes their changes into
+//! a bounded queue, shows them at once, and writes them a moment later in batches, the last change
+//! of each key, again and again until they are written. Its page says what that costs: what a crash
+//! loses.
+//!
 //! # When the source has none
 //!
 //! That there is no such row is an answer, and often the one that is asked for most.
@@ -378,7 +383,7 @@
 //!   nothing changes.
 //!
 //! larder does not serve expired values while it reloads them, refresh ahead of need, group keys by
-//! tags, write behind, or share entries between processes.
+//! tags, or share entries between processes.
 //!
 //! How it is built, and why: [`design`].
 
@@ -397,6 +402,12 @@ mod models; // what loom and shuttle explore
 pub use builder::CacheBuilder;
 pub use equivalent::Equivalent;
 pub use front::at::At;
+#[cfg(not(larder_loom))]
+pub use front::behind::builder::WriteBehindBuilder;
+#[cfg(not(larder_loom))]
+pub use front::behind::threads::WriteBehind;
+#[cfg(not(larder_loom))]
+pub use front::behind::writer::{Change, GaveUp, Unwritten, WhenFull, WriteError, Writer};
 pub use front::cache::Cache;
 pub use front::entries::Entries;
 pub use front::invalidator::Invalidator;

@@ -1,5 +1,6 @@
 //! Reading, and deciding what a caller that found nothing does next.
 
+use super::behind::landed;
 use super::lead::Lead;
 use super::store::Store;
 use crate::parts::flight::{Flight, Landing};
@@ -311,6 +312,15 @@ impl<K, V, S> Store<K, V, S> {
         let mut out = Outbox::new();
         let Joined { role, overdue } = {
             let mut shard = self.cell(hash).shard.write();
+            let unwritten = owned.as_ref().and_then(|key| self.queues.latest(hash, key));
+            // what is about to be deleted may be made anew by who does not ask the source
+            if let Some(item) = unwritten.filter(|it| it.value.is_some() || !ask.over_missing) {
+                drop(shard);
+                return match owned.take() {
+                    Some(key) => Next::Follow(landed(key, &item, self.clock.now())),
+                    None => Next::Look,
+                };
+            }
             shard.join(hash, key, &mut owned, ask, &self.terms(), &mut out)
         };
         drop(out);

@@ -3,6 +3,7 @@
 
 pub(crate) mod batch;
 pub(crate) mod guard;
+pub(crate) mod behind;
 pub(crate) mod lead;
 pub(crate) mod look;
 pub(crate) mod put;

@@ -145,9 +145,14 @@ where
             By::Fence => shard.ground(hash, &wanted.key, out),
             By::Extra(since) => {
                 let is_newest = self.ledger.is_quiet(hash, since);
-                // and a load that runs will bring its own
+                // a load that runs will bring its own, and a source that has yet to be written to
+                // told of what was
                 let key = &wanted.key;
-                if !is_newest || shard.is_loading(hash, key) || shard.is_fenced(hash, key) {
+                if !is_newest
+                    || shard.is_loading(hash, key)
+                    || shard.is_fenced(hash, key)
+                    || self.queues.latest(hash, key).is_some()
+                {
                     return Some(Stored::Fenced);
                 }
             }

@@ -1,5 +1,6 @@
 //! The store: all shards of one cache with what they share.
 
+use super::behind::Queues;
 use super::guard::Guards;
 use super::writing::{Holds, no_holds};
 use crate::parts::breaker::Breaker;
@@ -47,6 +48,7 @@ pub(crate) struct Store<K, V, S> {
     pub(super) heavy: Mutex<()>,
     /// Whether the keeper has a sweep of this store on its list.
     pub(super) is_swept: AtomicBool,
+    pub(super) queues: Queues<K, V>,
     pub(super) me: Weak<Self>,
     pub(crate) name: Option<Arc<str>>,
     _ticking: Option<Ticking>,
@@ -135,6 +137,7 @@ impl<K, V, S> Store<K, V, S> {
             holds: no_holds(),
             heavy: Mutex::new(()),
             is_swept: AtomicBool::new(false),
+            queues: Queues::new(),
             me: me.clone(),
             name,
             _ticking: ticking,

@@ -1,6 +1,9 @@
 //! Floor 5: what callers hold: the cache itself, and its two ways to wait.
 
 pub(crate) mod at;
+// explored by shuttle: loom has no threads with names
+#[cfg(not(larder_loom))]
+pub(crate) mod behind;
 pub(crate) mod blocking;
 pub(crate) mod cache;
 mod call;

@@ -27,6 +27,8 @@ mod lock;
 #[cfg(larder_shuttle)]
 mod batches;
 #[cfg(larder_shuttle)]
+mod behind;
+#[cfg(larder_shuttle)]
 mod bounds;
 #[cfg(larder_shuttle)]
 mod expiry;

@@ -1,6 +1,7 @@
 //! Floor 2: structures, each usable alone.
 
 pub(crate) mod breaker;
+pub(crate) mod backlog;
 pub(crate) mod budget;
 pub(crate) mod eviction;
 pub(crate) mod flight;

@@ -1,0 +1,162 @@
+//! Changes that the source does not have yet: what write-behind needs of a store.
+//!
+//! A change is recorded and shown in one order. Under the lock of its key's shard it enters its
+//! queue and takes the key away from whatever load is in flight; then it is stored as a load is,
+//! by a flight of its own. Of two that overlap the older one finds itself fenced, and takes the key
+//! out: nobody can say which of them would have been stored last.
+
+use super::put::{By, Stored};
+use super::store::Store;
+use crate::parts::backlog::Item;
+use crate::parts::flight::{Begin, Brought, Flight, Landing};
+use crate::parts::group::Hash;
+use crate::shard::entry::Put;
+use crate::shard::outbox::Outbox;
+use crate::words::contain::contain;
+use crate::words::sync::RwLock;
+use crate::words::sync::atomic::{AtomicBool, Ordering};
+use crate::words::tick::Tick;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+/// A queue of changes that are ahead of the source. It is asked under a shard's lock: it may take
+/// its own, compare keys, and nothing else.
+pub(crate) trait Ahead<K, V>: Send + Sync {
+    /// The last change of a key that is not written.
+    fn latest(&self, hash: u64, key: &K) -> Option<Arc<Item<K, V>>>;
+}
+
+/// The queues in front of one store's source.
+pub(super) struct Queues<K, V> {
+    /// Most stores have none, and pay one load for it where they miss.
+    any: AtomicBool,
+    list: RwLock<Vec<Weak<dyn Ahead<K, V>>>>,
+}
+
+impl<K, V> Queues<K, V> {
+    pub(super) fn new() -> Self {
+        Self { any: AtomicBool::new(false), list: RwLock::new(Vec::new()) }
+    }
+
+    /// What a load of this key would have to bring, if it were to see all that was accepted.
+    #[inline]
+    pub(super) fn latest(&self, hash: u64, key: &K) -> Option<Arc<Item<K, V>>> {
+        // the lock of the shard orders it: nothing is accepted for this key meanwhile
+        if self.any.load(Ordering::Acquire) { self.ask(hash, key) } else { None }
+    }
+
+    #[cold]
+    fn ask(&self, hash: u64, key: &K) -> Option<Arc<Item<K, V>>> {
+        self.list.read().iter().find_map(|queue| queue.upgrade()?.latest(hash, key))
+    }
+}
+
+impl<K, V, S> Store<K, V, S> {
+    /// From now on loads are asked of `queue` first.
+    pub(crate) fn queue_in_front(&self, queue: Weak<dyn Ahead<K, V>>) {
+        let mut list = self.queues.list.write();
+        // of those that are gone only the allocation is left: nothing of the user's is dropped
+        list.retain(|queue| queue.strong_count() > 0);
+        list.push(queue);
+        drop(list);
+        self.queues.any.store(true, Ordering::Release);
+    }
+}
+
+/// Of a flight that carries a change: it is no attempt at a load, and nobody joins it for one.
+fn begin(hash: u64) -> Begin {
+    Begin { hash, is_absent: false, number: 0, attempt: 0, after: 0 }
+}
+
+/// A flight that has landed: with what was accepted, for a caller who would have loaded less.
+pub(super) fn landed<K, V: Clone>(key: K, item: &Item<K, V>, now: Tick) -> Arc<Flight<K, V>> {
+    let landing = match &item.value {
+        Some(value) => {
+            let value = value.clone();
+            Landing::Value(Arc::new(Brought { value, fresh_for: Duration::ZERO, validator: None }))
+        }
+        None => Landing::Missing,
+    };
+    let flight = Flight::new(begin(item.hash), key, now);
+    flight.land(landing);
+    Arc::new(flight)
+}
+
+impl<K, V, S> Store<K, V, S>
+where
+    K: Clone + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: Send + Sync + 'static,
+{
+    /// Offers a change to its queue, and, if `accept` takes it, shows it: a value is stored, a
+    /// deletion takes the key out. `accept` runs under the shard's lock, as [`Ahead`] does.
+    pub(crate) fn record(&self, item: &Arc<Item<K, V>>, accept: impl FnOnce(Tick) -> bool) -> bool {
+        let hash = item.hash;
+        // the user's code comes first: once it is accepted, nothing may stop it
+        let mut put = item.value.clone().map(|value| {
+            let key = item.key.clone();
+            let units = self.units(&key, Some(&value));
+            let ttl = self.lives.ttl;
+            Put { hash: Hash::new(hash), key, value: Some(value), units, ttl, notes: None }
+        });
+        let flight = Arc::new(Flight::new(begin(hash), item.key.clone(), self.clock.now()));
+        let mut out = Outbox::new();
+        {
+            let mut shard = self.cell(hash).shard.write();
+            shard.fence(hash, &item.key, &mut out);
+            if !accept(self.clock.now()) {
+                return false;
+            }
+            shard.put_back(&flight);
+        }
+        let mut shown = Shown { store: self, item, flight: &flight, is_done: false };
+        let is_put = put.is_some();
+        shown.is_done =
+            is_put && self.put(hash, &mut put, By::Flight(&flight), &mut out) != Stored::Fenced;
+        drop(shown);
+        self.deliver(out);
+        true
+    }
+
+    /// The source has it now, and the queue is about to forget it. What a batch that began before
+    /// brings unasked is older.
+    pub(crate) fn note_written(&self, item: &Item<K, V>) {
+        let _shard = self.cell(item.hash).shard.write();
+        self.ledger.note(item.hash);
+    }
+
+    /// Takes out what was shown of a change that the source will not get.
+    pub(crate) fn take_back(&self, item: &Item<K, V>) {
+        self.remove(item.hash, &item.key);
+    }
+}
+
+/// A change on its way from its queue to the cache. If it does not arrive, the cache holds nothing
+/// of its key.
+struct Shown<'a, K, V, S>
+where
+    K: Clone + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: Send + Sync + 'static,
+{
+    store: &'a Store<K, V, S>,
+    item: &'a Item<K, V>,
+    flight: &'a Arc<Flight<K, V>>,
+    is_done: bool,
+}
+
+impl<K, V, S> Drop for Shown<'_, K, V, S>
+where
+    K: Clone + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: Send + Sync + 'static,
+{
+    fn drop(&mut self) {
+        if !self.is_done {
+            // also takes the flight off, whosever it is
+            contain(|| self.store.take_back(self.item));
+        }
+        // who waits looks again, and finds it in the cache or in its queue
+        self.flight.land(Landing::Abandoned);
+    }
+}

@@ -1,0 +1,202 @@
+//! How a queue gathers, writes, and gives up.
+
+use super::core::{Core, OnGiveUp};
+use super::threads::WriteBehind;
+use super::writer::{Unwritten, WhenFull, Writer};
+use crate::engine::store::Store;
+use crate::parts::backlog::Terms;
+use crate::rules::expiry::ticks;
+use crate::words::error::{ConfigError, Given};
+use std::fmt;
+use std::hash::{BuildHasher, Hash};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Builds a [`WriteBehind`]: from [`WriteBehind::builder`].
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct WriteBehindBuilder<K, V, W, S = ahash::RandomState>
+where
+    W: Writer<K, V>,
+{
+    store: Arc<Store<K, V, S>>,
+    writer: W,
+    settings: Settings,
+    on_give_up: Option<OnGiveUp<K, V, W::Error>>,
+}
+
+/// What can be set, whoever writes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Settings {
+    pub(super) max_pending: usize,
+    pub(super) max_delay: Duration,
+    pub(super) batch: usize,
+    pub(super) attempts: u32,
+    pub(super) retry: (Duration, Duration),
+    pub(super) writers: usize,
+    pub(super) when_full: WhenFull,
+    pub(super) drop_timeout: Duration,
+}
+
+impl Settings {
+    pub(super) fn new() -> Self {
+        Self {
+            max_pending: 10_000,
+            max_delay: Duration::from_millis(100),
+            batch: 100,
+            attempts: u32::MAX,
+            retry: (Duration::from_millis(100), Duration::from_secs(30)),
+            writers: 1,
+            when_full: WhenFull::Block,
+            drop_timeout: Duration::from_secs(5),
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        let counts = [
+            ("max_pending", self.max_pending as f64),
+            ("batch", self.batch as f64),
+            ("attempts", f64::from(self.attempts)),
+            ("writers", self.writers as f64),
+        ];
+        for (setting, number) in counts {
+            if number < 1.0 {
+                let (given, accepts) = (Given::Number(number), "1 and more");
+                return Err(ConfigError::OutOfRange { setting, given, accepts });
+            }
+        }
+        let (least, most) = self.retry;
+        if least.is_zero() || most < least {
+            let (setting, given) = ("retry", Given::Duration(least));
+            let accepts = "a first pause of more than zero, and a longest one that is no shorter";
+            return Err(ConfigError::OutOfRange { setting, given, accepts });
+        }
+        Ok(())
+    }
+
+    pub(super) fn terms(&self) -> Terms {
+        Terms {
+            max_pending: self.max_pending,
+            max_delay: ticks(self.max_delay),
+            batch: self.batch,
+            attempts: self.attempts,
+            back_off: (ticks(self.retry.0), ticks(self.retry.1)),
+        }
+    }
+}
+
+/// The settings of a builder, which are the same for threads and for tasks.
+macro_rules! settings {
+    () => {
+        /// How many keys may have something unwritten at once: 10,000 unless set. A key that
+        /// changes again while it waits takes no further place. With a value each, and a second one
+        /// of a key whose first is being written, this bounds the queue's memory.
+        pub fn max_pending(mut self, keys: usize) -> Self {
+            self.settings.max_pending = keys;
+            self
+        }
+
+        /// How long a change may wait for others to be written with: 100 ms unless set. It is
+        /// written earlier where a whole batch has come together, where the queue is full, and on
+        /// `flush` and `close`. Zero writes as soon as a writer is free, and so with what has come
+        /// together meanwhile; [`Duration::MAX`] waits for one of these.
+        pub fn max_delay(mut self, delay: Duration) -> Self {
+            self.settings.max_delay = delay;
+            self
+        }
+
+        /// How many changes are given to the writer at once, at most: 100 unless set.
+        pub fn batch(mut self, changes: usize) -> Self {
+            self.settings.batch = changes;
+            self
+        }
+
+        /// The pause after a failure, before the same change is tried again: `min` after the first,
+        /// twice as long after each further one in a row, `max` at most. From 100 ms to 30 s unless
+        /// set. Changes of other keys are written meanwhile.
+        pub fn retry(mut self, min: Duration, max: Duration) -> Self {
+            self.settings.retry = (min, max);
+            self
+        }
+
+        /// How often a change is tried before it is given up on. Unless set, for as long as the
+        /// process lives: a queue that fills up is easier to see than writes that are missing.
+        pub fn attempts(mut self, attempts: u32) -> Self {
+            self.settings.attempts = attempts;
+            self
+        }
+
+        /// How many batches may be written at once: one unless set. Changes of one key never are.
+        pub fn writers(mut self, writers: usize) -> Self {
+            self.settings.writers = writers;
+            self
+        }
+
+        /// What happens to a change that finds the queue full: its caller waits, unless this says
+        /// otherwise.
+        pub fn when_full(mut self, when_full: WhenFull) -> Self {
+            self.settings.when_full = when_full;
+            self
+        }
+
+        /// How long dropping the last handle goes on writing: 5 s unless set. What is not written
+        /// by then is told to [`on_give_up`](Self::on_give_up). With a manual clock, for as long as
+        /// there is something to write without time passing.
+        pub fn drop_timeout(mut self, timeout: Duration) -> Self {
+            self.settings.drop_timeout = timeout;
+            self
+        }
+    };
+}
+
+impl<K, V, W, S> WriteBehindBuilder<K, V, W, S>
+where
+    W: Writer<K, V>,
+{
+    pub(super) fn new(store: Arc<Store<K, V, S>>, writer: W) -> Self {
+        Self { store, writer, settings: Settings::new(), on_give_up: None }
+    }
+
+    settings!();
+
+    /// Is told, once, of every change that was accepted and will not be written: after the
+    /// [`attempts`](Self::attempts) that it may have, or when the time to drain is over. It is the
+    /// last that is known of it, so log it, or write it down where it can be found. Called with no
+    /// lock held, in a writer's thread or in the one that drops the queue; a panic in it ends there.
+    pub fn on_give_up(
+        mut self,
+        listener: impl Fn(Unwritten<K, V, W::Error>) + Send + Sync + 'static,
+    ) -> Self {
+        self.on_give_up = Some(Box::new(listener));
+        self
+    }
+}
+
+impl<K, V, W, S> WriteBehindBuilder<K, V, W, S>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    W: Writer<K, V>,
+    S: BuildHasher + Send + Sync + 'static,
+{
+    /// The queue. Its threads are started by the first change.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::OutOfRange`] where `max_pending`, `batch`, `attempts` or `writers` is zero, or
+    /// `retry` has no first pause, or a longest one that is shorter.
+    pub fn build(self) -> Result<WriteBehind<K, V, W, S>, ConfigError> {
+        self.settings.check()?;
+        let core = Core::new(self.store, self.settings, self.on_give_up);
+        Ok(WriteBehind::over(core, self.writer))
+    }
+}
+
+impl<K, V, W, S> fmt::Debug for WriteBehindBuilder<K, V, W, S>
+where
+    W: Writer<K, V>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let settings = &self.settings;
+        f.debug_struct("WriteBehindBuilder").field("settings", settings).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,134 @@
+//! What threads that write and tasks that write have in common.
+
+use super::builder::Settings;
+use super::desk::{Desk, Left, Offer};
+use super::writer::{Change, GaveUp, Unwritten, WriteError};
+use crate::engine::look::Looked;
+use crate::engine::store::Store;
+use crate::parts::backlog::{Abandoned, Item, Taken};
+use crate::rules::expiry::ticks;
+use crate::words::contain::contain;
+use equivalent::Equivalent;
+use std::hash::{BuildHasher, Hash};
+use std::sync::{Arc, Weak};
+
+pub(super) type OnGiveUp<K, V, E> = Box<dyn Fn(Unwritten<K, V, E>) + Send + Sync>;
+
+/// A queue, the cache in front of it, and who is told of what is not written.
+pub(super) struct Core<K, V, S, E> {
+    pub(super) store: Arc<Store<K, V, S>>,
+    pub(super) desk: Arc<Desk<K, V>>,
+    pub(super) settings: Settings,
+    on_give_up: Option<OnGiveUp<K, V, E>>,
+}
+
+impl<K, V, S, E> Core<K, V, S, E>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: BuildHasher + Send + Sync + 'static,
+{
+    pub(super) fn new(
+        store: Arc<Store<K, V, S>>,
+        settings: Settings,
+        on_give_up: Option<OnGiveUp<K, V, E>>,
+    ) -> Self {
+        let desk = Arc::new(Desk::new(settings.terms(), store.clock.clone()));
+        // the cache asks it, and does not keep it
+        store.queue_in_front(Arc::<Desk<K, V>>::downgrade(&desk) as Weak<_>);
+        Self { store, desk, settings, on_give_up }
+    }
+
+    pub(super) fn item(&self, key: K, value: Option<V>) -> Arc<Item<K, V>> {
+        Arc::new(Item { hash: self.store.hash(&key), key, value })
+    }
+
+    /// Offers a change to the queue, and shows it if it is taken.
+    pub(super) fn offer(&self, item: &Arc<Item<K, V>>) -> Offer {
+        let mut left = Left::new();
+        let mut offer = Offer::Closed;
+        self.store.record(item, |now| {
+            offer = self.desk.accept(item, now, &mut left);
+            offer == Offer::Accepted
+        });
+        offer
+    }
+
+    pub(super) fn get<Q>(&self, key: &Q) -> Option<V>
+    where
+        Q: ?Sized + Hash + Equivalent<K>,
+    {
+        let hash = self.store.hash(key);
+        // what the cache has of a key is its last change, or nothing
+        if let Looked::Value(value) = self.store.get(hash, key) {
+            return Some(value);
+        }
+        self.desk.latest(hash, key)?.value.clone()
+    }
+
+    /// What came of a batch.
+    pub(super) fn settle(&self, batch: Vec<Taken<K, V>>, outcome: Result<(), GaveUp<E>>) {
+        match outcome {
+            Ok(()) => {
+                for taken in &batch {
+                    self.store.note_written(&taken.item);
+                }
+                self.desk.written(&batch);
+            }
+            Err(why) => {
+                let given_up = self.desk.failed(&batch);
+                self.report(given_up, &why);
+            }
+        }
+        // the last handles of what was written: the user's `Drop` runs
+        contain(|| drop(batch));
+    }
+
+    /// What will not be written is not shown any more, and told.
+    pub(super) fn report(&self, given_up: Vec<Abandoned<K, V>>, why: &GaveUp<E>) {
+        for Abandoned { item, tries } in given_up {
+            contain(|| self.store.take_back(&item));
+            let Some(on_give_up) = &self.on_give_up else { continue };
+            contain(|| {
+                on_give_up(Unwritten {
+                    key: item.key.clone(),
+                    value: item.value.clone(),
+                    attempts: tries,
+                    why: why.clone(),
+                });
+            });
+        }
+    }
+
+    /// Ends what is left of the queue. Whether a writer is still at some of it.
+    pub(super) fn abandon(&self) -> bool {
+        let (given_up, in_hand) = self.desk.abandon();
+        self.report(given_up, &GaveUp::Dropped);
+        in_hand
+    }
+
+    /// What `flush` and `close` return once nothing is left.
+    pub(super) fn told(&self) -> Result<(), WriteError> {
+        match self.desk.untold() {
+            0 => Ok(()),
+            changes => Err(WriteError::GaveUp { changes }),
+        }
+    }
+
+    /// The tick at which a drop stops waiting.
+    pub(super) fn drop_deadline(&self) -> u64 {
+        self.desk.clock.now().saturating_add(ticks(self.settings.drop_timeout))
+    }
+}
+
+/// A batch as its writer sees it.
+pub(super) fn changes<K, V>(batch: &[Taken<K, V>]) -> Vec<Change<'_, K, V>> {
+    batch.iter().map(|taken| change_of(&taken.item)).collect()
+}
+
+fn change_of<K, V>(item: &Item<K, V>) -> Change<'_, K, V> {
+    match &item.value {
+        Some(value) => Change::Put(&item.key, value),
+        None => Change::Delete(&item.key),
+    }
+}

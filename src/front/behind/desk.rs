@@ -1,0 +1,250 @@
+//! A queue behind its lock, and those who wait at it: writers for work, callers for room or for
+//! the end. All of them are wakers; a blocked thread is one that unparks.
+
+use crate::engine::behind::Ahead;
+use crate::parts::backlog::{Abandoned, Accepted, Backlog, Item, Step, Taken, Terms};
+use crate::parts::waiter::Unpark;
+use crate::words::clock::Clock;
+use crate::words::contain::contain;
+use crate::words::sync::Mutex;
+use crate::words::tick::Tick;
+use equivalent::Equivalent;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+
+pub(super) struct Desk<K, V> {
+    state: Mutex<State<K, V>>,
+    pub(super) clock: Clock,
+}
+
+struct State<K, V> {
+    backlog: Backlog<K, V>,
+    /// Writers with nothing to do.
+    writers: Vec<Waker>,
+    /// Callers that wait for room or for the end.
+    callers: Vec<Waker>,
+    /// How many given-up changes `flush` and `close` have told of.
+    told: u64,
+}
+
+/// What became of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Offer {
+    Accepted,
+    Full,
+    Closed,
+}
+
+impl<K, V> Desk<K, V> {
+    pub(super) fn new(terms: Terms, clock: Clock) -> Self {
+        let backlog = Backlog::new(terms);
+        let (writers, callers) = (Vec::new(), Vec::new());
+        Self { state: Mutex::new(State { backlog, writers, callers, told: 0 }), clock }
+    }
+
+    /// Takes a change in. Called under a shard's lock, so nobody is woken and nothing dropped here:
+    /// that is for the caller, who gets both in `left`.
+    pub(super) fn accept(&self, item: &Arc<Item<K, V>>, now: Tick, left: &mut Left<K, V>) -> Offer
+    where
+        K: Eq,
+    {
+        let mut state = self.state.lock();
+        match state.backlog.accept(item, now) {
+            Accepted::Yes { wakes, superseded } => {
+                left.superseded = superseded;
+                if wakes {
+                    left.writers = std::mem::take(&mut state.writers);
+                }
+                Offer::Accepted
+            }
+            Accepted::Full => Offer::Full,
+            Accepted::Closed => Offer::Closed,
+        }
+    }
+
+    pub(super) fn latest<Q>(&self, hash: u64, key: &Q) -> Option<Arc<Item<K, V>>>
+    where
+        Q: ?Sized + Equivalent<K>,
+    {
+        self.state.lock().backlog.latest(hash, key).map(Arc::clone)
+    }
+
+    pub(super) fn pending(&self) -> usize {
+        self.state.lock().backlog.len()
+    }
+
+    /// What a writer does next. One that is to wait is woken through `waker`.
+    pub(super) fn next(&self, waker: &Waker) -> Step<K, V> {
+        let waker = waker.clone();
+        let mut state = self.state.lock();
+        let step = state.backlog.next(self.clock.now());
+        let woken = match &step {
+            // there may be another batch, for another writer
+            Step::Write(_) => std::mem::take(&mut state.writers),
+            Step::Wait(_) => {
+                if !state.writers.iter().any(|other| other.will_wake(&waker)) {
+                    state.writers.push(waker);
+                }
+                return step;
+            }
+            Step::End => std::mem::take(&mut state.callers),
+        };
+        drop(state);
+        wake(woken);
+        step
+    }
+
+    pub(super) fn written(&self, batch: &[Taken<K, V>]) {
+        let mut state = self.state.lock();
+        state.backlog.written(batch);
+        Self::settled(state);
+    }
+
+    pub(super) fn failed(&self, batch: &[Taken<K, V>]) -> Vec<Abandoned<K, V>> {
+        let mut state = self.state.lock();
+        let now = self.clock.now();
+        let given_up = state.backlog.failed(batch, now);
+        Self::settled(state);
+        given_up
+    }
+
+    /// Something came back from a writer: there may be room, or nothing left.
+    fn settled(mut state: impl std::ops::DerefMut<Target = State<K, V>>) {
+        let mut woken = std::mem::take(&mut state.callers);
+        if state.backlog.is_closed() && state.backlog.len() == 0 {
+            woken.append(&mut state.writers);
+        }
+        drop(state);
+        wake(woken);
+    }
+
+    /// What is queued is written now. Returns the number to wait for.
+    pub(super) fn hurry(&self) -> u64 {
+        let mut state = self.state.lock();
+        let number = state.backlog.hurry();
+        let writers = std::mem::take(&mut state.writers);
+        drop(state);
+        wake(writers);
+        number
+    }
+
+    pub(super) fn close(&self) {
+        let mut state = self.state.lock();
+        state.backlog.close();
+        let mut woken = std::mem::take(&mut state.writers);
+        woken.append(&mut state.callers);
+        drop(state);
+        wake(woken);
+    }
+
+    /// Closes it and takes everything out; returns that, and whether writers are still at some of
+    /// it.
+    pub(super) fn abandon(&self) -> (Vec<Abandoned<K, V>>, bool) {
+        let mut state = self.state.lock();
+        state.backlog.close();
+        let in_hand = state.backlog.flying() > 0;
+        let given_up = state.backlog.abandon();
+        let mut woken = std::mem::take(&mut state.writers);
+        woken.append(&mut state.callers);
+        drop(state);
+        wake(woken);
+        (given_up, in_hand)
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.state.lock().backlog.is_closed()
+    }
+
+    /// Given-up changes that nobody was told of by an error.
+    pub(super) fn untold(&self) -> u64 {
+        let mut state = self.state.lock();
+        let given_up = state.backlog.given_up();
+        given_up - std::mem::replace(&mut state.told, given_up)
+    }
+
+    pub(super) fn given_up(&self) -> u64 {
+        self.state.lock().backlog.given_up()
+    }
+
+    /// Whether another key may come, or nothing may.
+    pub(super) fn poll_room(&self, waker: &Waker) -> Poll<()> {
+        self.poll(waker, |backlog| !backlog.is_full() || backlog.is_closed())
+    }
+
+    /// Whether all that is numbered so or lower has left.
+    pub(super) fn poll_past(&self, number: u64, waker: &Waker) -> Poll<()> {
+        self.poll(waker, |backlog| backlog.is_past(number))
+    }
+
+    /// Whether nothing is left, or nothing will leave by itself: where time is a test's, it does
+    /// not pass for one who waits.
+    pub(super) fn poll_drained(&self, waker: &Waker) -> Poll<()> {
+        let is_manual = self.clock.is_manual();
+        let now = self.clock.now();
+        self.poll(waker, |backlog| backlog.len() == 0 || is_manual && backlog.waits_for_time(now))
+    }
+
+    fn poll(&self, waker: &Waker, is_ready: impl FnOnce(&Backlog<K, V>) -> bool) -> Poll<()> {
+        let waker = waker.clone();
+        let mut state = self.state.lock();
+        if is_ready(&state.backlog) {
+            drop(state);
+            return Poll::Ready(());
+        }
+        if !state.callers.iter().any(|other| other.will_wake(&waker)) {
+            state.callers.push(waker);
+        }
+        Poll::Pending
+    }
+
+    /// Blocks this thread until `poll` is ready; `false` if `until` came first.
+    pub(super) fn block(&self, until: Option<Tick>, poll: impl Fn(&Waker) -> Poll<()>) -> bool {
+        let waker = Waker::from(Unpark::this());
+        loop {
+            if poll(&waker).is_ready() {
+                return true;
+            }
+            if until.is_some_and(|at| at <= self.clock.now()) {
+                return false;
+            }
+            self.clock.park_until(until);
+        }
+    }
+}
+
+impl<K, V> Ahead<K, V> for Desk<K, V>
+where
+    K: Eq + Send + Sync,
+    V: Send + Sync,
+{
+    fn latest(&self, hash: u64, key: &K) -> Option<Arc<Item<K, V>>> {
+        Self::latest(self, hash, key)
+    }
+}
+
+/// What is left to do once a shard's lock is released: done when this is dropped, so that writers
+/// are woken though something of the user's panics in between.
+pub(super) struct Left<K, V> {
+    superseded: Option<Arc<Item<K, V>>>,
+    writers: Vec<Waker>,
+}
+
+impl<K, V> Left<K, V> {
+    pub(super) fn new() -> Self {
+        Self { superseded: None, writers: Vec::new() }
+    }
+}
+
+impl<K, V> Drop for Left<K, V> {
+    fn drop(&mut self) {
+        wake(std::mem::take(&mut self.writers));
+        drop(self.superseded.take());
+    }
+}
+
+/// Wakes them all: one that panics does not cost the others their call.
+fn wake(wakers: Vec<Waker>) {
+    for waker in wakers {
+        contain(|| waker.wake());
+    }
+}

@@ -1,0 +1,7 @@
+//! Write-behind: changes that are shown at once and written later.
+
+pub(crate) mod builder;
+pub(crate) mod core;
+pub(crate) mod desk;
+pub(crate) mod threads;
+pub(crate) mod writer;

@@ -1,0 +1,172 @@
+//! Who writes, what is written, and what may become of it.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// One change of one key, on its way to the source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Change<'a, K, V> {
+    /// The key has this value now, whether it had one before or not: an `INSERT ... ON CONFLICT DO
+    /// UPDATE`, say.
+    Put(&'a K, &'a V),
+    /// The key has no value any more. That it had none before is no error.
+    Delete(&'a K),
+}
+
+impl<'a, K, V> Change<'a, K, V> {
+    /// Whose change it is.
+    pub fn key(&self) -> &'a K {
+        match self {
+            Self::Put(key, _) | Self::Delete(key) => key,
+        }
+    }
+
+    /// The new value; `None` for a deletion.
+    pub fn value(&self) -> Option<&'a V> {
+        match self {
+            Self::Put(_, value) => Some(value),
+            Self::Delete(_) => None,
+        }
+    }
+}
+
+/// What writes to the source, for a [`WriteBehind`](crate::WriteBehind). A closure that takes
+/// `&[Change<'_, K, V>]` is one.
+///
+/// It runs on a thread of the `WriteBehind`'s, several at once only if
+/// [`writers`](crate::WriteBehindBuilder::writers) says so, and never two for one key. A panic in
+/// it counts as a failure. It may read the cache and make other changes; what waits for writers
+/// (`flush`, `close`, room in a full queue) is refused there, since it would wait for itself.
+pub trait Writer<K, V>: Send + Sync + 'static {
+    /// Why a batch was not written.
+    type Error: Send + Sync + 'static;
+
+    /// Writes these changes: one a key, from one to `batch` of them, the oldest first.
+    ///
+    /// Each must be written when this returns `Ok`. After an error *all* of them are tried again,
+    /// later and in smaller batches: either write a batch in one transaction, or make sure that a
+    /// change may be written twice. What is written is a state ("the price is 20"), not a step
+    /// ("5 more"): of several changes of a key only the last one comes here.
+    ///
+    /// # Errors
+    ///
+    /// The source's. They are given to `on_give_up` if there is no further attempt, and to nobody
+    /// otherwise: log here what you want to see of them.
+    fn write(&self, batch: &[Change<'_, K, V>]) -> Result<(), Self::Error>;
+}
+
+impl<K, V, E, F> Writer<K, V> for F
+where
+    F: Fn(&[Change<'_, K, V>]) -> Result<(), E> + Send + Sync + 'static,
+    E: Send + Sync + 'static,
+{
+    type Error = E;
+
+    fn write(&self, batch: &[Change<'_, K, V>]) -> Result<(), E> {
+        self(batch)
+    }
+}
+
+/// A change that was accepted and will not be written: what
+/// [`on_give_up`](crate::WriteBehindBuilder::on_give_up) is told. The last copy there is.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Unwritten<K, V, E> {
+    /// Whose change it is.
+    pub key: K,
+    /// The value that was put; `None` for a deletion.
+    pub value: Option<V>,
+    /// How often writing it was tried; the last time may have reached the source nevertheless.
+    pub attempts: u32,
+    /// Why there is no further attempt.
+    pub why: GaveUp<E>,
+}
+
+/// Why a change was given up on.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum GaveUp<E> {
+    /// The writer failed as often as [`attempts`](crate::WriteBehindBuilder::attempts) allows; this
+    /// is its last error, the same one for all changes of a batch.
+    Failed(Arc<E>),
+    /// The same, and the last time it panicked.
+    Panicked,
+    /// The queue was dropped, and this was not written within
+    /// [`drop_timeout`](crate::WriteBehindBuilder::drop_timeout).
+    Dropped,
+}
+
+impl<E> Clone for GaveUp<E> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Failed(error) => Self::Failed(Arc::clone(error)),
+            Self::Panicked => Self::Panicked,
+            Self::Dropped => Self::Dropped,
+        }
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for GaveUp<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(error) => write!(f, "the writer failed: {error:#}"),
+            Self::Panicked => f.write_str("the writer panicked"),
+            Self::Dropped => f.write_str("the queue was dropped, and its time to drain was over"),
+        }
+    }
+}
+
+/// What a queue does with a change that finds it full.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WhenFull {
+    /// The caller waits until a writer has made room: sources that are too slow slow down those
+    /// who write.
+    #[default]
+    Block,
+    /// The caller gets [`WriteError::Full`] at once, and its change is not accepted.
+    Refuse,
+}
+
+/// Why a change was not accepted, or what `flush` and `close` could not do.
+#[derive(thiserror::Error, Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// So many keys wait to be written as may; this change was not accepted.
+    #[error(
+        "the write-behind queue is full, and this change is not in it: try later, write it to the \
+         source yourself, or raise `max_pending`"
+    )]
+    Full,
+    /// The queue was closed before; this change was not accepted.
+    #[error(
+        "the write-behind queue is closed, and this change is not in it: write it to the source \
+         yourself, and close the queue after those who use it"
+    )]
+    Closed,
+    /// Everything is out of the queue, but some of it was not written. It was told to `on_give_up`,
+    /// and its keys were taken out of the cache.
+    #[error(
+        "{changes} changes were given up on since the last `flush` or `close`: see what \
+         `on_give_up` was told, and raise `attempts` if the source was only away"
+    )]
+    GaveUp {
+        /// How many.
+        changes: u64,
+    },
+    /// The writer itself asked for what only a writer can do. A change was not accepted.
+    #[error(
+        "the writer of a write-behind queue cannot wait for its own queue: do not flush or close \
+         it there, and expect it to be full"
+    )]
+    InsideWriter,
+    /// No thread could be started for the writer; this change was not accepted.
+    #[error(
+        "no thread could be started for the writer ({reason}), and this change is not in the \
+         queue: write it to the source yourself, or try again when there are fewer threads"
+    )]
+    NoThread {
+        /// What the operating system said.
+        reason: String,
+    },
+}

@@ -1,0 +1,216 @@
+//! Write-behind: what is accepted is written, and nobody reads what is older.
+
+use super::explore::{draw, explore};
+use super::setting::{KEY, Moments, Shelf, shelf};
+use crate::{Change, WriteBehind, WriteError};
+use shuttle::sync::Mutex;
+use shuttle::thread;
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Reading and writing it take a moment each.
+#[derive(Clone, Default)]
+struct Source(Arc<Mutex<HashMap<u32, u64>>>);
+
+impl Source {
+    fn read(&self, key: u32) -> Option<u64> {
+        let read = self.0.lock().unwrap().get(&key).copied();
+        thread::yield_now();
+        read
+    }
+
+    fn write(&self, batch: &[Change<'_, u32, u64>]) {
+        for change in batch {
+            thread::yield_now();
+            let mut rows = self.0.lock().unwrap();
+            match *change {
+                Change::Put(key, value) => _ = rows.insert(*key, *value),
+                Change::Delete(key) => _ = rows.remove(key),
+            }
+        }
+    }
+}
+
+/// A reader sees what was accepted before it came, or something newer, and the source ends with
+/// the last that was; with a `close` in the middle, too.
+fn nothing_accepted_is_lost(evicts: bool, closes: bool) {
+    explore(move || {
+        let (shelf, source) = (shelf(), Source::default());
+        let queue = WriteBehind::builder(shelf.clone(), {
+            let source = source.clone();
+            move |batch: &[Change<'_, u32, u64>]| {
+                source.write(batch);
+                Ok::<_, Infallible>(())
+            }
+        })
+        .max_pending(1 + draw(2))
+        .max_delay(Duration::ZERO)
+        .writers(1 + draw(2))
+        .build()
+        .unwrap();
+        let (moments, accepted) = (Moments::default(), Moments::default());
+        let putter = thread::spawn({
+            let (queue, accepted, moments) = (queue.clone(), accepted.clone(), moments.clone());
+            move || {
+                let mut last = None;
+                for _ in 0..3 {
+                    let moment = moments.next();
+                    match queue.put(KEY, moment) {
+                        Ok(()) => last = Some(moment),
+                        Err(error) => {
+                            assert_eq!(error, WriteError::Closed);
+                            break;
+                        }
+                    }
+                    accepted.reach(moment);
+                }
+                last
+            }
+        });
+        // other keys take the room
+        let other = thread::spawn({
+            let queue = queue.clone();
+            move || (0..2).take_while(|n| queue.put(KEY + 1 + n, 0).is_ok()).count()
+        });
+        let reader = thread::spawn({
+            let (shelf, source, accepted) = (shelf.clone(), source.clone(), accepted.clone());
+            move || {
+                for _ in 0..3 {
+                    let floor = accepted.count();
+                    let load = || Ok::<_, Infallible>(source.read(KEY));
+                    let value = shelf.get_or_load_optional(&KEY, load).unwrap().unwrap_or(0);
+                    assert!(value >= floor, "{value} is older than {floor}");
+                    if evicts {
+                        shelf.remove(&KEY);
+                    }
+                }
+            }
+        });
+        let flusher = thread::spawn({
+            let (queue, source, accepted) = (queue.clone(), source.clone(), accepted.clone());
+            move || {
+                let floor = accepted.count();
+                if closes {
+                    return queue.close().unwrap();
+                }
+                queue.flush().unwrap();
+                let written = source.0.lock().unwrap().get(&KEY).copied().unwrap_or(0);
+                assert!(written >= floor, "flushed, and {written} is older than {floor}");
+            }
+        });
+        let last = putter.join().unwrap();
+        let others = other.join().unwrap();
+        reader.join().unwrap();
+        flusher.join().unwrap();
+        queue.close().unwrap();
+        let rows = source.0.lock().unwrap();
+        assert_eq!(rows.get(&KEY).copied(), last);
+        assert_eq!(rows.len(), others + usize::from(last.is_some()));
+        assert!(shelf.get(&KEY).is_none_or(|value| Some(value) == last), "{last:?}");
+        drop(rows);
+        assert_eq!(shelf.flights(), 0);
+        shelf.validate();
+    });
+}
+
+#[test]
+fn write_behind_reads_its_own_writes() {
+    nothing_accepted_is_lost(false, false);
+}
+
+#[test]
+fn write_behind_reads_its_own_evicted_writes() {
+    nothing_accepted_is_lost(true, false);
+}
+
+#[test]
+fn write_behind_writes_what_was_accepted_before_it_closed() {
+    nothing_accepted_is_lost(true, true);
+}
+
+/// Two who put at once: the queue knows who was last, and the cache has that or nothing.
+#[test]
+fn write_behind_orders_those_who_put_at_once() {
+    explore(|| {
+        let (shelf, source) = (shelf(), Source::default());
+        let queue = WriteBehind::builder(shelf.clone(), {
+            let source = source.clone();
+            move |batch: &[Change<'_, u32, u64>]| {
+                source.write(batch);
+                Ok::<_, Infallible>(())
+            }
+        })
+        .max_delay(Duration::ZERO)
+        .build()
+        .unwrap();
+        let threads: Vec<_> = (1..=2)
+            .map(|value| {
+                let queue = queue.clone();
+                thread::spawn(move || {
+                    if value == 2 && draw(2) == 0 {
+                        queue.delete(&KEY).unwrap();
+                    } else {
+                        queue.put(KEY, value).unwrap();
+                    }
+                })
+            })
+            .collect();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        let cached = shelf.get(&KEY);
+        queue.close().unwrap();
+        let written = source.read(KEY);
+        assert!(cached.is_none() || cached == written, "{cached:?}, but {written:?} is written");
+        shelf.validate();
+    });
+}
+
+/// Failures are tried again, in order, though time has to pass for it; a drop does not wait for it.
+#[test]
+fn write_behind_that_fails_loses_nothing() {
+    explore(|| {
+        let (builder, hand) = super::setting::builder();
+        let shelf: Shelf = builder.max_entries(100).build().unwrap();
+        let source = Source::default();
+        let lost = Arc::new(Mutex::new(Vec::new()));
+        let queue = WriteBehind::builder(shelf.clone(), {
+            let source = source.clone();
+            move |batch: &[Change<'_, u32, u64>]| {
+                if draw(3) == 0 {
+                    return Err(());
+                }
+                source.write(batch);
+                Ok(())
+            }
+        })
+        .max_delay(Duration::ZERO)
+        .retry(Duration::from_millis(10), Duration::from_millis(10))
+        .on_give_up({
+            let lost = lost.clone();
+            move |unwritten| lost.lock().unwrap().push(unwritten.key)
+        })
+        .build()
+        .unwrap();
+        let putter = thread::spawn({
+            let queue = queue.clone();
+            move || (1..=3).for_each(|value| queue.put(KEY + value as u32 % 2, value).unwrap())
+        });
+        hand.advance(Duration::from_millis(10));
+        putter.join().unwrap();
+        if draw(2) == 0 {
+            while queue.pending() > 0 {
+                hand.advance(Duration::from_millis(10));
+                thread::yield_now();
+            }
+            queue.flush().unwrap();
+        }
+        drop(queue);
+        let (rows, lost) = (source.0.lock().unwrap(), lost.lock().unwrap());
+        for (key, value) in [(KEY, 2), (KEY + 1, 3)] {
+            assert!(rows.get(&key) == Some(&value) || lost.contains(&key));
+            assert!(shelf.get(&key).is_none_or(|cached| cached == value && !lost.contains(&key)));
+        }
+        shelf.validate();
+    });
+}

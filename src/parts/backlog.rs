@@ -1,0 +1,625 @@
+//! What has been accepted and is not written yet: a queue of keys as plain data.
+//!
+//! It is told the time and calls nobody, so its promises can be tested without threads: a key is
+//! queued once however often it changes (the last change wins), and is in the hands of one writer
+//! at a time, so that its changes arrive in their order. Nothing leaves it but what was written or
+//! was given up on.
+
+use crate::words::tick::Tick;
+use equivalent::Equivalent;
+use hashbrown::HashTable;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// A change of one key.
+pub(crate) struct Item<K, V> {
+    pub(crate) hash: u64,
+    pub(crate) key: K,
+    /// `None` for a deletion.
+    pub(crate) value: Option<V>,
+}
+
+/// How changes are gathered, and what happens to those that fail.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    /// Keys that may be unwritten at once; at least one.
+    pub(crate) max_pending: usize,
+    /// Ticks that a change may wait for company.
+    pub(crate) max_delay: u64,
+    /// Changes that are written together, at most; at least one.
+    pub(crate) batch: usize,
+    /// Attempts after which a change is given up on.
+    pub(crate) attempts: u32,
+    /// Ticks between the first failure and the next attempt, and between later ones at most.
+    pub(crate) back_off: (u64, u64),
+}
+
+pub(crate) struct Backlog<K, V> {
+    terms: Terms,
+    index: HashTable<usize>,
+    slots: Vec<Option<Slot<K, V>>>,
+    vacant: Vec<usize>,
+    /// What has not failed, in the order in which it was accepted.
+    fresh: BTreeSet<(u64, usize)>,
+    /// What has, by when it may be tried again.
+    failed: BTreeSet<(Tick, u64, usize)>,
+    /// The numbers of all that is unwritten, queued and in a writer's hands.
+    unwritten: BTreeSet<u64>,
+    /// The number of the last change.
+    last: u64,
+    /// What is numbered so or lower waits for no company any more.
+    hurry: u64,
+    flying: usize,
+    given_up: u64,
+    is_closed: bool,
+}
+
+struct Slot<K, V> {
+    queued: Option<Queued<K, V>>,
+    /// What a writer has now.
+    flying: Option<Queued<K, V>>,
+    /// Failures of the key in a row, whichever change it was.
+    failures: u32,
+    /// Where its next attempt may be in a batch of more than that.
+    company: usize,
+}
+
+struct Queued<K, V> {
+    number: u64,
+    item: Arc<Item<K, V>>,
+    /// When it is written though no batch has come together; after a failure, when it may be tried.
+    at: Tick,
+    /// How often this very change was tried.
+    tries: u32,
+}
+
+type Back<'a, K, V> = (&'a mut Slot<K, V>, Queued<K, V>);
+
+/// What became of a change that was offered.
+pub(crate) enum Accepted<K, V> {
+    /// It will be written. `wakes` says that a sleeping writer has something to do, `superseded`
+    /// is what it replaces.
+    Yes { wakes: bool, superseded: Option<Arc<Item<K, V>>> },
+    /// So many keys are unwritten as may be.
+    Full,
+    /// Nothing is accepted any more.
+    Closed,
+}
+
+/// What a writer does next.
+pub(crate) enum Step<K, V> {
+    Write(Vec<Taken<K, V>>),
+    /// Sleep until then, or until something is accepted.
+    Wait(Option<Tick>),
+    /// Nothing is left, and nothing will come.
+    End,
+}
+
+/// A change in a writer's hands.
+pub(crate) struct Taken<K, V> {
+    id: usize,
+    pub(crate) item: Arc<Item<K, V>>,
+}
+
+/// What leaves the queue unwritten.
+pub(crate) struct Abandoned<K, V> {
+    pub(crate) item: Arc<Item<K, V>>,
+    /// How often it was tried.
+    pub(crate) tries: u32,
+}
+
+impl<K, V> Backlog<K, V> {
+    pub(crate) fn new(terms: Terms) -> Self {
+        Self {
+            terms,
+            index: HashTable::new(),
+            slots: Vec::new(),
+            vacant: Vec::new(),
+            fresh: BTreeSet::new(),
+            failed: BTreeSet::new(),
+            unwritten: BTreeSet::new(),
+            last: 0,
+            hurry: 0,
+            flying: 0,
+            given_up: 0,
+            is_closed: false,
+        }
+    }
+
+    /// How many keys have something unwritten.
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len() - self.vacant.len()
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.len() >= self.terms.max_pending
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed
+    }
+
+    /// How many changes were given up on, ever.
+    pub(crate) fn given_up(&self) -> u64 {
+        self.given_up
+    }
+
+    /// How many changes writers have in their hands.
+    pub(crate) fn flying(&self) -> usize {
+        self.flying
+    }
+
+    /// Whether all that is left has failed, and may not be tried again yet.
+    pub(crate) fn waits_for_time(&self, now: Tick) -> bool {
+        let is_later = self.failed.first().is_some_and(|(at, ..)| *at > now);
+        self.flying == 0 && self.fresh.is_empty() && is_later
+    }
+
+    /// Takes a change in, if there is room. A key that is queued takes none: its last change is
+    /// the one that is written, at the time that was set for the first.
+    pub(crate) fn accept(&mut self, item: &Arc<Item<K, V>>, now: Tick) -> Accepted<K, V>
+    where
+        K: Eq,
+    {
+        if self.is_closed {
+            return Accepted::Closed;
+        }
+        let found = self.find(item.hash, &item.key);
+        if found.is_none() && self.is_full() {
+            return Accepted::Full;
+        }
+        let id = found.unwrap_or_else(|| self.claim(item.hash));
+        let slot = self.slots[id].as_mut().expect("a slot that is in the index is taken");
+        if let Some(queued) = &mut slot.queued {
+            let superseded = std::mem::replace(&mut queued.item, Arc::clone(item));
+            queued.tries = 0;
+            return Accepted::Yes { wakes: false, superseded: Some(superseded) };
+        }
+        self.last += 1;
+        let number = self.last;
+        let at = now.saturating_add(self.terms.max_delay);
+        slot.queued = Some(Queued { number, item: Arc::clone(item), at, tries: 0 });
+        self.unwritten.insert(number);
+        if slot.flying.is_none() {
+            self.fresh.insert((number, id));
+        }
+        // asleep they know of nothing before the first, and of no batch before it is full
+        let fresh = self.fresh.len();
+        let wakes = fresh == 1 || fresh == self.terms.batch || self.is_full();
+        Accepted::Yes { wakes, superseded: None }
+    }
+
+    /// The last change of a key that is not written yet.
+    pub(crate) fn latest<Q>(&self, hash: u64, key: &Q) -> Option<&Arc<Item<K, V>>>
+    where
+        Q: ?Sized + Equivalent<K>,
+    {
+        if self.index.is_empty() {
+            return None;
+        }
+        self.slots[self.find(hash, key)?].as_ref()?.latest()
+    }
+
+    /// The next batch that is due, or how long there is none.
+    pub(crate) fn next(&mut self, now: Tick) -> Step<K, V> {
+        let retry = self.failed.first().copied();
+        if let Some((_, _, id)) = retry.filter(|(at, ..)| *at <= now) {
+            // what failed together is tried again in halves: a change that the source refuses
+            // does not take its neighbours with it for long, and a source that was away for a
+            // moment is not asked for each of them alone
+            let most = self.slot(id).company.min(self.terms.batch);
+            let mut batch = Vec::with_capacity(most);
+            while let Some(&(at, number, id)) = self.failed.first() {
+                if at > now || batch.len() >= most.min(self.slot(id).company) {
+                    break;
+                }
+                self.failed.remove(&(at, number, id));
+                batch.push(self.take(id));
+            }
+            return Step::Write(batch);
+        }
+        let oldest = self.fresh.first().map(|&(number, id)| (number, self.queued_at(id)));
+        if let Some((number, at)) = oldest {
+            let is_due = at <= now || number <= self.hurry || self.is_closed;
+            if is_due || self.fresh.len() >= self.terms.batch || self.is_full() {
+                let mut batch = Vec::with_capacity(self.terms.batch.min(self.fresh.len()));
+                while batch.len() < self.terms.batch {
+                    let Some((_, id)) = self.fresh.pop_first() else { break };
+                    batch.push(self.take(id));
+                }
+                return Step::Write(batch);
+            }
+        }
+        if self.is_closed && self.len() == 0 {
+            return Step::End;
+        }
+        let wake = oldest.map(|(_, at)| at).into_iter().chain(retry.map(|(at, ..)| at)).min();
+        Step::Wait(wake)
+    }
+
+    /// A batch was written. What is left of it is the caller's to drop.
+    pub(crate) fn written(&mut self, batch: &[Taken<K, V>]) {
+        for taken in batch {
+            // given up on meanwhile, by somebody who could not wait
+            let Some((slot, was)) = self.came_back(taken) else { continue };
+            slot.failures = 0;
+            slot.company = usize::MAX;
+            let queued = slot.queued.as_ref().map(|queued| queued.number);
+            self.unwritten.remove(&was.number);
+            match queued {
+                Some(number) => _ = self.fresh.insert((number, taken.id)),
+                None => self.vacate(taken.id, taken.item.hash),
+            }
+        }
+    }
+
+    /// A batch was not written. Returns what was tried often enough.
+    pub(crate) fn failed(&mut self, batch: &[Taken<K, V>], now: Tick) -> Vec<Abandoned<K, V>> {
+        let mut given_up = Vec::new();
+        let terms = self.terms;
+        for taken in batch {
+            let Some((slot, Queued { number, item, tries, .. })) = self.came_back(taken) else {
+                continue;
+            };
+            slot.failures = slot.failures.saturating_add(1);
+            slot.company = (batch.len() / 2).max(1);
+            let at = now.saturating_add(back_off(terms.back_off, slot.failures));
+            let tries = tries.saturating_add(1);
+            // a newer change takes its place: that is the one to be written
+            let newer = slot.queued.take();
+            if newer.is_none() && tries >= terms.attempts {
+                self.unwritten.remove(&number);
+                self.given_up += 1;
+                self.vacate(taken.id, item.hash);
+                given_up.push(Abandoned { item, tries });
+                continue;
+            }
+            let newer_number = newer.as_ref().map(|newer| newer.number);
+            slot.queued = Some(match newer {
+                Some(newer) => Queued { number, item: newer.item, at, tries: 0 },
+                None => Queued { number, item, at, tries },
+            });
+            self.failed.insert((at, number, taken.id));
+            newer_number.inspect(|newer| _ = self.unwritten.remove(newer));
+        }
+        given_up
+    }
+
+    /// Nothing waits for company any more. Returns the number of the last change.
+    pub(crate) fn hurry(&mut self) -> u64 {
+        self.hurry = self.last;
+        self.last
+    }
+
+    /// Whether all is written, or given up on, that is numbered so or lower.
+    pub(crate) fn is_past(&self, number: u64) -> bool {
+        self.unwritten.first().is_none_or(|first| *first > number)
+    }
+
+    /// Nothing is accepted any more; what is there is written without waiting for company.
+    pub(crate) fn close(&mut self) {
+        self.is_closed = true;
+    }
+
+    /// Gives up on all there is, what writers have in their hands included.
+    pub(crate) fn abandon(&mut self) -> Vec<Abandoned<K, V>> {
+        let mut given_up = Vec::with_capacity(self.len());
+        for slot in self.slots.iter_mut().filter_map(Option::take) {
+            let Slot { queued, flying, .. } = slot;
+            let in_hand = flying.map(|it| Abandoned { item: it.item, tries: it.tries + 1 });
+            let newer = queued.map(|it| Abandoned { item: it.item, tries: it.tries });
+            match (newer, in_hand) {
+                // the older one is superseded, and a writer still holds it
+                (Some(newer), _) => given_up.push(newer),
+                (None, in_hand) => given_up.extend(in_hand),
+            }
+        }
+        self.given_up += given_up.len() as u64;
+        *self = Self {
+            given_up: self.given_up,
+            last: self.last,
+            is_closed: self.is_closed,
+            ..Self::new(self.terms)
+        };
+        given_up
+    }
+
+    /// The slot of what a writer has done with, and what it had.
+    fn came_back(&mut self, taken: &Taken<K, V>) -> Option<Back<'_, K, V>> {
+        let slot = self.slots.get_mut(taken.id)?.as_mut()?;
+        let was = slot.flying.take_if(|flying| Arc::ptr_eq(&flying.item, &taken.item))?;
+        self.flying -= 1;
+        Some((slot, was))
+    }
+
+    /// Hands out what is queued in a slot.
+    fn take(&mut self, id: usize) -> Taken<K, V> {
+        let slot = self.slot_mut(id);
+        let queued = slot.queued.take().expect("what is in an order is queued");
+        let item = Arc::clone(&queued.item);
+        slot.flying = Some(queued);
+        self.flying += 1;
+        Taken { id, item }
+    }
+
+    fn slot(&self, id: usize) -> &Slot<K, V> {
+        self.slots[id].as_ref().expect("a slot in use")
+    }
+
+    fn slot_mut(&mut self, id: usize) -> &mut Slot<K, V> {
+        self.slots[id].as_mut().expect("a slot in use")
+    }
+
+    fn queued_at(&self, id: usize) -> Tick {
+        self.slot(id).queued.as_ref().map_or(Tick::MAX, |queued| queued.at)
+    }
+
+    fn find<Q>(&self, hash: u64, key: &Q) -> Option<usize>
+    where
+        Q: ?Sized + Equivalent<K>,
+    {
+        let same = |id: &usize| {
+            let item = self.slots[*id].as_ref().and_then(Slot::latest);
+            item.is_some_and(|item| item.hash == hash && key.equivalent(&item.key))
+        };
+        self.index.find(hash, same).copied()
+    }
+
+    fn claim(&mut self, hash: u64) -> usize {
+        let slot = Slot { queued: None, flying: None, failures: 0, company: usize::MAX };
+        let id = if let Some(id) = self.vacant.pop() {
+            self.slots[id] = Some(slot);
+            id
+        } else {
+            self.slots.push(Some(slot));
+            self.slots.len() - 1
+        };
+        let slots = &self.slots;
+        let hash_of = |id: &usize| {
+            let item = slots[*id].as_ref().and_then(Slot::latest);
+            item.map_or(hash, |item| item.hash)
+        };
+        self.index.insert_unique(hash, id, hash_of);
+        id
+    }
+
+    fn vacate(&mut self, id: usize, hash: u64) {
+        if let Ok(place) = self.index.find_entry(hash, |other| *other == id) {
+            place.remove();
+        }
+        self.slots[id] = None;
+        self.vacant.push(id);
+        if self.len() == 0 {
+            // a burst leaves no memory behind
+            self.slots = Vec::new();
+            self.vacant = Vec::new();
+            self.index = HashTable::new();
+        }
+    }
+}
+
+impl<K, V> Slot<K, V> {
+    fn latest(&self) -> Option<&Arc<Item<K, V>>> {
+        self.queued.as_ref().or(self.flying.as_ref()).map(|queued| &queued.item)
+    }
+}
+
+/// Doubles with each failure, from the first bound to the second.
+fn back_off((least, most): (u64, u64), attempts: u32) -> u64 {
+    let doublings = attempts.saturating_sub(1).min(63);
+    let factor = 1_u64 << doublings;
+    least.saturating_mul(factor).min(most.max(least))
+}
+
+#[cfg(all(test, not(any(larder_loom, larder_shuttle))))]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::HashMap;
+
+    fn terms() -> Terms {
+        Terms { max_pending: 10, max_delay: 50, batch: 4, attempts: u32::MAX, back_off: (100, 300) }
+    }
+
+    fn item(key: u64, value: u64) -> Arc<Item<u64, u64>> {
+        Arc::new(Item { hash: key % 3, key, value: Some(value) })
+    }
+
+    fn put(backlog: &mut Backlog<u64, u64>, key: u64, value: u64, now: Tick) {
+        let accepted = backlog.accept(&item(key, value), now);
+        assert!(matches!(accepted, Accepted::Yes { .. }));
+    }
+
+    fn batch(backlog: &mut Backlog<u64, u64>, now: Tick) -> Vec<Taken<u64, u64>> {
+        match backlog.next(now) {
+            Step::Write(batch) => batch,
+            Step::Wait(_) | Step::End => panic!("nothing is due at {now}"),
+        }
+    }
+
+    fn keys(batch: &[Taken<u64, u64>]) -> Vec<u64> {
+        batch.iter().map(|taken| taken.item.key).collect()
+    }
+
+    fn waits(backlog: &mut Backlog<u64, u64>, now: Tick) -> Option<Tick> {
+        match backlog.next(now) {
+            Step::Wait(at) => at,
+            _ => panic!("something is due at {now}"),
+        }
+    }
+
+    #[test]
+    fn back_off_doubles_up_to_its_end() {
+        let pauses: Vec<_> = (1..=5).map(|n| back_off((100, 1_000), n)).collect();
+        assert_eq!(pauses, [100, 200, 400, 800, 1_000]);
+        assert_eq!(back_off((1, u64::MAX), u32::MAX), 1 << 63);
+        assert_eq!(back_off((u64::MAX, u64::MAX), u32::MAX), u64::MAX);
+    }
+
+    #[test]
+    fn a_batch_that_fails_is_tried_again_in_halves() {
+        let mut backlog = Backlog::new(terms());
+        (0..4).for_each(|key| put(&mut backlog, key, key, 0));
+        let four = batch(&mut backlog, 0);
+        assert_eq!(keys(&four), [0, 1, 2, 3]);
+        assert!(backlog.failed(&four, 10).is_empty());
+        assert_eq!(waits(&mut backlog, 109), Some(110));
+        let (two, others) = (batch(&mut backlog, 110), batch(&mut backlog, 110));
+        assert_eq!((keys(&two), keys(&others)), (vec![0, 1], vec![2, 3]));
+        backlog.failed(&two, 110);
+        backlog.written(&others);
+        assert_eq!(waits(&mut backlog, 110), Some(310));
+        assert_eq!(keys(&batch(&mut backlog, 310)), [0]);
+        assert_eq!(keys(&batch(&mut backlog, 310)), [1]);
+    }
+
+    #[test]
+    fn a_key_in_a_writers_hands_is_not_handed_out_again() {
+        let mut backlog = Backlog::new(Terms { max_delay: 0, ..terms() });
+        put(&mut backlog, 1, 10, 0);
+        let first = batch(&mut backlog, 0);
+        put(&mut backlog, 1, 11, 0);
+        assert_eq!((waits(&mut backlog, 1_000), backlog.len()), (None, 1));
+        assert_eq!(backlog.latest(1, &1).unwrap().value, Some(11));
+        backlog.written(&first);
+        let second = batch(&mut backlog, 0);
+        assert_eq!(second[0].item.value, Some(11));
+        backlog.written(&second);
+        assert_eq!((backlog.len(), backlog.latest(1, &1).is_none()), (0, true));
+    }
+
+    #[test]
+    fn a_flush_is_past_once_what_was_there_is_written() {
+        let mut backlog = Backlog::new(terms());
+        put(&mut backlog, 1, 10, 0);
+        let flush = backlog.hurry();
+        assert!(!backlog.is_past(flush));
+        let first = batch(&mut backlog, 0);
+        put(&mut backlog, 1, 11, 0); // later than the flush
+        put(&mut backlog, 2, 20, 0);
+        backlog.written(&first);
+        assert!(backlog.is_past(flush));
+        assert_eq!(waits(&mut backlog, 0), Some(50), "and does not hurry what came after it");
+    }
+
+    #[test]
+    fn what_comes_back_after_the_end_changes_nothing() {
+        let mut backlog = Backlog::new(terms());
+        (0..6).for_each(|key| put(&mut backlog, key, key, 0));
+        let (four, two) = (batch(&mut backlog, 0), batch(&mut backlog, 50));
+        put(&mut backlog, 5, 55, 60);
+        backlog.close();
+        let given_up = backlog.abandon();
+        let values: Vec<_> = given_up.iter().map(|it| (it.item.value, it.tries)).collect();
+        assert_eq!(values.len(), 6);
+        assert!(values.contains(&(Some(55), 0)) && values.contains(&(Some(0), 1)));
+        backlog.written(&four);
+        assert!(backlog.failed(&two, 60).is_empty());
+        assert_eq!((backlog.len(), backlog.flying(), backlog.given_up()), (0, 0, 6));
+        assert!(matches!(backlog.next(60), Step::End));
+        assert!(matches!(backlog.accept(&item(1, 1), 60), Accepted::Closed));
+    }
+
+    #[derive(Clone, Debug)]
+    enum Op {
+        Put(u64),
+        Next,
+        Written(usize),
+        Failed(usize),
+        Advance(u64),
+        Hurry,
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        prop_oneof![
+            4 => (0..16_u64).prop_map(Op::Put),
+            3 => Just(Op::Next),
+            2 => (0..4_usize).prop_map(Op::Written),
+            2 => (0..4_usize).prop_map(Op::Failed),
+            1 => (0..200_u64).prop_map(Op::Advance),
+            1 => Just(Op::Hurry),
+        ]
+    }
+
+    proptest! {
+        /// Against the naive model: a map from keys to their last accepted change, and what the
+        /// source was told.
+        #[test]
+        fn nothing_is_lost_and_the_last_change_wins(
+            ops in proptest::collection::vec(op(), 1..200),
+            attempts in prop_oneof![Just(u32::MAX), 1..4_u32],
+        ) {
+            let terms = Terms { attempts, ..terms() };
+            let mut backlog = Backlog::new(terms);
+            let (mut accepted, mut source) = (HashMap::new(), HashMap::new());
+            let mut given_up = Vec::new();
+            let mut out: Vec<Vec<Taken<u64, u64>>> = Vec::new();
+            let (mut now, mut value) = (1_000, 0);
+            let land = |backlog: &mut Backlog<_, _>, batch: Vec<Taken<u64, u64>>, source: &mut HashMap<u64, u64>| {
+                for taken in &batch {
+                    let newer = taken.item.value.unwrap();
+                    let older = source.insert(taken.item.key, newer);
+                    assert!(older.is_none_or(|older| older <= newer), "written out of order");
+                }
+                backlog.written(&batch);
+            };
+            for op in ops {
+                match op {
+                    Op::Put(key) => {
+                        value += 1;
+                        let is_new = backlog.latest(key % 3, &key).is_none();
+                        let was_full = backlog.is_full();
+                        match backlog.accept(&item(key, value), now) {
+                            Accepted::Yes { .. } => _ = accepted.insert(key, value),
+                            Accepted::Full => prop_assert!(is_new && was_full),
+                            Accepted::Closed => unreachable!(),
+                        }
+                    }
+                    Op::Next => {
+                        if let Step::Write(batch) = backlog.next(now) {
+                            prop_assert!(!batch.is_empty() && batch.len() <= terms.batch);
+                            out.push(batch);
+                        }
+                    }
+                    Op::Written(n) if n < out.len() => land(&mut backlog, out.remove(n), &mut source),
+                    Op::Failed(n) if n < out.len() => {
+                        given_up.extend(backlog.failed(&out.remove(n), now));
+                    }
+                    Op::Advance(by) => now += by,
+                    Op::Hurry => _ = backlog.hurry(),
+                    Op::Written(_) | Op::Failed(_) => {}
+                }
+                let mut keys: Vec<_> = out.iter().flatten().map(|taken| taken.item.key).collect();
+                prop_assert_eq!(backlog.flying(), keys.len());
+                keys.sort_unstable();
+                keys.dedup();
+                prop_assert_eq!(backlog.flying(), keys.len(), "a key is with two writers");
+                prop_assert!(backlog.len() <= terms.max_pending);
+                for (key, value) in &accepted {
+                    let pending = backlog.latest(key % 3, key).map(|item| item.value.unwrap());
+                    let gone = given_up.iter().any(|it| it.item.value == Some(*value));
+                    prop_assert!(
+                        pending == Some(*value) || pending.is_none() && (gone || source.get(key) == Some(value))
+                    );
+                }
+            }
+            backlog.close();
+            loop {
+                match backlog.next(now) {
+                    Step::Write(batch) => land(&mut backlog, batch, &mut source),
+                    Step::Wait(Some(at)) => now = at,
+                    Step::Wait(None) => {
+                        prop_assert!(!out.is_empty(), "it waits for nothing");
+                        land(&mut backlog, out.remove(0), &mut source);
+                    }
+                    Step::End => break,
+                }
+            }
+            for (key, value) in accepted {
+                let gone = given_up.iter().any(|it| it.item.value == Some(value));
+                prop_assert!(gone || source.get(&key) == Some(&value));
+            }
+            prop_assert_eq!(backlog.given_up(), given_up.len() as u64);
+        }
+    }
+}

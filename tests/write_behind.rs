@@ -1,0 +1,732 @@
+//! Writes that reach the source later: none is lost, the last one of a key wins, reads see them.
+
+mod common;
+
+use common::gate::Gate;
+use common::{Watchdog, checked, ms, secs, wait_until};
+use larder::{
+    Cache, Change, Clock, ConfigError, GaveUp, LoadError, ManualClock, Unwritten, WhenFull,
+    WriteBehind, WriteBehindBuilder, WriteError, Writer,
+};
+use std::collections::{HashMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread;
+use std::time::Duration;
+
+/// A source that writes down what it is told, and fails or stops when told to.
+#[derive(Clone, Default)]
+struct Source(Arc<Inner>);
+
+type Batch = Vec<(u64, Option<u64>)>;
+
+#[derive(Default)]
+struct Inner {
+    rows: Mutex<HashMap<u64, u64>>,
+    batches: Mutex<Vec<Batch>>,
+    /// So many of the next writes fail.
+    failures: AtomicUsize,
+    is_away: AtomicBool,
+    /// And so many of the next ones panic.
+    panics: AtomicUsize,
+    refused: Mutex<HashSet<u64>>,
+    gate: OnceLock<Gate>,
+}
+
+impl Source {
+    fn rows(&self) -> HashMap<u64, u64> {
+        self.0.rows.lock().unwrap().clone()
+    }
+
+    fn batches(&self) -> Vec<Batch> {
+        self.0.batches.lock().unwrap().clone()
+    }
+
+    fn get(&self, key: u64) -> Option<u64> {
+        self.rows().get(&key).copied()
+    }
+
+    /// Writes stop at a gate from here on.
+    fn shut(&self) -> &Gate {
+        self.0.gate.get_or_init(Gate::new)
+    }
+}
+
+impl Writer<u64, u64> for Source {
+    type Error = String;
+
+    fn write(&self, batch: &[Change<'_, u64, u64>]) -> Result<(), String> {
+        let seen = batch.iter().map(|change| (*change.key(), change.value().copied()));
+        self.0.batches.lock().unwrap().push(seen.collect());
+        if let Some(gate) = self.0.gate.get() {
+            gate.pass(());
+        }
+        let one_of = |n: &AtomicUsize| n.fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1)).is_ok();
+        assert!(!one_of(&self.0.panics), "expected: the writer panics");
+        let fails = one_of(&self.0.failures);
+        if fails || self.0.is_away.load(SeqCst) {
+            return Err("away".to_owned());
+        }
+        let refused = self.0.refused.lock().unwrap().clone();
+        if batch.iter().any(|change| refused.contains(change.key())) {
+            return Err("refused".to_owned());
+        }
+        let mut rows = self.0.rows.lock().unwrap();
+        for change in batch {
+            match *change {
+                Change::Put(key, value) => _ = rows.insert(*key, *value),
+                Change::Delete(key) => _ = rows.remove(key),
+            }
+        }
+        Ok(())
+    }
+}
+
+type Queue = WriteBehind<u64, u64, Source>;
+type Builder = WriteBehindBuilder<u64, u64, Source>;
+
+struct Setting {
+    queue: Option<Queue>,
+    cache: common::Checked<u64, u64>,
+    source: Source,
+    hand: ManualClock,
+    lost: Arc<Mutex<Vec<Unwritten<u64, u64, String>>>>,
+}
+
+impl Setting {
+    fn queue(&self) -> &Queue {
+        self.queue.as_ref().unwrap()
+    }
+
+    fn close(&mut self) -> Result<(), WriteError> {
+        self.queue.take().unwrap().close()
+    }
+
+    /// Lets time pass until nothing is left.
+    fn pass(&self) {
+        wait_until(|| {
+            self.hand.advance(secs(60));
+            self.queue().pending() == 0
+        });
+    }
+
+    fn lost(&self) -> Vec<Unwritten<u64, u64, String>> {
+        self.lost.lock().unwrap().clone()
+    }
+}
+
+fn setting(entries: u64, settings: impl FnOnce(Builder) -> Builder) -> Setting {
+    let (clock, hand) = Clock::manual();
+    let cache = checked(Cache::builder().max_entries(entries).clock(clock).seed(1));
+    let source = Source::default();
+    let lost = Arc::new(Mutex::new(Vec::new()));
+    let builder = WriteBehind::builder((*cache).clone(), source.clone()).on_give_up({
+        let lost = lost.clone();
+        move |unwritten| lost.lock().unwrap().push(unwritten)
+    });
+    let queue = Some(settings(builder).build().unwrap());
+    Setting { queue, cache, source, hand, lost }
+}
+
+fn usual() -> Setting {
+    setting(1_000, |builder| builder)
+}
+
+#[test]
+fn a_change_is_in_the_cache_at_once_and_at_the_source_later() {
+    let mut it = usual();
+    it.queue().put(1, 10).unwrap();
+    it.queue().put(2, 20).unwrap();
+    assert_eq!((it.cache.get(&1), it.queue().get(&2)), (Some(10), Some(20)));
+    assert_eq!((it.queue().pending(), it.source.rows().len()), (2, 0));
+    it.queue().delete(&2).unwrap();
+    assert_eq!((it.cache.get(&2), it.queue().get(&2)), (None, None));
+    it.queue().flush().unwrap();
+    assert_eq!((it.source.rows(), it.queue().pending()), (HashMap::from([(1, 10)]), 0));
+    it.queue().delete(&1).unwrap();
+    it.close().unwrap();
+    assert_eq!((it.source.rows().len(), it.cache.get(&1)), (0, None));
+}
+
+#[test]
+fn a_key_that_changes_again_is_written_once_with_its_last_change() {
+    let mut it = usual();
+    for value in 0..100 {
+        it.queue().put(1, value).unwrap();
+        it.queue().put(2, value).unwrap();
+    }
+    it.queue().delete(&2).unwrap();
+    assert_eq!(it.queue().pending(), 2);
+    it.close().unwrap();
+    assert_eq!(it.source.batches(), [[(1, Some(99)), (2, None)]]);
+}
+
+#[test]
+fn a_change_waits_for_company_no_longer_than_its_delay() {
+    let mut it = setting(1_000, |builder| builder.max_delay(ms(50)).batch(10));
+    it.queue().put(1, 10).unwrap();
+    it.hand.advance(ms(49));
+    it.queue().put(2, 20).unwrap();
+    assert_eq!(it.source.batches().len(), 0);
+    it.hand.advance(ms(1));
+    wait_until(|| it.queue().pending() == 0);
+    assert_eq!(it.source.batches(), [[(1, Some(10)), (2, Some(20))]]);
+    // a change of what waits does not start the wait anew
+    it.queue().put(1, 11).unwrap();
+    it.hand.advance(ms(30));
+    it.queue().put(1, 12).unwrap();
+    it.hand.advance(ms(20));
+    wait_until(|| it.queue().pending() == 0);
+    assert_eq!(it.source.get(1), Some(12));
+    it.close().unwrap();
+}
+
+#[test]
+fn a_whole_batch_waits_for_nothing() {
+    let mut it = setting(1_000, |builder| builder.max_delay(Duration::MAX).batch(3));
+    (1..=3).for_each(|key| it.queue().put(key, key).unwrap());
+    wait_until(|| it.queue().pending() == 0);
+    it.queue().put(4, 4).unwrap();
+    assert_eq!((it.source.batches().len(), it.queue().pending()), (1, 1));
+    it.close().unwrap();
+    assert_eq!(it.source.rows().len(), 4);
+}
+
+#[test]
+fn without_a_delay_what_comes_during_a_write_is_the_next_batch() {
+    let mut it = setting(1_000, |builder| builder.max_delay(Duration::ZERO));
+    let gate = it.source.shut();
+    it.queue().put(1, 10).unwrap();
+    gate.wait_until_entered(1);
+    it.queue().put(1, 11).unwrap();
+    it.queue().put(2, 20).unwrap();
+    it.queue().put(1, 12).unwrap();
+    assert_eq!(it.queue().get(&1), Some(12));
+    gate.open();
+    it.queue().flush().unwrap();
+    assert_eq!(it.source.batches(), [vec![(1, Some(10))], vec![(1, Some(12)), (2, Some(20))]]);
+    it.close().unwrap();
+}
+
+#[test]
+fn reads_see_what_is_unwritten_though_the_cache_let_it_go() {
+    for entries in [0, 1, 1_000] {
+        let mut it = setting(entries, |builder| builder);
+        (0..10).for_each(|key| it.queue().put(key, key * 10).unwrap());
+        it.cache.clear();
+        it.queue().delete(&3).unwrap();
+        for key in (0..10).filter(|key| *key != 3) {
+            assert_eq!(it.queue().get(&key), Some(key * 10));
+            // a load is answered from the queue, and does not ask the source, which is behind
+            assert_eq!(it.cache.get_or_load(&key, common::uncalled).unwrap(), key * 10);
+            let load = |_: &_| common::uncalled::<u64>();
+            assert_eq!(it.cache.at(&key).load(load).unwrap().value, key * 10);
+            assert_eq!(it.cache.get_or_insert_with(&key, || unreachable!()), key * 10);
+        }
+        let none = it.cache.get_or_load_optional(&3, common::uncalled);
+        assert_eq!((none.unwrap(), it.queue().get(&3)), (None, None));
+        assert!(matches!(it.cache.get_or_load(&3, common::uncalled), Err(LoadError::NotFound)));
+        it.close().unwrap();
+        assert_eq!(it.source.rows().len(), 9);
+        it.cache.clear();
+        // written: the source is asked again
+        let load = || Ok::<_, String>(it.source.get(4).unwrap() + 1);
+        assert_eq!(it.cache.get_or_load(&4, load).unwrap(), 41);
+    }
+}
+
+#[test]
+fn what_is_about_to_be_deleted_may_be_made_anew() {
+    let mut it = usual();
+    it.queue().delete(&1).unwrap();
+    assert_eq!(it.cache.get_or_insert_with(&1, || 5), 5);
+    it.close().unwrap();
+}
+
+#[test]
+fn a_task_is_answered_from_the_queue_too() {
+    let mut it = usual();
+    it.queue().put(1, 10).unwrap();
+    it.cache.remove(&1);
+    let load = it.cache.get_or_load_async(&1, || async { common::uncalled::<u64>() });
+    let loaded = common::tasks::Task::new(load).poll();
+    assert!(matches!(loaded, std::task::Poll::Ready(Ok(10))));
+    it.close().unwrap();
+}
+
+#[test]
+fn a_load_in_flight_when_a_change_comes_is_not_stored() {
+    let mut it = usual();
+    let gate = Gate::new();
+    thread::scope(|scope| {
+        let cache = &it.cache;
+        let leader = scope.spawn(|| cache.get_or_load(&1, || Ok::<_, String>(gate.pass(9))));
+        let deleted = scope.spawn(|| cache.get_or_load(&2, || Ok::<_, String>(gate.pass(9))));
+        gate.wait_until_entered(2);
+        it.queue().put(1, 10).unwrap();
+        it.queue().delete(&2).unwrap();
+        gate.open();
+        assert_eq!(leader.join().unwrap().unwrap(), 9, "it began before the change");
+        assert_eq!(deleted.join().unwrap().unwrap(), 9);
+    });
+    assert_eq!((it.cache.get(&1), it.cache.get(&2)), (Some(10), None));
+    assert_eq!(it.cache.stats().fenced, 2);
+    it.close().unwrap();
+}
+
+#[test]
+fn what_a_batch_brings_unasked_is_not_stored_over_a_change() {
+    let mut it = usual();
+    let load = |keys: &[u64]| {
+        assert_eq!(keys, [1]);
+        it.queue().put(2, 20).unwrap(); // during the load
+        it.cache.remove(&2);
+        it.cache.remove(&3);
+        Ok::<_, String>([(1, 10), (2, 0), (3, 0)])
+    };
+    it.queue().put(3, 30).unwrap(); // before it
+    it.cache.get_or_load_many(&[1], load);
+    assert_eq!((it.cache.get(&2), it.cache.get(&3)), (None, None));
+    let load = |_: &[u64]| {
+        let stale = it.source.rows();
+        it.queue().flush().unwrap(); // what was read is older than what is written now
+        Ok::<_, String>([(4, 40), (2, stale.get(&2).copied().unwrap_or(0))])
+    };
+    it.cache.get_or_load_many(&[4], load);
+    assert_eq!((it.cache.get(&4), it.cache.get(&2)), (Some(40), None));
+    it.close().unwrap();
+}
+
+#[test]
+fn what_failed_is_tried_again_later_and_holds_up_nobody() {
+    let mut it = setting(1_000, |builder| builder.max_delay(Duration::ZERO));
+    it.source.0.failures.store(1, SeqCst);
+    it.queue().put(1, 10).unwrap();
+    wait_until(|| it.source.batches().len() == 1);
+    // another key's write tells that the failure is known
+    it.queue().put(2, 20).unwrap();
+    wait_until(|| it.source.get(2).is_some());
+    it.hand.advance(ms(99));
+    it.queue().put(3, 30).unwrap();
+    wait_until(|| it.source.get(3).is_some());
+    assert_eq!(it.source.get(1), None);
+    it.hand.advance(ms(1));
+    wait_until(|| it.queue().pending() == 0);
+    assert_eq!(it.source.get(1), Some(10));
+    it.close().unwrap();
+    assert!(it.lost().is_empty());
+}
+
+#[test]
+fn a_newer_change_takes_the_place_of_one_that_failed() {
+    let mut it = setting(1_000, |builder| builder.max_delay(Duration::ZERO));
+    it.source.0.failures.store(1, SeqCst);
+    it.queue().put(1, 10).unwrap();
+    wait_until(|| it.source.batches().len() == 1);
+    it.queue().put(1, 11).unwrap();
+    it.pass();
+    assert_eq!(it.source.batches(), [[(1, Some(10))], [(1, Some(11))]]);
+    it.close().unwrap();
+}
+
+#[test]
+fn what_the_source_refuses_does_not_hold_up_its_neighbours() {
+    let mut it = setting(1_000, |builder| builder.max_delay(Duration::MAX).batch(8).attempts(6));
+    it.source.0.refused.lock().unwrap().insert(5);
+    (0..8).for_each(|key| it.queue().put(key, key).unwrap());
+    it.pass();
+    wait_until(|| !it.lost().is_empty());
+    assert_eq!((it.source.rows().len(), it.source.get(5)), (7, None));
+    let lost = it.lost();
+    assert_eq!((lost.len(), lost[0].key, lost[0].value, lost[0].attempts), (1, 5, Some(5), 6));
+    assert!(matches!(&lost[0].why, GaveUp::Failed(error) if **error == "refused"));
+    assert_eq!(it.cache.get(&5), None, "the source does not have it");
+    assert_eq!(it.queue().flush(), Err(WriteError::GaveUp { changes: 1 }));
+    assert_eq!((it.queue().flush(), it.queue().given_up()), (Ok(()), 1), "told once");
+    it.close().unwrap();
+}
+
+#[test]
+fn a_writer_that_panics_has_failed() {
+    let mut it = setting(1_000, |builder| builder.max_delay(Duration::ZERO).attempts(2));
+    it.source.0.panics.store(1, SeqCst);
+    it.queue().put(1, 10).unwrap();
+    it.pass();
+    assert_eq!((it.source.get(1), it.source.batches().len()), (Some(10), 2));
+    it.source.0.panics.store(2, SeqCst);
+    it.queue().put(2, 20).unwrap();
+    it.pass();
+    wait_until(|| !it.lost().is_empty());
+    assert!(matches!(it.lost()[0], Unwritten { key: 2, why: GaveUp::Panicked, .. }));
+    it.queue().put(3, 30).unwrap();
+    assert_eq!(it.queue().flush(), Err(WriteError::GaveUp { changes: 1 }));
+    assert_eq!(it.source.get(3), Some(30), "the thread goes on");
+    it.close().unwrap();
+}
+
+#[test]
+fn a_full_queue_refuses_new_keys_or_makes_them_wait() {
+    let mut it = setting(1_000, |builder| builder.max_pending(2).when_full(WhenFull::Refuse));
+    let gate = it.source.shut();
+    it.queue().put(1, 10).unwrap();
+    it.queue().put(2, 20).unwrap();
+    assert_eq!(it.queue().put(3, 30), Err(WriteError::Full));
+    assert_eq!(it.cache.get(&3), None, "what was not accepted is not shown");
+    it.queue().put(1, 11).unwrap(); // no further place
+    gate.open();
+    it.pass();
+    it.queue().put(3, 30).unwrap();
+    it.close().unwrap();
+    assert_eq!(it.source.rows(), HashMap::from([(1, 11), (2, 20), (3, 30)]));
+
+    let it = setting(1_000, |builder| builder.max_pending(1));
+    let gate = it.source.shut();
+    it.queue().put(1, 10).unwrap();
+    gate.wait_until_entered(1);
+    thread::scope(|scope| {
+        let blocked = scope.spawn(|| it.queue().put(2, 20));
+        let closed_out = scope.spawn(|| it.queue().put(3, 30));
+        assert_eq!(it.queue().pending(), 1);
+        gate.open();
+        assert_eq!((blocked.join().unwrap(), closed_out.join().unwrap()), (Ok(()), Ok(())));
+    });
+    it.queue().flush().unwrap();
+    assert_eq!(it.source.rows().len(), 3);
+}
+
+#[test]
+fn closing_lets_go_of_those_who_wait_for_room() {
+    let mut it = setting(1_000, |builder| builder.max_pending(1));
+    let gate = it.source.shut().clone();
+    it.queue().put(1, 10).unwrap();
+    gate.wait_until_entered(1);
+    let (queue, entered) = (it.queue().clone(), Arc::new(AtomicBool::new(false)));
+    let blocked = thread::spawn({
+        let entered = entered.clone();
+        move || {
+            entered.store(true, SeqCst);
+            queue.put(2, 20)
+        }
+    });
+    wait_until(|| entered.load(SeqCst));
+    let closer = it.queue().clone();
+    let closing = thread::spawn(move || closer.close());
+    assert_eq!(blocked.join().unwrap(), Err(WriteError::Closed));
+    gate.open();
+    closing.join().unwrap().unwrap();
+    assert_eq!(it.queue().put(4, 40), Err(WriteError::Closed));
+    assert_eq!(it.queue().delete(&4), Err(WriteError::Closed));
+    assert_eq!((it.queue().flush(), it.queue().get(&1)), (Ok(()), Some(10)));
+    it.close().unwrap();
+    assert_eq!(it.source.rows(), HashMap::from([(1, 10)]));
+}
+
+#[test]
+fn a_drop_writes_what_there_is() {
+    let mut it = setting(1_000, |builder| builder.max_delay(Duration::MAX));
+    let other = it.queue().clone();
+    (0..90).for_each(|key| it.queue().put(key, key).unwrap());
+    it.queue = None;
+    assert_eq!(it.source.rows().len(), 0, "there is another handle");
+    drop(other);
+    assert_eq!(it.source.rows().len(), 90);
+    assert!(it.lost().is_empty());
+}
+
+#[test]
+fn a_drop_reports_what_it_could_not_write() {
+    let mut it = setting(1_000, |builder| builder.max_delay(Duration::ZERO));
+    it.source.0.is_away.store(true, SeqCst);
+    it.queue().put(1, 10).unwrap();
+    it.queue().put(2, 20).unwrap();
+    it.queue().delete(&3).unwrap();
+    it.queue = None; // under a manual clock it does not wait for time that nobody lets pass
+    let mut lost: Vec<_> = it.lost().iter().map(|lost| (lost.key, lost.value)).collect();
+    lost.sort_unstable();
+    assert_eq!(lost, [(1, Some(10)), (2, Some(20)), (3, None)]);
+    assert!(it.lost().iter().all(|lost| matches!(lost.why, GaveUp::Dropped)));
+    assert_eq!((it.cache.get(&1), it.cache.get(&2)), (None, None));
+}
+
+#[test]
+fn a_drop_does_not_wait_for_a_writer_that_hangs() {
+    let _watchdog = Watchdog::start();
+    let source = Source::default();
+    let gate = source.shut().clone();
+    let lost = Arc::new(AtomicUsize::new(0));
+    let queue = WriteBehind::builder(Cache::new(100), source.clone())
+        .drop_timeout(ms(20))
+        .max_delay(Duration::ZERO)
+        .on_give_up({
+            let lost = lost.clone();
+            move |_| _ = lost.fetch_add(1, SeqCst)
+        })
+        .build()
+        .unwrap();
+    queue.put(1, 10).unwrap();
+    gate.wait_until_entered(1);
+    queue.put(2, 20).unwrap();
+    drop(queue);
+    assert_eq!(lost.load(SeqCst), 2);
+    gate.open();
+    wait_until(|| source.rows().len() == 1);
+    assert_eq!(lost.load(SeqCst), 2, "the late write is nobody's any more");
+}
+
+#[test]
+fn threads_come_with_the_first_change_and_go_with_the_queue() {
+    let _watchdog = Watchdog::start();
+    if !cfg!(target_os = "linux") {
+        return;
+    }
+    // by name and by what they write to, since other tests have queues too
+    let of_mine = Arc::new(Mutex::new(HashSet::new()));
+    let tasks = || -> HashSet<String> {
+        let entries = std::fs::read_dir("/proc/self/task").unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    };
+    let queue = WriteBehind::builder(Cache::<u64, u64>::new(100), {
+        let of_mine = of_mine.clone();
+        move |_: &[Change<'_, u64, u64>]| {
+            let id = std::fs::read_link("/proc/thread-self").unwrap();
+            of_mine.lock().unwrap().insert(id.file_name().unwrap().to_str().unwrap().to_owned());
+            Ok::<_, ()>(())
+        }
+    })
+    .build()
+    .unwrap();
+    queue.flush().unwrap();
+    queue.put(1, 10).unwrap();
+    queue.flush().unwrap();
+    let mine = of_mine.lock().unwrap().clone();
+    assert_eq!(mine.len(), 1);
+    assert!(mine.is_subset(&tasks()));
+    queue.close().unwrap();
+    wait_until(|| mine.is_disjoint(&tasks()));
+}
+
+type Wr = dyn Fn(&[Change<'_, u64, u64>]) -> Result<(), ()> + Send + Sync;
+
+#[test]
+fn a_writer_that_uses_its_own_queue_is_told_what_it_cannot_do() {
+    let _watchdog = Watchdog::start();
+    let handle: Arc<OnceLock<WriteBehind<u64, u64, Box<Wr>>>> = Arc::default();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let inside: Box<Wr> = Box::new({
+        let (handle, told) = (handle.clone(), told.clone());
+        move |batch: &[Change<'_, u64, u64>]| {
+            if *batch[0].key() == 1 {
+                let queue = handle.get().unwrap();
+                let mut told = told.lock().unwrap();
+                told.push(queue.put(2, 20)); // takes the last place
+                told.push(queue.put(3, 30));
+                told.push(queue.flush());
+                told.push(queue.clone().close());
+            }
+            Ok(())
+        }
+    });
+    let queue = WriteBehind::builder(Cache::new(100), inside)
+        .max_pending(2)
+        .max_delay(Duration::ZERO)
+        .build()
+        .unwrap();
+    assert!(handle.set(queue.clone()).is_ok());
+    queue.put(1, 10).unwrap();
+    queue.flush().unwrap();
+    let refused = Err(WriteError::InsideWriter);
+    assert_eq!(*told.lock().unwrap(), [Ok(()), refused.clone(), refused.clone(), refused],);
+    queue.close().unwrap();
+}
+
+#[test]
+fn what_cannot_work_is_refused() {
+    let build = |settings: fn(Builder) -> Builder| {
+        let builder = WriteBehind::builder(Cache::new(10), Source::default());
+        settings(builder).build().map(|_| ()).unwrap_err().to_string()
+    };
+    assert_eq!(build(|b| b.max_pending(0)), "`max_pending` is 0, but accepts 1 and more");
+    assert_eq!(build(|b| b.batch(0)), "`batch` is 0, but accepts 1 and more");
+    assert_eq!(build(|b| b.attempts(0)), "`attempts` is 0, but accepts 1 and more");
+    assert_eq!(build(|b| b.writers(0)), "`writers` is 0, but accepts 1 and more");
+    let retry = |b: Builder| b.retry(ms(2), ms(1));
+    let error = retry(WriteBehind::builder(Cache::new(10), Source::default())).build();
+    assert!(matches!(error, Err(ConfigError::OutOfRange { setting: "retry", .. })));
+    assert!(build(|b| b.retry(ms(0), ms(1))).contains("a first pause of more than zero"));
+}
+
+#[test]
+fn a_listener_that_panics_is_called_again() {
+    let mut it = usual();
+    let told = Arc::new(AtomicUsize::new(0));
+    it.queue = WriteBehind::builder((*it.cache).clone(), it.source.clone())
+        .attempts(1)
+        .batch(1)
+        .on_give_up({
+            let told = told.clone();
+            move |_| {
+                told.fetch_add(1, SeqCst);
+                panic!("expected: the listener panics");
+            }
+        })
+        .build()
+        .ok();
+    it.source.0.is_away.store(true, SeqCst);
+    (0..3).for_each(|key| it.queue().put(key, key).unwrap());
+    assert_eq!(it.close(), Err(WriteError::GaveUp { changes: 3 }));
+    assert_eq!(told.load(SeqCst), 3);
+}
+
+#[test]
+fn two_who_put_at_once_leave_the_last_or_nothing() {
+    let mut it = setting(1_000, |builder| builder.max_delay(Duration::MAX));
+    for round in 0..500 {
+        thread::scope(|scope| {
+            for n in 0..2 {
+                let queue = it.queue();
+                scope.spawn(move || queue.put(1, round * 2 + n).unwrap());
+            }
+        });
+        let cached = it.cache.get(&1);
+        let last = it.queue().get(&1).unwrap();
+        assert!(cached.is_none_or(|cached| cached == last), "{cached:?} of {last}");
+        it.cache.remove(&1);
+        assert_eq!(it.queue().get(&1), Some(last), "and that is what the queue says");
+    }
+    let last = it.queue().get(&1);
+    it.close().unwrap();
+    assert_eq!(it.source.get(1), last);
+}
+
+/// A value whose `Clone` panics when told to.
+struct Touchy(u64, Arc<AtomicBool>);
+
+impl Clone for Touchy {
+    fn clone(&self) -> Self {
+        assert!(!self.1.load(SeqCst), "expected: a clone panics");
+        Self(self.0, Arc::clone(&self.1))
+    }
+}
+
+#[test]
+fn a_clone_that_panics_is_not_accepted() {
+    let _watchdog = Watchdog::start();
+    let written = Arc::new(AtomicU64::new(0));
+    let queue = WriteBehind::builder(Cache::new(100), {
+        let written = written.clone();
+        move |batch: &[Change<'_, u64, Touchy>]| {
+            let values = batch.iter().filter_map(Change::value).map(|value| value.0);
+            written.fetch_add(values.sum(), SeqCst);
+            Ok::<_, ()>(())
+        }
+    })
+    .max_delay(Duration::MAX)
+    .build()
+    .unwrap();
+    let fuse = Arc::new(AtomicBool::new(false));
+    queue.put(1, Touchy(1, fuse.clone())).unwrap();
+    fuse.store(true, SeqCst);
+    let put = || queue.put(1, Touchy(100, fuse.clone()));
+    assert!(catch_unwind(AssertUnwindSafe(put)).is_err());
+    fuse.store(false, SeqCst);
+    assert_eq!(queue.pending(), 1);
+    queue.close().unwrap();
+    assert_eq!(written.load(SeqCst), 1);
+}
+
+/// The whole of it: a writer that fails at random, evictions, threads that panic, a `close` in the
+/// middle. What the source holds in the end is the last change of every key that was accepted.
+#[test]
+fn the_source_ends_with_the_last_accepted_change_of_every_key() {
+    const THREADS: u64 = 8;
+    const KEYS: u64 = 40;
+    const ROUNDS: u64 = if cfg!(debug_assertions) { 2_000 } else { 50_000 };
+    let _watchdog = Watchdog::start();
+    let source = Source::default();
+    let draw = Arc::new(AtomicU64::new(1));
+    let cache: Cache<u64, u64> = Cache::builder().max_entries(50).build().unwrap();
+    let queue = WriteBehind::builder(cache.clone(), {
+        let (source, draw) = (source.clone(), draw.clone());
+        move |batch: &[Change<'_, u64, u64>]| {
+            let random = splitmix(draw.fetch_add(1, SeqCst));
+            match random % 10 {
+                0 => panic!("expected: the writer panics"),
+                1 => Err("before".to_owned()),
+                2 => source.write(batch).and(Err("after it was written".to_owned())),
+                _ => source.write(batch),
+            }
+        }
+    })
+    .max_pending(100)
+    .max_delay(ms(1))
+    .batch(7)
+    .writers(2)
+    .retry(ms(1), ms(4))
+    .build()
+    .unwrap();
+
+    // each thread has keys of its own: it alone knows what was last
+    let last: Vec<_> = (0..THREADS).map(|_| Mutex::new(HashMap::new())).collect();
+    let closed = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for (thread, last) in last.iter().enumerate() {
+            let (queue, cache, source, closed) = (queue.clone(), &cache, &source, &closed);
+            scope.spawn(move || {
+                let mut random = thread as u64 + 100;
+                for round in 0..ROUNDS {
+                    random = splitmix(random);
+                    let key = thread as u64 * KEYS + random % KEYS;
+                    let delete = (random >> 32) % 8 == 0;
+                    // a thread that panics takes nothing along that was accepted
+                    let step = || {
+                        let accepted =
+                            if delete { queue.delete(&key) } else { queue.put(key, round) };
+                        match accepted {
+                            Ok(()) => {
+                                let value = (!delete).then_some(round);
+                                last.lock().unwrap_or_else(into_inner).insert(key, value);
+                                assert!((random >> 40) % 128 != 0, "expected: the user panics");
+                            }
+                            Err(WriteError::Closed) => assert!(closed.load(SeqCst)),
+                            Err(error) => panic!("{error}"),
+                        }
+                    };
+                    _ = catch_unwind(AssertUnwindSafe(step));
+                    let mine = last.lock().unwrap_or_else(into_inner).clone();
+                    if let Some(value) = mine.get(&key).filter(|_| !closed.load(SeqCst)) {
+                        let load = || Ok::<_, ()>(source.get(key));
+                        let read = cache.get_or_load_optional(&key, load).unwrap();
+                        assert!(
+                            read == *value || closed.load(SeqCst),
+                            "read {read:?}, but {value:?} was accepted"
+                        );
+                    }
+                }
+            });
+        }
+        let keys = |last: &Mutex<HashMap<_, _>>| last.lock().unwrap_or_else(into_inner).len();
+        wait_until(|| last.iter().all(|last| keys(last) > 20));
+        closed.store(true, SeqCst);
+        queue.close().unwrap();
+    });
+    let mut expected = HashMap::new();
+    for last in last {
+        let last = last.into_inner().unwrap_or_else(into_inner);
+        expected.extend(last.into_iter().filter_map(|(key, value)| Some((key, value?))));
+    }
+    assert_eq!(source.rows(), expected);
+    cache.validate();
+}
+
+/// A user's thread panics beside the lock, not within it.
+fn into_inner<T>(poisoned: std::sync::PoisonError<T>) -> T {
+    poisoned.into_inner()
+}
+
+fn splitmix(n: u64) -> u64 {
+    let mut z = n.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    z = (z ^ z >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ z >> 31
+}
