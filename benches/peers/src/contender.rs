@@ -9,14 +9,15 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::workload::mix;
+use policies::random::mix;
 
 /// Long enough that nothing expires while it is measured; what is measured is the check.
-const TTL: Duration = Duration::from_secs(300);
+const TTL: Duration = Duration::from_mins(5);
 
 /// The types of keys and values a table is about.
 pub trait Kind: Send + Sync + 'static {
     const NAME: &'static str;
+    const IS_NUMBERS: bool;
     /// What a lookup borrows from a key: `str` for `String`.
     type Lookup: ?Sized + Hash + Eq + ToOwned<Owned = Self::Key> + Sync;
     type Key: Borrow<Self::Lookup> + Hash + Eq + Clone + Send + Sync + 'static;
@@ -32,6 +33,7 @@ pub struct Numbers;
 
 impl Kind for Numbers {
     const NAME: &'static str = "u64 to u64";
+    const IS_NUMBERS: bool = true;
     type Lookup = u64;
     type Key = u64;
     type Value = u64;
@@ -50,6 +52,7 @@ pub struct Strings;
 
 impl Kind for Strings {
     const NAME: &'static str = "String to Arc<[u8; 100]>";
+    const IS_NUMBERS: bool = false;
     type Lookup = str;
     type Key = String;
     type Value = Arc<[u8; 100]>;
@@ -93,7 +96,8 @@ pub trait Contender<K: Kind>: Send + Sync {
         self.get_or_insert(key, load)
     }
 
-    fn len(&self) -> u64;
+    /// `None` where the library cannot say.
+    fn len(&self) -> Option<u64>;
 
     /// Does the housekeeping that the library puts off, if any.
     fn settle(&self) {}
@@ -146,6 +150,16 @@ pub struct Entrant<K: Kind> {
     pub build: fn(u64) -> Box<dyn Contender<K>>,
 }
 
+impl<K: Kind> Entrant<K> {
+    /// A map without a bound, which evicts nothing: a limit for hits, and no cache.
+    pub fn is_map(&self) -> bool {
+        MAPS.contains(&self.name)
+    }
+}
+
+pub const LARDER: &str = "larder";
+const MAPS: [&str; 2] = ["papaya", "dashmap"];
+
 /// The one that ratios are against.
 pub const BASELINE: &str = "quick_cache";
 
@@ -166,8 +180,7 @@ pub fn select<K: Kind>(only: &[String], default: &[&str]) -> Result<Vec<Entrant<
 /// Everyone, in the order of the tables.
 pub fn entrants<K: Kind>() -> Vec<Entrant<K>> {
     vec![
-        #[cfg(feature = "larder")]
-        Entrant { name: "larder", build: |n| Box::new(Larder::<K>::new(n)) },
+        Entrant { name: LARDER, build: |n| Box::new(Larder::<K>::new(n)) },
         Entrant { name: BASELINE, build: |n| Box::new(QuickCache::<K>::new(n)) },
         Entrant { name: "quick_cache+deadline", build: |n| Box::new(Deadlines::<K>::new(n)) },
         Entrant { name: "moka", build: |n| Box::new(Moka::<K>::new(n)) },
@@ -186,22 +199,29 @@ pub fn entrants<K: Kind>() -> Vec<Entrant<K>> {
         },
         Entrant { name: "cached", build: |n| Box::new(Cached::<K>::new(n)) },
         Entrant { name: "scc", build: |n| Box::new(Scc::<K>::new(n)) },
+        Entrant { name: "tinyufo", build: |n| Box::new(TinyUfo::<K>::new(n)) },
+        Entrant { name: "papaya", build: |_| Box::new(Papaya::<K>::new()) },
+        Entrant { name: "dashmap", build: |_| Box::new(DashMap::<K>::new()) },
     ]
 }
 
-#[cfg(feature = "larder")]
 pub struct Larder<K: Kind>(pub larder::Cache<K::Key, K::Value>);
 
-#[cfg(feature = "larder")]
 impl<K: Kind> Larder<K> {
     pub fn new(capacity: u64) -> Self {
-        let cache =
-            larder::Cache::builder().max_entries(capacity).time_to_live(TTL).jitter(0.1).build();
+        let builder = larder::Cache::builder().max_entries(capacity);
+        let cache = builder.time_to_live(TTL).jitter(0.1).build();
+        Self(cache.expect("these settings are valid"))
+    }
+
+    /// Split otherwise than by default.
+    pub fn sharded(capacity: u64, shards: u64) -> Self {
+        let builder = larder::Cache::builder().max_entries(capacity).shards(shards as usize);
+        let cache = builder.time_to_live(TTL).jitter(0.1).build();
         Self(cache.expect("these settings are valid"))
     }
 }
 
-#[cfg(feature = "larder")]
 impl<K: Kind> Contender<K> for Larder<K> {
     fn get(&self, key: &K::Key) -> Option<K::Value> {
         self.0.get(key.borrow())
@@ -220,8 +240,8 @@ impl<K: Kind> Contender<K> for Larder<K> {
         got.unwrap_or_else(|_| panic!("the loader cannot fail"))
     }
 
-    fn len(&self) -> u64 {
-        self.0.len()
+    fn len(&self) -> Option<u64> {
+        Some(self.0.len())
     }
 }
 
@@ -248,8 +268,8 @@ impl<K: Kind> Contender<K> for QuickCache<K> {
         value
     }
 
-    fn len(&self) -> u64 {
-        self.0.len() as u64
+    fn len(&self) -> Option<u64> {
+        Some(self.0.len() as u64)
     }
 }
 
@@ -286,8 +306,8 @@ impl<K: Kind> Contender<K> for Deadlines<K> {
         })
     }
 
-    fn len(&self) -> u64 {
-        self.0.len() as u64
+    fn len(&self) -> Option<u64> {
+        Some(self.0.len() as u64)
     }
 }
 
@@ -318,8 +338,8 @@ impl<K: Kind> Contender<K> for Moka<K> {
         got.unwrap_or_else(|_| panic!("the loader cannot fail"))
     }
 
-    fn len(&self) -> u64 {
-        self.0.entry_count()
+    fn len(&self) -> Option<u64> {
+        Some(self.0.entry_count())
     }
 
     fn settle(&self) {
@@ -345,8 +365,8 @@ impl<K: Kind> Contender<K> for MiniMoka<K> {
         self.0.insert(key.clone(), value);
     }
 
-    fn len(&self) -> u64 {
-        self.0.entry_count()
+    fn len(&self) -> Option<u64> {
+        Some(self.0.entry_count())
     }
 
     fn settle(&self) {
@@ -372,8 +392,8 @@ impl<K: Kind> Contender<K> for Foyer<K> {
         self.0.insert(key.clone(), value);
     }
 
-    fn len(&self) -> u64 {
-        self.0.entries() as u64
+    fn len(&self) -> Option<u64> {
+        Some(self.0.entries() as u64)
     }
 }
 
@@ -394,8 +414,8 @@ impl<K: Kind> Contender<K> for Cached<K> {
         self.0.set(key.clone(), value);
     }
 
-    fn len(&self) -> u64 {
-        self.0.len() as u64
+    fn len(&self) -> Option<u64> {
+        Some(self.0.len() as u64)
     }
 }
 
@@ -423,7 +443,76 @@ impl<K: Kind> Contender<K> for Scc<K> {
         self.0.entry_sync(key.clone()).or_put_with(make).1.get().clone()
     }
 
-    fn len(&self) -> u64 {
-        self.0.len() as u64
+    fn len(&self) -> Option<u64> {
+        Some(self.0.len() as u64)
+    }
+}
+
+struct TinyUfo<K: Kind>(tinyufo::TinyUfo<K::Key, K::Value>);
+
+impl<K: Kind> TinyUfo<K> {
+    fn new(capacity: u64) -> Self {
+        Self(tinyufo::TinyUfo::new(capacity as usize, capacity as usize))
+    }
+}
+
+impl<K: Kind> Contender<K> for TinyUfo<K> {
+    fn get(&self, key: &K::Key) -> Option<K::Value> {
+        // it keeps hashes in place of keys
+        self.0.get(key)
+    }
+
+    fn insert(&self, key: &K::Key, value: K::Value) {
+        // by its policy, which may refuse
+        self.0.put(key.clone(), value, 1);
+    }
+
+    fn len(&self) -> Option<u64> {
+        None
+    }
+}
+
+/// The maps have the hasher that most of the caches have, so that what differs is the map.
+struct Papaya<K: Kind>(papaya::HashMap<K::Key, K::Value, ahash::RandomState>);
+
+impl<K: Kind> Papaya<K> {
+    fn new() -> Self {
+        Self(papaya::HashMap::with_hasher(ahash::RandomState::new()))
+    }
+}
+
+impl<K: Kind> Contender<K> for Papaya<K> {
+    fn get(&self, key: &K::Key) -> Option<K::Value> {
+        self.0.pin().get::<K::Lookup>(key.borrow()).cloned()
+    }
+
+    fn insert(&self, key: &K::Key, value: K::Value) {
+        self.0.pin().insert(key.clone(), value);
+    }
+
+    fn len(&self) -> Option<u64> {
+        Some(self.0.len() as u64)
+    }
+}
+
+struct DashMap<K: Kind>(dashmap::DashMap<K::Key, K::Value, ahash::RandomState>);
+
+impl<K: Kind> DashMap<K> {
+    fn new() -> Self {
+        Self(dashmap::DashMap::with_hasher(ahash::RandomState::new()))
+    }
+}
+
+impl<K: Kind> Contender<K> for DashMap<K> {
+    fn get(&self, key: &K::Key) -> Option<K::Value> {
+        self.0.get::<K::Lookup>(key.borrow()).map(|value| value.clone())
+    }
+
+    fn insert(&self, key: &K::Key, value: K::Value) {
+        self.0.insert(key.clone(), value);
+    }
+
+    fn len(&self) -> Option<u64> {
+        Some(self.0.len() as u64)
     }
 }

@@ -1,102 +1,33 @@
 //! Hit ratios on recorded traces, beside the best that is possible.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::{fs, io, thread};
+use std::path::PathBuf;
+use std::{fs, io};
 
-use crate::contender::{Contender, Entrant, Numbers, select};
-use crate::table::Table;
-use crate::workload::read_trace;
+use crate::contender::{BASELINE, Contender, Entrant, LARDER, Larder, Numbers, select};
+use policies::plot::{self, Axis, Line, Plot};
+use policies::show::{gaps, in_parallel, split_cost};
+use policies::table::Table;
+use policies::trace::{Row, Trace, rows};
+use policies::{min, textbook};
 
 pub struct Options {
-    pub traces: PathBuf,
     pub only: Vec<String>,
     pub csv: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy)]
-enum Capacity {
-    Entries(usize),
-    /// Per cent of the distinct keys.
-    Percent(usize),
-}
-use Capacity::{Entries, Percent};
-
-/// The 29 rows: each trace at the capacities it is usually shown with, small against its working
-/// set and close to it.
-const ROWS: [(&str, &[Capacity]); 12] = [
-    ("OLTP", &[Entries(250), Entries(500), Entries(1_000), Entries(2_000)]),
-    ("P3", &[Percent(1), Percent(10), Percent(25)]),
-    ("lirs_loop", &[Entries(256), Entries(512), Entries(1_000)]),
-    ("lirs_multi1", &[Entries(500), Entries(1_000)]),
-    ("lirs_multi2", &[Entries(1_000), Entries(2_000)]),
-    ("lirs_multi3", &[Entries(1_000), Entries(2_000)]),
-    ("lirs_2_pools", &[Entries(450), Entries(1_000)]),
-    ("lirs_cpp", &[Entries(100), Entries(300)]),
-    ("c2k_web07", &[Entries(300), Entries(1_200)]),
-    ("c2k_web12", &[Entries(300), Entries(1_200)]),
-    ("corda", &[Entries(512), Entries(1_000), Entries(10_000)]),
-    ("addr_gcc", &[Percent(1), Percent(10)]),
-];
-
 /// What is ranked: one of each policy. (scc rounds its capacity up, cached is an LRU in shards, a
 /// deadline changes no victim.)
-const RANKED: [&str; 6] =
-    ["larder", "moka", "quick_cache", "mini-moka", "foyer-s3fifo", "foyer-lfu"];
+const RANKED: [&str; 7] =
+    [LARDER, BASELINE, "moka", "mini-moka", "foyer-s3fifo", "foyer-lfu", "tinyufo"];
 
-struct Trace {
-    name: &'static str,
-    keys: Vec<u64>,
-    distinct: usize,
-}
-
-struct Row<'a> {
-    trace: &'a Trace,
-    capacity: usize,
-}
-
-/// Belady's MIN, which may also refuse to store: what is used again the latest goes.
-fn min(keys: &[u64], capacity: usize) -> usize {
-    let mut next = vec![None; keys.len()];
-    let mut last = HashMap::new();
-    for (i, key) in keys.iter().enumerate() {
-        if let Some(previous) = last.insert(key, i) {
-            next[previous] = Some(i);
-        }
-    }
-    // A resident is known by the access that uses it next, which no other shares.
-    let mut resident = BTreeSet::new();
-    let mut hits = 0;
-    for (i, next) in next.into_iter().enumerate() {
-        hits += usize::from(resident.remove(&i));
-        resident.extend(next);
-        if resident.len() > capacity {
-            resident.pop_last();
-        }
-    }
-    hits
-}
-
-/// Exact LRU: the queue has an item for every use, of which only a key's newest counts.
-fn lru(keys: &[u64], capacity: usize) -> usize {
-    let mut newest = HashMap::new();
-    let mut uses = VecDeque::new();
-    let mut hits = 0;
-    for (i, key) in keys.iter().enumerate() {
-        hits += usize::from(newest.insert(key, i).is_some());
-        uses.push_back((key, i));
-        while newest.len() > capacity {
-            let (key, i) = uses.pop_front().expect("every resident has a use in the queue");
-            if newest[key] == i {
-                newest.remove(key);
-            }
-        }
-    }
-    hits
-}
+/// Columns before the entrants': the optimum and an exact LRU.
+const REFERENCES: [&str; 2] = ["MIN", "LRU"];
+const LRU: usize = 1;
+/// larder's own, when all are shown: as users get it, in one shard, and as on many cores.
+const DEFAULT: usize = 2;
+const WHOLE: usize = 3;
+const MOST: usize = 4;
 
 fn replay(keys: &[u64], cache: &dyn Contender<Numbers>) -> usize {
     let mut hits = 0;
@@ -115,111 +46,131 @@ fn replay(keys: &[u64], cache: &dyn Contender<Numbers>) -> usize {
 
 /// Hit ratios in per cent: MIN, LRU, then the entrants.
 fn ratios(row: &Row, entrants: &[Entrant<Numbers>]) -> Vec<f64> {
-    let keys = &row.trace.keys;
-    let mut hits = vec![min(keys, row.capacity), lru(keys, row.capacity)];
-    hits.extend(entrants.iter().map(|e| replay(keys, &*(e.build)(row.capacity as u64))));
-    hits.into_iter().map(|hits| hits as f64 * 100.0 / keys.len() as f64).collect()
+    let ids = row.trace.ids();
+    let mut hits = vec![min::hits(&ids, row.capacity), textbook::lru(&ids, row.capacity)];
+    let replay = |e: &Entrant<Numbers>| replay(&row.trace.keys, &*(e.build)(row.capacity as u64));
+    hits.extend(entrants.iter().map(replay));
+    let share = |hits| hits as f64 * 100.0 / ids.len() as f64;
+    let ratios: Vec<f64> = hits.into_iter().map(share).collect();
+    let shown: Vec<_> = ratios.iter().map(|r| format!("{r:.1}")).collect();
+    eprintln!("{} {}: {}", row.trace.name, row.capacity, shown.join(" "));
+    ratios
 }
 
-fn load(dir: &Path) -> io::Result<Vec<Trace>> {
-    let mut traces = Vec::new();
-    for (name, _) in ROWS {
-        let path = dir.join(name).with_extension("u64");
-        match read_trace(&path) {
-            Ok(keys) => {
-                let distinct = keys.iter().collect::<HashSet<_>>().len();
-                traces.push(Trace { name, keys, distinct });
-            }
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                eprintln!("not found, left out: {}", path.display());
-            }
-            Err(e) => return Err(e),
-        }
+pub struct Shown {
+    pub table: Table,
+    /// What to read in it.
+    pub reading: String,
+    /// larder's and `quick_cache`'s mean gap to the optimum.
+    pub gaps: (f64, f64),
+}
+
+pub fn table(traces: &[Trace], options: &Options) -> io::Result<Shown> {
+    let mut entrants = select(&options.only, &RANKED).map_err(io::Error::other)?;
+    let all = options.only.is_empty();
+    if all {
+        let one = |n| -> Box<dyn Contender<Numbers>> { Box::new(Larder::sharded(n, 1)) };
+        let most = |n: u64| -> Box<dyn Contender<Numbers>> {
+            Box::new(Larder::sharded(n, (n / 256).max(1)))
+        };
+        entrants.insert(1, Entrant { name: "one shard", build: one });
+        entrants.insert(2, Entrant { name: "most shards", build: most });
     }
-    Ok(traces)
-}
+    let rows = rows(traces);
+    let results = in_parallel(&rows, |row| row.trace.keys.len(), |row| ratios(row, &entrants));
 
-fn rows(traces: &[Trace]) -> Vec<Row<'_>> {
-    let of = |trace: &Trace| ROWS.iter().find(|(name, _)| *name == trace.name).map(|row| row.1);
-    let rows = traces.iter().flat_map(|trace| {
-        of(trace).unwrap_or_default().iter().map(move |capacity| match *capacity {
-            Entries(capacity) => Row { trace, capacity },
-            Percent(p) => Row { trace, capacity: trace.distinct * p / 100 },
-        })
-    });
-    rows.collect()
-}
-
-pub fn table(options: &Options) -> io::Result<Table> {
-    let entrants = select(&options.only, &RANKED).map_err(io::Error::other)?;
-    let traces = load(&options.traces)?;
-    let rows = rows(&traces);
-    let results = run(&rows, &entrants);
-
-    let names = || ["MIN", "LRU"].into_iter().chain(entrants.iter().map(|e| e.name));
-    let mut table = Table::new(["hit ratio, %", "entries"].into_iter().chain(names()));
-    let mut csv = format!("trace,capacity,{}\n", names().collect::<Vec<_>>().join(","));
+    let names: Vec<_> = REFERENCES.into_iter().chain(entrants.iter().map(|e| e.name)).collect();
+    let header = ["hit ratio, %", "entries"].into_iter().chain(names.iter().copied());
+    let mut table = Table::new(header.chain(all.then_some("less the best peer")));
+    let mut csv = format!("trace,capacity,{}\n", names.join(","));
+    // an LRU is what cached, foyer and others have: a peer as well
+    let best_peer = |ratios: &[f64]| {
+        let peers = (MOST + 1..ratios.len()).chain([LRU]);
+        peers.max_by(|a, b| ratios[*a].total_cmp(&ratios[*b])).unwrap_or(LRU)
+    };
+    let mut worst = (f64::INFINITY, String::new());
     for (row, ratios) in rows.iter().zip(&results) {
         let cells = |digits| ratios.iter().map(move |r| format!("{r:.digits$}"));
-        let label = [row.trace.name.to_owned(), row.capacity.to_string()];
+        let label = [row.trace.name.clone(), row.capacity.to_string()];
         let _ = writeln!(csv, "{},{}", label.join(","), cells(4).collect::<Vec<_>>().join(","));
-        table.row(label.into_iter().chain(cells(1)));
+        let ahead = all.then(|| {
+            let best = best_peer(ratios);
+            let ahead = ratios[DEFAULT] - ratios[best];
+            if ahead < worst.0 {
+                worst = (ahead, format!("{} at {} ({})", label[0], label[1], names[best]));
+            }
+            format!("{ahead:+.1}")
+        });
+        table.row(label.into_iter().chain(cells(1)).chain(ahead));
     }
-    let gaps = |i: usize| results.iter().map(move |ratios| ratios[0] - ratios[i]);
-    let columns = 0..entrants.len() + 2;
-    let mean = columns.clone().map(|i| gaps(i).sum::<f64>() / results.len() as f64);
-    let worst = columns.map(|i| gaps(i).fold(0.0, f64::max));
-    let n = results.len();
-    let mut last = |label: String, gaps: &mut dyn Iterator<Item = f64>| {
-        let label = [label, String::new()];
-        table.row(label.into_iter().chain(gaps.map(|gap| format!("{gap:.2}"))));
-    };
-    last(format!("mean gap to MIN, {n} rows"), &mut { mean });
-    last("worst gap to MIN".into(), &mut { worst });
+    let [mean, most] = gaps(&results);
+    for (label, gaps) in [&mean, &most] {
+        let label = [label.clone(), String::new()];
+        let blank = all.then(String::new);
+        table.row(label.into_iter().chain(gaps.iter().map(|gap| format!("{gap:.2}"))).chain(blank));
+    }
+    let mut shown = Shown { table, reading: String::new(), gaps: (f64::NAN, f64::NAN) };
+    if all && !results.is_empty() {
+        let baseline = names.iter().position(|name| *name == BASELINE).unwrap_or(LRU);
+        shown.gaps = (mean.1[DEFAULT], mean.1[baseline]);
+        let cost = |split| {
+            let (mean, worst) = split_cost(&rows, &results, split, WHOLE);
+            format!("{mean:.2} points in the mean and {worst:.2} at worst")
+        };
+        shown.reading = format!(
+            "Mean gap to the optimum {:.2} points, quick_cache's {:.2} (aim: 7.0). Worst row against \
+             the best peer on it: {:+.1}, {} (aim: -4). From 1,000 entries up the default shards \
+             cost {} against one shard, one shard for 256 entries {} (aim: under 0.5).",
+            shown.gaps.0,
+            shown.gaps.1,
+            worst.0,
+            worst.1,
+            cost(DEFAULT),
+            cost(MOST),
+        );
+    }
     if let Some(path) = &options.csv {
         fs::write(path, csv)?;
     }
-    Ok(table)
+    Ok(shown)
 }
 
-/// Two rows at a time, the longest first; each is replayed by a single thread.
-fn run(rows: &[Row], entrants: &[Entrant<Numbers>]) -> Vec<Vec<f64>> {
-    let mut order: Vec<usize> = (0..rows.len()).collect();
-    order.sort_by_key(|&i| std::cmp::Reverse(rows[i].trace.keys.len()));
-    let results = Mutex::new(vec![Vec::new(); rows.len()]);
-    let taken = AtomicUsize::new(0);
-    thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                while let Some(&i) = order.get(taken.fetch_add(1, Ordering::Relaxed)) {
-                    let row = &rows[i];
-                    let ratios = ratios(row, entrants);
-                    let shown: Vec<_> = ratios.iter().map(|r| format!("{r:.1}")).collect();
-                    eprintln!("{} {}: {}", row.trace.name, row.capacity, shown.join(" "));
-                    results.lock().expect("no thread panics holding it")[i] = ratios;
-                }
-            });
+/// Hit ratio over capacity.
+pub fn plot(traces: &[Trace]) -> String {
+    const DRAWN: [&str; 3] = [LARDER, BASELINE, "moka"];
+    const CURVES: [(&str, &str, &[usize]); 3] = [
+        ("OLTP", "OLTP, a database", &[100, 200, 500, 1_000, 2_000, 5_000, 10_000]),
+        ("P3", "P3, a workstation's disk", &[5_000, 10_000, 20_000, 50_000, 100_000, 200_000]),
+        ("c2k_web12", "web12, pages of a shop", &[100, 200, 500, 1_000, 2_000, 5_000]),
+    ];
+    let entrants = select::<Numbers>(&[], &DRAWN).expect("they are known");
+    let found = CURVES.iter().filter_map(|(name, title, capacities)| {
+        let trace = traces.iter().find(|trace| trace.name == *name)?;
+        Some((trace, title, capacities))
+    });
+    let plots = found.map(|(trace, title, capacities)| {
+        let rows: Vec<_> = capacities.iter().map(|&capacity| Row { trace, capacity }).collect();
+        let results = in_parallel(&rows, |row| row.capacity, |row| ratios(row, &entrants));
+        let line = |name, column: usize| Line {
+            name,
+            points: rows
+                .iter()
+                .zip(&results)
+                .map(|(row, ratios)| (row.capacity as f64, ratios[column]))
+                .collect(),
+        };
+        let own = (REFERENCES.len()..).zip(DRAWN).map(|(column, name)| line(name, column));
+        let lines: Vec<_> = own.chain([line("LRU", LRU), line("MIN", 0)]).collect();
+        let most = results.iter().map(|ratios| ratios[0]).fold(0.0, f64::max);
+        // every other capacity is named
+        let ends = capacities.len() - 1;
+        let ticks = (0..=ends).filter(|i| i % 2 == 0 || *i == ends);
+        Plot {
+            title: (*title).into(),
+            x: Axis::log("entries", ticks.map(|i| capacities[i] as f64).collect()),
+            y: Axis::up_to("hit ratio, %", most),
+            lines,
         }
     });
-    results.into_inner().expect("all threads are done")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{lru, min};
-
-    #[test]
-    fn a_loop_one_longer_than_the_cache() {
-        let keys: Vec<u64> = (0..4).cycle().take(40).collect();
-        assert_eq!(lru(&keys, 3), 0);
-        // three of four stay, the fourth is never stored
-        assert_eq!(min(&keys, 3), 27);
-        assert_eq!(min(&keys, 4), 36);
-    }
-
-    #[test]
-    fn lru_goes_by_the_last_use() {
-        assert_eq!(lru(&[1, 2, 1, 3, 1, 2], 2), 2);
-        assert_eq!(min(&[1, 2, 1, 3, 1, 2], 2), 3);
-    }
+    plot::svg(&plots.collect::<Vec<_>>())
 }

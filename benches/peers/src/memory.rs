@@ -3,8 +3,8 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
-use crate::contender::{Kind, entrants};
-use crate::table::{Table, figure};
+use crate::contender::{Contender, Kind, LARDER, entrants, select};
+use policies::table::{Table, figure};
 
 /// The system's allocator, which counts the bytes asked for once it is told to: throughput must
 /// not pay for a counter that all threads share.
@@ -50,27 +50,51 @@ unsafe impl GlobalAlloc for Counting {
 
 const ENTRIES: u64 = 1_000_000;
 
-/// Stores a million distinct keys in caches for a million.
-pub fn table<K: Kind>() -> Table {
+/// Bytes an entry of larder, just filled and once it evicts.
+pub struct Measured {
+    pub table: Table,
+    pub larder: Option<(f64, f64)>,
+}
+
+/// How many of the ids are there, for those that cannot say.
+fn probe<K: Kind>(cache: &dyn Contender<K>, ids: u64) -> u64 {
+    (0..ids).filter(|&id| cache.get(&K::key(id)).is_some()).count() as u64
+}
+
+/// Stores a million distinct keys in caches for a million, then two million more.
+pub fn table<K: Kind>(only: &[String]) -> Result<Measured, String> {
+    let names: Vec<&str> = entrants::<K>().iter().map(|e| e.name).collect();
+    let contenders = select::<K>(only, &names)?;
     COUNTING.store(true, Ordering::Relaxed);
-    let mut table = Table::new([K::NAME, "B/entry", "resident", "MB in all"]);
-    for contender in entrants::<K>() {
+    let mut table =
+        Table::new([K::NAME, "B/entry, filled", "resident", "B/entry, evicting", "resident"]);
+    let mut larder = None;
+    for contender in contenders {
         let before = LIVE.load(Ordering::Relaxed);
         let cache = (contender.build)(ENTRIES);
-        for key in (0..ENTRIES).map(K::key) {
-            cache.insert(&key, K::value(&key));
+        let store = |ids: std::ops::Range<u64>| {
+            let all = ids.end;
+            for key in ids.map(K::key) {
+                cache.insert(&key, K::value(&key));
+            }
+            cache.settle();
+            let live = LIVE.load(Ordering::Relaxed) - before;
+            let resident = cache.len().unwrap_or_else(|| probe(&*cache, all));
+            (live as f64 / resident as f64, resident)
+        };
+        let (filled, at_first) = store(0..ENTRIES);
+        let mut cells = vec![contender.name.to_owned(), figure(filled), at_first.to_string()];
+        if contender.is_map() {
+            cells.extend(["-".into(), "-".into()]);
+        } else {
+            let (evicting, at_last) = store(ENTRIES..3 * ENTRIES);
+            cells.extend([figure(evicting), at_last.to_string()]);
+            if contender.name == LARDER {
+                larder = Some((filled, evicting));
+            }
         }
-        cache.settle();
-        let live = LIVE.load(Ordering::Relaxed) - before;
-        let resident = cache.len();
-        table.row([
-            contender.name.into(),
-            figure(live as f64 / resident as f64),
-            resident.to_string(),
-            figure(live as f64 / 1e6),
-        ]);
-        eprintln!("{}: {} measured", K::NAME, contender.name);
+        table.row(cells);
     }
     COUNTING.store(false, Ordering::Relaxed);
-    table
+    Ok(Measured { table, larder })
 }

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::contender::{Contender, Entrant, Kind, Numbers, entrants};
-use crate::table::{Spread, Table, figure};
+use policies::table::{Spread, Table, figure};
 
 const CALLERS: usize = 64;
 const LOAD: Duration = Duration::from_millis(20);
@@ -41,7 +41,6 @@ fn threads(cache: &dyn Contender<Numbers>) -> Trial {
 }
 
 /// Half threads, half tasks, on the same cache and key; either may come to lead the flight.
-#[cfg(feature = "larder")]
 fn threads_and_tasks(runtime: &tokio::runtime::Runtime, tasks_first: bool) -> Trial {
     use crate::contender::Larder;
     use std::convert::Infallible;
@@ -117,6 +116,8 @@ fn foyer_tasks(runtime: &tokio::runtime::Runtime) -> Trial {
     Trial { loads: loads.load(Ordering::Relaxed), wall: began.elapsed() }
 }
 
+type Run<'a> = Box<dyn Fn(usize) -> Trial + 'a>;
+
 pub fn table(rounds: usize) -> Table {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -124,17 +125,17 @@ pub fn table(rounds: usize) -> Table {
         .build()
         .expect("a runtime starts");
     let runtime = &runtime;
-    type Run<'a> = Box<dyn Fn(usize) -> Trial + 'a>;
     let mut trials: Vec<(String, Run)> = Vec::new();
-    #[cfg(feature = "larder")]
     trials.push((
         "larder, 32 threads and 32 tasks".into(),
         Box::new(|round| threads_and_tasks(runtime, round % 2 == 1)),
     ));
     trials.push(("foyer, 64 tasks".into(), Box::new(|_| foyer_tasks(runtime))));
-    for Entrant { name, build } in entrants::<Numbers>() {
+    for entrant in entrants::<Numbers>() {
+        let is_map = entrant.is_map();
+        let Entrant { name, build } = entrant;
         // its other face, above; and the same again with a deadline
-        if !name.starts_with("foyer") && name != "quick_cache+deadline" {
+        if !name.starts_with("foyer") && name != "quick_cache+deadline" && !is_map {
             trials
                 .push((format!("{name}, 64 threads"), Box::new(move |_| threads(&*build(1_000)))));
         }

@@ -1,18 +1,16 @@
 //! Operations a second, in interleaved rounds.
 //!
-//! Within a round every contender runs every row once, and ratios are taken within the round: a
-//! noisy neighbour then spoils one round rather than one contender. Each measurement has a fresh
-//! cache, so that no contender owes its figure to one lucky placement in memory.
+//! For each row every contender runs once a round, and ratios are taken within the round: a noisy
+//! neighbour then spoils one round rather than one contender. Each measurement has a fresh cache,
+//! so that no contender owes its figure to one lucky placement in memory.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Barrier};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::contender::{BASELINE, Contender, Entrant, Kind, Op, select};
-use crate::table::{Spread, Table, figure};
-use crate::workload::{Ids, Zipf};
+use crate::contender::{BASELINE, Entrant, Kind, LARDER, Op, select};
+use crate::rows::{ROWS, Row, Sequences, measure, prepare, row};
+use policies::plot::{self, Axis, Line, Plot};
+use policies::table::{Spread, Table, figure};
 
 pub struct Options {
     pub rounds: usize,
@@ -25,75 +23,10 @@ pub struct Options {
     pub threads: Vec<usize>,
 }
 
-struct Row {
-    name: &'static str,
-    op: Op,
-    ids: Ids,
-    capacity: u64,
-    fill: Fill,
-    threads: &'static [usize],
-}
-
-/// How a cache is brought to the state that is measured.
-#[derive(Clone, Copy)]
-enum Fill {
-    /// All of that many ids are resident, whatever the split into shards: the capacity is twice.
-    Resident(u64),
-    /// Full, and used to the row's keys, by six operations for each entry of the capacity.
-    Steady,
-}
-
-const ZIPF: Ids = Ids::Zipf(1_000_000);
-const EXPONENT: f64 = 0.99;
-
-const fn hits(name: &'static str, ids: Ids, n: u64, threads: &'static [usize]) -> Row {
-    Row { name, op: Op::Get, ids, capacity: 2 * n, fill: Fill::Resident(n), threads }
-}
-
-const fn churn(name: &'static str, op: Op, ids: Ids) -> Row {
-    Row { name, op, ids, capacity: 100_000, fill: Fill::Steady, threads: &[1, 2] }
-}
-
-const ROWS: [Row; 9] = [
-    hits("s", Ids::Uniform(1 << 10), 1 << 10, &[1, 2]),
-    hits("a", Ids::Uniform(1 << 16), 1 << 16, &[1, 2]),
-    hits("b", ZIPF, 1_000_000, &[1, 2]),
-    hits("c", Ids::One, 1 << 10, &[1, 2, 4]),
-    churn("d", Op::Mixed, ZIPF),
-    churn("e", Op::GetOrInsert, ZIPF),
-    churn("f", Op::Insert, Ids::New),
-    churn("g", Op::GetOrInsert, Ids::Cycle(1_000_000)),
-    churn("l", Op::GetOrLoad, Ids::New),
-];
-
-/// Threads look at the clock, in effect, once a batch.
-const BATCH: usize = 256;
-
-type Sequences<K> = HashMap<(Ids, usize), Arc<[<K as Kind>::Key]>>;
-
-fn sequences<K: Kind>(rows: &[&Row], options: &Options) -> Sequences<K> {
-    let mut all = Sequences::<K>::new();
-    for row in rows {
-        let most = threads(row, options).into_iter().max().unwrap_or(0);
-        for thread in 0..most {
-            all.entry((row.ids, thread)).or_insert_with(|| {
-                let ids = row.ids.sequence(thread as u64, |n| Zipf::new(n, EXPONENT));
-                ids.into_iter().map(K::key).collect()
-            });
-        }
-    }
-    all
-}
-
-fn threads(row: &Row, options: &Options) -> Vec<usize> {
-    let wanted = |n: &usize| options.threads.is_empty() || options.threads.contains(n);
-    row.threads.iter().copied().filter(wanted).collect()
-}
-
 /// All but foyer's LFU, which is there for its hit ratio and as fast as its LRU.
-const TIMED: [&str; 9] = [
-    "larder",
-    "quick_cache",
+const TIMED: [&str; 12] = [
+    LARDER,
+    BASELINE,
     "quick_cache+deadline",
     "moka",
     "mini-moka",
@@ -101,135 +34,151 @@ const TIMED: [&str; 9] = [
     "foyer-s3fifo",
     "cached",
     "scc",
+    "tinyufo",
+    "papaya",
+    "dashmap",
 ];
 
-/// Where each sequence is read from next: after what the filling took.
-fn prepare<K: Kind>(cache: &dyn Contender<K>, row: &Row, own: &[K::Key]) -> usize {
-    match row.fill {
-        Fill::Resident(n) => {
-            for key in (0..n).map(K::key) {
-                cache.insert(&key, K::value(&key));
+/// Rates of one row, by contender and number of threads; one figure a round.
+type Samples = HashMap<(&'static str, usize), Vec<f64>>;
+
+/// Measures one row.
+fn samples<K: Kind>(
+    row: &Row,
+    threads: &[usize],
+    contenders: &[&Entrant<K>],
+    sequences: &mut Sequences<K>,
+    (rounds, time): (usize, Duration),
+) -> Samples {
+    let most = threads.iter().copied().max().unwrap_or(1);
+    let sequences = sequences.of(row.ids, most);
+    let mut samples = Samples::new();
+    for round in 0..rounds {
+        for i in 0..contenders.len() {
+            let Entrant { name, build } = contenders[(i + round) % contenders.len()];
+            let cache = build(row.capacity);
+            let from = prepare(&*cache, row, &sequences[0]);
+            for &n in threads {
+                let (rate, hits) = measure(&*cache, row.op, &sequences[..n], from, time);
+                if row.op == Op::Get && hits < 0.999 {
+                    eprintln!("{name} {}: only {:.1} % were hits", row.name, hits * 1e2);
+                }
+                samples.entry((name, n)).or_default().push(rate);
             }
-            cache.settle();
-            0
-        }
-        Fill::Steady => {
-            // a mix would take four times as long, for a quarter of it stores
-            let op = match row.op {
-                Op::Mixed => Op::GetOrInsert,
-                op => op,
-            };
-            let taken = (6 * row.capacity as usize).next_multiple_of(BATCH);
-            cache.run(op, &own[..taken]);
-            taken
         }
     }
+    samples
 }
 
-/// Million operations a second of all threads, and the share of operations that were hits.
-fn measure<K: Kind>(
-    cache: &dyn Contender<K>,
-    op: Op,
-    keys: &[Arc<[K::Key]>],
-    from: usize,
-    time: Duration,
-) -> (f64, f64) {
-    let stop = AtomicBool::new(false);
-    let start = Barrier::new(keys.len() + 1);
-    let worker = |keys: &[K::Key]| {
-        let mut batches = keys.chunks(BATCH).cycle().skip(from / BATCH);
-        start.wait();
-        let began = Instant::now();
-        let (mut done, mut hits) = (0, 0);
-        while !stop.load(Ordering::Relaxed) {
-            let batch = batches.next().expect("a cycle does not end");
-            hits += cache.run(op, batch);
-            done += batch.len();
-        }
-        (done as f64 / began.elapsed().as_secs_f64() / 1e6, hits as f64 / done as f64)
-    };
-    thread::scope(|scope| {
-        let workers: Vec<_> = keys.iter().map(|keys| scope.spawn(|| worker(keys))).collect();
-        start.wait();
-        thread::sleep(time);
-        stop.store(true, Ordering::Relaxed);
-        let results = workers.into_iter().map(|w| w.join().expect("a worker panicked"));
-        let n = keys.len() as f64;
-        results.fold((0.0, 0.0), |(rate, share), (r, s)| (rate + r, share + s / n))
-    })
+/// The median of the ratios of one round's figures.
+fn ratio(of: &[f64], to: &[f64]) -> Option<f64> {
+    let ratios: Vec<f64> = of.iter().zip(to).map(|(of, to)| of / to).collect();
+    Spread::of(&ratios).map(|ratio| ratio.median)
 }
 
-/// `samples[row][threads][contender]`, one figure a round.
-type Samples = HashMap<(&'static str, usize, &'static str), Vec<f64>>;
+/// What is shown of the rows: larder beside its aims, then everybody.
+pub struct Tables {
+    pub aims: Table,
+    pub all: Table,
+    /// larder's medians and ratios to the baseline, by row and number of threads.
+    pub larder: HashMap<(&'static str, usize), (f64, f64)>,
+}
 
-pub fn table<K: Kind>(options: &Options) -> Result<Table, String> {
+pub fn tables<K: Kind>(options: &Options) -> Result<Tables, String> {
     let contenders = select::<K>(&options.only, &TIMED)?;
     let rows: Vec<&Row> = ROWS
         .iter()
+        .map(|known| row(known.name))
         .filter(|row| options.rows.is_empty() || options.rows.iter().any(|name| name == row.name))
         .collect();
-    let sequences = sequences::<K>(&rows, options);
-    let mut samples = Samples::new();
-    for round in 0..options.rounds {
-        for row in &rows {
-            let threads = threads(row, options);
-            let Some(own) = sequences.get(&(row.ids, 0)) else {
-                continue;
+    let mut aims = Table::new([
+        K::NAME,
+        "threads",
+        "larder",
+        "of quick_cache",
+        "aim",
+        "best cache",
+        "of the best",
+        "best map",
+    ]);
+    let names = contenders.iter().map(|contender| contender.name);
+    let mut all = Table::new([K::NAME, "threads"].into_iter().chain(names));
+    let mut larder = HashMap::new();
+    let mut sequences = Sequences::new();
+    for row in rows {
+        let wanted = |n: &usize| options.threads.is_empty() || options.threads.contains(n);
+        let threads: Vec<_> = row.threads.iter().copied().filter(wanted).collect();
+        let admitted: Vec<_> = contenders.iter().filter(|entrant| row.admits(entrant)).collect();
+        let rounds = (options.rounds, options.time);
+        let samples = samples(row, &threads, &admitted, &mut sequences, rounds);
+        for n in threads {
+            let of = |name| samples.get(&(name, n)).map_or(&[][..], Vec::as_slice);
+            let label = [format!("{}: {}", row.name, row.what), n.to_string()];
+            let cells = contenders.iter().map(|contender| {
+                Spread::of(of(contender.name)).map_or_else(|| "-".into(), |s| s.to_string())
+            });
+            all.row(label.clone().into_iter().chain(cells));
+
+            let best = |maps| {
+                let some = admitted.iter().filter(|e| e.is_map() == maps && e.name != LARDER);
+                let medians = some.filter_map(|e| Some((e.name, Spread::of(of(e.name))?.median)));
+                medians.max_by(|a, b| a.1.total_cmp(&b.1))
             };
-            for i in 0..contenders.len() {
-                let contender = &contenders[(i + round) % contenders.len()];
-                let cache = (contender.build)(row.capacity);
-                let from = prepare(&*cache, row, own);
-                for &n in &threads {
-                    let keys: Vec<_> =
-                        (0..n).map(|thread| sequences[&(row.ids, thread)].clone()).collect();
-                    let (rate, hits) = measure(&*cache, row.op, &keys, from, options.time);
-                    if row.op == Op::Get && hits < 0.999 {
-                        eprintln!(
-                            "{} {}: only {:.1} % were hits",
-                            contender.name,
-                            row.name,
-                            hits * 1e2
-                        );
-                    }
-                    samples.entry((row.name, n, contender.name)).or_default().push(rate);
-                }
+            let named = |best: Option<(&str, f64)>| {
+                best.map_or_else(|| "-".into(), |(name, rate)| format!("{name} {}", figure(rate)))
+            };
+            let (cache, map) = (best(false), best(true));
+            let times =
+                |ratio: Option<f64>| ratio.map_or_else(|| "-".into(), |r| format!("{r:.2}"));
+            let of_baseline = ratio(of(LARDER), of(BASELINE));
+            let aim =
+                row.aims.map(|(numbers, strings)| if K::IS_NUMBERS { numbers } else { strings });
+            if let Some(own) = Spread::of(of(LARDER)) {
+                larder.insert((row.name, n), (own.median, of_baseline.unwrap_or(f64::NAN)));
+                aims.row(label.into_iter().chain([
+                    own.to_string(),
+                    times(of_baseline),
+                    aim.map_or_else(|| "-".into(), |aim| format!("{aim:.1}")),
+                    named(cache),
+                    times(cache.and_then(|(name, _)| ratio(of(LARDER), of(name)))),
+                    named(map),
+                ]));
             }
         }
-        eprintln!("{}: round {} of {}", K::NAME, round + 1, options.rounds);
     }
-    Ok(report(&samples, &rows, &contenders, options))
+    Ok(Tables { aims, all, larder })
 }
 
-fn report<K: Kind>(
-    samples: &Samples,
-    rows: &[&Row],
-    contenders: &[Entrant<K>],
-    options: &Options,
-) -> Table {
-    let mut table =
-        Table::new([K::NAME].into_iter().chain(contenders.iter().map(|contender| contender.name)));
-    for row in rows {
-        for n in threads(row, options) {
-            let of = |name| samples.get(&(row.name, n, name)).map_or(&[][..], Vec::as_slice);
-            let baseline = of(BASELINE);
-            let cells = contenders.iter().map(|contender| {
-                let rates = of(contender.name);
-                let ratios: Vec<f64> = rates.iter().zip(baseline).map(|(r, b)| r / b).collect();
-                let Some(s) = Spread::of(rates) else {
-                    return String::from("-");
-                };
-                let ratio = Spread::of(&ratios).filter(|_| contender.name != BASELINE);
-                format!(
-                    "{} ({}..{}){}",
-                    figure(s.median),
-                    figure(s.min),
-                    figure(s.max),
-                    ratio.map(|r| format!(" {:.2}x", r.median)).unwrap_or_default(),
-                )
-            });
-            table.row([format!("{}{n}", row.name)].into_iter().chain(cells));
+/// How rates grow with threads: hits, the hot key, the mix.
+pub fn plot<K: Kind>(rounds: usize, time: Duration) -> Result<String, String> {
+    const THREADS: [usize; 4] = [1, 2, 4, 8];
+    const DRAWN: [&str; 6] = [LARDER, BASELINE, "moka", "scc", "tinyufo", "papaya"];
+    let contenders = select::<K>(&[], &DRAWN)?;
+    let mut sequences = Sequences::new();
+    let mut plots = Vec::new();
+    for (name, title) in
+        [("a", "get, 64k entries"), ("c", "get, one hot key"), ("d", "75 % get, 25 % insert")]
+    {
+        let row = row(name);
+        let admitted: Vec<_> = contenders.iter().filter(|entrant| row.admits(entrant)).collect();
+        let samples = samples(row, &THREADS, &admitted, &mut sequences, (rounds, time));
+        let median = |name, n| Spread::of(&samples[&(name, n)]).map_or(0.0, |s| s.median);
+        let line = |entrant: &&Entrant<K>| Line {
+            name: entrant.name,
+            points: THREADS.map(|n| (n as f64, median(entrant.name, n))).to_vec(),
+        };
+        let lines: Vec<Line> = admitted.iter().map(line).collect();
+        for line in &lines {
+            eprintln!("{title}: {} {:.1?}", line.name, line.points);
         }
+        let rates = lines.iter().flat_map(|line| &line.points).map(|point| point.1);
+        let most = rates.fold(1.0, f64::max);
+        plots.push(Plot {
+            title: title.into(),
+            x: Axis::log("threads", THREADS.map(|n| n as f64).to_vec()),
+            y: Axis::up_to("million operations a second", most),
+            lines,
+        });
     }
-    table
+    Ok(plot::svg(&plots))
 }

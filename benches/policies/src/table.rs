@@ -9,11 +9,16 @@ pub struct Table {
 
 impl Table {
     pub fn new(header: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        Self { header: header.into_iter().map(Into::into).collect(), rows: Vec::new() }
+        let header: Vec<String> = header.into_iter().map(Into::into).collect();
+        eprintln!("\n{}", header.join(" | "));
+        Self { header, rows: Vec::new() }
     }
 
+    /// The row is shown on standard error at once: some tables take minutes.
     pub fn row(&mut self, cells: impl IntoIterator<Item = impl Into<String>>) {
-        self.rows.push(cells.into_iter().map(Into::into).collect());
+        let cells: Vec<String> = cells.into_iter().map(Into::into).collect();
+        eprintln!("{}", cells.join(" | "));
+        self.rows.push(cells);
     }
 }
 
@@ -50,7 +55,7 @@ impl fmt::Display for Table {
 }
 
 /// Median, least and greatest of what the rounds gave.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Spread {
     pub median: f64,
     pub min: f64,
@@ -70,6 +75,13 @@ impl Spread {
             f64::midpoint(sorted[half - 1], sorted[half])
         };
         Some(Self { median, min, max })
+    }
+}
+
+impl fmt::Display for Spread {
+    /// The median, and how far the rounds were apart.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}..{})", figure(self.median), figure(self.min), figure(self.max))
     }
 }
 

@@ -1,0 +1,81 @@
+//! Instructions of one hit, counted by valgrind: nearly the same everywhere, whatever else runs.
+//!
+//! By cachegrind without its caches, which counts what callgrind counts at three times the speed:
+//! larder's clock is wound for readers only while they read often, and under callgrind they do not.
+
+use std::env;
+use std::error::Error;
+use std::process::Command;
+
+use crate::contender::{Contender, Kind, Numbers, Op, Strings, select};
+use policies::table::{Table, figure};
+
+const ENTRIES: u64 = 1_024;
+/// A shorter and a longer run, whose difference is taken.
+const FEW: u64 = 1_000_000;
+const MANY: u64 = 2_000_000;
+
+const COUNTED: [&str; 12] = [
+    "larder",
+    "quick_cache",
+    "quick_cache+deadline",
+    "moka",
+    "mini-moka",
+    "foyer-lru",
+    "foyer-s3fifo",
+    "cached",
+    "scc",
+    "tinyufo",
+    "papaya",
+    "dashmap",
+];
+
+/// What is run under valgrind: so many hits of one contender.
+pub fn spin(name: &str, is_strings: bool, hits: u64) -> Result<(), String> {
+    fn of<K: Kind>(name: &str, hits: u64) -> Result<(), String> {
+        let entrants = select::<K>(&[name.to_owned()], &[])?;
+        let cache: Box<dyn Contender<K>> = (entrants[0].build)(2 * ENTRIES);
+        let keys: Vec<_> = (0..ENTRIES).map(K::key).collect();
+        for key in &keys {
+            cache.insert(key, K::value(key));
+        }
+        cache.settle();
+        let mut left = hits as usize;
+        while left > 0 {
+            let batch = left.min(keys.len());
+            cache.run(Op::Get, &keys[..batch]);
+            left -= batch;
+        }
+        Ok(())
+    }
+    if is_strings { of::<Strings>(name, hits) } else { of::<Numbers>(name, hits) }
+}
+
+/// Instructions that valgrind counted in a run.
+fn count(name: &str, is_strings: bool, hits: u64) -> Result<u64, Box<dyn Error>> {
+    let mut valgrind = Command::new("valgrind");
+    valgrind.args(["--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"]);
+    valgrind.arg(env::current_exe()?).args(["spin", name, &hits.to_string()]);
+    if is_strings {
+        valgrind.arg("--strings");
+    }
+    let told = valgrind.output().map_err(|e| format!("valgrind did not start: {e}"))?;
+    let told = String::from_utf8_lossy(&told.stderr).into_owned();
+    let counted = told.lines().find_map(|line| line.split_once("refs:"));
+    let figure = counted.and_then(|(_, figure)| figure.trim().replace(',', "").parse().ok());
+    Ok(figure.ok_or_else(|| format!("valgrind counted nothing: {told}"))?)
+}
+
+pub fn table(only: &[String]) -> Result<Table, Box<dyn Error>> {
+    let contenders = select::<Numbers>(only, &COUNTED)?;
+    let mut table = Table::new(["instructions a hit", "u64", "String"]);
+    for contender in contenders {
+        let of = |is_strings| -> Result<f64, Box<dyn Error>> {
+            let few = count(contender.name, is_strings, FEW)?;
+            let many = count(contender.name, is_strings, MANY)?;
+            Ok(many.saturating_sub(few) as f64 / (MANY - FEW) as f64)
+        };
+        table.row([contender.name.into(), figure(of(false)?), figure(of(true)?)]);
+    }
+    Ok(table)
+}
