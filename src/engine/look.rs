@@ -103,7 +103,7 @@ impl<K, V, S> Store<K, V, S> {
     {
         let shard = self.cell(hash).shard.read();
         let value = |_, entry: &Entry<K, V>| entry.value.clone();
-        if let Ok(value) = shard.get_at_home(Hash::new(hash), key, &self.lives, self, value) {
+        if let Ok(value) = shard.get_at_home(Hash::new(hash), key, self, value) {
             drop(shard);
             self.count_hit();
             return Looked::Value(value);

@@ -7,7 +7,7 @@ use crate::parts::eviction::{Policy, SlotId};
 use crate::parts::flight::{Begin, Flight, Landing};
 use crate::parts::group::Hash;
 use crate::parts::table::id;
-use crate::rules::expiry::{Age, Lives, NEVER, duration};
+use crate::rules::expiry::{Age, Lives, NEVER, Stamp, duration};
 use crate::rules::got::{Got, How, StaleWhy};
 use crate::rules::loaded::LoadReason;
 use crate::words::tick::Tick;
@@ -128,6 +128,12 @@ pub(crate) trait Time {
     fn now(&self) -> Tick;
 }
 
+/// Whether a value is fresh by the cheapest reading of the time; `false` is not the last word.
+#[inline]
+fn serves_by(stamp: Stamp, time: &impl Time) -> bool {
+    time.is_before(stamp.expiry()) || stamp.is_for_ever()
+}
+
 impl<K, V> Shard<K, V> {
     /// A hit leaves a mark of one bit of heat and, with a time to idle, the time; both under a
     /// shared lock. The time is asked for only where a value was found whose life ends.
@@ -143,7 +149,7 @@ impl<K, V> Shard<K, V> {
     where
         Q: ?Sized + Equivalent<K>,
     {
-        match self.get_at_home(hash, key, lives, time, read) {
+        match self.get_at_home(hash, key, time, read) {
             Ok(found) => Looked::Value(found),
             Err(read) => match self.get_elsewhere(hash, key, lives, time) {
                 Looked::Value((id, entry)) => Looked::Value(read(id, entry)),
@@ -160,7 +166,6 @@ impl<K, V> Shard<K, V> {
         &self,
         hash: Hash,
         key: &Q,
-        lives: &Lives,
         time: &impl Time,
         read: F,
     ) -> Result<R, F>
@@ -172,36 +177,22 @@ impl<K, V> Shard<K, V> {
         for lane in group.tagged(hash.tag()) {
             if let Some(entry) = &group.slots[lane] {
                 if key.equivalent(&entry.key) {
-                    let id = id(home, lane);
-                    if !self.serves(id, entry, lives, time) {
+                    // what a use prolongs, and what needs a better reading of the time, goes there
+                    if self.aside.has_idle() || !serves_by(entry.stamp, time) {
                         break;
                     }
                     group.warm(lane);
-                    return Ok(read(id, entry));
+                    return Ok(read(id(home, lane), entry));
                 }
             }
         }
         Err(read)
     }
 
-    #[inline]
     fn serves(&self, id: SlotId, entry: &Entry<K, V>, lives: &Lives, time: &impl Time) -> bool {
-        if self.aside.has_idle() {
-            return self.serves_unless_idle(id, entry, lives, time);
+        if !self.aside.has_idle() {
+            return serves_by(entry.stamp, time) || entry.stamp.is_fresh(time.now());
         }
-        time.is_before(entry.stamp.expiry())
-            || entry.stamp.is_for_ever()
-            || entry.stamp.is_fresh(time.now())
-    }
-
-    #[inline(never)]
-    fn serves_unless_idle(
-        &self,
-        id: SlotId,
-        entry: &Entry<K, V>,
-        lives: &Lives,
-        time: &impl Time,
-    ) -> bool {
         let now = time.now();
         entry.stamp.is_fresh(now) && !self.aside.is_idle(id, lives.idle, now)
     }
