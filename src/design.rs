@@ -11,12 +11,13 @@
 //! 5. [What always holds](#what-always-holds)
 //! 6. [How the bound holds at every moment](#how-the-bound-holds-at-every-moment)
 //! 7. [Flights, and what is fenced](#flights-and-what-is-fenced)
-//! 8. [Which entry goes](#which-entry-goes)
-//! 9. [Time](#time)
-//! 10. [Counting](#counting)
-//! 11. [Decisions, with their figures](#decisions-with-their-figures)
-//! 12. [Tried and lost](#tried-and-lost)
-//! 13. [What it stands on](#what-it-stands-on)
+//! 8. [What stands before the source](#what-stands-before-the-source)
+//! 9. [Which entry goes](#which-entry-goes)
+//! 10. [Time](#time)
+//! 11. [Counting](#counting)
+//! 12. [Decisions, with their figures](#decisions-with-their-figures)
+//! 13. [Tried and lost](#tried-and-lost)
+//! 14. [What it stands on](#what-it-stands-on)
 //!
 //! # The life of one call
 //!
@@ -40,6 +41,8 @@
 //! │      or its leader went away ────────────► join again
 //! │      load_timeout came ──────────────────► the flight loses its key, TimedOut
 //! └── nobody loads: a new flight on the board, and this caller leads
+//!        │  where the cache guards its source:   engine/guard.rs
+//!        │  breaker open ────────────────────► CircuitOpen; no slot ──► in line
 //!        │
 //!        ▼
 //!        load()          no lock               the user's code
@@ -78,9 +81,9 @@
 //! |---|---|---|
 //! | 6 | `builder` | settings, their defaults and refusals, the number of shards |
 //! | 5 | `front/` | `cache` the plain calls · `at` one call said in full · `many` many keys · `blocking`, `future` the two ways to wait · `behind/` the queue of writes with its threads · `outcome` what a follower makes of a landing · `entries` the walk |
-//! | 4 | `engine/` | `store` all shards with hasher, clock, budget, listener · `look` reading and joining · `lead` from the decision to lead to the landing, `batch` of several at once · `put` storing · `take` removing · `writing` writes at the source · `behind` changes ahead of the source · `sweeper` what expired |
+//! | 4 | `engine/` | `store` all shards with hasher, clock, budget, listener · `look` reading and joining · `lead` from the decision to lead to the landing, `batch` of several at once · `put` storing · `guard` leave to call the source · `take` removing · `writing` writes at the source · `behind` changes ahead of the source · `sweeper` what expired |
 //! | 3 | `shard/` | `look`, `store`, `leave`, `walk` what can be done to one shard · `entry` · `aside` what few entries have · `board` flights · `fences` writes in progress · `outbox` what left · `validate` |
-//! | 2 | `parts/` | `group`, `table` where entries stand · `eviction/` who goes · `flight`, `waiter`, `stack` loads and those who wait · `ledger` what was written lately · `budget` the bound · `backlog` what is to be written |
+//! | 2 | `parts/` | `group`, `table` where entries stand · `eviction/` who goes · `flight`, `waiter`, `stack` loads and those who wait · `slots`, `turn`, `breaker` what spares the source · `ledger` what was written lately · `budget` the bound · `backlog` what is to be written |
 //! | 1 | `rules/` | `expiry` lives and stamps · `got`, `loaded`, `stats` what goes in and out |
 //! | 0 | `words/` | `clock`, `tick`, `alarms`, `keeper` time · `error`, `removal` · `striped` counting · `sync` locks, or the doubles of loom and shuttle |
 //!
@@ -156,6 +159,8 @@
 //! * The mutex of a write-behind queue guards its state, which is plain data (`parts/backlog.rs`).
 //!   It is taken under a shard's lock where a change enters, and where a load asks for what the
 //!   source does not know yet: the order in which changes are accepted is that in which they fence.
+//! * The mutexes of the slots and of the breaker are taken for themselves, under no other; the clock
+//!   is read under them.
 //! * The keeper's mutex guards its list. Wakers and jobs are taken out under it and run after it.
 //!
 //! The user's code that runs under a shard's lock is `Eq` of keys, and `Clone` of keys and values
@@ -264,6 +269,44 @@
 //! small table by hash (`parts/ledger.rs`), and such a value is stored only where that says that
 //! nothing happened since the batch began, and while nobody loads the key. Without a batch the
 //! price of this is one test a write.
+//!
+//! # What stands before the source
+//!
+//! A caller that leads asks for leave before it runs its loader (`engine/guard.rs`), where the cache
+//! was told to guard its source; else that is one test. Leave is a slot and a trial, each from a part
+//! that knows nothing of caches: the line for slots (`parts/slots.rs`) and the breaker
+//! (`parts/breaker.rs`). Both are given back when the loader is done, before its result is stored,
+//! and by a drop wherever the leader goes away.
+//!
+//! *A slot goes from hand to hand.* Who gives one back gives it to the first in line, under the lock;
+//! there is no moment in which a newcomer could snatch it, and none in which it is free while
+//! somebody waits. Who is called and goes away instead passes it on.
+//!
+//! *A slot is a lease.* It ends with `load_timeout`, as the key's does: or as many hung loads as there
+//! are slots would stop all keys for ever. Nothing watches for that; whoever comes by takes what is
+//! overdue, and those in line ring themselves when the first lease ends. All leases are of one
+//! length, so the order in which they began is the order in which they end, and one look at the
+//! first will do. Trials that are not reported fail in the same way, at their time and not when
+//! somebody notices.
+//!
+//! *In line a load's own time does not run.* The flight says that it began at the end of all ticks;
+//! when it is called, whoever calls sets the true tick and wakes those who wait, to look again until
+//! when. So a leader that is called and never polled does not hold up its followers for longer than
+//! one that never had to wait. What was written to the key meanwhile is seen: a load that comes out
+//! of the line without its key looks again, with its slot in hand.
+//!
+//! *Loads inside loads.* The list of what runs on a thread holds, beside flights, the slots and the
+//! breaker that a load was let through by; a load that begins inside uses its parent's. One that
+//! waits for a flight in line, inside a load that has a slot, would wait for itself: so that flight is
+//! called at once, one above the limit, or if it is only on its way to the line, it need not get in.
+//! (The one who is waited for and the one who waits meet at the flight's lock: one of them sees the
+//! other.) A load inside the probe is a part of it.
+//!
+//! *A place is inherited.* If the leader goes away in line, one who waited with it leads, and stands
+//! where it stood.
+//!
+//! *What the breaker hears* is what happened since it opened last; everything that began before then
+//! has no say, neither the late failure nor the late success.
 //!
 //! # Which entry goes
 //!
@@ -403,6 +446,7 @@
 //!   FAST 2003: ghosts that move the border between two lists.
 //! * **S3-FIFO**: J. Yang, Y. Zhang, Z. Qiu, Y. Yue and R. Vinayak, "FIFO queues are all you need
 //!   for cache eviction", SOSP 2023: a small queue in front that most keys do not survive.
+//! * **Circuit breaker**: M. Nygard, *Release It!* (2007).
 //! * **The optimum** that all are compared with: L. A. Belady, "A study of replacement algorithms
 //!   for a virtual-storage computer", IBM Systems Journal 5(2), 1966.
 //! * **The draw of lives**: splitmix64, from G. L. Steele, D. Lea and C. H. Flood, "Fast splittable

@@ -191,6 +191,35 @@
 //! of each key, again and again until they are written. Its page says what that costs: what a crash
 //! loses.
 //!
+//! # Sparing the source
+//!
+//! One load a key still lets a thousand keys ask for a thousand things at once, and a source that is
+//! down be asked by everybody. Two settings, each for all keys together:
+//!
+//! * [`max_concurrent_loads`](CacheBuilder::max_concurrent_loads): so many loads run at once, the
+//!   others wait in line, first come, first served, threads and tasks alike. A load inside a load
+//!   uses its parent's slot.
+//! * [`circuit_breaker`](CacheBuilder::circuit_breaker): after so many failures in a row the source
+//!   is left alone for a while, and callers are told [`CircuitOpen`](LoadError::CircuitOpen) at once;
+//!   then a single load finds out whether it is back.
+//!
+//! ```
+//! use larder::Cache;
+//! use std::time::Duration;
+//!
+//! let cache: Cache<u64, String> = Cache::builder()
+//!     .max_entries(1_000)
+//!     .max_concurrent_loads(8) // what the connection pool holds
+//!     .circuit_breaker(5, Duration::from_secs(10))
+//!     .build()?;
+//! for id in 0..5 {
+//!     cache.get_or_load(&id, || Err("connection refused")).unwrap_err();
+//! }
+//! let error = cache.get_or_load(&5, || -> Result<_, &str> { unreachable!() }).unwrap_err();
+//! assert!(error.is_circuit_open());
+//! # Ok::<_, larder::ConfigError>(())
+//! ```
+//!
 //! # When the source has none
 //!
 //! That there is no such row is an answer, and often the one that is asked for most.

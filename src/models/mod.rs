@@ -39,6 +39,8 @@ mod fences;
 #[cfg(larder_shuttle)]
 mod futures;
 #[cfg(larder_shuttle)]
+mod guards;
+#[cfg(larder_shuttle)]
 mod histories;
 #[cfg(larder_shuttle)]
 mod leaving;
