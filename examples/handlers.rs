@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use axum::http::header::RETRY_AFTER;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use larder::{Cache, LoadError};
@@ -27,20 +29,31 @@ struct App {
     products: Cache<u32, Value>,
 }
 
-type Reply = Result<Json<Value>, (StatusCode, String)>;
+type Reply = Result<Json<Value>, Failure>;
+
+/// Anything but a product.
+struct Failure(StatusCode, String);
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let Self(status, text) = self;
+        let later = (status == StatusCode::SERVICE_UNAVAILABLE).then_some([(RETRY_AFTER, "1")]);
+        (status, later, text).into_response()
+    }
+}
 
 async fn show(State(app): State<App>, Path(id): Path<u32>) -> Reply {
     let load = || app.query(move |db| select(db, id));
     match app.products.get_or_load_optional_async(&id, load).await {
         Ok(Some(product)) => Ok(Json(product)),
-        Ok(None) => Err((StatusCode::NOT_FOUND, format!("no product {id}"))),
-        Err(error) => Err((status_of(&error), error.to_string())),
+        Ok(None) => Err(Failure(StatusCode::NOT_FOUND, format!("no product {id}"))),
+        Err(error) => Err(Failure(status_of(&error), error.to_string())),
     }
 }
 
 async fn update(State(app): State<App>, Path(id): Path<u32>, Json(new): Json<Value>) -> Reply {
     let (Some(name), Some(cents)) = (new["name"].as_str(), new["cents"].as_i64()) else {
-        return Err((StatusCode::BAD_REQUEST, "a name and cents, please".to_owned()));
+        return Err(Failure(StatusCode::BAD_REQUEST, "a name and cents, please".to_owned()));
     };
     let (row, products) = ((id, name.to_owned(), cents), app.products.clone());
     let written = app.query(move |db| {
@@ -50,7 +63,7 @@ async fn update(State(app): State<App>, Path(id): Path<u32>, Json(new): Json<Val
         products.remove(&id);
         written
     });
-    written.await.map_err(|error| (StatusCode::BAD_GATEWAY, error.to_string()))?;
+    written.await.map_err(|error| Failure(StatusCode::BAD_GATEWAY, error.to_string()))?;
     Ok(Json(new))
 }
 
@@ -59,7 +72,9 @@ fn status_of<E>(error: &LoadError<E>) -> StatusCode {
     match error {
         LoadError::NotFound => StatusCode::NOT_FOUND,
         LoadError::Loader(_) => StatusCode::BAD_GATEWAY,
-        LoadError::TimedOut => StatusCode::SERVICE_UNAVAILABLE,
+        LoadError::TimedOut | LoadError::Overloaded | LoadError::CircuitOpen => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
@@ -130,6 +145,8 @@ async fn main() -> anyhow::Result<()> {
         .time_to_live(Duration::from_secs(60))
         .negative_ttl(Duration::from_secs(10))
         .load_timeout(Duration::from_secs(5))
+        .max_concurrent_loads(16)
+        .circuit_breaker(10, Duration::from_secs(2))
         .build()?;
     let (db, queries) = (Arc::new(Mutex::new(db)), Arc::new(AtomicU32::new(0)));
     let app = App { db, queries: queries.clone(), products };

@@ -99,13 +99,17 @@ where
                 }
             }
         };
-        let loader = load(&mut lead);
-        let mut loader = pin!(loader);
-        let mut bell = Bell::default();
-        let poll = |task: &mut Context<'_>| {
-            poll_lead(store, &mut lead, call.until, loader.as_mut(), &mut bell, task)
+        let result = {
+            let loader = load(&mut lead);
+            let mut loader = pin!(loader);
+            let mut bell = Bell::default();
+            let poll = |task: &mut Context<'_>| {
+                poll_lead(store, &mut lead, call.until, loader.as_mut(), &mut bell, task)
+            };
+            poll_fn(poll).await
         };
-        match poll_fn(poll).await {
+        // a loader that was given up has been dropped, and the next one may have its slot
+        match result {
             Some(result) => lead.land(result.map(Into::into), call.ttl),
             None if lead.deadline() <= store.clock.now() => {
                 lead.time_out();

@@ -239,19 +239,21 @@ where
         if let Some((led, leads, leave)) = call.admitted(led, leads, admitted) {
             let keys = call.keys(&led);
             let mut batch = Batch::new(Arc::clone(store), leads, leave);
-            let mut loader = pin!(batch.run(|| load(keys)));
-            let mut bell = Bell::default();
-            let outcome = poll_fn(|task| {
-                // the reply may be an iterator of the user's
-                let polled = batch.run(|| loader.as_mut().poll(task).map(&reply));
-                if let Poll::Ready(reply) = polled {
-                    return Poll::Ready(Some(reply));
-                }
-                let deadline = batch.deadline();
-                bell.set(&store.clock, deadline, task.waker());
-                if deadline <= store.clock.now() { Poll::Ready(None) } else { Poll::Pending }
-            })
-            .await;
+            let outcome = {
+                let mut loader = pin!(batch.run(|| load(keys)));
+                let mut bell = Bell::default();
+                poll_fn(|task| {
+                    // the reply may be an iterator of the user's
+                    let polled = batch.run(|| loader.as_mut().poll(task).map(&reply));
+                    if let Poll::Ready(reply) = polled {
+                        return Poll::Ready(Some(reply));
+                    }
+                    let deadline = batch.deadline();
+                    bell.set(&store.clock, deadline, task.waker());
+                    if deadline <= store.clock.now() { Poll::Ready(None) } else { Poll::Pending }
+                })
+                .await
+            };
             if let Some(reply) = outcome {
                 call.landed(batch, &led, reply);
             } else {
