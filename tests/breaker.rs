@@ -5,7 +5,9 @@ mod common;
 use common::gate::Gate;
 use common::tasks::Task;
 use common::{Checked, checked, ms, uncalled};
-use larder::{Cache, CacheBuilder, Clock, ConfigError, Given, LoadError, ManualClock, Many};
+use larder::{
+    Cache, CacheBuilder, Clock, ConfigError, Given, How, LoadError, ManualClock, Many, StaleWhy,
+};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 use std::time::Duration;
@@ -289,4 +291,41 @@ fn many_keys_in_one_call_are_one_try() {
 
 fn is_circuit_open(many: &Many<u64, u64, String>) -> bool {
     many.error.as_ref().is_some_and(LoadError::is_circuit_open)
+}
+
+#[test]
+fn stale_is_served_while_it_is_open_and_removed_is_not() {
+    let (builder, hand) = builder();
+    let windows = builder.time_to_live(ms(50)).stale_if_error(ms(1_500));
+    let cache = checked(windows.error_backoff(ms(0), ms(0)));
+    cache.insert(10, 10);
+    cache.insert(11, 11);
+    hand.advance(ms(60));
+    open(&cache);
+    let stale = || {
+        let got = cache.at(&10).load(|_| uncalled::<u64>()).unwrap();
+        (got.value, got.how)
+    };
+    assert_eq!(stale(), (10, How::Stale(StaleWhy::CircuitOpen)));
+    cache.remove(&11);
+    assert!(is_open(&cache, 11), "what was removed is not served, not even now");
+    hand.advance(LAST);
+    assert_eq!(stale(), (10, How::Stale(StaleWhy::CircuitOpen)));
+    hand.advance(ms(1));
+    // not asked is not failed: there is no back-off
+    assert_eq!(cache.at(&10).load(|_| Ok::<_, String>(100)).unwrap().how, How::Loaded);
+    assert_eq!(cache.get(&10), Some(100));
+}
+
+#[test]
+fn the_window_ends_though_it_is_open() {
+    let (builder, hand) = builder();
+    let cache = checked(builder.time_to_live(ms(50)).stale_if_error(ms(100)));
+    cache.insert(10, 10);
+    hand.advance(ms(60));
+    open(&cache);
+    hand.advance(ms(89));
+    assert_eq!(cache.get_or_load(&10, uncalled).unwrap(), 10);
+    hand.advance(ms(1));
+    assert!(is_open(&cache, 10));
 }

@@ -4,8 +4,10 @@ mod common;
 
 use common::gate::Gate;
 use common::tasks::{Task, block_on};
-use common::{Checked, checked, ms, wait_until};
-use larder::{Cache, CacheBuilder, Clock, ConfigError, Given, LoadError, ManualClock};
+use common::{Checked, checked, ms, uncalled, wait_until};
+use larder::{
+    Cache, CacheBuilder, Clock, ConfigError, Given, Got, How, LoadError, ManualClock, StaleWhy,
+};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -494,4 +496,127 @@ fn many_keys_that_wait_in_line_leave_it_when_dropped() {
     let many = many.finish();
     assert_eq!(many.failed, [1, 2]);
     assert!(many.error.unwrap().is_timeout());
+}
+
+/// One slot; values live for 50 ms, and are served if loads fail for a second more.
+fn with_windows() -> (Checked<u64, u64>, ManualClock) {
+    let (builder, hand) = limited(1);
+    let builder = builder.time_to_live(ms(50)).stale_if_error(ms(1_000));
+    (checked(builder.error_backoff(ms(0), ms(0))), hand)
+}
+
+const STALE: How = How::Stale(StaleWhy::Overloaded);
+
+fn told(outcome: Result<Got<u64>, LoadError<String>>) -> (u64, How) {
+    let got = outcome.unwrap();
+    (got.value, got.how)
+}
+
+#[test]
+fn who_can_be_served_stale_does_not_wait_in_line() {
+    let (cache, hand) = with_windows();
+    let gate = Gate::new();
+    cache.insert(1, 10);
+    cache.insert(2, 20);
+    hand.advance(ms(60));
+    let mut running = task(&cache, &0, &gate);
+    running.pend();
+    assert_eq!(told(cache.at(&1).load(|_| uncalled::<u64>())), (10, STALE));
+    let mut asking = Task::new(cache.at(&1).load_async(|_| async { uncalled::<u64>() }));
+    assert_eq!(told(asking.finish()), (10, STALE));
+    assert_eq!(cache.get_or_load(&1, uncalled).unwrap(), 10);
+    assert_eq!(cache.get_or_insert_with(&1, || unreachable!("it is served stale")), 10);
+    assert_eq!((cache.loads_in_line(), cache.flights()), (0, 1));
+    let stats = cache.stats();
+    assert_eq!((stats.stale_hits, stats.overloaded, stats.loads), (4, 4, 1));
+
+    // of many keys, those that can be are, and the others wait
+    let keys = [1, 2, 3];
+    let load = |keys: Vec<u64>| async move {
+        assert_eq!(keys, [3], "the others need not be loaded now");
+        Ok::<_, String>(vec![(3, 30)])
+    };
+    let mut many = Task::new(cache.get_or_load_many_async(&keys, load));
+    many.pend();
+    gate.open();
+    running.finish().unwrap();
+    let got: Vec<_> = many.finish().got.into_iter().map(|(_, got)| (got.value, got.how)).collect();
+    assert_eq!(got, [(10, STALE), (20, STALE), (30, How::Loaded)]);
+    // and with a slot it is loaded
+    assert_eq!(cache.get_or_load(&1, || Ok::<_, String>(11)).unwrap(), 11);
+}
+
+#[test]
+fn who_can_be_served_stale_does_not_wait_with_one_who_waits_in_line() {
+    let (cache, hand) = with_windows();
+    let gate = Gate::new();
+    cache.insert(1, 10);
+    hand.advance(ms(60));
+    let mut running = task(&cache, &0, &gate);
+    running.pend();
+    let strict = || cache.at(&1).max_age(ms(55)).load_async(|_| async { Ok::<_, String>(11) });
+    let (mut leader, mut follower) = (Task::new(strict()), Task::new(strict()));
+    leader.pend();
+    follower.pend();
+    assert_eq!(cache.loads_in_line(), 1);
+    assert_eq!(told(cache.at(&1).load(|_| uncalled::<u64>())), (10, STALE));
+    let mut asking = Task::new(cache.at(&1).load_async(|_| async { uncalled::<u64>() }));
+    assert_eq!(told(asking.finish()), (10, STALE));
+    gate.open();
+    running.finish().unwrap();
+    assert_eq!(told(leader.finish()), (11, How::Loaded));
+    assert_eq!(told(follower.finish()), (11, How::Joined));
+}
+
+#[test]
+fn a_caller_waits_in_line_as_long_as_it_has_said() {
+    let (cache, hand) = cache(1);
+    let gate = Gate::new();
+    let mut running = task(&cache, &0, &gate);
+    running.pend();
+    let ask = |key, patience| {
+        Task::new(cache.at(key).timeout(ms(patience)).load_async(|_| async { Ok::<_, String>(1) }))
+    };
+    let mut leader = ask(&1, 20);
+    leader.pend();
+    let (mut sooner, mut longer) = (ask(&1, 10), ask(&1, 90));
+    sooner.pend();
+    longer.pend();
+    let mut behind = task(&cache, &2, &gate);
+    behind.pend();
+    hand.advance(ms(9));
+    assert_eq!((leader.wakes(), sooner.wakes()), (0, 0));
+    hand.advance(ms(1));
+    assert_eq!(sooner.wakes(), 1);
+    let error = sooner.finish().unwrap_err();
+    assert!(error.is_overloaded() && matches!(error, LoadError::Overloaded));
+    hand.advance(ms(10));
+    assert!(leader.finish().unwrap_err().is_overloaded());
+    longer.pend(); // its patience is its own, and so is now the place
+    gate.open();
+    running.finish().unwrap();
+    assert_eq!((cache.loads_in_line(), behind.wakes()), (1, 0));
+    assert_eq!(longer.finish().unwrap().how, How::Loaded);
+    assert_eq!(behind.finish().unwrap(), 2);
+    assert_eq!(cache.stats().overloaded, 1);
+}
+
+#[test]
+fn a_thread_waits_in_line_as_long_as_it_has_said() {
+    let (cache, hand) = cache(1);
+    let gate = Gate::new();
+    let mut running = task(&cache, &0, &gate);
+    running.pend();
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| cache.at(&1).timeout(ms(20)).load(|_| uncalled::<u64>()));
+        wait_until(|| cache.loads_in_line() == 1);
+        hand.advance(ms(20));
+        assert!(waiting.join().unwrap().unwrap_err().is_overloaded());
+    });
+    assert_eq!((cache.loads_in_line(), cache.flights()), (0, 1));
+    assert_eq!(
+        LoadError::<String>::Overloaded.to_string(),
+        "no slot of the cache's `max_concurrent_loads` was free in time; try again later, raise \
+         the limit if the source can take it, or wait longer"
+    );
 }

@@ -244,6 +244,11 @@ impl<K, V, S> Store<K, V, S> {
         Some(got)
     }
 
+    /// Whether values are served past their lives at all.
+    pub(crate) fn serves_stale(&self) -> bool {
+        self.lives.windows.is_any()
+    }
+
     /// Whether there is one.
     pub(crate) fn is_servable<Q>(&self, hash: u64, key: &Q, ask: &Ask) -> bool
     where

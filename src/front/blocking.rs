@@ -80,7 +80,9 @@ where
                         }
                     }
                     Waited::Stale(got) => return Ok(got),
-                    Waited::Impatient => return impatient(store, hash, key, &call.ask),
+                    Waited::Impatient { is_in_line } => {
+                        return impatient(store, hash, key, &call.ask, is_in_line);
+                    }
                 }
                 carried.inherit(&flight);
             }
@@ -139,7 +141,7 @@ where
                     Waited::Landed(Landing::Value(brought)) => return brought.value.clone(),
                     Waited::Stale(got) => break Ok(got),
                     // a call like this is told of no failure, and has no end to its patience
-                    Waited::Landed(_) | Waited::Impatient => {}
+                    Waited::Landed(_) | Waited::Impatient { .. } => {}
                 }
                 carried.inherit(&flight);
             }

@@ -56,18 +56,24 @@ where
     store.servable(hash, key, ask, why).ok_or(error)
 }
 
-/// A caller whose own patience is over: the load goes on.
+/// A caller whose own patience is over: the load goes on, or goes on waiting in line.
 pub(super) fn impatient<Q, K, V, S, E>(
     store: &Store<K, V, S>,
     hash: u64,
     key: &Q,
     ask: &Ask,
+    is_in_line: bool,
 ) -> Result<Got<V>, LoadError<E>>
 where
     Q: ?Sized + Equivalent<K>,
     V: Clone,
 {
-    store.servable(hash, key, ask, StaleWhy::SoftTimeout).ok_or(LoadError::TimedOut)
+    let (why, error) = if is_in_line {
+        (StaleWhy::Overloaded, LoadError::Overloaded)
+    } else {
+        (StaleWhy::SoftTimeout, LoadError::TimedOut)
+    };
+    store.servable(hash, key, ask, why).ok_or(error)
 }
 
 /// What one who cannot be told of a refusal is served instead, if there was no slot and there is
@@ -104,13 +110,16 @@ pub(super) enum Waited<V> {
     Landed(Landing<V>),
     /// It takes long, and there is something to serve meanwhile.
     Stale(Got<V>),
-    /// It takes longer than this caller waits.
-    Impatient,
+    /// It takes longer than this caller waits; or it has not even begun, and stands in line.
+    Impatient {
+        is_in_line: bool,
+    },
 }
 
 /// How long a caller waits for a load.
 pub(super) fn limits<K, V, S>(store: &Store<K, V, S>, call: &Call) -> Limits {
-    Limits { load: store.load_timeout, soft: store.soft_timeout(), own: call.until }
+    let minds_line = store.serves_stale();
+    Limits { load: store.load_timeout, soft: store.soft_timeout(), own: call.until, minds_line }
 }
 
 /// One of the limits came. What that means; `None` for going on to wait for the next one.
@@ -140,5 +149,13 @@ where
             return Some(Waited::Stale(got));
         }
     }
-    limits.own.is_some_and(|at| at <= now).then_some(Waited::Impatient)
+    let is_in_line = flight.is_waiting();
+    if is_in_line && std::mem::take(&mut limits.minds_line) {
+        // once, as well
+        let got = store.servable(flight.hash, key, ask, StaleWhy::Overloaded);
+        if let Some(got) = got {
+            return Some(Waited::Stale(got));
+        }
+    }
+    limits.own.is_some_and(|at| at <= now).then_some(Waited::Impatient { is_in_line })
 }

@@ -76,8 +76,8 @@ where
                             }
                         }
                         Waited::Stale(got) => break 'decided Ok(got),
-                        Waited::Impatient => {
-                            break 'decided impatient(store, hash, key, &call.ask);
+                        Waited::Impatient { is_in_line } => {
+                            break 'decided impatient(store, hash, key, &call.ask, is_in_line);
                         }
                     }
                     carried.inherit(&flight);
@@ -118,7 +118,7 @@ where
             // only this caller's patience is over: whoever waits leads on
             None => {
                 drop(lead);
-                impatient(store, hash, key, &call.ask)
+                impatient(store, hash, key, &call.ask, false)
             }
         }
     };
@@ -172,7 +172,7 @@ where
                         return got.value;
                     }
                     // a call like this is told of no failure, and has no end to its patience
-                    Waited::Landed(_) | Waited::Impatient => {}
+                    Waited::Landed(_) | Waited::Impatient { .. } => {}
                 }
                 carried.inherit(&flight);
             }

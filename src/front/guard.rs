@@ -3,6 +3,7 @@
 use crate::engine::guard::{Caller, Carried, Entrance, Leave, Refusal};
 use crate::engine::lead::Lead;
 use crate::engine::store::Store;
+use crate::parts::turn::Turn;
 use crate::words::tick::Tick;
 
 /// Asks for leave; where all slots are taken, is refused if its caller `may_serve` something stale,
@@ -53,32 +54,60 @@ where
     }
 }
 
-/// As [`admit`], for keys that are loaded at once.
+/// As [`admit`], for keys that are loaded at once. Where all slots are taken, `spare` takes out the
+/// keys that need not be loaded now. `None` if nothing is to be loaded.
 pub(super) fn admit_many<K, V, S>(
     store: &Store<K, V, S>,
-    leads: &[Lead<K, V, S>],
-) -> Result<Leave, Refusal>
+    leads: &mut Vec<Lead<K, V, S>>,
+    spare: impl FnOnce(&mut Vec<Lead<K, V, S>>),
+) -> Option<Result<Leave, Refusal>>
 where
     K: Send + Sync + 'static,
     V: Send + Sync + 'static,
 {
-    match store.enter_many()? {
-        Some(leave) => Ok(leave),
-        None => store.enter_many_with(store.queue_many(leads, None).block()?),
-    }
+    let turn = match enter_many(store, leads, spare)? {
+        Ok(turn) => turn,
+        Err(entered) => return Some(entered),
+    };
+    Some(turn.block().map_err(Refusal::from).and_then(|slot| store.enter_many_with(slot)))
 }
 
 /// The same for a task.
 pub(super) async fn admit_many_async<K, V, S>(
     store: &Store<K, V, S>,
-    leads: &[Lead<K, V, S>],
-) -> Result<Leave, Refusal>
+    leads: &mut Vec<Lead<K, V, S>>,
+    spare: impl FnOnce(&mut Vec<Lead<K, V, S>>),
+) -> Option<Result<Leave, Refusal>>
 where
     K: Send + Sync + 'static,
     V: Send + Sync + 'static,
 {
-    match store.enter_many()? {
-        Some(leave) => Ok(leave),
-        None => store.enter_many_with(store.queue_many(leads, None).await?),
+    let turn = match enter_many(store, leads, spare)? {
+        Ok(turn) => turn,
+        Err(entered) => return Some(entered),
+    };
+    Some(turn.await.map_err(Refusal::from).and_then(|slot| store.enter_many_with(slot)))
+}
+
+/// A turn to be waited for, or what came of it without waiting.
+#[allow(clippy::type_complexity, reason = "taken apart at once")]
+fn enter_many<'s, K, V, S>(
+    store: &'s Store<K, V, S>,
+    leads: &mut Vec<Lead<K, V, S>>,
+    spare: impl FnOnce(&mut Vec<Lead<K, V, S>>),
+) -> Option<Result<Turn<'s>, Result<Leave, Refusal>>>
+where
+    K: Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    if leads.is_empty() {
+        return None;
     }
+    match store.enter_many() {
+        Ok(Some(leave)) => return Some(Err(Ok(leave))),
+        Err(refusal) => return Some(Err(Err(refusal))),
+        Ok(None) => {}
+    }
+    spare(leads);
+    (!leads.is_empty()).then(|| Ok(store.queue_many(leads, None)))
 }

@@ -131,6 +131,20 @@ where
         led.iter().map(|&at| self.wanted[at].key.clone()).collect()
     }
 
+    /// There is no slot now: what can be served stale is not loaded.
+    fn spare(&mut self, led: &mut Vec<usize>, leads: &mut Vec<Lead<K, V, S>>) {
+        let both = std::mem::take(led).into_iter().zip(std::mem::take(leads));
+        for (at, lead) in both {
+            let wanted = &mut self.wanted[at];
+            if self.store.is_servable(wanted.hash, wanted.key, &self.said.ask) {
+                wanted.outcome = lead.refuse(Refusal::Overloaded).map(Err);
+            } else {
+                led.push(at);
+                leads.push(lead);
+            }
+        }
+    }
+
     /// What of the keys that this call leads is to be loaded now, if it may call the source at all.
     /// A key that was written to while the call waited for a slot is open again.
     #[allow(clippy::type_complexity, reason = "two lists of one length and the leave for both")]
@@ -168,7 +182,8 @@ where
         self.wanted[at].outcome = match waited {
             Waited::Landed(landing) => joined(landing),
             Waited::Stale(got) => Some(Ok(got)),
-            Waited::Impatient => Some(Err(LoadError::TimedOut)),
+            // a call for many keys waits as long as it takes
+            Waited::Impatient { .. } => Some(Err(LoadError::TimedOut)),
         };
     }
 
@@ -200,8 +215,9 @@ where
 {
     let mut call = Call::new(store, keys);
     while !call.is_done() {
-        let Round { led, leads, followed } = call.decide();
-        let admitted = if led.is_empty() { None } else { Some(admit_many(store, &leads)) };
+        let Round { mut led, mut leads, followed } = call.decide();
+        let spare = |leads: &mut _| call.spare(&mut led, leads);
+        let admitted = admit_many(store, &mut leads, spare);
         if let Some((led, leads, leave)) = call.admitted(led, leads, admitted) {
             let keys = call.keys(&led);
             let mut batch = Batch::new(Arc::clone(store), leads, leave);
@@ -233,9 +249,9 @@ where
 {
     let mut call = Call::new(store, keys);
     while !call.is_done() {
-        let Round { led, leads, followed } = call.decide();
-        let admitted =
-            if led.is_empty() { None } else { Some(admit_many_async(store, &leads).await) };
+        let Round { mut led, mut leads, followed } = call.decide();
+        let spare = |leads: &mut _| call.spare(&mut led, leads);
+        let admitted = admit_many_async(store, &mut leads, spare).await;
         if let Some((led, leads, leave)) = call.admitted(led, leads, admitted) {
             let keys = call.keys(&led);
             let mut batch = Batch::new(Arc::clone(store), leads, leave);

@@ -131,16 +131,26 @@ impl<K, V> Flight<K, V> {
         self.started.load(Ordering::Relaxed)
     }
 
+    /// Whether it waits for a slot, and its loader does not run yet.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.started() == Tick::MAX
+    }
+
     /// There is no slot for it: from here on it waits for one.
     pub(crate) fn wait(&self) {
         self.started.store(Tick::MAX, Ordering::Relaxed);
     }
 
-    /// It waits in this place. True if it must not, since somebody with a slot waits for it.
+    /// It waits in this place. True if it must not, since somebody with a slot waits for it. Those
+    /// who had joined it before may have something better to do than to wait with it, and are woken.
     pub(crate) fn wait_at(&self, place: Place) -> bool {
-        let mut state = self.state.lock();
-        state.place = Some(place);
-        state.is_urgent
+        let (is_urgent, waiting) = {
+            let mut state = self.state.lock();
+            state.place = Some(place);
+            (state.is_urgent, std::mem::take(&mut state.waiting))
+        };
+        wake(waiting);
+        is_urgent
     }
 
     /// One who has a slot is about to wait for it. Returns the place where it may wait itself.
@@ -186,10 +196,7 @@ impl<K, V> Flight<K, V> {
             state.landing = Some(landing);
             std::mem::take(&mut state.waiting)
         };
-        for (_, waker) in waiting {
-            // somebody's waker that panics must not leave the others asleep
-            contain(|| waker.wake());
-        }
+        wake(waiting);
         true
     }
 
@@ -234,6 +241,13 @@ impl<K, V> Flight<K, V> {
     }
 }
 
+fn wake(waiting: Vec<(u64, Waker)>) {
+    for (_, waker) in waiting {
+        // somebody's waker that panics must not leave the others asleep
+        contain(|| waker.wake());
+    }
+}
+
 impl<K: Send + Sync, V: Send + Sync> Queued for Flight<K, V> {
     /// Its time runs from here, so those who wait for it must look again until when.
     fn begin(&self, at: Tick) {
@@ -242,9 +256,7 @@ impl<K: Send + Sync, V: Send + Sync> Queued for Flight<K, V> {
             return;
         }
         let waiting = std::mem::take(&mut self.state.lock().waiting);
-        for (_, waker) in waiting {
-            contain(|| waker.wake());
-        }
+        wake(waiting);
     }
 }
 

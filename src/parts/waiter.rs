@@ -20,6 +20,8 @@ pub(crate) struct Limits {
     pub(crate) soft: Option<u64>,
     /// The tick at which the waiter's own patience ends.
     pub(crate) own: Option<Tick>,
+    /// While the load waits for a slot there may be something better to do than to wait with it.
+    pub(crate) minds_line: bool,
 }
 
 impl Limits {
@@ -63,7 +65,7 @@ impl<K, V> Waiter<K, V> {
         // asked after the waker was left: when a load begins that had to wait for a slot, its time
         // changes, and then all who wait are woken
         let deadline = self.limits.first(self.flight.started());
-        if deadline <= self.clock.now() {
+        if deadline <= self.clock.now() || self.limits.minds_line && self.flight.is_waiting() {
             return Ok(None);
         }
         Err((deadline < Tick::MAX).then_some(deadline))
