@@ -1,14 +1,21 @@
 //! Floor 6: assembly.
 
 use crate::engine::store::{Listener, Plan, Store, Weigher};
+use crate::front::background::{ByTasks, ByThreads};
 use crate::front::cache::Cache;
+use crate::front::loader::{AsyncLoader, FnLoader, Loader};
+use crate::front::loading::LoadingCache;
+use crate::front::loading_async::AsyncLoadingCache;
+use crate::rules::ahead::{Ahead, RefreshAhead};
 use crate::rules::backoff::BackOff;
 use crate::rules::expiry::{Lives, NEVER, Windows, share, ticks};
 use crate::words::clock::Clock;
 use crate::words::error::{ConfigError, Given};
+use crate::words::pool::Pool;
 use crate::words::removal::Removal;
+use crate::words::runtime::Runtime;
 use std::fmt;
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,6 +50,8 @@ pub struct CacheBuilder<K, V, S = ahash::RandomState> {
     max_loads: Option<usize>,
     breaker: Option<(u32, Duration)>,
     soft_timeout: Option<Duration>,
+    refresh_ahead: RefreshAhead,
+    runtime: Option<Arc<dyn Runtime>>,
     shards: Option<usize>,
     hasher: S,
     clock: Option<Clock>,
@@ -97,6 +106,8 @@ impl<K, V> Cache<K, V> {
             max_loads: None,
             breaker: None,
             soft_timeout: None,
+            refresh_ahead: RefreshAhead::Never,
+            runtime: None,
             shards: None,
             hasher: ahash::RandomState::new(),
             clock: None,
@@ -254,6 +265,21 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         self
     }
 
+    /// Loads a value that is asked for again while it is still fresh, so that nobody waits when it
+    /// expires: see [`RefreshAhead`]. [`RefreshAhead::Never`] by default.
+    ///
+    /// A cache with a loader of its own ([`build_loading`](Self::build_loading)) does so in the
+    /// background, and every caller is served the old value at once. In one without,
+    /// a closure that was given to `get_or_load` never runs in the background: the one caller whose
+    /// `get_or_load` is the first to find the value due loads on its own time, and falls back on the
+    /// value that is still fresh if that fails; all others are served it at once.
+    ///
+    /// The refresh of a key is held back while a load of it is in flight, so there is one at a time.
+    pub fn refresh_ahead(mut self, when: RefreshAhead) -> Self {
+        self.refresh_ahead = when;
+        self
+    }
+
     /// How long a load may hold its key, 60 s by default. Then those who wait get
     /// [`TimedOut`](crate::LoadError::TimedOut), the next caller loads, and the late result is not
     /// stored.
@@ -315,6 +341,13 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         self
     }
 
+    /// Where a cache with a loader of its own runs what nobody waits for. See [`Runtime`] for what
+    /// it does without.
+    pub fn runtime(mut self, runtime: impl Runtime) -> Self {
+        self.runtime = Some(Arc::new(runtime));
+        self
+    }
+
     /// Into how many independently locked parts the cache is split: a hint, clamped to
     /// `1..=1024` and to the bound. By default eight a core, each of 256 entries or more and, where
     /// the bound is large, of 8,192 or less.
@@ -343,6 +376,8 @@ impl<K, V, S> CacheBuilder<K, V, S> {
             max_loads: self.max_loads,
             breaker: self.breaker,
             soft_timeout: self.soft_timeout,
+            refresh_ahead: self.refresh_ahead,
+            runtime: self.runtime,
             shards: self.shards,
             hasher,
             clock: self.clock,
@@ -387,10 +422,80 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// `max_entries`, `max_weight` and `unbounded`; a weigher without a weight or the other way
     /// round; a jitter outside `0.0..=1.0`; a zero `load_timeout`, `soft_timeout`, `time_to_idle`,
     /// `max_concurrent_loads` or `circuit_breaker`; a stale window without a `time_to_live` to count
-    /// from; an `error_backoff` whose first pause is zero or above the longest one.
+    /// from; an `error_backoff` whose first pause is zero or above the longest one; a refresh point
+    /// that is not between 0.0 and 1.0, or a `beta` that is negative or no number.
     pub fn build(self) -> Result<Cache<K, V, S>, ConfigError> {
         self.check()?;
         Ok(Cache::over(Store::new(self.plan())))
+    }
+
+    /// A cache that loads by itself (read-through): see [`LoadingCache`].
+    ///
+    /// # Errors
+    ///
+    /// As [`build`](Self::build).
+    pub fn build_loading<L>(mut self, loader: L) -> Result<LoadingCache<K, V, L, S>, ConfigError>
+    where
+        K: Hash + Eq + Clone + Send + Sync + 'static,
+        V: Clone + Send + Sync + 'static,
+        L: Loader<K, V>,
+        S: BuildHasher + Send + Sync + 'static,
+    {
+        self.check()?;
+        let runtime = self.runtime.take().unwrap_or_else(|| Arc::new(Pool::new()));
+        let loader = Arc::new(loader);
+        let mut plan = self.plan();
+        plan.refresher = Some(Box::new(ByThreads {
+            loader: Arc::clone(&loader),
+            runtime: Arc::clone(&runtime),
+        }));
+        Ok(LoadingCache::over(Cache::over(Store::new(plan)), loader, runtime))
+    }
+
+    /// A cache that loads by itself, by a closure: [`build_loading`](Self::build_loading) where the
+    /// value and its error are all there is to say.
+    ///
+    /// # Errors
+    ///
+    /// As [`build`](Self::build).
+    pub fn build_loading_fn<E, F>(
+        self,
+        load: F,
+    ) -> Result<LoadingCache<K, V, FnLoader<F>, S>, ConfigError>
+    where
+        K: Hash + Eq + Clone + Send + Sync + 'static,
+        V: Clone + Send + Sync + 'static,
+        E: Send + Sync + 'static,
+        F: Fn(&K) -> Result<V, E> + Send + Sync + 'static,
+        S: BuildHasher + Send + Sync + 'static,
+    {
+        self.build_loading(FnLoader(load))
+    }
+
+    /// A cache that loads by itself, by awaiting: see [`AsyncLoadingCache`]. With the feature `tokio`
+    /// it takes the runtime that this is called in, unless [`runtime`](Self::runtime) names another
+    /// one.
+    ///
+    /// # Errors
+    ///
+    /// As [`build`](Self::build), and [`ConfigError::NoRuntime`] where there is none.
+    pub fn build_loading_async<L>(
+        mut self,
+        loader: L,
+    ) -> Result<AsyncLoadingCache<K, V, L, S>, ConfigError>
+    where
+        K: Hash + Eq + Clone + Send + Sync + 'static,
+        V: Clone + Send + Sync + 'static,
+        L: AsyncLoader<K, V>,
+        S: BuildHasher + Send + Sync + 'static,
+    {
+        self.check()?;
+        let runtime = self.runtime.take().or_else(surrounding).ok_or(ConfigError::NoRuntime)?;
+        let loader = Arc::new(loader);
+        let mut plan = self.plan();
+        plan.refresher =
+            Some(Box::new(ByTasks { loader: Arc::clone(&loader), runtime: Arc::clone(&runtime) }));
+        Ok(AsyncLoadingCache::over(Cache::over(Store::new(plan)), loader, runtime))
     }
 
     fn check(&self) -> Result<(), ConfigError> {
@@ -462,6 +567,19 @@ impl<K, V, S> CacheBuilder<K, V, S> {
                 });
             }
         }
+        let refused = match self.refresh_ahead {
+            RefreshAhead::At(share) if !(share > 0.0 && share < 1.0) => {
+                Some((share, "a share of a value's life, above 0.0 and below 1.0"))
+            }
+            RefreshAhead::CostAware { beta } if !(beta >= 0.0 && beta.is_finite()) => {
+                Some((beta, "as `beta` a factor from 0.0, which is 1.0 unless there is a reason"))
+            }
+            _ => None,
+        };
+        if let Some((number, accepts)) = refused {
+            let given = Given::Number(number);
+            return Err(ConfigError::OutOfRange { setting: "refresh_ahead", given, accepts });
+        }
         let above_zero = [
             ("load_timeout", Some(self.load_timeout)),
             ("soft_timeout", self.soft_timeout),
@@ -498,6 +616,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
                 back_off: self.back_off.map_or_else(BackOff::default, |(min, max)| {
                     BackOff::new(ticks(min), ticks(max))
                 }),
+                ahead: Ahead::new(self.refresh_ahead),
             },
             weigher: self.weigher,
             listener: self.listener,
@@ -505,11 +624,23 @@ impl<K, V, S> CacheBuilder<K, V, S> {
             max_loads: self.max_loads,
             breaker: self.breaker,
             soft_timeout: self.soft_timeout,
+            refresher: None,
             name: self.name,
             // keyed like the default hasher: nobody outside can foresee the draws
             seed: self.seed.unwrap_or_else(|| ahash::RandomState::new().hash_one(())),
         }
     }
+}
+
+/// The runtime that this is called in.
+#[cfg(feature = "tokio")]
+fn surrounding() -> Option<Arc<dyn Runtime>> {
+    Some(Arc::new(tokio::runtime::Handle::try_current().ok()?))
+}
+
+#[cfg(not(feature = "tokio"))]
+fn surrounding() -> Option<Arc<dyn Runtime>> {
+    None
 }
 
 fn shards(wanted: Option<usize>, bound: u64, weighted: bool) -> usize {
@@ -543,6 +674,7 @@ impl<K, V, S> fmt::Debug for CacheBuilder<K, V, S> {
             .field("stale_while_revalidate", &self.revalidate)
             .field("stale_if_error", &self.on_error)
             .field("error_backoff", &self.back_off)
+            .field("refresh_ahead", &self.refresh_ahead)
             .field("load_timeout", &self.load_timeout)
             .field("max_concurrent_loads", &self.max_loads)
             .field("circuit_breaker", &self.breaker)

@@ -440,7 +440,11 @@ pub use front::behind::writer::{Change, GaveUp, Unwritten, WhenFull, WriteError,
 pub use front::cache::Cache;
 pub use front::entries::Entries;
 pub use front::invalidator::Invalidator;
+pub use front::loader::{AsyncLoader, FnLoader, Loader};
+pub use front::loading::LoadingCache;
+pub use front::loading_async::AsyncLoadingCache;
 pub use front::writing::WriteFence;
+pub use rules::ahead::RefreshAhead;
 pub use rules::got::{Got, How, StaleWhy};
 pub use rules::loaded::{LoadCx, LoadReason, Loaded};
 pub use rules::many::Many;
@@ -448,6 +452,8 @@ pub use rules::stats::Stats;
 pub use words::clock::{Clock, ManualClock};
 pub use words::error::{ConfigError, Given, LoadError};
 pub use words::removal::{Removal, RemovalCause};
+pub use words::runtime::{Refused, Runtime};
+pub use words::stepping::SteppingRuntime;
 
 /// The examples of the README are tests.
 #[doc = include_str!("../README.md")]

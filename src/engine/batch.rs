@@ -161,7 +161,8 @@ where
         let ttl = ttl.map_or(self.lives.ttl, ticks);
         let notes = Notes { validator }.boxed();
         let hash24 = Hash::new(hash);
-        let mut put = Some(Put { hash: hash24, key, value: Some(value), units, ttl, notes });
+        let mut put =
+            Some(Put { hash: hash24, key, value: Some(value), units, ttl, took: 0, notes });
         let mut out = Outbox::new();
         self.put(hash, &mut put, By::Extra(since), &mut out);
         self.deliver(out);

@@ -97,7 +97,7 @@ where
             let key = item.key.clone();
             let units = self.units(&key, Some(&value));
             let ttl = self.lives.ttl;
-            Put { hash: Hash::new(hash), key, value: Some(value), units, ttl, notes: None }
+            Put { hash: Hash::new(hash), key, value: Some(value), units, ttl, took: 0, notes: None }
         });
         let flight = Arc::new(Flight::new(begin(hash), item.key.clone(), self.clock.now()));
         let mut out = Outbox::new();

@@ -1,14 +1,18 @@
 //! What stands between those who load and the source: so many at a time, and none while it fails.
 
+use super::away::Away;
 use super::lead::Lead;
 use super::store::Store;
 use crate::parts::breaker::{Breaker, Trial, Verdict};
 use crate::parts::flight::{Flight, Landing};
-use crate::parts::slots::{Place, Queued, Slot, Slots};
+use crate::parts::slots::{Place, Queued, Rank, Slot, Slots};
 use crate::parts::stack::{self, Running};
 use crate::parts::turn::{NoSlot, Turn};
+use crate::rules::loaded::LoadCx;
+use crate::words::clock::Clock;
 use crate::words::error::LoadError;
 use crate::words::tick::Tick;
+use std::convert::Infallible;
 use std::sync::Arc;
 
 /// What a cache may be given to protect its source; one that has neither has none of this.
@@ -77,6 +81,92 @@ impl Drop for Pass {
         if let (Some(slot), Some(slots)) = (self.slot.take(), slots) {
             slots.give_back(slot);
         }
+    }
+}
+
+/// The line before the source, for a load that nobody waits for and that keeps no cache alive while
+/// it stands there: behind all misses.
+pub(crate) struct Line<K, V> {
+    guards: Arc<Guards>,
+    clock: Clock,
+    flight: Arc<Flight<K, V>>,
+}
+
+impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Line<K, V> {
+    pub(crate) fn turn(&self) -> Turn<'_> {
+        let Some(slots) = &self.guards.slots else {
+            unreachable!("it was a slot that was not free")
+        };
+        // one that somebody waits for by now is a miss like any
+        let rank = if self.flight.gives_way() { Rank::Refresh } else { Rank::Miss };
+        Turn::new(slots, &self.clock, self.flight.clone(), rank, None, None)
+    }
+
+    /// There is no load any more.
+    fn give_back(&self, slot: Slot) {
+        drop(Pass::new(&self.guards, Some(slot)));
+    }
+}
+
+/// What becomes of a load in the background that is about to begin.
+pub(crate) enum Begun<K, V, S> {
+    /// It may call the source.
+    Yes(Away<K, V, S>, LoadCx<V>),
+    /// It has to wait for its turn, and then ask [`begin_with`](Away::begin_with).
+    Busy(Away<K, V, S>, Line<K, V>),
+    /// It does not begin; whoever has to know has been told.
+    No,
+}
+
+impl<K, V, S> Away<K, V, S>
+where
+    K: Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    /// Asks for leave to call the source.
+    pub(crate) fn begin(self) -> Begun<K, V, S> {
+        let Some(mut lead) = self.back() else { return Begun::No };
+        match lead.enter(Caller::Loads, &mut Carried::default()) {
+            Ok(Entrance::Open) => {
+                let cx = lead.cx();
+                Begun::Yes(lead.away(), cx)
+            }
+            Ok(Entrance::Busy) => {
+                let Some(guards) = lead.store.guards.clone() else { return Begun::No };
+                let (clock, flight) = (lead.store.clock.clone(), Arc::clone(&lead.flight));
+                lead.give_way();
+                Begun::Busy(lead.away(), Line { guards, clock, flight })
+            }
+            Err(refusal) => {
+                lead.refuse::<Infallible>(refusal);
+                Begun::No
+            }
+        }
+    }
+
+    /// It has waited for its turn.
+    pub(crate) fn begin_with(
+        self,
+        line: &Line<K, V>,
+        slot: Result<Slot, NoSlot>,
+    ) -> Option<(Self, LoadCx<V>)> {
+        let Some(mut lead) = self.back() else {
+            if let Ok(slot) = slot {
+                line.give_back(slot);
+            }
+            return None;
+        };
+        lead.keep_way();
+        let entered = match slot {
+            Ok(slot) => lead.enter_with(slot, Caller::Loads, &mut Carried::default()),
+            Err(none) => Err(none.into()),
+        };
+        if let Err(refusal) = entered {
+            lead.refuse::<Infallible>(refusal);
+            return None;
+        }
+        let cx = lead.cx();
+        Some((lead.away(), cx))
     }
 }
 
@@ -226,7 +316,7 @@ where
             flight.wait();
         }
         let flights = Arc::new(Flights(flights));
-        let turn = Turn::new(slots, &self.clock, flights.clone(), before, deadline);
+        let turn = Turn::new(slots, &self.clock, flights.clone(), Rank::Miss, before, deadline);
         if let Some(place) = turn.place() {
             let mut is_urgent = false;
             for flight in &flights.0 {

@@ -1,5 +1,6 @@
 //! The one who loads: from the decision to lead until the result has met the map.
 
+use super::away::Away;
 use super::guard::Leave;
 use super::put::{By, Stored};
 use super::store::Store;
@@ -57,6 +58,25 @@ impl<K, V, S> Lead<K, V, S> {
             is_running: false,
             is_done: false,
         }
+    }
+
+    /// The lead of a load that was without a caller for a while.
+    pub(super) fn again(store: Arc<Store<K, V, S>>, away: Held<K, V>) -> Self {
+        let Held { flight, reason, leave, old, is_running } = away;
+        Self { store, flight, reason, is_counted: true, leave, old, is_running, is_done: false }
+    }
+
+    /// For a load that no caller waits for: lets go of the cache, and of the caller's time.
+    pub(crate) fn away(mut self) -> Away<K, V, S> {
+        self.is_done = true;
+        let held = Held {
+            flight: Arc::clone(&self.flight),
+            reason: self.reason,
+            leave: std::mem::take(&mut self.leave),
+            old: self.old.take(),
+            is_running: false,
+        };
+        Away::new(&self.store, held)
     }
 
     /// Runs a part of the user's loader: a whole blocking one, or one poll of an async one.
@@ -123,8 +143,23 @@ impl<K, V, S> Lead<K, V, S> {
         self.flight.hash
     }
 
-    pub(super) fn key(&self) -> &K {
+    pub(crate) fn key(&self) -> &K {
         &self.flight.key
+    }
+
+    /// It waits for a slot, and nobody for it: whoever wants the key takes it. (The time it may take
+    /// does not run meanwhile.)
+    pub(super) fn give_way(&self) {
+        let _board = self.store.cell(self.flight.hash).shard.write();
+        // one who came already waits with it
+        if self.flight.has_followers() { self.flight.wait() } else { self.flight.give_way() }
+    }
+
+    /// It has its slot. Under the lock, so that the key has one load: whoever comes either has taken
+    /// it by now, or waits.
+    pub(super) fn keep_way(&self) {
+        let _board = self.store.cell(self.flight.hash).shard.write();
+        self.flight.keep_way();
     }
 
     /// The loader that runs for it and for others panicked.
@@ -170,6 +205,15 @@ where
         let fate = Arc::new(Watch { flight, clock, deadline: self.deadline() });
         LoadCx::new(self.reason, self.flight.attempt, stale, validator, fate)
     }
+}
+
+/// What a lead has, but for the cache.
+pub(super) struct Held<K, V> {
+    pub(super) flight: Arc<Flight<K, V>>,
+    reason: LoadReason,
+    pub(super) leave: Leave,
+    old: Option<Old<V>>,
+    pub(super) is_running: bool,
 }
 
 /// What a load is to replace, as its loader was shown it.
@@ -223,6 +267,8 @@ where
         let now = self.count_time();
         self.leave.hand_back(if result.is_ok() { Verdict::Success } else { Verdict::Failure });
         self.time_out_if_late(now);
+        let took = now.saturating_sub(self.flight.started());
+        self.store.extend_horizon(took);
         let Loaded { answer, ttl: own_ttl, validator, store } = match result {
             Ok(loaded) => loaded,
             Err(error) => {
@@ -259,7 +305,7 @@ where
         };
         let stored = match renewed {
             Some(stored) => stored,
-            None if store => self.put(value.as_ref(), ttl, notes, &mut out),
+            None if store => self.put(value.as_ref(), ttl, took, notes, &mut out),
             None => self.store.leave_alone(&self.flight, &mut out),
         };
         let fresh_for = match stored {
@@ -293,7 +339,14 @@ where
     }
 
     /// Stores what it brought, if the key is still its own.
-    fn put(&mut self, value: Option<&V>, ttl: u64, notes: Notes, out: &mut Outbox<K, V>) -> Stored {
+    fn put(
+        &mut self,
+        value: Option<&V>,
+        ttl: u64,
+        took: u64,
+        notes: Notes,
+        out: &mut Outbox<K, V>,
+    ) -> Stored {
         // the key's and the value's `Clone` and the weigher are the user's code as well
         self.is_running = true;
         let key = self.flight.key.clone();
@@ -305,6 +358,7 @@ where
             value: if ttl > 0 { value.cloned() } else { None },
             units,
             ttl,
+            took: took.max(1),
             notes: notes.boxed(),
         });
         self.is_running = false;

@@ -77,21 +77,31 @@ impl<K, V, S> Time for Store<K, V, S> {
 impl<K, V, S> Store<K, V, S> {
     /// A look-up that counts.
     #[inline]
-    pub(crate) fn get<Q>(&self, hash: u64, key: &Q) -> Looked<V>
+    pub(crate) fn get<Q>(self: &Arc<Self>, hash: u64, key: &Q) -> Looked<V>
     where
         Q: ?Sized + Equivalent<K>,
-        V: Clone,
+        K: Clone + Eq + Send + Sync + 'static,
+        V: Clone + Send + Sync + 'static,
+        S: Send + Sync + 'static,
     {
+        if !self.lives.ahead.is_never() {
+            return self.get_ahead(hash, key, true, false);
+        }
         self.get_counting(hash, key, true)
     }
 
     /// The same for a call that will load what it does not find: that is counted by its [`Search`].
     #[inline]
-    pub(crate) fn get_or_search<Q>(&self, hash: u64, key: &Q) -> Looked<V>
+    pub(crate) fn get_or_search<Q>(self: &Arc<Self>, hash: u64, key: &Q) -> Looked<V>
     where
         Q: ?Sized + Equivalent<K>,
-        V: Clone,
+        K: Clone + Eq + Send + Sync + 'static,
+        V: Clone + Send + Sync + 'static,
+        S: Send + Sync + 'static,
     {
+        if !self.lives.ahead.is_never() {
+            return self.get_ahead(hash, key, false, true);
+        }
         self.get_counting(hash, key, false)
     }
 
@@ -136,20 +146,35 @@ impl<K, V, S> Store<K, V, S> {
 
     /// As [`get_or_search`](Self::get_or_search), with what there is to say about the value, and
     /// only what this caller accepts.
-    pub(crate) fn got_or_search<Q>(&self, hash: u64, key: &Q, ask: &Ask) -> Looked<Got<V>>
+    pub(crate) fn got_or_search<Q>(
+        self: &Arc<Self>,
+        hash: u64,
+        key: &Q,
+        ask: &Ask,
+    ) -> Looked<Got<V>>
     where
         Q: ?Sized + Equivalent<K>,
-        V: Clone,
+        K: Clone + Eq + Send + Sync + 'static,
+        V: Clone + Send + Sync + 'static,
+        S: Send + Sync + 'static,
     {
         if ask.is_forced() {
             return Looked::Nothing;
         }
-        let looked = match self.got(hash, key, ask) {
+        let mut is_due = false;
+        let looked = match self.got_ahead(hash, key, ask, &mut is_due) {
             // how old that answer is, `join` knows
             Looked::Missing if ask.is_choosy() => Looked::Nothing,
             looked => looked,
         };
+        if is_due && self.refresher.is_none() {
+            // the caller has a loader, and the cache has none: see `lead_ahead`
+            return Looked::Nothing;
+        }
         self.count(&looked, false);
+        if is_due {
+            self.refresh_due(hash, key);
+        }
         looked
     }
 
@@ -157,12 +182,24 @@ impl<K, V, S> Store<K, V, S> {
     pub(crate) fn got<Q>(&self, hash: u64, key: &Q, ask: &Ask) -> Looked<Got<V>>
     where
         Q: ?Sized + Equivalent<K>,
+        K: Eq,
+        V: Clone,
+    {
+        self.got_ahead(hash, key, ask, &mut false)
+    }
+
+    /// The same, and whether the value is to be loaded again.
+    fn got_ahead<Q>(&self, hash: u64, key: &Q, ask: &Ask, is_due: &mut bool) -> Looked<Got<V>>
+    where
+        Q: ?Sized + Equivalent<K>,
+        K: Eq,
         V: Clone,
     {
         let shard = self.cell(hash).shard.read();
         let looked = shard.get(Hash::new(hash), key, &self.lives, self, |id, entry| {
             let now = self.clock.now();
             let is_accepted = ask.accepts(entry.stamp.age(now));
+            *is_due = is_accepted && self.is_due(&shard, id, entry, hash);
             is_accepted.then(|| shard.got(id, entry, &self.lives, now))
         });
         match looked {
@@ -173,7 +210,7 @@ impl<K, V, S> Store<K, V, S> {
     }
 
     #[inline]
-    fn count<R>(&self, looked: &Looked<R>, misses: bool) {
+    pub(super) fn count<R>(&self, looked: &Looked<R>, misses: bool) {
         match looked {
             Looked::Value(_) | Looked::Missing => self.count_hit(),
             Looked::Nothing if misses => self.lookups.miss(),
@@ -307,7 +344,9 @@ impl<K, V, S> Store<K, V, S> {
     pub(crate) fn join<Q>(self: &Arc<Self>, hash: u64, key: &Q, ask: &Ask) -> Next<K, V, S>
     where
         Q: ?Sized + Equivalent<K> + ToOwned<Owned = K>,
-        V: Clone,
+        K: Clone + Eq + Send + Sync + 'static,
+        V: Clone + Send + Sync + 'static,
+        S: Send + Sync + 'static,
     {
         if let Some(got) = self.stale(hash, key, ask) {
             return Next::Stale(got);
@@ -343,7 +382,15 @@ impl<K, V, S> Store<K, V, S> {
             }
             Role::Lead { flight, reason, revalidates } => {
                 let lead = Lead::new(Arc::clone(self), flight, reason, !ask.in_batch);
-                if revalidates { Next::Revalidate(lead) } else { Next::Lead(lead) }
+                if !revalidates {
+                    return Next::Lead(lead);
+                }
+                // what it is served is taken before anybody can replace it
+                let Some(got) = self.stale(hash, key, ask) else { return Next::Lead(lead) };
+                match self.revalidate(lead) {
+                    Some(lead) => Next::Revalidate(lead),
+                    None => Next::Stale(got),
+                }
             }
         }
     }

@@ -1,6 +1,8 @@
 //! Floor 4: the core. It owns the locks, the hasher and the clock, and knows nothing of blocking
 //! or awaiting.
 
+pub(crate) mod ahead;
+pub(crate) mod away;
 pub(crate) mod batch;
 pub(crate) mod guard;
 pub(crate) mod behind;

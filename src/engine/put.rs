@@ -62,7 +62,8 @@ where
         let units = self.units(&key, Some(&value));
         let ttl = ttl.unwrap_or(self.lives.ttl);
         let hash24 = Hash::new(hash);
-        let mut put = Some(Put { hash: hash24, key, value: Some(value), units, ttl, notes: None });
+        let mut put =
+            Some(Put { hash: hash24, key, value: Some(value), units, ttl, took: 0, notes: None });
         let mut out = Outbox::new();
         self.put(hash, &mut put, By::Write, &mut out);
         if self.hears() {

@@ -1,10 +1,12 @@
 //! The store: all shards of one cache with what they share.
 
+use super::ahead::Refresher;
 use super::behind::Queues;
 use super::guard::Guards;
 use super::writing::{Holds, no_holds};
 use crate::parts::breaker::Breaker;
 use crate::parts::budget::Budget;
+use crate::parts::flight::Landing;
 use crate::parts::ledger::Ledger;
 use crate::parts::slots::Slots;
 use crate::rules::expiry::{Lives, NEVER, ticks};
@@ -17,7 +19,7 @@ use crate::words::contain::contain;
 use crate::words::keeper;
 use crate::words::removal::Removal;
 use crate::words::striped::Lookups;
-use crate::words::sync::atomic::AtomicBool;
+use crate::words::sync::atomic::{AtomicBool, AtomicU64};
 use crate::words::sync::{Counter, Mutex, RwLock};
 use std::any::TypeId;
 use std::hash::{BuildHasher, Hash as StdHash};
@@ -40,6 +42,11 @@ pub(crate) struct Store<K, V, S> {
     pub(crate) soft_timeout: Option<u64>,
     /// None where nothing protects the source.
     pub(crate) guards: Option<Arc<Guards>>,
+    /// Loads what nobody waits for; none in a cache without a loader of its own.
+    pub(super) refresher: Option<Box<dyn Refresher<K, V, S>>>,
+    /// Nothing is due earlier before its expiry, in ticks, where that depends on load times.
+    pub(super) horizon: AtomicU64,
+    pub(super) seed: u64,
     pub(super) counts: Counts,
     pub(super) lookups: Lookups,
     pub(super) ledger: Ledger,
@@ -72,6 +79,8 @@ pub(super) struct Counts {
     pub(super) joined: Counter,
     pub(super) fenced: Counter,
     pub(super) unchanged: Counter,
+    pub(super) refreshes: Counter,
+    pub(super) refused: Counter,
     pub(super) listener_panics: Counter,
 }
 
@@ -90,6 +99,7 @@ pub(crate) struct Plan<K, V, S> {
     pub(crate) max_loads: Option<usize>,
     /// So many failures in a row, and for how long.
     pub(crate) breaker: Option<(u32, Duration)>,
+    pub(crate) refresher: Option<Box<dyn Refresher<K, V, S>>>,
     pub(crate) name: Option<Arc<str>>,
     pub(crate) seed: u64,
 }
@@ -131,6 +141,9 @@ impl<K, V, S> Store<K, V, S> {
             load_timeout,
             soft_timeout: plan.soft_timeout.map(ticks),
             guards,
+            refresher: plan.refresher,
+            horizon: AtomicU64::new(lives.ahead.horizon(1)),
+            seed,
             counts: Counts::default(),
             lookups: Lookups::new(),
             ledger: Ledger::default(),
@@ -228,6 +241,8 @@ impl<K, V, S> Store<K, V, S> {
             joined: self.counts.joined.get(),
             fenced: self.counts.fenced.get(),
             unchanged: self.counts.unchanged.get(),
+            refreshes: self.counts.refreshes.get(),
+            refused: self.counts.refused.get(),
             listener_panics: self.counts.listener_panics.get(),
             load_time: Duration::from_millis(self.counts.load_millis.get()),
             ..Stats::default()
@@ -273,6 +288,15 @@ impl<K, V, S> Store<K, V, S> {
 
 impl<K, V, S> Drop for Store<K, V, S> {
     fn drop(&mut self) {
+        if self.refresher.is_some() {
+            // what still loads does so without a caller: it is told to stop
+            for cell in &self.cells {
+                let flights = cell.shard.write().end_flights();
+                for flight in flights {
+                    flight.land(Landing::Abandoned);
+                }
+            }
+        }
         if !self.clock.is_manual() {
             keeper::nudge();
         }

@@ -1,6 +1,6 @@
 //! Loading while a thread waits.
 
-use super::call::{Call, Waited, counted, impatient, limits, over, overloaded, stale_or};
+use super::call::{Call, Waited, counted, impatient, limits, over, overloaded, served_or};
 use super::guard::admit;
 use super::outcome::joined;
 use crate::engine::guard::{Caller, Carried};
@@ -33,8 +33,10 @@ where
     E: Send + Sync + 'static,
 {
     let search = store.search();
-    let result = decide(store, hash, key, call, load);
-    let result = result.or_else(|error| stale_or(store, hash, key, &call.ask, error));
+    let ahead = store.lead_ahead(hash, key);
+    let is_ahead = ahead.is_some();
+    let result = decide(store, hash, key, call, ahead, load);
+    let result = result.or_else(|error| served_or(store, hash, key, &call.ask, is_ahead, error));
     counted(search, result)
 }
 
@@ -43,6 +45,7 @@ fn decide<Q, K, V, S, E>(
     hash: u64,
     key: &Q,
     call: &Call,
+    mut ahead: Option<Lead<K, V, S>>,
     load: impl FnOnce(&mut Lead<K, V, S>) -> Result<Loaded<V>, E>,
 ) -> Result<Got<V>, LoadError<E>>
 where
@@ -52,10 +55,11 @@ where
     S: Send + Sync + 'static,
     E: Send + Sync + 'static,
 {
+    let is_ahead = ahead.is_some();
     let mut has_joined = false;
     let mut carried = Carried::default();
     loop {
-        match store.join(hash, key, &call.ask) {
+        match ahead.take().map_or_else(|| store.join(hash, key, &call.ask), Next::Lead) {
             Next::Look => match store.got(hash, key, &call.ask) {
                 Looked::Value(got) => return Ok(got),
                 Looked::Missing => return Err(LoadError::NotFound),
@@ -88,7 +92,7 @@ where
             }
             // a closure is run by its own caller, also where the stale value would do
             Next::Lead(mut lead) | Next::Revalidate(mut lead) => {
-                let may_serve = || store.is_servable(hash, key, &call.ask);
+                let may_serve = || is_ahead || store.is_servable(hash, key, &call.ask);
                 match admit(store, &mut lead, Caller::Loads, &mut carried, call.until, may_serve) {
                     Ok(()) => {
                         let result = load(&mut lead);

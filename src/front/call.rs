@@ -1,7 +1,7 @@
 //! What one caller says about its own call, and what it gets when its load comes to nothing.
 
 use crate::engine::guard::Refusal;
-use crate::engine::look::Search;
+use crate::engine::look::{Looked, Search};
 use crate::engine::store::Store;
 use crate::parts::flight::{Flight, Landing};
 use crate::parts::waiter::Limits;
@@ -54,6 +54,28 @@ where
         LoadError::CircuitOpen => StaleWhy::CircuitOpen,
     };
     store.servable(hash, key, ask, why).ok_or(error)
+}
+
+/// The same for one who may have loaded ahead of need: what it was to replace is still good.
+pub(super) fn served_or<Q, K, V, S, E>(
+    store: &Store<K, V, S>,
+    hash: u64,
+    key: &Q,
+    ask: &Ask,
+    is_ahead: bool,
+    error: LoadError<E>,
+) -> Result<Got<V>, LoadError<E>>
+where
+    Q: ?Sized + Equivalent<K>,
+    K: Eq,
+    V: Clone,
+{
+    if is_ahead && !matches!(error, LoadError::NotFound) {
+        if let Looked::Value(got) = store.got(hash, key, ask) {
+            return Ok(got);
+        }
+    }
+    stale_or(store, hash, key, ask, error)
 }
 
 /// A caller whose own patience is over: the load goes on, or goes on waiting in line.

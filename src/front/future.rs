@@ -1,7 +1,7 @@
 //! Loading while a task waits. The same engine, the same flights; only the waiting differs.
 
 use super::blocking::{Never, making};
-use super::call::{Call, Waited, counted, impatient, limits, over, overloaded, stale_or};
+use super::call::{Call, Waited, counted, impatient, limits, over, overloaded, served_or};
 use super::guard::admit_async;
 use super::outcome::joined;
 use crate::engine::guard::{Caller, Carried};
@@ -47,11 +47,13 @@ where
         Looked::Nothing => {}
     }
     let search = store.search();
+    let mut ahead = store.lead_ahead(hash, key);
+    let is_ahead = ahead.is_some();
     let result = 'decided: {
         let mut has_joined = false;
         let mut carried = Carried::default();
         let mut lead = loop {
-            match store.join(hash, key, &call.ask) {
+            match ahead.take().map_or_else(|| store.join(hash, key, &call.ask), Next::Lead) {
                 Next::Look => match store.got(hash, key, &call.ask) {
                     Looked::Value(got) => break 'decided Ok(got),
                     Looked::Missing => break 'decided Err(LoadError::NotFound),
@@ -84,7 +86,7 @@ where
                 }
                 // a closure is run by its own caller, also where the stale value would do
                 Next::Lead(mut lead) | Next::Revalidate(mut lead) => {
-                    let may_serve = || store.is_servable(hash, key, &call.ask);
+                    let may_serve = || is_ahead || store.is_servable(hash, key, &call.ask);
                     let (caller, until) = (Caller::Loads, call.until);
                     match admit_async(store, &mut lead, caller, &mut carried, until, may_serve)
                         .await
@@ -122,7 +124,7 @@ where
             }
         }
     };
-    let result = result.or_else(|error| stale_or(store, hash, key, &call.ask, error));
+    let result = result.or_else(|error| served_or(store, hash, key, &call.ask, is_ahead, error));
     finish(counted(search, result))
 }
 

@@ -1,6 +1,7 @@
 //! Floor 5: what callers hold: the cache itself, and its two ways to wait.
 
 pub(crate) mod at;
+pub(crate) mod background;
 // explored by shuttle: loom has no threads with names
 #[cfg(not(larder_loom))]
 pub(crate) mod behind;
@@ -11,6 +12,9 @@ pub(crate) mod entries;
 pub(crate) mod future;
 pub(crate) mod guard;
 pub(crate) mod invalidator;
+pub(crate) mod loader;
+pub(crate) mod loading;
+pub(crate) mod loading_async;
 pub(crate) mod many;
 pub(crate) mod outcome;
 pub(crate) mod writing;

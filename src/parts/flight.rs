@@ -30,6 +30,8 @@ pub(crate) struct Flight<K, V> {
     started: AtomicU64,
     /// It lost its key to something newer, or to its timeout: what it brings is not stored.
     grounded: AtomicBool,
+    /// It waits for a slot behind all misses, since nobody waits for it.
+    yields: AtomicBool,
     /// How many have ever waited. Nobody joins a flight that is off the board.
     followers: AtomicUsize,
     state: Mutex<State<V>>,
@@ -109,6 +111,7 @@ impl<K, V> Flight<K, V> {
             after,
             started: AtomicU64::new(now),
             grounded: AtomicBool::new(false),
+            yields: AtomicBool::new(false),
             followers: AtomicUsize::new(0),
             state: Mutex::new(State {
                 landing: None,
@@ -139,6 +142,22 @@ impl<K, V> Flight<K, V> {
     /// There is no slot for it: from here on it waits for one.
     pub(crate) fn wait(&self) {
         self.started.store(Tick::MAX, Ordering::Relaxed);
+    }
+
+    /// It gets in line behind all misses. Whoever wants the key takes it, and loads.
+    pub(crate) fn give_way(&self) {
+        self.yields.store(true, Ordering::Relaxed);
+        self.wait();
+    }
+
+    /// Whether it waits behind all misses, and so is not worth waiting for.
+    pub(crate) fn gives_way(&self) -> bool {
+        self.yields.load(Ordering::Relaxed)
+    }
+
+    /// From here on whoever wants the key waits for it. To be called under the lock of its board.
+    pub(crate) fn keep_way(&self) {
+        self.yields.store(false, Ordering::Relaxed);
     }
 
     /// It waits in this place. True if it must not, since somebody with a slot waits for it. Those

@@ -54,7 +54,6 @@ pub(crate) enum Rank {
     /// Somebody waits for what the load brings.
     Miss,
     /// Nobody does: it goes when no miss waits.
-    #[allow(dead_code, reason = "for loads in the background")]
     Refresh,
 }
 

@@ -44,10 +44,11 @@ impl<'s> Turn<'s> {
         slots: &'s Slots,
         clock: &'s Clock,
         load: Arc<dyn Queued>,
+        rank: Rank,
         before: Option<Place>,
         deadline: Option<Tick>,
     ) -> Self {
-        let has = match slots.take(Rank::Miss, before, Arc::clone(&load)) {
+        let has = match slots.take(rank, before, Arc::clone(&load)) {
             Ok(slot) => Has::Slot(slot),
             Err(place) => Has::Place(place),
         };

@@ -5,6 +5,7 @@
 //! is never zero, so that an `Option` of an entry costs nothing. Reading whether a value is fresh is
 //! one shift and one compare; the time of storing, which only `age` asks for, is the difference.
 
+use super::ahead::Ahead;
 use super::backoff::BackOff;
 use crate::words::tick::Tick;
 use std::num::NonZeroU64;
@@ -73,8 +74,13 @@ impl Stamp {
     /// short by a part in 65,536 of the life.
     #[inline]
     pub(crate) fn age(self, now: Tick) -> u64 {
-        let life = decode(self.0.get() & ((1 << LIFE_BITS) - 1));
-        (now + life).saturating_sub(self.expiry())
+        (now + self.life()).saturating_sub(self.expiry())
+    }
+
+    /// How long it lives from when it was stored, as it was drawn.
+    #[inline]
+    pub(crate) fn life(self) -> u64 {
+        decode(self.0.get() & ((1 << LIFE_BITS) - 1))
     }
 
     /// How much of the life is left.
@@ -184,6 +190,8 @@ pub(crate) struct Lives {
     pub(crate) windows: Windows,
     /// How long what failed is left alone.
     pub(crate) back_off: BackOff,
+    /// When what is still fresh is loaded again.
+    pub(crate) ahead: Ahead,
 }
 
 impl Lives {
@@ -285,8 +293,15 @@ mod tests {
         fn jitter_only_shortens(ttl in 1..NEVER, jitter in 0.0..=1.0_f64, random: u64) {
             let (windows, back_off) = (Windows::default(), BackOff::default());
             let jitter_share = share(jitter);
-            let lives =
-                Lives { ttl, jitter: jitter_share, idle: NEVER, negative: 0, windows, back_off };
+            let lives = Lives {
+                ttl,
+                jitter: jitter_share,
+                idle: NEVER,
+                negative: 0,
+                windows,
+                back_off,
+                ahead: Ahead::Never,
+            };
             let life = lives.stamp(1, ttl, random).expiry() - 1;
             prop_assert!(life <= ttl && life >= 1);
             let least = ttl as f64 * (1.0 - jitter);

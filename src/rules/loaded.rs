@@ -111,6 +111,9 @@ pub enum LoadReason {
     Expired,
     /// Something was, and the caller said [`force`](crate::At::force).
     Forced,
+    /// Ahead of need: something fresh is cached, and is to be replaced before it expires; or
+    /// somebody called [`refresh`](crate::LoadingCache::refresh).
+    Refresh,
 }
 
 /// What a loader can see while it runs: an argument of the closures of
@@ -129,6 +132,15 @@ pub(crate) trait Fate: Send + Sync {
     fn is_abandoned(&self) -> bool;
 }
 
+/// Nobody asks what became of it.
+struct Unwatched;
+
+impl Fate for Unwatched {
+    fn is_abandoned(&self) -> bool {
+        false
+    }
+}
+
 impl<V> LoadCx<V> {
     pub(crate) fn new(
         reason: LoadReason,
@@ -138,6 +150,11 @@ impl<V> LoadCx<V> {
         fate: Arc<dyn Fate>,
     ) -> Self {
         Self { reason, attempt, stale, validator, fate }
+    }
+
+    /// For one of many keys that are loaded in one call: nothing is known of each alone.
+    pub(crate) fn of_many() -> Self {
+        Self::new(LoadReason::Miss, 0, None, None, Arc::new(Unwatched))
     }
 
     /// The value that this load is to replace, if it is still there: past its life but within a

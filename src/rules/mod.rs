@@ -1,6 +1,7 @@
 //! Floor 1: decisions, as pure functions of values. No lock, no clock, no callback.
 
 pub(crate) mod backoff;
+pub(crate) mod ahead;
 pub(crate) mod expiry;
 pub(crate) mod got;
 pub(crate) mod loaded;

@@ -42,9 +42,12 @@ pub struct Stats {
     /// Look-ups that waited for another caller's load, counted when the wait begins. They are misses,
     /// but for those that were served a stale value in the end.
     pub joined: u64,
-    /// Loads that were started ahead of need, in the background. Zero without a loader of the
-    /// cache's own.
+    /// Loads that were started ahead of need: in the background by a cache with a loader of its own,
+    /// else on the time of the caller who found the value due.
     pub refreshes: u64,
+    /// Background loads that the [`Runtime`](crate::Runtime) refused: the caller did them instead,
+    /// or left them to the next one. Above zero, it is shut down or too small.
+    pub refused: u64,
     /// Loads whose result was not stored because something newer happened to the key meanwhile.
     pub fenced: u64,
     /// Loads that came back `unchanged` and renewed the life of the value that was there.
@@ -107,6 +110,7 @@ impl Stats {
             circuit_open: self.circuit_open.saturating_sub(earlier.circuit_open),
             joined: self.joined.saturating_sub(earlier.joined),
             refreshes: self.refreshes.saturating_sub(earlier.refreshes),
+            refused: self.refused.saturating_sub(earlier.refused),
             fenced: self.fenced.saturating_sub(earlier.fenced),
             unchanged: self.unchanged.saturating_sub(earlier.unchanged),
             insertions: self.insertions.saturating_sub(earlier.insertions),

@@ -1,5 +1,6 @@
 //! What few entries have, kept beside the table so that the others pay nothing for it: cached "not
-//! found", notes, weights where there is a weigher, times of use where there is a time to idle.
+//! found", notes, weights where there is a weigher, times of use where there is a time to idle, load
+//! times where refreshes go by them.
 
 use super::entry::{Missing, Notes};
 use crate::parts::eviction::SlotId;
@@ -16,21 +17,24 @@ pub(crate) struct Aside<K> {
     weights: Option<Vec<u64>>,
     /// Written by readers under a shared lock; of two at once either is right.
     used: Option<Vec<AtomicU64>>,
+    /// How many milliseconds the values took to load.
+    costs: Option<Vec<u16>>,
 }
 
 impl<K> Aside<K> {
-    pub(crate) fn new(slots: usize, weighted: bool, idle: bool) -> Self {
+    pub(crate) fn new(slots: usize, weighted: bool, idle: bool, costs: bool) -> Self {
         Self {
             missing: HashMap::with_hasher(ahash::RandomState::with_seeds(1, 2, 3, 4)),
             notes: HashMap::with_hasher(ahash::RandomState::with_seeds(1, 2, 3, 4)),
             weights: weighted.then(|| vec![0; slots]),
             used: idle.then(|| std::iter::repeat_with(|| AtomicU64::new(0)).take(slots).collect()),
+            costs: costs.then(|| vec![0; slots]),
         }
     }
 
     /// An empty one of the same kind.
     pub(crate) fn sized(&self, slots: usize) -> Self {
-        Self::new(slots, self.weights.is_some(), self.used.is_some())
+        Self::new(slots, self.weights.is_some(), self.used.is_some(), self.costs.is_some())
     }
 
     pub(crate) fn missing(&self, id: SlotId) -> Option<&Missing<K>> {
@@ -117,6 +121,17 @@ impl<K> Aside<K> {
         }
     }
 
+    /// How many ticks the value took to load; zero if it is not known.
+    pub(crate) fn cost(&self, id: SlotId) -> u64 {
+        self.costs.as_ref().map_or(0, |costs| costs[id as usize].into())
+    }
+
+    pub(crate) fn set_cost(&mut self, id: SlotId, took: u64) {
+        if let Some(costs) = &mut self.costs {
+            costs[id as usize] = u16::try_from(took).unwrap_or(u16::MAX);
+        }
+    }
+
     /// The slot `old` of the table before it grew is `new` in the one after.
     pub(crate) fn carry(&mut self, to: &mut Self, old: SlotId, new: SlotId) {
         if let Some(missing) = self.take_missing(old) {
@@ -126,6 +141,7 @@ impl<K> Aside<K> {
             to.set_notes(new, notes);
         }
         to.set_units(new, self.units(old));
+        to.set_cost(new, self.cost(old));
         if let Some(at) = self.last_use(old) {
             to.touch(new, at);
         }

@@ -50,6 +50,8 @@ pub(crate) struct Put<K, V> {
     pub(crate) units: u64,
     /// Ticks, before jitter; not zero.
     pub(crate) ttl: u64,
+    /// How many ticks it took to load, at least one; zero for what was not loaded.
+    pub(crate) took: u64,
     /// What is to be kept aside of it.
     pub(crate) notes: Option<Box<Notes>>,
 }

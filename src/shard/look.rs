@@ -63,7 +63,7 @@ enum Verdict<'s, K, V> {
 /// Why a flight has to make way for another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Instead {
-    /// It began too early for this caller.
+    /// It began too early for this caller, or has not begun and waits behind all misses.
     OfOlder,
     /// Its time is over.
     OfOverdue,
@@ -357,7 +357,7 @@ impl<K, V> Shard<K, V> {
             if let Some((id, Age::Revalidate)) = stale {
                 return Verdict::Stale(id, StaleWhy::Revalidating);
             }
-            if !ask.may_join(flight, terms.now) {
+            if flight.gives_way() || !ask.may_join(flight, terms.now) {
                 return Verdict::Instead(Instead::OfOlder);
             }
             return Verdict::Follow(flight);

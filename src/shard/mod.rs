@@ -3,6 +3,7 @@
 //! A shard is told the time, fills an outbox, and calls nobody: no clock, no listener, no lock. Of
 //! the user's code only `Eq` of keys and, under a shared lock, `Clone` run in here.
 
+pub(crate) mod ahead;
 pub(crate) mod aside;
 pub(crate) mod board;
 pub(crate) mod entry;
@@ -90,7 +91,7 @@ impl<K, V> Shard<K, V> {
         Self {
             table: Table::with_groups(0),
             policy: ClockWindow::new(share.unwrap_or(0), seed),
-            aside: Aside::new(0, weighted, lives.idle < NEVER),
+            aside: Aside::new(0, weighted, lives.idle < NEVER, lives.ahead.needs_costs()),
             board: Board::new(),
             fences: Fences::new(),
             failures: Failures::new(),

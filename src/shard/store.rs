@@ -280,8 +280,9 @@ impl<K, V> Shard<K, V> {
 
     #[inline]
     fn fill(&mut self, id: SlotId, put: Put<K, V>, terms: &Terms<'_>) -> Stamp {
-        let Put { key, value, units, ttl, notes, .. } = put;
+        let Put { key, value, units, ttl, took, notes, .. } = put;
         self.aside.set_units(id, units);
+        self.aside.set_cost(id, took);
         if let Some(notes) = notes {
             self.aside.set_notes(id, notes);
         }

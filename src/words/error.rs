@@ -173,6 +173,12 @@ pub enum ConfigError {
         /// The window's name on the builder.
         setting: &'static str,
     },
+    /// A cache with an `AsyncLoader` has nothing to run its refreshes on.
+    #[error(
+        "a cache with an `AsyncLoader` needs a runtime for its refreshes: build it inside of a \
+         tokio runtime with larder's feature `tokio`, or call `runtime(..)`"
+    )]
+    NoRuntime,
     /// A number outside of what its setting accepts.
     #[error("`{setting}` is {given}, but accepts {accepts}")]
     OutOfRange {

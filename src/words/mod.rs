@@ -7,9 +7,12 @@ pub(crate) mod error;
 pub(crate) mod keeper;
 #[cfg(not(any(larder_loom, larder_shuttle)))]
 pub(crate) mod lock;
+pub(crate) mod pool;
 #[cfg(any(test, not(any(larder_loom, larder_shuttle))))]
 pub(crate) mod raw_lock;
 pub(crate) mod removal;
+pub(crate) mod runtime;
+pub(crate) mod stepping;
 pub(crate) mod striped;
 pub(crate) mod sync;
 pub(crate) mod thread_number;

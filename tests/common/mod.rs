@@ -78,6 +78,16 @@ where
     Checked { cache, _watchdog: Watchdog::start() }
 }
 
+/// The same for a cache that was built already, one with a loader of its own say. Holds a handle.
+pub(crate) fn watched<K, V, S>(cache: &Cache<K, V, S>) -> Checked<K, V, S>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: BuildHasher + Send + Sync + 'static,
+{
+    Checked { cache: cache.clone(), _watchdog: Watchdog::start() }
+}
+
 impl<K, V, S> Checked<K, V, S>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,

@@ -1,0 +1,238 @@
+//! Loading a value again before its life is over.
+
+use super::away::Away;
+use super::lead::Lead;
+use super::store::Store;
+use crate::parts::eviction::SlotId;
+use crate::parts::flight::Landing;
+use crate::parts::group::Hash;
+use crate::rules::ahead::{Ahead, is_drawn, mix, point};
+use crate::rules::expiry::Stamp;
+use crate::shard::Shard;
+use crate::shard::entry::Entry;
+use crate::shard::look::{Joined, Looked, Role};
+use crate::shard::outbox::Outbox;
+use crate::words::sync::atomic::Ordering;
+use crate::words::tick::Tick;
+use equivalent::Equivalent;
+use std::sync::Arc;
+
+/// The cache's own loader, as far as the engine knows it: somebody who sees to it that a load is done
+/// that nobody waits for. Called with no lock held.
+pub(crate) trait Refresher<K, V, S>: Send + Sync {
+    /// Has it done in the background. Handed back if the runtime refused it, which is counted.
+    fn refresh(&self, away: Away<K, V, S>) -> Result<(), Away<K, V, S>>;
+
+    /// It was refused, and the caller has no more use for it: does it here and now, if that can be.
+    fn run(&self, away: Away<K, V, S>);
+}
+
+impl<K, V, S> Store<K, V, S> {
+    /// Whether a hit on this fresh entry is to have its successor loaded: it is time, and nobody is
+    /// at it.
+    #[inline]
+    pub(super) fn is_due(
+        &self,
+        shard: &Shard<K, V>,
+        id: SlotId,
+        entry: &Entry<K, V>,
+        hash: u64,
+    ) -> bool
+    where
+        K: Eq,
+    {
+        if self.lives.ahead.is_never() {
+            return false;
+        }
+        // most hits are farther from the end than that, which the clock's cheapest reading tells
+        let earliest = self.due_from(entry.stamp);
+        !self.clock.is_before(earliest) && self.is_due_now(earliest, shard, id, entry, hash)
+    }
+
+    /// The tick before which a value is not due.
+    #[inline]
+    fn due_from(&self, stamp: Stamp) -> Tick {
+        match self.lives.ahead {
+            Ahead::Never => Tick::MAX,
+            Ahead::At(share) => point(share, stamp),
+            Ahead::CostAware(_) => {
+                // the slowest load so far asks for this much
+                stamp.expiry().saturating_sub(self.horizon.load(Ordering::Relaxed))
+            }
+        }
+    }
+
+    fn is_due_now(
+        &self,
+        earliest: Tick,
+        shard: &Shard<K, V>,
+        id: SlotId,
+        entry: &Entry<K, V>,
+        hash: u64,
+    ) -> bool
+    where
+        K: Eq,
+    {
+        let now = self.clock.now();
+        let is_time = now >= earliest
+            && match self.lives.ahead {
+                Ahead::Never => false,
+                Ahead::At(_) => true,
+                Ahead::CostAware(beta) => {
+                    let left = entry.stamp.expiry().saturating_sub(now);
+                    let took = match shard.cost(id) {
+                        0 => self.counts.load_millis.get() / self.counts.loads.get().max(1),
+                        took => took,
+                    };
+                    is_drawn(beta, left, took, mix(self.seed ^ hash ^ self.lookups.mine()))
+                }
+            };
+        // of many hits on a value that is being refreshed each one asks: under the shared lock that
+        // it holds anyway, of a board that is mostly empty
+        is_time && shard.may_begin(hash, &entry.key, now)
+    }
+
+    /// A load took so long: from now on values may be due that much earlier.
+    pub(super) fn extend_horizon(&self, took: u64) {
+        let horizon = self.lives.ahead.horizon(took);
+        if horizon > self.horizon.load(Ordering::Relaxed) {
+            self.horizon.fetch_max(horizon, Ordering::Relaxed);
+        }
+    }
+}
+
+impl<K, V, S> Store<K, V, S>
+where
+    K: Clone + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: Send + Sync + 'static,
+{
+    /// A look-up of a cache whose hits look ahead; kept apart, so that those of others pay one test.
+    /// `loads` says that the caller has a loader at hand: where a cache with a loader of its own would
+    /// refresh in the background, it is told that there is nothing, and asks
+    /// [`lead_ahead`](Self::lead_ahead).
+    #[inline(never)]
+    pub(super) fn get_ahead<Q>(
+        self: &Arc<Self>,
+        hash: u64,
+        key: &Q,
+        misses: bool,
+        loads: bool,
+    ) -> Looked<V>
+    where
+        Q: ?Sized + Equivalent<K>,
+    {
+        let mut is_due = false;
+        let looked = {
+            let shard = self.cell(hash).shard.read();
+            shard.get(Hash::new(hash), key, &self.lives, &**self, |id, entry| {
+                is_due = self.is_due(&shard, id, entry, hash);
+                entry.value.clone()
+            })
+        };
+        if is_due && self.refresher.is_none() && loads {
+            return Looked::Nothing;
+        }
+        self.count(&looked, misses);
+        if is_due {
+            self.refresh_due(hash, key);
+        }
+        looked
+    }
+
+    /// A hit found its value due. The first of many takes the key; what the others find is a load in
+    /// flight.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn refresh_due<Q>(self: &Arc<Self>, hash: u64, key: &Q)
+    where
+        Q: ?Sized + Equivalent<K>,
+    {
+        let Some(refresher) = &self.refresher else { return };
+        let standing = {
+            let shard = self.cell(hash).shard.read();
+            shard.standing(hash, key, &self.terms())
+        };
+        let Some((owned, stamp)) = standing else { return };
+        if let Some(lead) = self.take_ahead(hash, key, owned, Some(stamp)) {
+            self.counts.refreshes.add(1);
+            if let Err(away) = refresher.refresh(lead.away()) {
+                refresher.run(away);
+            }
+        }
+    }
+
+    /// Has the key loaded in the background, unless somebody is loading it.
+    pub(crate) fn refresh<Q>(self: &Arc<Self>, hash: u64, key: &Q)
+    where
+        Q: ?Sized + Equivalent<K> + ToOwned<Owned = K>,
+    {
+        let Some(refresher) = &self.refresher else { return };
+        if let Some(lead) = self.take_ahead(hash, key, key.to_owned(), None) {
+            self.counts.refreshes.add(1);
+            if let Err(away) = refresher.refresh(lead.away()) {
+                refresher.run(away);
+            }
+        }
+    }
+
+    /// What everybody is served stale meanwhile is loaded in the background, where the cache has a
+    /// loader of its own: then this caller is served it too. Else it has the lead back.
+    pub(super) fn revalidate(&self, lead: Lead<K, V, S>) -> Option<Lead<K, V, S>> {
+        let Some(refresher) = &self.refresher else { return Some(lead) };
+        match refresher.refresh(lead.away()) {
+            Ok(()) => {
+                self.counts.refreshes.add(1);
+                None
+            }
+            Err(away) => away.back(),
+        }
+    }
+
+    /// The key, for a caller with a loader at hand, if there is a fresh value that is due and the
+    /// cache has no loader of its own.
+    pub(crate) fn lead_ahead<Q>(self: &Arc<Self>, hash: u64, key: &Q) -> Option<Lead<K, V, S>>
+    where
+        Q: ?Sized + Equivalent<K>,
+    {
+        if self.lives.ahead.is_never() || self.refresher.is_some() {
+            return None;
+        }
+        let standing = {
+            let shard = self.cell(hash).shard.read();
+            shard.standing(hash, key, &self.terms())
+        };
+        // what was drawn for the hit that led here is not drawn again
+        let (owned, stamp) = standing.filter(|(_, stamp)| {
+            let now = self.clock.now();
+            stamp.is_fresh(now) && now >= self.due_from(*stamp)
+        })?;
+        let lead = self.take_ahead(hash, key, owned, Some(stamp));
+        lead.inspect(|_| self.counts.refreshes.add(1))
+    }
+
+    fn take_ahead<Q>(
+        self: &Arc<Self>,
+        hash: u64,
+        key: &Q,
+        owned: K,
+        only: Option<Stamp>,
+    ) -> Option<Lead<K, V, S>>
+    where
+        Q: ?Sized + Equivalent<K>,
+    {
+        let mut owned = Some(owned);
+        let mut out = Outbox::new();
+        let Joined { role, overdue } = {
+            let mut shard = self.cell(hash).shard.write();
+            shard.begin(hash, key, &mut owned, only, &self.terms(), &mut out)
+        };
+        drop(out);
+        if let Some(flight) = overdue {
+            self.counts.load_timeouts.add(1);
+            flight.land(Landing::TimedOut);
+        }
+        let Role::Lead { flight, reason, .. } = role else { return None };
+        Some(Lead::new(Arc::clone(self), flight, reason, true))
+    }
+}

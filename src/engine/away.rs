@@ -1,0 +1,127 @@
+//! A leader without a caller.
+
+use super::lead::{Held, Lead};
+use super::store::Store;
+use crate::parts::flight::{Flight, Ticket};
+use crate::parts::stack;
+use crate::rules::loaded::Loaded;
+use crate::words::clock::Clock;
+use crate::words::tick::Tick;
+use std::sync::{Arc, Weak};
+use std::task::{Poll, Waker};
+
+/// A [`Lead`] that keeps no cache alive: the right to load a key, in the hands of a background job.
+/// If the last handle to the cache is dropped meanwhile, the cache goes at once, and what the job
+/// brings has nowhere to go.
+///
+/// Dropped before it landed, by a runtime that is shut down or by a panic, it hands the key on as a
+/// lead does.
+pub(crate) struct Away<K, V, S> {
+    store: Weak<Store<K, V, S>>,
+    clock: Clock,
+    /// Ticks.
+    load_timeout: u64,
+    ticket: Ticket,
+    flight: Arc<Flight<K, V>>,
+    /// None when it is done.
+    held: Option<Held<K, V>>,
+}
+
+impl<K, V, S> Away<K, V, S> {
+    pub(super) fn new(store: &Arc<Store<K, V, S>>, held: Held<K, V>) -> Self {
+        Self {
+            clock: store.clock.clone(),
+            load_timeout: store.load_timeout,
+            store: Arc::downgrade(store),
+            ticket: Ticket::default(),
+            flight: Arc::clone(&held.flight),
+            held: Some(held),
+        }
+    }
+
+    pub(crate) fn key(&self) -> &K {
+        &self.flight.key
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// When the load is given up.
+    pub(crate) fn deadline(&self) -> Tick {
+        self.flight.started().saturating_add(self.load_timeout)
+    }
+
+    /// Whether nobody would have anything of its result: the key was written while this stood in a
+    /// queue and nobody waits, or the cache is gone.
+    pub(crate) fn is_moot(&self) -> bool {
+        let is_fenced = self.flight.is_grounded() && !self.flight.has_followers();
+        is_fenced || self.store.strong_count() == 0
+    }
+
+    /// Runs a part of the user's loader: a whole blocking one, or one poll of an async one.
+    pub(crate) fn run<R>(&mut self, part: impl FnOnce() -> R) -> R {
+        let _running = stack::enter(self.flight.id());
+        let Some(held) = &mut self.held else { return part() };
+        let _inside = held.leave.enter();
+        held.is_running = true;
+        let result = part();
+        held.is_running = false;
+        result
+    }
+
+    /// Ready when there is no use in going on: the load timed out, or the cache was dropped. Else
+    /// `waker` is woken when that happens.
+    pub(crate) fn poll_over(&mut self, waker: &Waker) -> Poll<()> {
+        match self.flight.poll(&mut self.ticket, waker) {
+            Some(_) => Poll::Ready(()),
+            None => Poll::Pending,
+        }
+    }
+
+    /// The runtime would not have it.
+    pub(crate) fn count_refused(&self) {
+        if let Some(store) = self.store.upgrade() {
+            store.counts.refused.add(1);
+        }
+    }
+
+    /// The load took too long: the key is free, and everybody who waits is told.
+    pub(crate) fn time_out(self) {
+        if let Some(lead) = self.back() {
+            lead.time_out();
+        }
+    }
+
+    /// The lead again, if the cache is still there.
+    pub(crate) fn back(mut self) -> Option<Lead<K, V, S>> {
+        self.lead()
+    }
+
+    fn lead(&mut self) -> Option<Lead<K, V, S>> {
+        let held = self.held.take()?;
+        self.flight.leave(&self.ticket);
+        Some(Lead::again(self.store.upgrade()?, held))
+    }
+}
+
+impl<K, V, S> Away<K, V, S>
+where
+    K: Clone + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: Send + Sync + 'static,
+{
+    /// The loader is done.
+    pub(crate) fn land<E: Send + Sync + 'static>(self, result: Result<Loaded<V>, E>) {
+        if let Some(lead) = self.back() {
+            // whoever waits has been told; there is no caller to tell
+            drop(lead.land(result, None));
+        }
+    }
+}
+
+impl<K, V, S> Drop for Away<K, V, S> {
+    fn drop(&mut self) {
+        drop(self.lead());
+    }
+}

@@ -1,0 +1,189 @@
+//! Loads that no caller waits for, on the cache's runtime.
+
+use super::loader::{AsyncLoader, Loader};
+use crate::engine::ahead::Refresher;
+use crate::engine::away::Away;
+use crate::engine::guard::Begun;
+use crate::parts::waiter::Bell;
+use crate::words::contain::contain;
+use crate::words::runtime::{Refused, Runtime};
+use crate::words::sync::Mutex;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+/// Work on its way to a runtime, which may refuse it: whoever comes to it first takes it.
+pub(super) struct Offer<T>(Arc<Mutex<Option<T>>>);
+
+impl<T> Offer<T> {
+    pub(super) fn take(self) -> Option<T> {
+        self.0.lock().take()
+    }
+}
+
+/// Offers `work`; it is handed back if it was refused. A runtime that was shut down may also take it
+/// and drop it on the spot, as tokio's does: that is refusing too.
+pub(super) fn offer<T>(work: T, give: impl FnOnce(Offer<T>) -> Result<(), Refused>) -> Option<T> {
+    let place = Arc::new(Mutex::new(Some(work)));
+    let given = give(Offer(Arc::clone(&place)));
+    if given.is_ok() && Arc::strong_count(&place) > 1 {
+        return None;
+    }
+    place.lock().take()
+}
+
+/// Refreshes by a blocking loader.
+pub(crate) struct ByThreads<L> {
+    pub(crate) loader: Arc<L>,
+    pub(crate) runtime: Arc<dyn Runtime>,
+}
+
+impl<K, V, L, S> Refresher<K, V, S> for ByThreads<L>
+where
+    K: Clone + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    L: Loader<K, V>,
+    S: Send + Sync + 'static,
+{
+    fn refresh(&self, away: Away<K, V, S>) -> Result<(), Away<K, V, S>> {
+        let refused = offer(away, |offer| {
+            let loader = Arc::clone(&self.loader);
+            self.runtime.spawn_blocking(Box::new(move || {
+                if let Some(away) = offer.take() {
+                    load(&*loader, away);
+                }
+            }))
+        });
+        refused.map_or(Ok(()), |away| {
+            away.count_refused();
+            Err(away)
+        })
+    }
+
+    fn run(&self, away: Away<K, V, S>) {
+        load(&*self.loader, away);
+    }
+}
+
+/// A panic of the loader, or of what the user brought to the landing, ends here: it is counted, those
+/// who wait are told, and the runtime is spared.
+fn load<K, V, L, S>(loader: &L, away: Away<K, V, S>)
+where
+    K: Clone + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    L: Loader<K, V>,
+    S: Send + Sync + 'static,
+{
+    contain(move || {
+        if away.is_moot() {
+            return;
+        }
+        let (mut away, cx) = match away.begin() {
+            Begun::Yes(away, cx) => (away, cx),
+            Begun::Busy(away, line) => {
+                let slot = line.turn().block();
+                let Some(begun) = away.begin_with(&line, slot) else { return };
+                begun
+            }
+            Begun::No => return,
+        };
+        let key = away.key().clone();
+        let result = away.run(|| loader.load(&key, &cx));
+        // what it holds of the old value goes first: a value that is unchanged may be moved
+        drop(cx);
+        away.land(result);
+    });
+}
+
+/// Refreshes by an async loader.
+pub(crate) struct ByTasks<L> {
+    pub(crate) loader: Arc<L>,
+    pub(crate) runtime: Arc<dyn Runtime>,
+}
+
+impl<K, V, L, S> Refresher<K, V, S> for ByTasks<L>
+where
+    K: Clone + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    L: AsyncLoader<K, V>,
+    S: Send + Sync + 'static,
+{
+    fn refresh(&self, away: Away<K, V, S>) -> Result<(), Away<K, V, S>> {
+        let refused = offer(away, |offer| {
+            let loader = Arc::clone(&self.loader);
+            self.runtime.spawn(Box::pin(async move {
+                if let Some(away) = offer.take() {
+                    load_async(&*loader, away).await;
+                }
+            }))
+        });
+        refused.map_or(Ok(()), |away| {
+            away.count_refused();
+            Err(away)
+        })
+    }
+
+    fn run(&self, away: Away<K, V, S>) {
+        // who called is no task: the key is free for one that is
+        drop(away);
+    }
+}
+
+/// What one poll of a load in the background came to.
+enum Polled<T> {
+    Done(T),
+    Panicked,
+    TimedOut,
+    /// There is nobody left to load for.
+    Over,
+}
+
+async fn load_async<K, V, L, S>(loader: &L, away: Away<K, V, S>)
+where
+    K: Clone + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    L: AsyncLoader<K, V>,
+    S: Send + Sync + 'static,
+{
+    if away.is_moot() {
+        return;
+    }
+    let (mut away, cx) = match away.begin() {
+        Begun::Yes(away, cx) => (away, cx),
+        Begun::Busy(away, line) => {
+            let slot = line.turn().await;
+            let Some(begun) = away.begin_with(&line, slot) else { return };
+            begun
+        }
+        Begun::No => return,
+    };
+    let key = away.key().clone();
+    // in a future of its own, so that what `load` does before it makes one is polled too
+    let mut result = pin!(async { loader.load(&key, &cx).await });
+    let mut bell = Bell::default();
+    let polled = poll_fn(|task| {
+        let mut poll = None;
+        if !contain(|| poll = Some(away.run(|| result.as_mut().poll(task)))) {
+            return Poll::Ready(Polled::Panicked);
+        }
+        if let Some(Poll::Ready(result)) = poll {
+            return Poll::Ready(Polled::Done(result));
+        }
+        if away.poll_over(task.waker()).is_ready() {
+            return Poll::Ready(Polled::Over);
+        }
+        let deadline = away.deadline();
+        bell.set(away.clock(), deadline, task.waker());
+        if deadline <= away.clock().now() {
+            return Poll::Ready(Polled::TimedOut);
+        }
+        Poll::Pending
+    })
+    .await;
+    contain(move || match polled {
+        Polled::Done(result) => away.land(result),
+        Polled::TimedOut => away.time_out(),
+        Polled::Panicked | Polled::Over => drop(away),
+    });
+}

@@ -1,0 +1,155 @@
+//! What a cache is given that loads by itself.
+
+use crate::rules::loaded::{LoadCx, Loaded};
+use std::fmt;
+use std::future::Future;
+
+/// Where a [`LoadingCache`](crate::LoadingCache) gets its values from (read-through).
+///
+/// For a loader that is a plain function of the key, a closure will do:
+/// [`build_loading_fn`](crate::CacheBuilder::build_loading_fn).
+///
+/// ```
+/// use larder::{Cache, LoadCx, Loaded, Loader};
+/// use std::{io, time::Duration};
+///
+/// struct Pages {
+///     root: std::path::PathBuf,
+/// }
+///
+/// impl Loader<String, String> for Pages {
+///     type Error = io::Error;
+///
+///     fn load(&self, name: &String, _: &LoadCx<String>) -> io::Result<Loaded<String>> {
+///         match std::fs::read_to_string(self.root.join(name)) {
+///             Ok(page) => Ok(Loaded::new(page)),
+///             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Loaded::missing()),
+///             Err(error) => Err(error),
+///         }
+///     }
+/// }
+///
+/// let pages = Cache::builder()
+///     .max_entries(1_000)
+///     .negative_ttl(Duration::from_secs(5))
+///     .build_loading(Pages { root: "/no/such/place".into() })?;
+/// assert!(pages.load("index.html").unwrap_err().is_not_found());
+/// # Ok::<_, larder::ConfigError>(())
+/// ```
+pub trait Loader<K, V>: Send + Sync + 'static {
+    /// How a load fails. All who wait for it get the same error, in an [`Arc`](std::sync::Arc).
+    type Error: Send + Sync + 'static;
+
+    /// The value of `key`, or that there is none ([`Loaded::missing`]).
+    ///
+    /// Runs on the thread of a caller who waits for it, or, to refresh a value that is still served,
+    /// on one of the cache's [`Runtime`](crate::Runtime). Of one key at a time there is one such
+    /// call, of different keys there are many. It may use the cache for other keys.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps the source from answering. It replaces nothing in the cache.
+    fn load(&self, key: &K, cx: &LoadCx<V>) -> Result<Loaded<V>, Self::Error>;
+
+    /// The values of many keys, with one trip to the source where it has a way to do so. A key that
+    /// is absent from what this returns is missing at the source; what was not asked for is stored
+    /// too, if nothing newer was written meanwhile.
+    ///
+    /// Unless it is overridden, this calls [`load`](Self::load) for one key after the other, and
+    /// stops at the first error. All keys are in flight from its beginning to its end, so all of it
+    /// has to be done within [`load_timeout`](crate::CacheBuilder::load_timeout).
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load). It is taken as that of each of these keys: nothing is known of any.
+    fn load_many(&self, keys: &[K]) -> Result<Vec<(K, Loaded<V>)>, Self::Error>
+    where
+        K: Clone,
+    {
+        let load = |key: &K| Ok((key.clone(), self.load(key, &LoadCx::of_many())?));
+        keys.iter().map(load).collect()
+    }
+}
+
+/// Where an [`AsyncLoadingCache`](crate::AsyncLoadingCache) gets its values from. As [`Loader`], for
+/// sources that are awaited; the methods may be written as `async fn`.
+///
+/// ```
+/// use larder::{AsyncLoader, LoadCx, Loaded};
+/// use std::io;
+///
+/// struct Users; // a connection pool, in real life
+///
+/// impl AsyncLoader<u64, String> for Users {
+///     type Error = io::Error;
+///
+///     async fn load(&self, id: &u64, _: &LoadCx<String>) -> io::Result<Loaded<String>> {
+///         Ok(Loaded::new(format!("user {id}")))
+///     }
+/// }
+/// ```
+pub trait AsyncLoader<K, V>: Send + Sync + 'static {
+    /// How a load fails. All who wait for it get the same error, in an [`Arc`](std::sync::Arc).
+    type Error: Send + Sync + 'static;
+
+    /// The value of `key`, or that there is none ([`Loaded::missing`]).
+    ///
+    /// Polled by the task of a caller who waits for it, or, to refresh a value that is still served,
+    /// by one of the cache's [`Runtime`](crate::Runtime). It is dropped where it waits at
+    /// [`load_timeout`](crate::CacheBuilder::load_timeout), when its caller goes away, and, in the
+    /// background, with the cache.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps the source from answering. It replaces nothing in the cache.
+    fn load(
+        &self,
+        key: &K,
+        cx: &LoadCx<V>,
+    ) -> impl Future<Output = Result<Loaded<V>, Self::Error>> + Send;
+
+    /// The values of many keys, as [`Loader::load_many`] says.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load). It is taken as that of each of these keys: nothing is known of any.
+    fn load_many(
+        &self,
+        keys: &[K],
+    ) -> impl Future<Output = Result<Vec<(K, Loaded<V>)>, Self::Error>> + Send
+    where
+        K: Clone + Send + Sync,
+        V: Send + Sync,
+    {
+        async move {
+            let mut loaded = Vec::with_capacity(keys.len());
+            for key in keys {
+                loaded.push((key.clone(), self.load(key, &LoadCx::of_many()).await?));
+            }
+            Ok(loaded)
+        }
+    }
+}
+
+/// A closure as a [`Loader`]: what
+/// [`build_loading_fn`](crate::CacheBuilder::build_loading_fn) makes of it.
+#[derive(Clone, Copy)]
+pub struct FnLoader<F>(pub(crate) F);
+
+impl<K, V, E, F> Loader<K, V> for FnLoader<F>
+where
+    F: Fn(&K) -> Result<V, E> + Send + Sync + 'static,
+    E: Send + Sync + 'static,
+{
+    type Error = E;
+
+    fn load(&self, key: &K, _: &LoadCx<V>) -> Result<Loaded<V>, E> {
+        (self.0)(key).map(Loaded::new)
+    }
+}
+
+impl<F> fmt::Debug for FnLoader<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FnLoader").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,154 @@
+//! The cache that owns its loader.
+
+use super::cache::Cache;
+use super::call::Call;
+use super::loader::Loader;
+use super::outcome::plain;
+use super::{blocking, many};
+use crate::engine::look::Looked;
+use crate::rules::many::Many;
+use crate::words::error::LoadError;
+use crate::words::runtime::Runtime;
+use equivalent::Equivalent;
+use std::fmt;
+use std::hash::{BuildHasher, Hash};
+use std::ops::Deref;
+use std::sync::Arc;
+
+/// A [`Cache`] that knows how to load (read-through), from
+/// [`build_loading`](crate::CacheBuilder::build_loading): callers name the key and nothing else, and
+/// the cache can load again by itself what is asked for, before it expires.
+///
+/// It is a `Cache` as well, by `Deref`: everything that one can do is there, and a hit through it
+/// starts a refresh that is due like one through [`load`](Self::load). A clone is a handle to the same
+/// cache, and so is a clone of the `Cache` inside; the last one that is dropped drops all that is
+/// stored, stops the cache's own threads, and what is being loaded in the background by then is not
+/// stored anywhere.
+///
+/// ```
+/// use larder::{Cache, RefreshAhead};
+/// use std::{num::ParseIntError, time::Duration};
+///
+/// let users = Cache::builder()
+///     .max_entries(100_000)
+///     .time_to_live(Duration::from_secs(300))
+///     .refresh_ahead(RefreshAhead::At(0.8)) // the last minute of each value is for its refresh
+///     .build_loading_fn(|id: &String| id.parse::<u64>())?;
+///
+/// assert_eq!(users.load("42")?, 42);
+/// assert_eq!(users.get("42"), Some(42));
+/// users.remove("42");
+/// assert!(users.load("none").is_err());
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # What runs where
+///
+/// A miss is loaded by its caller, on its own thread, and others wait for it, as with
+/// [`get_or_load`](Cache::get_or_load). A refresh runs on the cache's
+/// [`Runtime`](crate::Runtime): unless one was given, a pool of at most eight threads (`larder-loader`)
+/// that start when there is something to do and end after ten idle seconds. Whoever finds a value due
+/// has it at once and waits for nothing, unless the runtime refuses the work; then that caller does
+/// it. Of a key there is one load at a time, whoever began it, and a refresh is fenced like every
+/// load: what was written after it began, it does not replace.
+pub struct LoadingCache<K, V, L, S = ahash::RandomState> {
+    pub(super) cache: Cache<K, V, S>,
+    pub(super) loader: Arc<L>,
+    pub(super) runtime: Arc<dyn Runtime>,
+}
+
+impl<K, V, L, S> LoadingCache<K, V, L, S> {
+    pub(crate) fn over(cache: Cache<K, V, S>, loader: Arc<L>, runtime: Arc<dyn Runtime>) -> Self {
+        Self { cache, loader, runtime }
+    }
+
+    /// The loader that it was built with.
+    pub fn loader(&self) -> &L {
+        &self.loader
+    }
+}
+
+impl<K, V, L, S> LoadingCache<K, V, L, S>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    L: Loader<K, V>,
+    S: BuildHasher + Send + Sync + 'static,
+{
+    /// The value of a key: from the cache, or loaded, once, however many callers ask. A value that
+    /// is due for its refresh is returned as it is, and refreshed in the background.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cache::get_or_load`]; [`LoadError::NotFound`] where the loader says that there is no such
+    /// value, now or within `negative_ttl`.
+    ///
+    /// # Panics
+    ///
+    /// If the loader does, on this thread.
+    pub fn load<Q>(&self, key: &Q) -> Result<V, LoadError<L::Error>>
+    where
+        Q: ?Sized + Hash + Equivalent<K> + ToOwned<Owned = K>,
+    {
+        let store = &self.cache.store;
+        let hash = store.hash(key);
+        match store.get_or_search(hash, key) {
+            Looked::Value(value) => return Ok(value),
+            Looked::Missing => return Err(LoadError::NotFound),
+            Looked::Nothing => {}
+        }
+        plain(blocking::load(store, hash, key, &Call::plain::<L::Error>(), |lead| {
+            let (cx, key) = (lead.cx(), lead.key().clone());
+            lead.run(|| self.loader.load(&key, &cx))
+        }))
+    }
+
+    /// The values of many keys: from the cache, and with one call of the loader's `load_many` for
+    /// those that nobody has and nobody is loading, as [`Cache::get_or_load_many`] says. Each key has
+    /// its own load in flight, shared with single calls.
+    ///
+    /// # Panics
+    ///
+    /// If the loader does, on this thread.
+    pub fn load_many(&self, keys: &[K]) -> Many<K, V, L::Error> {
+        many::load(&self.cache.store, keys, |keys| self.loader.load_many(keys))
+    }
+
+    /// Has a key loaded in the background, whether it is cached or not, and however fresh. Never
+    /// waits; if the key is being loaded already, that load will do. What stands there is served
+    /// until the new value replaces it, and stays if the load fails.
+    ///
+    /// If the runtime refuses the work, it is done here, before this returns, and counted as
+    /// [`refused`](crate::Stats::refused).
+    pub fn refresh<Q>(&self, key: &Q)
+    where
+        Q: ?Sized + Hash + Equivalent<K> + ToOwned<Owned = K>,
+    {
+        let store = &self.cache.store;
+        store.refresh(store.hash(key), key);
+    }
+}
+
+impl<K, V, L, S> Deref for LoadingCache<K, V, L, S> {
+    type Target = Cache<K, V, S>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.cache
+    }
+}
+
+impl<K, V, L, S> Clone for LoadingCache<K, V, L, S> {
+    fn clone(&self) -> Self {
+        Self {
+            cache: self.cache.clone(),
+            loader: Arc::clone(&self.loader),
+            runtime: Arc::clone(&self.runtime),
+        }
+    }
+}
+
+impl<K, V, L, S> fmt::Debug for LoadingCache<K, V, L, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoadingCache").field("cache", &self.cache).finish_non_exhaustive()
+    }
+}

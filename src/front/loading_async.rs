@@ -1,0 +1,151 @@
+//! The cache that owns an async loader.
+
+use super::cache::Cache;
+use super::call::Call;
+use super::loader::AsyncLoader;
+use super::outcome::plain;
+use super::{future, many};
+use crate::engine::lead::Lead;
+use crate::rules::many::Many;
+use crate::words::error::LoadError;
+use crate::words::runtime::Runtime;
+use equivalent::Equivalent;
+use std::fmt;
+use std::hash::{BuildHasher, Hash};
+use std::ops::Deref;
+use std::sync::Arc;
+
+/// A [`Cache`] that knows how to load by awaiting, from
+/// [`build_loading_async`](crate::CacheBuilder::build_loading_async): the async form of
+/// [`LoadingCache`](crate::LoadingCache).
+///
+/// It is a `Cache` as well, by `Deref`: a hit through it starts a refresh that is due like one
+/// through [`load`](Self::load).
+///
+/// A miss is loaded as part of its caller's future; if that is dropped, another caller that waits
+/// takes over. A refresh runs as a task on the cache's [`Runtime`](crate::Runtime): with the feature
+/// `tokio`, the runtime that the cache was built in. When the last handle to the cache is dropped, its
+/// tasks drop the loader's future and end.
+///
+/// ```
+/// use larder::{AsyncLoader, Cache, LoadCx, Loaded, RefreshAhead, SteppingRuntime};
+/// use std::{convert::Infallible, time::Duration};
+///
+/// struct Users;
+///
+/// impl AsyncLoader<u64, String> for Users {
+///     type Error = Infallible;
+///
+///     async fn load(&self, id: &u64, _: &LoadCx<String>) -> Result<Loaded<String>, Infallible> {
+///         Ok(Loaded::new(format!("user {id}")))
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let users = Cache::builder()
+///     .max_entries(100_000)
+///     .time_to_live(Duration::from_secs(300))
+///     .refresh_ahead(RefreshAhead::At(0.8))
+///     .runtime(SteppingRuntime::new()) // leave it out inside of tokio, with the feature `tokio`
+///     .build_loading_async(Users)?;
+/// assert_eq!(users.load(&42).await?, "user 42");
+/// # Ok(()) }
+/// ```
+pub struct AsyncLoadingCache<K, V, L, S = ahash::RandomState> {
+    pub(super) cache: Cache<K, V, S>,
+    pub(super) loader: Arc<L>,
+    pub(super) runtime: Arc<dyn Runtime>,
+}
+
+impl<K, V, L, S> AsyncLoadingCache<K, V, L, S> {
+    pub(crate) fn over(cache: Cache<K, V, S>, loader: Arc<L>, runtime: Arc<dyn Runtime>) -> Self {
+        Self { cache, loader, runtime }
+    }
+
+    /// The loader that it was built with.
+    pub fn loader(&self) -> &L {
+        &self.loader
+    }
+}
+
+impl<K, V, L, S> AsyncLoadingCache<K, V, L, S>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    L: AsyncLoader<K, V>,
+    S: BuildHasher + Send + Sync + 'static,
+{
+    /// The value of a key: from the cache, or loaded, once, however many callers ask. A value that
+    /// is due for its refresh is returned as it is, and refreshed in the background.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cache::get_or_load_async`]; [`LoadError::NotFound`] where the loader says that there is
+    /// no such value, now or within `negative_ttl`.
+    ///
+    /// # Panics
+    ///
+    /// If the loader does, in this task.
+    pub async fn load<Q>(&self, key: &Q) -> Result<V, LoadError<L::Error>>
+    where
+        Q: ?Sized + Hash + Equivalent<K> + ToOwned<Owned = K>,
+    {
+        let store = &self.cache.store;
+        let load = |lead: &mut Lead<K, V, S>| {
+            let (cx, key) = (lead.cx(), lead.key().clone());
+            async move { self.loader.load(&key, &cx).await }
+        };
+        future::load(store, store.hash(key), key, Call::plain::<L::Error>(), load, plain).await
+    }
+
+    /// The values of many keys: from the cache, and with one call of the loader's `load_many` for
+    /// those that nobody has and nobody is loading, as [`Cache::get_or_load_many`] says. Each key has
+    /// its own load in flight, shared with single calls.
+    ///
+    /// # Panics
+    ///
+    /// If the loader does, in this task.
+    pub async fn load_many(&self, keys: &[K]) -> Many<K, V, L::Error> {
+        let load = |keys: Vec<K>| async move { self.loader.load_many(&keys).await };
+        many::load_async(&self.cache.store, keys, load, |reply| reply).await
+    }
+
+    /// Has a key loaded in the background, whether it is cached or not, and however fresh. Never
+    /// waits; if the key is being loaded already, that load will do. What stands there is served
+    /// until the new value replaces it, and stays if the load fails.
+    ///
+    /// If the runtime refuses the task, nothing is loaded, and
+    /// [`refused`](crate::Stats::refused) counts it.
+    pub fn refresh<Q>(&self, key: &Q)
+    where
+        Q: ?Sized + Hash + Equivalent<K> + ToOwned<Owned = K>,
+    {
+        let store = &self.cache.store;
+        store.refresh(store.hash(key), key);
+    }
+}
+
+impl<K, V, L, S> Deref for AsyncLoadingCache<K, V, L, S> {
+    type Target = Cache<K, V, S>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.cache
+    }
+}
+
+impl<K, V, L, S> Clone for AsyncLoadingCache<K, V, L, S> {
+    fn clone(&self) -> Self {
+        Self {
+            cache: self.cache.clone(),
+            loader: Arc::clone(&self.loader),
+            runtime: Arc::clone(&self.runtime),
+        }
+    }
+}
+
+impl<K, V, L, S> fmt::Debug for AsyncLoadingCache<K, V, L, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AsyncLoadingCache").field("cache", &self.cache).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,100 @@
+//! Taking a key for a load that nobody waits for, while its value is still there.
+
+use super::Shard;
+use super::entry::Terms;
+use super::look::{Joined, Role};
+use super::outbox::Outbox;
+use crate::parts::eviction::{Policy, SlotId};
+use crate::parts::flight::{Begin, Flight, Landing};
+use crate::parts::group::Hash;
+use crate::rules::expiry::Stamp;
+use crate::rules::loaded::LoadReason;
+use crate::words::tick::Tick;
+use equivalent::Equivalent;
+use std::sync::Arc;
+
+impl<K, V> Shard<K, V> {
+    /// How many ticks the value in this slot took to load; zero if that is not known.
+    pub(crate) fn cost(&self, id: SlotId) -> u64 {
+        self.aside.cost(id)
+    }
+
+    /// Whether a load of the key may begin: none is in flight, and none that failed holds it back.
+    /// Both tables are mostly empty.
+    pub(crate) fn may_begin<Q>(&self, hash: u64, key: &Q, now: Tick) -> bool
+    where
+        Q: ?Sized + Equivalent<K>,
+    {
+        self.board.get(hash, key).is_none()
+            && self.failures.get(hash, key).is_none_or(|failure| failure.until <= now)
+    }
+
+    /// The key as it is stored, and the stamp of its value, if there is one that is not gone.
+    pub(crate) fn standing<Q>(&self, hash: u64, key: &Q, terms: &Terms<'_>) -> Option<(K, Stamp)>
+    where
+        Q: ?Sized + Equivalent<K>,
+        K: Clone,
+    {
+        let (_, entry) = self.peek(Hash::new(hash), key, terms)?;
+        Some((entry.key.clone(), entry.stamp))
+    }
+
+    /// Takes the key for a load, whatever stands there; with `only`, if that is still the value with
+    /// this stamp, and nothing holds the load back. [`Role::Follow`] if it is being loaded already,
+    /// [`Role::Look`] if there is nothing to be done.
+    pub(crate) fn begin<Q>(
+        &mut self,
+        hash: u64,
+        key: &Q,
+        owned: &mut Option<K>,
+        only: Option<Stamp>,
+        terms: &Terms<'_>,
+        out: &mut Outbox<K, V>,
+    ) -> Joined<K, V>
+    where
+        Q: ?Sized + Equivalent<K>,
+    {
+        let look = Joined { role: Role::Look, overdue: None };
+        let standing = self.locate(Hash::new(hash), key);
+        if let Some(stamp) = only {
+            let entry = standing.and_then(|id| self.table.entry(id));
+            let is_same = entry.is_some_and(|entry| entry.stamp == stamp);
+            if !is_same || !self.may_begin(hash, key, terms.now) {
+                return look;
+            }
+        }
+        let mut overdue = None;
+        if let Some(flight) = self.board.get(hash, key) {
+            let flight = Arc::clone(flight);
+            if terms.now < flight.started().saturating_add(terms.load_timeout) {
+                return Joined { role: Role::Follow(flight), overdue };
+            }
+            flight.ground();
+            self.board.take(&flight);
+            self.fail(&flight, Landing::TimedOut, terms, out);
+            overdue = Some(flight);
+        }
+        self.policy.expect(&self.table, Hash::new(hash).bits());
+        let failure = self.failures.get(hash, key);
+        let begin = Begin {
+            hash,
+            is_absent: standing.is_none(),
+            number: self.begun + 1,
+            attempt: failure.map_or(0, |failure| failure.in_a_row),
+            after: failure.map_or(0, |failure| failure.number),
+        };
+        let Some(key) = owned.take() else { return look };
+        self.begun = begin.number;
+        let flight = Arc::new(Flight::new(begin, key, terms.now));
+        self.board.post(Arc::clone(&flight));
+        Joined {
+            role: Role::Lead { flight, reason: LoadReason::Refresh, revalidates: false },
+            overdue,
+        }
+    }
+
+    /// Takes all flights off, for the end of the cache.
+    pub(crate) fn end_flights(&mut self) -> Vec<Arc<Flight<K, V>>> {
+        self.board.drain().inspect(|flight| flight.ground()).collect()
+    }
+}

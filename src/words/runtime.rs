@@ -1,0 +1,94 @@
+//! Where work runs that no caller waits for.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+/// Runs what a cache does in the background: the refreshes of a
+/// [`LoadingCache`](crate::LoadingCache) or an [`AsyncLoadingCache`](crate::AsyncLoadingCache), and
+/// their [`warm`](crate::LoadingCache::warm).
+///
+/// Nobody has to write one. A cache with a [`Loader`](crate::Loader) brings a few threads of its own;
+/// one with an [`AsyncLoader`](crate::AsyncLoader) runs on the tokio runtime that it was built in
+/// (feature `tokio`, with which `tokio::runtime::Handle` is a `Runtime`); a test hands it a
+/// [`SteppingRuntime`](crate::SteppingRuntime). What is given to
+/// [`runtime`](crate::CacheBuilder::runtime) is for everything else.
+///
+/// Both calls must return at once: they are made by callers of the cache who have their answer
+/// already. They are made with no lock held, so a runtime may run what it is given on the spot. What
+/// it is given catches its own panics. A runtime may drop work without running it, when it is shut
+/// down, say: the cache then goes on as if the load had never begun.
+///
+/// ```
+/// use larder::{Refused, Runtime};
+/// use std::{future::Future, pin::Pin, thread};
+///
+/// /// A thread for each job.
+/// struct Threads;
+///
+/// impl Runtime for Threads {
+///     fn spawn_blocking(&self, job: Box<dyn FnOnce() + Send>) -> Result<(), Refused> {
+///         thread::Builder::new().spawn(job).map(drop).map_err(|_| Refused)
+///     }
+///
+///     fn spawn(&self, _: Pin<Box<dyn Future<Output = ()> + Send>>) -> Result<(), Refused> {
+///         Err(Refused) // no executor; only caches with an `AsyncLoader` ask for it
+///     }
+/// }
+/// ```
+pub trait Runtime: Send + Sync + 'static {
+    /// Runs `job`, which may block, on some thread.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`] if it will not, for being shut down or full. The job is then the caller's to do,
+    /// which [`Stats::refused`](crate::Stats::refused) counts.
+    fn spawn_blocking(&self, job: Box<dyn FnOnce() + Send>) -> Result<(), Refused>;
+
+    /// Polls `task` to its end.
+    ///
+    /// # Errors
+    ///
+    /// As [`spawn_blocking`](Self::spawn_blocking). An async caller then does the work itself; where
+    /// there is none, in `get` or `refresh`, it is left to the next one.
+    fn spawn(&self, task: Pin<Box<dyn Future<Output = ()> + Send>>) -> Result<(), Refused>;
+}
+
+impl<R: Runtime + ?Sized> Runtime for Arc<R> {
+    fn spawn_blocking(&self, job: Box<dyn FnOnce() + Send>) -> Result<(), Refused> {
+        (**self).spawn_blocking(job)
+    }
+
+    fn spawn(&self, task: Pin<Box<dyn Future<Output = ()> + Send>>) -> Result<(), Refused> {
+        (**self).spawn(task)
+    }
+}
+
+/// A [`Runtime`] takes no more work: it is shut down, or has its hands full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused;
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the runtime takes no more work: it is shut down or has its hands full")
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// Work goes to this tokio runtime. Its shutdown drops what has not run by then.
+#[cfg(feature = "tokio")]
+impl Runtime for tokio::runtime::Handle {
+    fn spawn_blocking(&self, job: Box<dyn FnOnce() + Send>) -> Result<(), Refused> {
+        // Of a runtime that was shut down the handle takes it all the same and drops it, which is
+        // as good: what is dropped has not begun.
+        drop(Self::spawn_blocking(self, job));
+        Ok(())
+    }
+
+    fn spawn(&self, task: Pin<Box<dyn Future<Output = ()> + Send>>) -> Result<(), Refused> {
+        drop(Self::spawn(self, task));
+        Ok(())
+    }
+}

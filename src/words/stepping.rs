@@ -1,0 +1,229 @@
+//! A runtime in a test's hand.
+
+use super::runtime::{Refused, Runtime};
+use super::sync::Mutex;
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Wake, Waker};
+
+type Job = Box<dyn FnOnce() + Send>;
+type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A [`Runtime`] for tests: it runs background work when it is told to, one piece at a time, on the
+/// thread that tells it. What [`Clock::manual`](crate::Clock::manual) is to time.
+///
+/// Copies of it are the same runtime.
+///
+/// ```
+/// use larder::{Cache, RefreshAhead, SteppingRuntime, Clock};
+/// use std::{convert::Infallible, time::Duration};
+///
+/// let (clock, hand) = Clock::manual();
+/// let runtime = SteppingRuntime::new();
+/// let lengths = Cache::builder()
+///     .max_entries(100)
+///     .time_to_live(Duration::from_secs(60))
+///     .refresh_ahead(RefreshAhead::At(0.8))
+///     .clock(clock)
+///     .runtime(runtime.clone())
+///     .build_loading_fn(|word: &String| Ok::<_, Infallible>(word.len()))?;
+///
+/// lengths.load("larder").unwrap();
+/// hand.advance(Duration::from_secs(50));
+/// assert_eq!(lengths.get("larder"), Some(6)); // served, and found to be due
+/// assert_eq!(runtime.ready(), 1);
+/// assert!(runtime.step()); // here it is loaded again
+/// hand.advance(Duration::from_secs(50));
+/// assert_eq!(lengths.get("larder"), Some(6)); // so it outlives its first minute
+/// # Ok::<_, larder::ConfigError>(())
+/// ```
+#[derive(Clone, Default)]
+pub struct SteppingRuntime(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    ready: VecDeque<Work>,
+    is_shut_down: bool,
+}
+
+enum Work {
+    Job(Job),
+    Task(Arc<Stepped>),
+}
+
+impl SteppingRuntime {
+    /// One with nothing to do.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many pieces of work could run now: jobs that were given and not begun, tasks that are to
+    /// be polled. A task that waits to be woken is not among them.
+    pub fn ready(&self) -> usize {
+        self.0.state.lock().ready.len()
+    }
+
+    /// Runs the piece of work that is ready longest: a job to its end, a task until it waits or is
+    /// done. False if nothing is ready.
+    pub fn step(&self) -> bool {
+        // a statement of its own: the lock is gone before the work begins
+        let next = self.0.state.lock().ready.pop_front();
+        match next {
+            None => return false,
+            Some(Work::Job(job)) => job(),
+            Some(Work::Task(task)) => task.poll(),
+        }
+        true
+    }
+
+    /// Steps until nothing is ready, work that came up meanwhile included; returns how many steps
+    /// it took.
+    pub fn run_until_stalled(&self) -> usize {
+        std::iter::repeat_with(|| self.step()).take_while(|stepped| *stepped).count()
+    }
+
+    /// From now on it refuses work, as a runtime does that is shut down. What is ready is dropped.
+    pub fn shut_down(&self) {
+        let dropped = {
+            let mut state = self.0.state.lock();
+            state.is_shut_down = true;
+            std::mem::take(&mut state.ready)
+        };
+        drop(dropped);
+    }
+
+    fn take(&self, work: Work) -> Result<(), Refused> {
+        let mut state = self.0.state.lock();
+        if state.is_shut_down {
+            drop(state);
+            return Err(Refused);
+        }
+        state.ready.push_back(work);
+        Ok(())
+    }
+}
+
+impl Runtime for SteppingRuntime {
+    fn spawn_blocking(&self, job: Job) -> Result<(), Refused> {
+        self.take(Work::Job(job))
+    }
+
+    fn spawn(&self, task: Task) -> Result<(), Refused> {
+        let runtime = Arc::downgrade(&self.0);
+        self.take(Work::Task(Arc::new(Stepped { task: Mutex::new(Some(task)), runtime })))
+    }
+}
+
+/// A task. Nobody but those who may wake it holds it while it waits.
+struct Stepped {
+    task: Mutex<Option<Task>>,
+    runtime: Weak<Inner>,
+}
+
+impl Stepped {
+    fn poll(self: Arc<Self>) {
+        // taken out, since what it does may wake it
+        let taken = self.task.lock().take();
+        let Some(mut task) = taken else { return };
+        let waker = Waker::from(Arc::clone(&self));
+        if task.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
+            *self.task.lock() = Some(task);
+        }
+    }
+}
+
+impl Wake for Stepped {
+    fn wake(self: Arc<Self>) {
+        let Some(runtime) = self.runtime.upgrade() else { return };
+        let mut state = runtime.state.lock();
+        let same = |work: &Work| matches!(work, Work::Task(task) if Arc::ptr_eq(task, &self));
+        // dropped with the guard's scope and not before: this may be the last handle
+        if state.is_shut_down || state.ready.iter().any(same) {
+            drop(state);
+            return;
+        }
+        state.ready.push_back(Work::Task(self));
+    }
+}
+
+impl fmt::Debug for SteppingRuntime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SteppingRuntime").field("ready", &self.ready()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(any(larder_loom, larder_shuttle))))]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+    use std::task::Poll;
+
+    #[test]
+    fn work_runs_in_its_order_and_only_when_told() {
+        let runtime = SteppingRuntime::new();
+        let done = Arc::new(AtomicU32::new(0));
+        for n in 1..=2 {
+            let done = Arc::clone(&done);
+            runtime.spawn_blocking(Box::new(move || done.store(n, SeqCst))).unwrap();
+        }
+        assert_eq!((runtime.ready(), done.load(SeqCst)), (2, 0));
+        assert!(runtime.step());
+        assert_eq!((runtime.ready(), done.load(SeqCst)), (1, 1));
+        assert!(runtime.step());
+        assert!(!runtime.step());
+        assert_eq!(done.load(SeqCst), 2);
+    }
+
+    #[test]
+    fn a_task_that_wakes_itself_is_polled_again_and_one_that_waits_is_not() {
+        let runtime = SteppingRuntime::new();
+        let polls = Arc::new(AtomicU32::new(0));
+        let left: Arc<Mutex<Option<Waker>>> = Arc::default();
+        let task = {
+            let (polls, left) = (Arc::clone(&polls), Arc::clone(&left));
+            std::future::poll_fn(move |task| match polls.fetch_add(1, SeqCst) {
+                0 => {
+                    task.waker().wake_by_ref();
+                    task.waker().wake_by_ref();
+                    Poll::Pending
+                }
+                1 => {
+                    *left.lock() = Some(task.waker().clone());
+                    Poll::Pending
+                }
+                _ => Poll::Ready(()),
+            })
+        };
+        runtime.spawn(Box::pin(task)).unwrap();
+        assert_eq!(runtime.run_until_stalled(), 2, "woken twice, queued once");
+        let waker = left.lock().take().unwrap();
+        waker.wake();
+        assert_eq!(runtime.run_until_stalled(), 1);
+        assert_eq!(polls.load(SeqCst), 3);
+        assert_eq!(Arc::strong_count(&polls), 1, "what is done is dropped");
+    }
+
+    #[test]
+    fn shut_down_it_drops_what_it_has_and_refuses_more() {
+        let runtime = SteppingRuntime::new();
+        let held = Arc::new(());
+        let job = |held: &Arc<()>| {
+            let held = Arc::clone(held);
+            Box::new(move || drop(held))
+        };
+        runtime.spawn_blocking(job(&held)).unwrap();
+        runtime.shut_down();
+        assert_eq!(Arc::strong_count(&held), 1);
+        assert_eq!(runtime.spawn_blocking(job(&held)), Err(Refused));
+        assert_eq!(runtime.spawn(Box::pin(async {})), Err(Refused));
+        assert!(!runtime.step());
+    }
+}
