@@ -331,7 +331,9 @@ where
         if let Some(landing) = landing {
             self.flight.land(landing);
         }
-        self.store.deliver(out);
+        if self.store.hears() {
+            self.store.report_all(out);
+        }
         match value {
             Some(value) => Ok(Got::new(value, How::Loaded, Duration::ZERO, fresh_for, validator)),
             None => Err(LoadError::NotFound),

@@ -10,7 +10,7 @@ use crate::rules::got::{Got, How, StaleWhy};
 use crate::shard::Shard;
 use crate::shard::entry::Entry;
 pub(crate) use crate::shard::look::Looked;
-use crate::shard::look::{Ask, Joined, Role, Time};
+use crate::shard::look::{Ask, AtHome, Joined, Role, Time};
 use crate::shard::outbox::Outbox;
 use crate::shard::walk::Cursor;
 use crate::words::clock::TRUST;
@@ -113,12 +113,21 @@ impl<K, V, S> Store<K, V, S> {
     {
         let shard = self.cell(hash).shard.read();
         let value = |_, entry: &Entry<K, V>| entry.value.clone();
-        if let Ok(value) = shard.get_at_home(Hash::new(hash), key, self, value) {
-            drop(shard);
-            self.count_hit();
-            return Looked::Value(value);
+        match shard.get_at_home(Hash::new(hash), key, self, value) {
+            AtHome::Value(value) => {
+                drop(shard);
+                self.count_hit();
+                Looked::Value(value)
+            }
+            AtHome::Nothing => {
+                drop(shard);
+                if misses {
+                    self.lookups.miss();
+                }
+                Looked::Nothing
+            }
+            AtHome::Unsure(_) => self.get_elsewhere(hash, key, shard, misses),
         }
-        self.get_elsewhere(hash, key, shard, misses)
     }
 
     /// The rest of [`get`](Self::get).

@@ -94,12 +94,6 @@ impl<T> Group<T> {
         Lanes::matching(&marks, 0).next()
     }
 
-    /// Whether neither this group nor one behind it holds an entry of this hash.
-    #[inline]
-    pub(crate) fn rules_out(&self, hash: Hash) -> bool {
-        self.overflow == 0 && self.tagged(hash.tag()).0 == 0
-    }
-
     #[inline]
     pub(crate) fn tagged(&self, tag: u8) -> Lanes {
         Lanes::matching(&self.tags, tag)

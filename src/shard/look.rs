@@ -25,6 +25,16 @@ pub(crate) enum Looked<R> {
     Nothing,
 }
 
+/// What is found at home.
+pub(crate) enum AtHome<R, F> {
+    /// A value that is fresh by the cheapest reading of the time, or what was read of it.
+    Value(R),
+    /// Nothing, and so there is nothing anywhere.
+    Nothing,
+    /// It takes a closer look, there or elsewhere; for which this is given back.
+    Unsure(F),
+}
+
 /// What a caller that found nothing is to do, decided in one critical section.
 pub(crate) enum Role<K, V> {
     /// There is an answer now, fresh or stale: look again.
@@ -150,8 +160,9 @@ impl<K, V> Shard<K, V> {
         Q: ?Sized + Equivalent<K>,
     {
         match self.get_at_home(hash, key, time, read) {
-            Ok(found) => Looked::Value(found),
-            Err(read) => match self.get_elsewhere(hash, key, lives, time) {
+            AtHome::Value(found) => Looked::Value(found),
+            AtHome::Nothing => Looked::Nothing,
+            AtHome::Unsure(read) => match self.get_elsewhere(hash, key, lives, time) {
                 Looked::Value((id, entry)) => Looked::Value(read(id, entry)),
                 Looked::Missing => Looked::Missing,
                 Looked::Nothing => Looked::Nothing,
@@ -159,8 +170,8 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// The part of [`get`](Self::get) that most hits end in: a fresh value in its home group.
-    /// Gives `read` back if it is another case.
+    /// The part of [`get`](Self::get) that most look-ups end in: a fresh value in its home group, or
+    /// nothing there and nothing elsewhere.
     #[inline]
     pub(crate) fn get_at_home<Q, R, F>(
         &self,
@@ -168,25 +179,28 @@ impl<K, V> Shard<K, V> {
         key: &Q,
         time: &impl Time,
         read: F,
-    ) -> Result<R, F>
+    ) -> AtHome<R, F>
     where
         Q: ?Sized + Equivalent<K>,
         F: FnOnce(SlotId, &Entry<K, V>) -> R,
     {
-        let Some((home, group)) = self.table.home(hash) else { return Err(read) };
+        let Some((home, group)) = self.table.home(hash) else { return AtHome::Nothing };
         for lane in group.tagged(hash.tag()) {
             if let Some(entry) = &group.slots[lane] {
                 if key.equivalent(&entry.key) {
                     // what a use prolongs, and what needs a better reading of the time, goes there
                     if self.aside.has_idle() || !serves_by(entry.stamp, time) {
-                        break;
+                        return AtHome::Unsure(read);
                     }
                     group.warm(lane);
-                    return Ok(read(id(home, lane), entry));
+                    return AtHome::Value(read(id(home, lane), entry));
                 }
             }
         }
-        Err(read)
+        if group.overflow == 0 && self.aside.missing_len() == 0 {
+            return AtHome::Nothing;
+        }
+        AtHome::Unsure(read)
     }
 
     fn serves(&self, id: SlotId, entry: &Entry<K, V>, lives: &Lives, time: &impl Time) -> bool {
@@ -210,11 +224,6 @@ impl<K, V> Shard<K, V> {
     where
         Q: ?Sized + Equivalent<K>,
     {
-        if self.aside.missing_len() == 0
-            && self.table.home(hash).is_none_or(|at| at.1.rules_out(hash))
-        {
-            return Looked::Nothing;
-        }
         let found = self.table.find(hash, |id, group, lane| {
             let (serves, found) = match &group.slots[lane] {
                 Some(entry) if key.equivalent(&entry.key) => {
