@@ -184,6 +184,7 @@ impl<T> Table<T> {
         self.groups[g].hash(lane)
     }
 
+    #[inline]
     pub(crate) fn warm(&self, id: SlotId) {
         let (g, lane) = place(id);
         self.groups[g].warm(lane);
@@ -265,6 +266,7 @@ impl<T> Table<T> {
 }
 
 impl<T> Slots for Table<T> {
+    #[inline]
     fn is_live(&self, id: SlotId) -> bool {
         let (g, lane) = place(id);
         self.groups[g].is_live(lane)

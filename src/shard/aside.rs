@@ -50,6 +50,7 @@ impl<K> Aside<K> {
         self.missing.insert(id, missing);
     }
 
+    #[inline]
     pub(crate) fn take_missing(&mut self, id: SlotId) -> Option<Missing<K>> {
         // most caches hold none, and then this is one comparison
         if self.missing.is_empty() { None } else { self.missing.remove(&id) }
@@ -74,14 +75,17 @@ impl<K> Aside<K> {
     }
 
     /// Nothing of the user's is in them: they may be dropped under the lock.
+    #[inline]
     pub(crate) fn take_notes(&mut self, id: SlotId) -> Option<Box<Notes>> {
         if self.notes.is_empty() { None } else { self.notes.remove(&id) }
     }
 
+    #[inline]
     pub(crate) fn units(&self, id: SlotId) -> u64 {
         self.weights.as_ref().map_or(1, |weights| weights[id as usize])
     }
 
+    #[inline]
     pub(crate) fn set_units(&mut self, id: SlotId, units: u64) {
         if let Some(weights) = &mut self.weights {
             weights[id as usize] = units;
@@ -115,6 +119,7 @@ impl<K> Aside<K> {
         is_idle
     }
 
+    #[inline]
     pub(crate) fn touch(&self, id: SlotId, now: Tick) {
         if let Some(used) = &self.used {
             used[id as usize].store(now, Relaxed);

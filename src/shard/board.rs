@@ -31,7 +31,7 @@ impl<K, V> Board<K, V> {
     }
 
     #[inline]
-    fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.row.is_empty() && self.rest.is_empty()
     }
 

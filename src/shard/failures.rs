@@ -103,14 +103,17 @@ impl<K, V> Failures<K, V> {
         true
     }
 
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.failed.is_empty()
+    }
+
     /// The key was loaded or written: its failures are over.
+    #[inline(never)]
     pub(crate) fn forget<Q>(&mut self, hash: u64, key: &Q, out: &mut Outbox<K, V>)
     where
         Q: ?Sized + Equivalent<K>,
     {
-        if self.failed.is_empty() {
-            return;
-        }
         if let Ok(place) = self.failed.find_entry(hash, |f| f.is_of(hash, key)) {
             place.remove().0.leave(out);
         }

@@ -35,6 +35,7 @@ impl<'b> Credit<'b> {
     }
 
     /// Pays `units`, all or nothing, out of what is held and of what the budget has left.
+    #[inline]
     fn pay(&mut self, units: u64) -> bool {
         let more = units.saturating_sub(self.units);
         if more > 0 && !self.budget.try_take(more) {
@@ -56,15 +57,20 @@ const LOOKED_AT: usize = 4;
 
 impl<K, V> Shard<K, V> {
     /// Something newer happens to the key: its flight loses it, and so does a write in progress.
+    #[inline]
     pub(crate) fn fence<Q>(&mut self, hash: u64, key: &Q, out: &mut Outbox<K, V>)
     where
         Q: ?Sized + Equivalent<K>,
     {
-        self.fences.dispute(hash, key);
-        self.ground(hash, key, out);
+        // most writes find nothing under way in their shard
+        if !(self.fences.is_empty() && self.board.is_empty() && self.failures.is_empty()) {
+            self.fences.dispute(hash, key);
+            self.ground(hash, key, out);
+        }
     }
 
     /// Takes the key's flight off the board, if there is one: it began before what happens now.
+    #[inline(never)]
     pub(crate) fn ground<Q>(&mut self, hash: u64, key: &Q, out: &mut Outbox<K, V>)
     where
         Q: ?Sized + Equivalent<K>,
@@ -82,7 +88,9 @@ impl<K, V> Shard<K, V> {
     where
         K: Eq,
     {
-        self.failures.forget(hash, key, out);
+        if !self.failures.is_empty() {
+            self.failures.forget(hash, key, out);
+        }
     }
 
     /// Begins a new life of the value that stands under a flight's key, which the source says is
@@ -110,6 +118,7 @@ impl<K, V> Shard<K, V> {
         Some(stamp)
     }
 
+    #[inline]
     fn draw_life(&mut self, ttl: u64, terms: &Terms<'_>) -> Stamp {
         let random = if terms.lives.jitter == 0 { 0 } else { self.draw() };
         terms.lives.stamp(terms.now, ttl, random)
