@@ -220,6 +220,14 @@
 //! # Ok::<_, larder::ConfigError>(())
 //! ```
 //!
+//! # Why is it as it is?
+//!
+//! [`explain`](Cache::explain) tells of one key what an engineer asks at three in the morning: how
+//! old its value is and until when it is served in which way, when its last load failed and when the
+//! next one is tried, whether one is under way and how many wait for it, and how breaker and slots
+//! stand. [`Stats`] tells of the whole cache, [how much longer](Stats::unchanged_lives) its values
+//! could live included.
+//!
 //! # When the source has none
 //!
 //! That there is no such row is an answer, and often the one that is asked for most.
@@ -445,6 +453,7 @@ pub use front::loading::LoadingCache;
 pub use front::loading_async::AsyncLoadingCache;
 pub use front::writing::WriteFence;
 pub use rules::ahead::RefreshAhead;
+pub use rules::explain::{BreakerState, End, Explanation, Failing, SlotsUsed, Standing, Underway};
 pub use rules::got::{Got, How, StaleWhy};
 pub use rules::loaded::{LoadCx, LoadReason, Loaded};
 pub use rules::many::Many;

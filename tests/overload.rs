@@ -9,8 +9,8 @@ use larder::{
     Cache, CacheBuilder, Clock, ConfigError, Given, Got, How, LoadError, ManualClock, StaleWhy,
 };
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 type Loaded = Result<u64, LoadError<String>>;
@@ -75,10 +75,10 @@ fn zero_loads_are_refused_by_name() {
 fn a_miss_storm_keeps_to_the_limit_and_loses_nobody() {
     const KEYS: u64 = 10_000;
     let builder = Cache::builder().max_entries(100_000).max_concurrent_loads(8);
-    let (cache, source) = (checked(builder), Source::default());
-    let (cache, source) = (&*cache, &source);
+    let (cache, source) = (checked(builder), Arc::new(Source::default()));
     thread::scope(|scope| {
         for n in 0..16 {
+            let (cache, source) = (Cache::clone(&cache), source.clone());
             scope.spawn(move || {
                 // each key is asked for by two threads and by a task
                 for key in (0..KEYS).filter(|key| key % 8 == n % 8) {
@@ -92,26 +92,26 @@ fn a_miss_storm_keeps_to_the_limit_and_loses_nobody() {
             });
         }
         for n in 0..2 {
+            let (cache, source) = (Cache::clone(&cache), source.clone());
             scope.spawn(move || {
                 let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-                runtime.block_on(async {
-                    let mut tasks = Vec::new();
-                    for lane in 0..1_000 {
-                        let cache = cache.clone();
-                        tasks.push(async move {
-                            for key in (0..KEYS).filter(|key| key % 2_000 == lane * 2 + n) {
-                                let load = || async {
-                                    let _visit = source.enter();
-                                    tokio::task::yield_now().await;
-                                    Ok::<_, String>(key)
-                                };
-                                let loaded = cache.get_or_load_async(&key, load).await;
-                                assert_eq!(loaded.unwrap(), key);
-                            }
-                        });
-                    }
-                    all(tasks).await;
-                });
+                let mut tasks = tokio::task::JoinSet::new();
+                for lane in 0..1_000 {
+                    let (cache, source) = (cache.clone(), source.clone());
+                    let ask = async move {
+                        for key in (0..KEYS).filter(|key| key % 2_000 == lane * 2 + n) {
+                            let load = || async {
+                                let _visit = source.enter();
+                                tokio::task::yield_now().await;
+                                Ok::<_, String>(key)
+                            };
+                            let loaded = cache.get_or_load_async(&key, load).await;
+                            assert_eq!(loaded.unwrap(), key);
+                        }
+                    };
+                    tasks.spawn_on(ask, runtime.handle());
+                }
+                runtime.block_on(tasks.join_all());
             });
         }
     });
@@ -122,22 +122,6 @@ fn a_miss_storm_keeps_to_the_limit_and_loses_nobody() {
     let stats = cache.stats();
     assert_eq!((stats.loads, stats.load_failures, stats.overloaded), (KEYS, 0, 0));
     assert_eq!(cache.loads_in_line(), 0);
-}
-
-/// Polls all of them, each when it is woken, until the last one is done.
-async fn all<F: Future<Output = ()>>(futures: Vec<F>) {
-    let mut futures: Vec<_> = futures.into_iter().map(|f| Some(Box::pin(f))).collect();
-    std::future::poll_fn(|task| {
-        let mut is_done = true;
-        for slot in &mut futures {
-            if slot.as_mut().is_some_and(|future| future.as_mut().poll(task).is_ready()) {
-                *slot = None;
-            }
-            is_done &= slot.is_none();
-        }
-        if is_done { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
-    })
-    .await;
 }
 
 #[test]

@@ -276,7 +276,12 @@ where
             }
         };
         let (value, notes, renews) = match answer {
-            Answer::Value(value) => (Some(value), Notes { validator }, false),
+            Answer::Value(value) => {
+                if self.old.as_ref().is_some_and(|old| old.validator().is_some()) {
+                    self.store.counts.changed.add(1);
+                }
+                (Some(value), Notes { validator }, false)
+            }
             Answer::Missing => (None, Notes::default(), false),
             Answer::Unchanged => {
                 let Some(old) = self.old.take() else {

@@ -4,6 +4,7 @@
 pub(crate) mod ahead;
 pub(crate) mod away;
 pub(crate) mod batch;
+pub(crate) mod explain;
 pub(crate) mod guard;
 pub(crate) mod behind;
 pub(crate) mod lead;

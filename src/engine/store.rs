@@ -81,6 +81,7 @@ pub(super) struct Counts {
     pub(super) unchanged: Counter,
     pub(super) refreshes: Counter,
     pub(super) refused: Counter,
+    pub(super) changed: Counter,
     pub(super) listener_panics: Counter,
 }
 
@@ -243,6 +244,7 @@ impl<K, V, S> Store<K, V, S> {
             unchanged: self.counts.unchanged.get(),
             refreshes: self.counts.refreshes.get(),
             refused: self.counts.refused.get(),
+            changed: self.counts.changed.get(),
             listener_panics: self.counts.listener_panics.get(),
             load_time: Duration::from_millis(self.counts.load_millis.get()),
             ..Stats::default()

@@ -7,6 +7,7 @@ use super::outcome::{optional, plain};
 use super::{blocking, future, many};
 use crate::engine::look::Looked;
 use crate::engine::store::Store;
+use crate::rules::explain::Explanation;
 use crate::rules::got::Got;
 use crate::rules::loaded::Loaded;
 use crate::rules::many::Many;
@@ -491,6 +492,18 @@ where
     /// Removes everything. No load that is under way will be stored.
     pub fn clear(&self) {
         self.store.clear();
+    }
+
+    /// Why a key is, or is not, fresh: its age and deadlines, the last error and the next try, a load
+    /// that is under way and how many wait for it, and how the guards of the source stand. For
+    /// people and their consoles: it takes a shard's lock in shared mode and the guards' own, counts
+    /// as no look-up and no use, and shows neither the key nor the value. What it says held when it
+    /// looked.
+    pub fn explain<Q>(&self, key: &Q) -> Explanation
+    where
+        Q: ?Sized + Hash + Equivalent<K>,
+    {
+        self.store.explain(self.store.hash(key), key)
     }
 
     /// One key, with everything there is to say about it: see [`At`].

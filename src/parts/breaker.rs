@@ -124,7 +124,6 @@ impl Breaker {
     }
 
     /// As things stand, and the time.
-    #[cfg(test)]
     pub(crate) fn phase(&self) -> (Phase, Tick) {
         let mut state = self.state.lock();
         let now = self.look(&mut state);

@@ -26,6 +26,8 @@ pub(crate) struct Flight<K, V> {
     /// zero if none did.
     pub(crate) attempt: u32,
     pub(crate) after: u64,
+    /// When it was begun, or got in line for a slot.
+    pub(crate) posted: Tick,
     /// The tick that `load_timeout` counts from; `Tick::MAX` while it waits for a slot.
     started: AtomicU64,
     /// It lost its key to something newer, or to its timeout: what it brings is not stored.
@@ -109,6 +111,7 @@ impl<K, V> Flight<K, V> {
             number,
             attempt,
             after,
+            posted: now,
             started: AtomicU64::new(now),
             grounded: AtomicBool::new(false),
             yields: AtomicBool::new(false),
@@ -177,6 +180,11 @@ impl<K, V> Flight<K, V> {
         let mut state = self.state.lock();
         state.is_urgent = true;
         state.place
+    }
+
+    /// How many are waiting for it.
+    pub(crate) fn waiters(&self) -> usize {
+        self.state.lock().waiting.len()
     }
 
     /// Where it has waited for a slot, if it had to.

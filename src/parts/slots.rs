@@ -211,6 +211,10 @@ impl Slots {
         (state.held.len(), state.waiting.len())
     }
 
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// Takes back what is overdue, and gives what is free to those who are first in line. After it,
     /// nobody waits while there is a slot.
     fn settle(&self, state: &mut State, called: &mut Called) {

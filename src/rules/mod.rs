@@ -3,6 +3,7 @@
 pub(crate) mod backoff;
 pub(crate) mod ahead;
 pub(crate) mod expiry;
+pub(crate) mod explain;
 pub(crate) mod got;
 pub(crate) mod loaded;
 pub(crate) mod many;

@@ -52,6 +52,8 @@ pub struct Stats {
     pub fenced: u64,
     /// Loads that came back `unchanged` and renewed the life of the value that was there.
     pub unchanged: u64,
+    /// Loads that could have: they were shown a validator, and brought another value.
+    pub changed: u64,
     /// Values stored, by `insert` and by loads.
     pub insertions: u64,
     /// Values that a newer one of their key replaced.
@@ -96,6 +98,46 @@ impl Stats {
         )
     }
 
+    /// How many times as long as they live now, values stay unchanged at their source, on average: of
+    /// the loads that were shown a validator, all against those that brought another value. At 1.0
+    /// (each found a change, or there were none to tell from) the time to live is not too short; at
+    /// 10.0 nine loads of ten could have been spared by a `time_to_live` ten times as long, at the
+    /// price of serving what did change for longer. Infinite where nothing ever changed.
+    ///
+    /// ```
+    /// use larder::{Cache, Clock, Loaded};
+    /// use std::time::Duration;
+    ///
+    /// let (clock, hand) = Clock::manual();
+    /// let pages: Cache<u32, String> = Cache::builder()
+    ///     .max_entries(10)
+    ///     .time_to_live(Duration::from_secs(60))
+    ///     .stale_if_error(Duration::from_secs(3_600)) // what has expired can be asked about
+    ///     .clock(clock)
+    ///     .build()?;
+    /// for hour in 0..5 {
+    ///     let etag = if hour < 4 { "v1" } else { "v2" };
+    ///     let page = pages.at(&1).load(|cx| {
+    ///         Ok::<_, std::io::Error>(match cx.validator() {
+    ///             Some(seen) if seen == etag => Loaded::unchanged(),
+    ///             _ => Loaded::new("a page".to_owned()).validator(etag),
+    ///         })
+    ///     });
+    ///     assert!(page.is_ok());
+    ///     hand.advance(Duration::from_secs(60));
+    /// }
+    /// let stats = pages.stats();
+    /// assert_eq!((stats.unchanged, stats.changed), (3, 1));
+    /// assert_eq!(stats.unchanged_lives(), 4.0); // four minutes would have done
+    /// # Ok::<_, larder::ConfigError>(())
+    /// ```
+    pub fn unchanged_lives(&self) -> f64 {
+        if self.unchanged == 0 {
+            return 1.0;
+        }
+        (self.unchanged + self.changed) as f64 / self.changed as f64
+    }
+
     /// What happened between an earlier snapshot of the same cache and this one.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
@@ -113,6 +155,7 @@ impl Stats {
             refused: self.refused.saturating_sub(earlier.refused),
             fenced: self.fenced.saturating_sub(earlier.fenced),
             unchanged: self.unchanged.saturating_sub(earlier.unchanged),
+            changed: self.changed.saturating_sub(earlier.changed),
             insertions: self.insertions.saturating_sub(earlier.insertions),
             replaced: self.replaced.saturating_sub(earlier.replaced),
             removed: self.removed.saturating_sub(earlier.removed),
@@ -138,6 +181,17 @@ mod tests {
         let stats = Stats::default();
         assert_eq!(stats.hit_ratio().to_bits(), 0.0_f64.to_bits());
         assert_eq!(stats.mean_load_time(), Duration::ZERO);
+    }
+
+    #[test]
+    fn nothing_known_of_changes_is_no_advice_to_live_longer() {
+        let lives = |unchanged, changed| {
+            Stats { unchanged, changed, ..Stats::default() }.unchanged_lives().to_bits()
+        };
+        assert_eq!(lives(0, 0), 1.0_f64.to_bits());
+        assert_eq!(lives(0, 7), 1.0_f64.to_bits());
+        assert_eq!(lives(9, 1), 10.0_f64.to_bits());
+        assert_eq!(lives(9, 0), f64::INFINITY.to_bits());
     }
 
     #[test]

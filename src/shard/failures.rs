@@ -26,6 +26,8 @@ pub(crate) struct Failure<K, V> {
     pub(crate) number: u64,
     /// How many failures there have been in a row, this one included.
     pub(crate) in_a_row: u32,
+    /// When the last of them was.
+    pub(crate) at: Tick,
     /// Before this tick the source is not asked again.
     pub(crate) until: Tick,
     told: Option<Told<K, V>>,
@@ -70,13 +72,13 @@ impl<K, V> Failures<K, V> {
         if self.failed.is_empty() { None } else { self.failed.find(hash, |f| f.is_of(hash, key)) }
     }
 
-    /// A flight that had its key until now came to nothing. It takes the place of the failure that
-    /// it was begun after. `answers` says whether its error is an answer until then.
+    /// A flight that had its key until now, `at`, came to nothing. It takes the place of the failure
+    /// that it was begun after. `answers` says whether its error is an answer until then.
     pub(crate) fn record(
         &mut self,
         flight: &Arc<Flight<K, V>>,
         landing: Landing<V>,
-        until: Tick,
+        (at, until): (Tick, Tick),
         answers: bool,
         out: &mut Outbox<K, V>,
     ) {
@@ -91,6 +93,7 @@ impl<K, V> Failures<K, V> {
             hash: flight.hash,
             number: flight.number,
             in_a_row: flight.attempt + 1,
+            at,
             until,
             told: answers.then(|| Told { flight: Arc::clone(flight), landing }),
         };

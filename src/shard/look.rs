@@ -449,6 +449,6 @@ impl<K, V> Shard<K, V> {
         let timed_out = matches!(landing, Landing::TimedOut);
         let hold = terms.lives.back_off.hold(flight.attempt + 1, timed_out);
         let answers = terms.lives.back_off.answers() && hold > 0;
-        self.failures.record(flight, landing, terms.now + hold, answers, out);
+        self.failures.record(flight, landing, (terms.now, terms.now + hold), answers, out);
     }
 }

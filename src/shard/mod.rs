@@ -7,6 +7,7 @@ pub(crate) mod ahead;
 pub(crate) mod aside;
 pub(crate) mod board;
 pub(crate) mod entry;
+pub(crate) mod explain;
 pub(crate) mod failures;
 pub(crate) mod fences;
 pub(crate) mod leave;

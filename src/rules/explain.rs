@@ -1,0 +1,284 @@
+//! What there is to say about one key, for somebody who asks why it is as it is.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Why a key is, or is not, fresh: what [`Cache::explain`](crate::Cache::explain) returns. All
+/// lengths of time count from the moment of the call, by the cache's clock; [`Duration::MAX`] is
+/// "for ever".
+///
+/// `Display` tells it in a few lines, without the key and the value:
+///
+/// ```
+/// use larder::{Cache, Clock};
+/// use std::time::Duration;
+///
+/// let (clock, hand) = Clock::manual();
+/// let cache: Cache<u64, String> = Cache::builder()
+///     .max_entries(100)
+///     .time_to_live(Duration::from_secs(60))
+///     .stale_if_error(Duration::from_secs(3_600))
+///     .circuit_breaker(5, Duration::from_secs(10))
+///     .clock(clock)
+///     .build()?;
+/// cache.insert(42, "Ann".to_owned());
+/// hand.advance(Duration::from_secs(100));
+/// assert!(cache.get_or_load(&42, || Err("connection refused")).is_ok(), "served stale");
+/// hand.advance(Duration::from_millis(200));
+/// assert_eq!(
+///     cache.explain(&42).to_string(),
+///     "past its life: callers wait for a load, and are served it if that fails\n\
+///      age: 100.2s; fresh until 40.2s ago; served if loads fail for another 3559.8s\n\
+///      loads: the last one failed 200ms ago, 1 in a row; next try in 800ms\n\
+///      circuit breaker: closed, 1 failure in a row"
+/// );
+/// # Ok::<_, larder::ConfigError>(())
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Explanation {
+    /// What a caller gets, in short.
+    pub standing: Standing,
+    /// How long ago the value, or the answer that there is none, was stored.
+    pub age: Option<Duration>,
+    /// Until when it is fresh.
+    pub fresh: Option<End>,
+    /// Until when it is served stale at once, while it reloads; only where
+    /// `stale_while_revalidate` is set, and for values.
+    pub revalidate: Option<End>,
+    /// Until when it is served if its load fails; only where `stale_if_error` is set, and for values.
+    pub error_only: Option<End>,
+    /// What the source calls this version of the value.
+    pub validator: Option<Arc<str>>,
+    /// The last load of this key failed, and none has succeeded since. Failures of a limited number
+    /// of keys are remembered.
+    pub failure: Option<Failing>,
+    /// A load of this key is under way.
+    pub load: Option<Underway>,
+    /// A write of this key is under way, or its fence is held: no load that overlaps it is stored.
+    pub is_fenced: bool,
+    /// Of the whole cache, where it has a `circuit_breaker`.
+    pub breaker: Option<BreakerState>,
+    /// Of the whole cache, where it has `max_concurrent_loads`.
+    pub slots: Option<SlotsUsed>,
+}
+
+/// Where a key stands between stored and gone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Standing {
+    /// Nothing that could be served is stored.
+    #[default]
+    Absent,
+    /// The source was asked, and has no such value: callers are told so.
+    Missing,
+    /// Within its life: served as it is.
+    Fresh,
+    /// Past its life, within `stale_while_revalidate`: served at once, while one caller reloads.
+    Revalidate,
+    /// Past that too, within `stale_if_error`: callers wait for a load, and are served it if that
+    /// fails.
+    ErrorOnly,
+}
+
+/// When something ends, or has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum End {
+    /// So long from now; [`Duration::MAX`] is never.
+    In(Duration),
+    /// So long ago.
+    Ago(Duration),
+}
+
+/// Loads that fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Failing {
+    /// How many have failed in a row.
+    pub in_a_row: u32,
+    /// When the last one did.
+    pub ago: Duration,
+    /// When the source is asked again, if somebody wants the key then: see `error_backoff`. Zero: at
+    /// the next call.
+    pub next_try: Duration,
+}
+
+/// A load on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Underway {
+    /// How long ago it was begun, or got in line.
+    pub age: Duration,
+    /// How many callers wait for it, besides the one who loads.
+    pub waiters: usize,
+    /// In how long it loses the key, at `load_timeout`; `None` while it is in line for a slot, since
+    /// its time does not run there.
+    pub gives_up_in: Option<Duration>,
+}
+
+/// How a [`circuit_breaker`](crate::CacheBuilder::circuit_breaker) stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum BreakerState {
+    /// Loads go through.
+    Closed {
+        /// How many have failed in a row, over all keys.
+        failures: u32,
+    },
+    /// The source is left alone.
+    Open {
+        /// When a load goes through again, as a probe; zero: the next one.
+        probe_in: Duration,
+    },
+    /// A load is finding out whether the source is back.
+    Probing,
+}
+
+/// The use that is made of [`max_concurrent_loads`](crate::CacheBuilder::max_concurrent_loads).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct SlotsUsed {
+    /// How many there are.
+    pub limit: usize,
+    /// How many loads have one. A load that others wait for inside their loads may be one too many.
+    pub running: usize,
+    /// How many loads are in line.
+    pub waiting: usize,
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.standing)?;
+        if let Some(age) = self.age {
+            write!(f, "\nage: {}", Length(age))?;
+            let windows = [
+                (self.fresh, "fresh"),
+                (self.revalidate, "served while it reloads"),
+                (self.error_only, "served if loads fail"),
+            ];
+            for (end, what) in windows {
+                match end {
+                    Some(End::In(Duration::MAX)) => write!(f, "; {what} for ever")?,
+                    Some(End::In(left)) => write!(f, "; {what} for another {}", Length(left))?,
+                    Some(End::Ago(ago)) => write!(f, "; {what} until {} ago", Length(ago))?,
+                    None => {}
+                }
+            }
+        }
+        if let Some(validator) = &self.validator {
+            write!(f, "\nvalidator: {validator:?}")?;
+        }
+        if let Some(Failing { in_a_row, ago, next_try }) = self.failure {
+            let ago = Length(ago);
+            write!(f, "\nloads: the last one failed {ago} ago, {in_a_row} in a row; next try ")?;
+            in_or(f, next_try, "at the next call")?;
+        }
+        if let Some(Underway { age, waiters, gives_up_in }) = self.load {
+            let (age, s) = (Length(age), if waiters == 1 { "" } else { "s" });
+            match gives_up_in {
+                Some(left) => {
+                    write!(f, "\nload under way: for {age}, given up ")?;
+                    in_or(f, left, "now")?;
+                }
+                None => write!(f, "\nload under way: in line for a slot for {age}")?,
+            }
+            write!(f, "; {waiters} caller{s} wait{} for it", if waiters == 1 { "s" } else { "" })?;
+        }
+        if self.is_fenced {
+            write!(f, "\nwrite under way: what is loaded meanwhile is not stored")?;
+        }
+        match self.breaker {
+            Some(BreakerState::Closed { failures }) => {
+                let s = if failures == 1 { "" } else { "s" };
+                write!(f, "\ncircuit breaker: closed, {failures} failure{s} in a row")?;
+            }
+            Some(BreakerState::Open { probe_in }) => {
+                write!(f, "\ncircuit breaker: open, one load probes ")?;
+                in_or(f, probe_in, "at the next call")?;
+            }
+            Some(BreakerState::Probing) => {
+                write!(f, "\ncircuit breaker: open, one load probes now")?;
+            }
+            None => {}
+        }
+        if let Some(SlotsUsed { limit, running, waiting }) = self.slots {
+            write!(f, "\nloads at once: {running} of {limit}, {waiting} in line")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Absent => "not cached: the next caller loads",
+            Self::Missing => "cached as \"not found\"",
+            Self::Fresh => "fresh",
+            Self::Revalidate => "past its life: served stale at once, while one caller reloads it",
+            Self::ErrorOnly => {
+                "past its life: callers wait for a load, and are served it if that fails"
+            }
+        })
+    }
+}
+
+fn in_or(f: &mut fmt::Formatter<'_>, left: Duration, now: &str) -> fmt::Result {
+    match left {
+        Duration::ZERO => f.write_str(now),
+        Duration::MAX => f.write_str("never"),
+        left => write!(f, "in {}", Length(left)),
+    }
+}
+
+/// A length of time as people say it: one unit that fits. The clock tells milliseconds.
+struct Length(Duration);
+
+impl fmt::Display for Length {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Duration::ZERO => f.write_str("0ms"),
+            Duration::MAX => f.write_str("ever"),
+            length => write!(f, "{length:?}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_an_absent_key_there_is_one_line() {
+        assert_eq!(Explanation::default().to_string(), "not cached: the next caller loads");
+    }
+
+    #[test]
+    fn everything_at_once() {
+        let second = Duration::from_secs;
+        let all = Explanation {
+            standing: Standing::Revalidate,
+            age: Some(second(61)),
+            fresh: Some(End::Ago(second(1))),
+            revalidate: Some(End::In(second(29))),
+            error_only: Some(End::In(Duration::MAX)),
+            validator: Some("v7".into()),
+            failure: Some(Failing { in_a_row: 3, ago: second(1), next_try: Duration::ZERO }),
+            load: Some(Underway { age: second(2), waiters: 1, gives_up_in: None }),
+            is_fenced: true,
+            breaker: Some(BreakerState::Open { probe_in: Duration::from_millis(1_500) }),
+            slots: Some(SlotsUsed { limit: 8, running: 8, waiting: 120 }),
+        };
+        let told = "past its life: served stale at once, while one caller reloads it\n\
+            age: 61s; fresh until 1s ago; served while it reloads for another 29s; \
+            served if loads fail for ever\n\
+            validator: \"v7\"\n\
+            loads: the last one failed 1s ago, 3 in a row; next try at the next call\n\
+            load under way: in line for a slot for 2s; 1 caller waits for it\n\
+            write under way: what is loaded meanwhile is not stored\n\
+            circuit breaker: open, one load probes in 1.5s\n\
+            loads at once: 8 of 8, 120 in line";
+        assert_eq!(all.to_string(), told);
+    }
+}
