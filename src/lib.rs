@@ -318,6 +318,13 @@
 //! [`stats`](Cache::stats) counts the same and more: hits, misses, loads, loads that were waited
 //! for, that failed, that were kept from storing.
 //!
+//! # After a restart
+//!
+//! With the feature `snapshot`, `save_to_file` writes down what a cache holds, and `load_from_file`
+//! restores it in the next process, with the lives that are left, so that a deploy does not send all
+//! requests to the database at once. A damaged file is an error that says where, and costs a cold
+//! start.
+//!
 //! # Testing code that caches
 //!
 //! Hand the cache a clock that moves only when the test says so. Everything timed obeys it, the
@@ -451,6 +458,10 @@ pub use front::invalidator::Invalidator;
 pub use front::loader::{AsyncLoader, FnLoader, Loader};
 pub use front::loading::LoadingCache;
 pub use front::loading_async::AsyncLoadingCache;
+#[cfg(feature = "snapshot")]
+pub use front::snapshot::error::SnapshotError;
+#[cfg(feature = "snapshot")]
+pub use front::snapshot::options::{Restored, Saved, Snapshot};
 pub use front::writing::WriteFence;
 pub use rules::ahead::RefreshAhead;
 pub use rules::explain::{BreakerState, End, Explanation, Failing, SlotsUsed, Standing, Underway};

@@ -159,7 +159,7 @@ where
         };
         let units = self.units(&key, Some(&value));
         let ttl = ttl.map_or(self.lives.ttl, ticks);
-        let notes = Notes { validator }.boxed();
+        let notes = Notes { validator, restored: None }.boxed();
         let hash24 = Hash::new(hash);
         let mut put =
             Some(Put { hash: hash24, key, value: Some(value), units, ttl, took: 0, notes });

@@ -280,7 +280,7 @@ where
                 if self.old.as_ref().is_some_and(|old| old.validator().is_some()) {
                     self.store.counts.changed.add(1);
                 }
-                (Some(value), Notes { validator }, false)
+                (Some(value), Notes { validator, restored: None }, false)
             }
             Answer::Missing => (None, Notes::default(), false),
             Answer::Unchanged => {

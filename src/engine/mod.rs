@@ -10,6 +10,8 @@ pub(crate) mod behind;
 pub(crate) mod lead;
 pub(crate) mod look;
 pub(crate) mod put;
+#[cfg(feature = "snapshot")]
+pub(crate) mod restore;
 pub(crate) mod store;
 pub(crate) mod sweeper;
 pub(crate) mod take;

@@ -22,6 +22,9 @@ pub(crate) enum By<'a, K, V> {
     Fence,
     /// A load that was not asked for it brought it too: if nothing happened to the key since then.
     Extra(Moment),
+    /// It comes from an earlier process: as for [`Extra`](Self::Extra), and if nothing is there.
+    #[cfg_attr(not(feature = "snapshot"), allow(dead_code, reason = "made by snapshots"))]
+    Restored(Moment),
 }
 
 impl<K, V> Clone for By<'_, K, V> {
@@ -144,7 +147,10 @@ where
             By::Flight(_) => {}
             By::Fence if !shard.is_undisputed(hash, &wanted.key) => return Some(Stored::Fenced),
             By::Fence => shard.ground(hash, &wanted.key, out),
-            By::Extra(since) => {
+            By::Restored(_) if shard.peek(Hash::new(hash), &wanted.key, &terms).is_some() => {
+                return Some(Stored::Fenced);
+            }
+            By::Extra(since) | By::Restored(since) => {
                 let is_newest = self.ledger.is_quiet(hash, since);
                 // a load that runs will bring its own, and a source that has yet to be written to
                 // told of what was
@@ -159,13 +165,16 @@ where
             }
         }
         shard.forgive(hash, &wanted.key, out);
-        self.ledger.note(hash);
+        if !matches!(by, By::Restored(_)) {
+            // those are many, and older than anything that looks there
+            self.ledger.note(hash);
+        }
         let stored = if wanted.ttl == 0 || wanted.units > self.budget.max() {
             match by {
                 By::Write | By::Fence => shard.refuse(put, false, &terms, out),
                 By::Flight(_) => shard.refuse(put, true, &terms, out),
                 // nobody asked for it: all stays as it is
-                By::Extra(_) => {}
+                By::Extra(_) | By::Restored(_) => {}
             }
             Stored::No
         } else {

@@ -18,3 +18,5 @@ pub(crate) mod loading_async;
 pub(crate) mod many;
 pub(crate) mod outcome;
 pub(crate) mod writing;
+#[cfg(feature = "snapshot")]
+pub(crate) mod snapshot;

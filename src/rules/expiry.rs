@@ -40,6 +40,15 @@ impl Stamp {
         Self::pack(now + life, life)
     }
 
+    /// A value of this age that lives for `left` more ticks. One that lives for ever is as if
+    /// stored now: its age would not fit.
+    pub(crate) fn restored(now: Tick, left: u64, age: u64) -> Self {
+        if left >= NEVER {
+            return Self::new(now, NEVER);
+        }
+        Self::pack(now + left, left.saturating_add(age).min(NEVER))
+    }
+
     #[inline]
     fn pack(expiry: Tick, life: u64) -> Self {
         Self::of(expiry, encode(life))

@@ -30,13 +30,29 @@ pub(crate) struct Missing<K> {
 pub(crate) struct Notes {
     /// What the source calls this version of the value.
     pub(crate) validator: Option<Arc<str>>,
+    /// Of a value that comes from an earlier process. Noted on the way in only.
+    pub(crate) restored: Option<Returned>,
+}
+
+/// A value whose life began in an earlier process: what is left of it is not drawn again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Returned {
+    /// Ticks.
+    pub(crate) age: u64,
+    /// Its life is to end now, and its stale windows to begin.
+    pub(crate) is_over: bool,
 }
 
 impl Notes {
     /// In a box, or nothing where nothing is noted: most values go without.
     pub(crate) fn boxed(self) -> Option<Box<Self>> {
-        let Self { validator } = &self;
-        validator.is_some().then(|| Box::new(self))
+        (!self.is_empty()).then(|| Box::new(self))
+    }
+
+    /// Whether there is nothing to keep, or to say on the way in.
+    pub(crate) fn is_empty(&self) -> bool {
+        let Self { validator, restored } = self;
+        validator.is_none() && restored.is_none()
     }
 }
 

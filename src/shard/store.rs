@@ -1,6 +1,6 @@
 //! Storing: room first, then the entry, so that the bound holds at every moment.
 
-use super::entry::{Entry, Missing, Put, Terms};
+use super::entry::{Entry, Missing, Put, Returned, Terms};
 use super::outbox::Outbox;
 use super::{LOAD, Shard};
 use crate::parts::budget::Budget;
@@ -292,8 +292,12 @@ impl<K, V> Shard<K, V> {
         let Put { key, value, units, ttl, took, notes, .. } = put;
         self.aside.set_units(id, units);
         self.aside.set_cost(id, took);
-        if let Some(notes) = notes {
-            self.aside.set_notes(id, notes);
+        let mut returned = None;
+        if let Some(mut notes) = notes {
+            returned = notes.restored.take();
+            if !notes.is_empty() {
+                self.aside.set_notes(id, notes);
+            }
         }
         let Some(value) = value else {
             let stamp = Stamp::new(terms.now, ttl);
@@ -301,7 +305,11 @@ impl<K, V> Shard<K, V> {
             self.aside.set_missing(id, Missing { key, stamp });
             return stamp;
         };
-        let stamp = self.draw_life(ttl, terms);
+        let stamp = match returned {
+            None => self.draw_life(ttl, terms),
+            Some(Returned { age, is_over: false }) => Stamp::restored(terms.now, ttl, age),
+            Some(Returned { age, .. }) => Stamp::restored(terms.now, ttl, age).cut(terms.now),
+        };
         let entry = Entry { key, value, stamp };
         self.aside.touch(id, terms.now);
         self.sweep.expects(self.end(id, &entry, terms.lives));

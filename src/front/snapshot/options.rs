@@ -1,0 +1,371 @@
+//! Saving and restoring a cache.
+
+use super::error::SnapshotError;
+use super::frame::{Decoder, Encoder, Header, Notes};
+use crate::engine::store::Store;
+use crate::front::cache::Cache;
+use crate::rules::expiry::NEVER;
+use crate::shard::entry::Returned;
+use crate::shard::walk::Cursor;
+use crate::words::tick::Tick;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::hash::{BuildHasher, Hash};
+use std::io::{BufReader, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+/// How a cache is saved and restored, where [`Cache::save_to`] and [`Cache::load_from`] do not say
+/// enough.
+///
+/// ```
+/// use larder::{Cache, Snapshot};
+///
+/// let before: Cache<u64, String> = Cache::new(1_000);
+/// before.insert(42, "Ada".to_owned());
+/// let snapshot = Snapshot::new().schema(3); // to be raised when the types change
+/// let mut bytes = Vec::new();
+/// assert_eq!(snapshot.save_to(&before, &mut bytes)?.entries, 1);
+///
+/// let after: Cache<u64, String> = Cache::new(1_000);
+/// assert_eq!(snapshot.load_from(&after, &bytes[..])?.restored, 1);
+/// assert_eq!(after.get(&42).unwrap(), "Ada");
+/// # Ok::<_, larder::SnapshotError>(())
+/// ```
+#[derive(Debug, Clone, Default)]
+#[must_use = "it does nothing until a cache is saved or restored"]
+pub struct Snapshot {
+    schema: u32,
+    revalidate: bool,
+    /// What time it is, for tests.
+    at: Option<SystemTime>,
+}
+
+/// What was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Saved {
+    /// How many entries.
+    pub entries: u64,
+    /// How many bytes.
+    pub bytes: u64,
+}
+
+/// What became of a snapshot's entries.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Restored {
+    /// Stored in the cache; some may have had to make room for others since.
+    pub restored: u64,
+    /// Their life has ended since the snapshot was written.
+    pub expired: u64,
+    /// Not stored, because something newer is there, or was while the snapshot was read, or because
+    /// they weigh too much.
+    pub skipped: u64,
+}
+
+impl Snapshot {
+    /// Schema 0; entries come back as fresh as they were.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A number for the shape of keys and values, written with them: a snapshot with another one is
+    /// refused. Raise it whenever their types change, or what they mean. The bytes name no fields,
+    /// so a snapshot of older types may otherwise be read as nonsense.
+    pub fn schema(mut self, schema: u32) -> Self {
+        self.schema = schema;
+        self
+    }
+
+    /// Restores entries with their life at its end: what may be served stale is, and the first use
+    /// of each loads it anew (with its validator, so that the source may answer `unchanged`). For
+    /// data that may have changed while the process was away. In a cache without stale windows
+    /// nothing is left of such an entry.
+    pub fn revalidate(mut self, revalidate: bool) -> Self {
+        self.revalidate = revalidate;
+        self
+    }
+
+    /// What the wall clock says.
+    #[doc(hidden)]
+    pub fn at(mut self, now: SystemTime) -> Self {
+        self.at = Some(now);
+        self
+    }
+
+    /// Milliseconds since 1970.
+    fn now(&self) -> u64 {
+        let now = self.at.unwrap_or_else(SystemTime::now);
+        let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// As [`Cache::save_to`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn save_to<K, V, S>(
+        &self,
+        cache: &Cache<K, V, S>,
+        writer: impl Write,
+    ) -> Result<Saved, SnapshotError>
+    where
+        K: Serialize + Clone,
+        V: Serialize + Clone,
+    {
+        let store = &cache.store;
+        let begun = store.clock.now();
+        let header = Header { schema: self.schema, written: self.now() };
+        let mut encoder = Encoder::new(writer, &header)?;
+        for shard in 0..store.shards() {
+            let mut cursor = Cursor::default();
+            while !cursor.is_done() {
+                // before the walk: what is left counts from the header's time, and no later one
+                let since = store.clock.now() - begun;
+                for (key, got) in store.walk(shard, &mut cursor) {
+                    let left = match millis(got.fresh_for) {
+                        NEVER.. => u64::MAX,
+                        left => left + since,
+                    };
+                    let age = millis(got.age).saturating_sub(since);
+                    let notes = Notes { left, age, validator: got.validator.as_deref() };
+                    encoder.entry(&notes, &key, &got.value)?;
+                }
+            }
+        }
+        let (entries, bytes) = encoder.finish()?;
+        Ok(Saved { entries, bytes })
+    }
+
+    /// As [`Cache::load_from`].
+    ///
+    /// # Errors
+    ///
+    /// As there, and [`Schema`](SnapshotError::Schema).
+    pub fn load_from<K, V, S>(
+        &self,
+        cache: &Cache<K, V, S>,
+        reader: impl Read,
+    ) -> Result<Restored, SnapshotError>
+    where
+        K: DeserializeOwned + Hash + Eq + Clone + Send + Sync + 'static,
+        V: DeserializeOwned + Clone + Send + Sync + 'static,
+        S: BuildHasher + Send + Sync + 'static,
+    {
+        let store = &cache.store;
+        let (mut decoder, header) = Decoder::new(reader, self.schema)?;
+        // a clock that was set back says nothing about how long it was; nothing lives longer for it
+        let away = self.now().saturating_sub(header.written);
+        let begun = store.clock.now();
+        let mut sum = Restored::default();
+        let watch = Watch::new(store);
+        while let Some(records) = decoder.block::<K, V>(sum.restored)? {
+            let passed = away.saturating_add(store.clock.now() - begun);
+            for record in records {
+                let left = match record.left {
+                    u64::MAX => NEVER,
+                    left => left.saturating_sub(passed).min(NEVER - 1),
+                };
+                if left == 0 {
+                    sum.expired += 1;
+                    continue;
+                }
+                let age = record.age.saturating_add(passed).min(NEVER);
+                let hash = store.hash(&record.key);
+                let validator = record.validator.map(Arc::from);
+                let life = (left, Returned { age, is_over: self.revalidate });
+                if store.restore(hash, record.key, record.value, life, validator, watch.since) {
+                    sum.restored += 1;
+                } else {
+                    sum.skipped += 1;
+                }
+            }
+        }
+        Ok(sum)
+    }
+
+    /// As [`Cache::save_to_file`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn save_to_file<K, V, S>(
+        &self,
+        cache: &Cache<K, V, S>,
+        path: impl AsRef<Path>,
+    ) -> Result<Saved, SnapshotError>
+    where
+        K: Serialize + Clone,
+        V: Serialize + Clone,
+    {
+        let path = path.as_ref();
+        let aside = Aside::new(path);
+        let mut file = BufWriter::with_capacity(1 << 18, File::create(&aside.0)?);
+        let saved = self.save_to(cache, &mut file)?;
+        let file = file.into_inner().map_err(std::io::IntoInnerError::into_error)?;
+        // its bytes before its name: a crash leaves the old file or the new one
+        file.sync_all()?;
+        drop(file);
+        fs::rename(&aside.0, path)?;
+        #[cfg(unix)]
+        if let Some(folder) = path.parent() {
+            let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+            File::open(folder)?.sync_all()?;
+        }
+        Ok(saved)
+    }
+
+    /// As [`Cache::load_from_file`].
+    ///
+    /// # Errors
+    ///
+    /// As there, and [`Schema`](SnapshotError::Schema).
+    pub fn load_from_file<K, V, S>(
+        &self,
+        cache: &Cache<K, V, S>,
+        path: impl AsRef<Path>,
+    ) -> Result<Restored, SnapshotError>
+    where
+        K: DeserializeOwned + Hash + Eq + Clone + Send + Sync + 'static,
+        V: DeserializeOwned + Clone + Send + Sync + 'static,
+        S: BuildHasher + Send + Sync + 'static,
+    {
+        self.load_from(cache, BufReader::with_capacity(1 << 18, File::open(path)?))
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(NEVER).min(NEVER)
+}
+
+/// While it lives, writes are noted: what was written since is newer than any snapshot.
+struct Watch<'a, K, V, S> {
+    store: &'a Store<K, V, S>,
+    since: Tick,
+}
+
+impl<'a, K, V, S> Watch<'a, K, V, S> {
+    fn new(store: &'a Store<K, V, S>) -> Self {
+        Self { store, since: store.watch_writes() }
+    }
+}
+
+impl<K, V, S> Drop for Watch<'_, K, V, S> {
+    fn drop(&mut self) {
+        self.store.unwatch_writes();
+    }
+}
+
+/// A name beside a file's own, taken away again unless it was renamed.
+struct Aside(PathBuf);
+
+impl Aside {
+    fn new(path: &Path) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let mut name = path.file_name().map_or_else(OsString::new, OsString::from);
+        name.push(format!(".{}-{number}.part", std::process::id()));
+        Self(path.with_file_name(name))
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        // gone already, if all went well
+        _ = fs::remove_file(&self.0);
+    }
+}
+
+impl<K, V, S> Cache<K, V, S> {
+    /// Writes down what the cache holds, for [`load_from`](Self::load_from) after a restart: every
+    /// fresh entry with its key, value, remaining life, age and validator. A cached "not found" and
+    /// what is past its life are left out. Returns how much there was.
+    ///
+    /// The cache is used meanwhile: shard by shard, a few entries at a time are cloned under the
+    /// shared lock, as by [`entries`](Self::entries), so this is no picture of one moment. It blocks
+    /// on the writer, which need not be buffered. The bytes are those of
+    /// [postcard](https://docs.rs/postcard), which serializes by position: a snapshot is read again
+    /// by the types that wrote it. See [`Snapshot::schema`] for when they change.
+    ///
+    /// # Errors
+    ///
+    /// [`Io`](SnapshotError::Io) from the writer, [`Serialize`](SnapshotError::Serialize) from a key
+    /// or value, [`TooLarge`](SnapshotError::TooLarge). What was written by then is of no use.
+    pub fn save_to(&self, writer: impl Write) -> Result<Saved, SnapshotError>
+    where
+        K: Serialize + Clone,
+        V: Serialize + Clone,
+    {
+        Snapshot::new().save_to(self, writer)
+    }
+
+    /// [`save_to`](Self::save_to) a file, as a whole or not at all: it is written beside `path`,
+    /// synchronised, and renamed. Whoever reads `path` finds the old snapshot or the new one, after a
+    /// crash too.
+    ///
+    /// # Errors
+    ///
+    /// As `save_to`; `path` is as it was then.
+    pub fn save_to_file(&self, path: impl AsRef<Path>) -> Result<Saved, SnapshotError>
+    where
+        K: Serialize + Clone,
+        V: Serialize + Clone,
+    {
+        Snapshot::new().save_to_file(self, path)
+    }
+}
+
+impl<K, V, S> Cache<K, V, S>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: BuildHasher + Send + Sync + 'static,
+{
+    /// Restores what [`save_to`](Self::save_to) wrote, entry by entry as inserts do it, so all bounds
+    /// hold. Returns what became of them.
+    ///
+    /// Lives go on where they were: the time between the two is told by the wall clock, and taken off
+    /// each. If that clock was set back in between, nothing is taken off; if it was set ahead, more
+    /// expires. What was stored, removed or expired in this cache by the time that an entry's turn
+    /// comes is newer, and the entry is skipped; a load that is in flight is not disturbed. Nothing
+    /// is drawn again: jitter was taken off before. (The age of a value that never expires starts
+    /// anew.)
+    ///
+    /// Reads to the end of the snapshot and no further. Blocks are checked before they are believed,
+    /// and no more is allocated than a block takes, so a damaged file costs a cold start, and not
+    /// the process. It is no protection against files that somebody has forged: those may hold any
+    /// entries, and whatever their types' `Deserialize` does with hostile bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Damaged`](SnapshotError::Damaged) says where; what stood before that is restored.
+    /// [`NotASnapshot`](SnapshotError::NotASnapshot), [`Format`](SnapshotError::Format) and
+    /// [`Schema`](SnapshotError::Schema) before anything is. [`Io`](SnapshotError::Io) from the reader.
+    pub fn load_from(&self, reader: impl Read) -> Result<Restored, SnapshotError>
+    where
+        K: DeserializeOwned,
+        V: DeserializeOwned,
+    {
+        Snapshot::new().load_from(self, reader)
+    }
+
+    /// [`load_from`](Self::load_from) a file.
+    ///
+    /// # Errors
+    ///
+    /// As there; [`Io`](SnapshotError::Io) with [`NotFound`](std::io::ErrorKind::NotFound) where there
+    /// is no file, as at the first start.
+    pub fn load_from_file(&self, path: impl AsRef<Path>) -> Result<Restored, SnapshotError>
+    where
+        K: DeserializeOwned,
+        V: DeserializeOwned,
+    {
+        Snapshot::new().load_from_file(self, path)
+    }
+}
