@@ -68,12 +68,43 @@ fn times_of_zero_are_refused_where_zero_means_nothing() {
     for (builder, name) in [
         (entries().load_timeout(Duration::ZERO), "load_timeout"),
         (entries().time_to_idle(Duration::ZERO), "time_to_idle"),
+        (entries().soft_timeout(Duration::ZERO), "soft_timeout"),
     ] {
         let error = refused(builder, &[&format!("`{name}` is 0ns"), "above zero"]);
         assert!(matches!(error, ConfigError::OutOfRange { setting, .. } if setting == name));
     }
     checked(entries().time_to_live(Duration::ZERO).negative_ttl(Duration::ZERO));
     checked(entries().load_timeout(Duration::MAX).time_to_idle(Duration::MAX));
+}
+
+#[test]
+fn a_window_without_a_time_to_live_is_refused() {
+    let entries = || builder().max_entries(1);
+    for (window, setting) in [
+        (entries().stale_while_revalidate(ms(1)), "stale_while_revalidate"),
+        (entries().stale_if_error(ms(1)), "stale_if_error"),
+        (entries().time_to_idle(ms(1)).stale_if_error(Duration::MAX), "stale_if_error"),
+    ] {
+        let error = refused(window, &[&format!("`{setting}`"), "`time_to_live(d)`"]);
+        assert_eq!(error, ConfigError::WindowWithoutTimeToLive { setting });
+    }
+    checked(entries().stale_while_revalidate(Duration::ZERO).stale_if_error(Duration::ZERO));
+    let lives = || entries().time_to_live(ms(1));
+    checked(lives().stale_while_revalidate(Duration::MAX).stale_if_error(Duration::MAX));
+    checked(lives().stale_while_revalidate(ms(9)).stale_if_error(ms(1)).soft_timeout(ms(1)));
+}
+
+#[test]
+fn a_back_off_whose_first_pause_is_zero_or_the_longest_is_refused() {
+    let entries = || builder().max_entries(1);
+    for (min, max) in [(ms(2), ms(1)), (Duration::ZERO, ms(1))] {
+        let words = ["`error_backoff`", &format!("{min:?}"), "above zero", "not above the longest"];
+        let error = refused(entries().error_backoff(min, max), &words);
+        assert!(matches!(error, ConfigError::OutOfRange { setting: "error_backoff", .. }));
+    }
+    checked(entries().error_backoff(Duration::ZERO, Duration::ZERO));
+    checked(entries().error_backoff(ms(1), Duration::MAX));
+    checked(entries().error_backoff(Duration::MAX, Duration::MAX));
 }
 
 #[test]
@@ -110,6 +141,7 @@ fn load_errors_go_where_errors_go() {
         (LoadError::TimedOut, "load_timeout"),
         (LoadError::Panicked, "panicked"),
         (LoadError::Recursive, "the key that it is loading"),
+        (LoadError::NothingToRenew, "LoadCx::stale"),
     ];
     for (error, words) in messages {
         assert!(error.to_string().contains(words), "{error}");
