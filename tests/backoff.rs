@@ -221,8 +221,7 @@ fn attempts_count_failures_in_a_row() {
     let none = |builder: CacheBuilder<u64, u64>| builder;
     let windows =
         |builder: CacheBuilder<u64, u64>| builder.time_to_live(ms(5)).stale_if_error(ms(5));
-    let settings: [&dyn Fn(CacheBuilder<u64, u64>) -> CacheBuilder<u64, u64>; 3] =
-        [&back_off, &none, &windows];
+    let settings: [fn(_) -> _; 3] = [back_off, none, windows];
     for setting in settings {
         with_cache(setting, |it| {
             let load = |fails: bool| {

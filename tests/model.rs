@@ -3,13 +3,16 @@
 mod common;
 
 use common::{Record, Watchdog, ms};
-use larder::{Cache, Clock, How, ManualClock, RemovalCause};
+use larder::{Cache, Clock, How, Loaded, ManualClock, RemovalCause, StaleWhy};
 use proptest::prelude::*;
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
 const TTL: u64 = 40;
 const IDLE: u64 = 25;
 const NEGATIVE: u64 = 15;
+const REVALIDATE: u64 = 10;
+const ON_ERROR: u64 = 22;
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -21,6 +24,10 @@ enum Op {
     Load(u64),
     LoadFor(u64, u64),
     Fail(u64),
+    /// A load that fails, for a caller that wants no older values than so.
+    FailFor(u64, u64),
+    Force(u64),
+    Unchanged(u64),
     Missing(u64),
     Make(u64),
     /// A load during which the key is written, or removed.
@@ -53,7 +60,10 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         2 => key().prop_map(Op::Contains),
         6 => key().prop_map(Op::Load),
         3 => (key(), ttl()).prop_map(|(key, ttl)| Op::LoadFor(key, ttl)),
-        2 => key().prop_map(Op::Fail),
+        4 => key().prop_map(Op::Fail),
+        2 => (key(), ttl()).prop_map(|(key, age)| Op::FailFor(key, age)),
+        1 => key().prop_map(Op::Force),
+        3 => key().prop_map(Op::Unchanged),
         3 => key().prop_map(Op::Missing),
         2 => key().prop_map(Op::Make),
         2 => (key(), any::<bool>()).prop_map(|(key, writes)| Op::LoadOver(key, writes)),
@@ -81,6 +91,15 @@ struct Standing {
     used: u64,
 }
 
+/// Which settings a cache has.
+#[derive(Clone, Copy, Debug)]
+struct Kind {
+    shards: usize,
+    idle: bool,
+    weighted: bool,
+    windows: bool,
+}
+
 struct Rig {
     cache: Cache<u64, u64>,
     hand: ManualClock,
@@ -88,6 +107,8 @@ struct Rig {
     /// Whether entries may have to make room: then what the model has may be gone.
     evicts: bool,
     idle: bool,
+    /// Whether what has expired is kept for a while.
+    windows: bool,
     now: u64,
     next: u64,
     model: BTreeMap<u64, Standing>,
@@ -96,17 +117,24 @@ struct Rig {
 }
 
 impl Rig {
-    fn new(shards: usize, evicts: bool, idle: bool, weighted: bool) -> Self {
+    fn new(evicts: bool, kind: Kind) -> Self {
+        let Kind { shards, idle, weighted, windows } = kind;
         let (clock, hand) = Clock::manual();
         let removals = Record::new();
         let builder = Cache::builder()
             .shards(shards)
             .time_to_live(ms(TTL))
             .negative_ttl(ms(NEGATIVE))
+            .error_backoff(ms(0), ms(0))
             .clock(clock)
             .seed(3)
             .on_removal(removals.listener());
         let builder = if idle { builder.time_to_idle(ms(IDLE)) } else { builder };
+        let builder = if windows {
+            builder.stale_while_revalidate(ms(REVALIDATE)).stale_if_error(ms(ON_ERROR))
+        } else {
+            builder
+        };
         let most = if evicts { 10 } else { 1_000 };
         let builder = if weighted {
             builder.max_weight(most).weigher(|_, value| value % 4)
@@ -119,6 +147,7 @@ impl Rig {
             removals,
             evicts,
             idle,
+            windows,
             now: 0,
             next: 0,
             model: BTreeMap::new(),
@@ -131,6 +160,25 @@ impl Rig {
         let idle = if self.idle && standing.value.is_some() { IDLE } else { u64::MAX - self.now };
         (self.now < standing.expiry && self.now < standing.used.saturating_add(idle))
             .then_some(standing)
+    }
+
+    /// A value past its life and within a window. One that ended by not being used has none.
+    fn stale(&self, key: u64) -> Option<Standing> {
+        let standing = self.model.get(&key).copied()?;
+        let end = standing.expiry + REVALIDATE.max(ON_ERROR);
+        let was_idle = self.idle && standing.used + IDLE < standing.expiry;
+        let is_stale = self.windows && standing.expiry <= self.now && self.now < end;
+        (is_stale && !was_idle && standing.value.is_some()).then_some(standing)
+    }
+
+    /// As [`known`](Self::known), for what may be served if a load fails.
+    fn servable(&mut self, key: u64) -> Option<Standing> {
+        let standing = self.stale(key)?;
+        if self.evicts && self.cache.peek(&key).is_none() {
+            self.model.remove(&key);
+            return None;
+        }
+        Some(standing)
     }
 
     fn value(&mut self) -> u64 {
@@ -154,8 +202,10 @@ impl Rig {
     fn compare(&mut self, key: u64, got: Option<u64>, uses: bool) {
         let expected = self.fresh(key).and_then(|standing| standing.value);
         if self.evicts && got.is_none() {
-            // but a "not found" may still stand
-            self.model.retain(|&other, standing| other != key || standing.value.is_none());
+            // but a "not found" may still stand, and what a window keeps
+            if expected.is_some() {
+                self.model.remove(&key);
+            }
             return;
         }
         assert_eq!(got, expected, "key {key} at {} ms", self.now);
@@ -213,7 +263,20 @@ impl Rig {
             Op::Insert(key) => self.insert(key, None),
             Op::InsertFor(key, ttl) => self.insert(key, Some(ttl)),
             Op::Get(key) => self.compare(key, self.cache.get(&key), true),
-            Op::Peek(key) => self.compare(key, self.cache.peek(&key).map(|got| got.value), false),
+            Op::Peek(key) => {
+                let got = self.cache.peek(&key);
+                match self.servable(key) {
+                    None => self.compare(key, got.map(|got| got.value), false),
+                    Some(stale) => {
+                        let got = got.unwrap();
+                        assert_eq!(
+                            (Some(got.value), got.how),
+                            (stale.value, How::Stale(StaleWhy::Expired))
+                        );
+                        assert_eq!(got.age, ms(self.now - stale.stored));
+                    }
+                }
+            }
             Op::Contains(key) => {
                 let expected = self.fresh(key).is_some_and(|standing| standing.value.is_some());
                 let contains = self.cache.contains(&key);
@@ -223,12 +286,16 @@ impl Rig {
             Op::LoadFor(key, ttl) => self.load(key, Some(ttl)),
             Op::Fail(key) => {
                 let known = self.known(key);
+                let known = known.or_else(|| self.servable(key));
                 let got = self.cache.get_or_load_optional(&key, || Err("away".to_owned()));
                 match known {
                     Some(known) => assert_eq!(got.unwrap(), known.value),
                     None => assert_eq!(got.unwrap_err().loader().unwrap(), "away"),
                 }
             }
+            Op::FailFor(key, age) => self.fail_for(key, age),
+            Op::Force(key) => self.force(key),
+            Op::Unchanged(key) => self.unchanged(key),
             Op::Missing(key) => {
                 let known = self.known(key);
                 let got = self.cache.get_or_load_optional(&key, || Ok::<_, String>(None));
@@ -294,6 +361,54 @@ impl Rig {
         }
     }
 
+    fn fail_for(&mut self, key: u64, age: u64) {
+        let known = self.known(key);
+        let known = known.or_else(|| self.servable(key));
+        let known = known.filter(|known| self.now - known.stored <= age);
+        let got = self.cache.at(&key).max_age(ms(age)).load(|_| Err::<u64, _>("away"));
+        match known {
+            Some(Standing { value: Some(value), expiry, .. }) => {
+                let got = got.unwrap();
+                let fresh = expiry > self.now;
+                let stale = How::Stale(StaleWhy::LoadFailed);
+                let how = if fresh { How::Fresh } else { stale };
+                assert_eq!((got.value, got.how), (value, how));
+            }
+            Some(_) => assert!(got.unwrap_err().is_not_found()),
+            None => assert!(got.unwrap_err().loader().is_some()),
+        }
+    }
+
+    fn force(&mut self, key: u64) {
+        let value = self.value();
+        let got = self.cache.at(&key).force().load(|_| Ok::<_, String>(value)).unwrap();
+        assert_eq!((got.value, got.how), (value, How::Loaded));
+        self.store(key, value, TTL);
+        self.held.insert((key, value));
+    }
+
+    fn unchanged(&mut self, key: u64) {
+        let known = self.known(key);
+        let stale = self.servable(key);
+        let shown = Cell::new(None);
+        let got = self.cache.at(&key).load(|cx| {
+            shown.set(cx.stale().copied());
+            Ok::<_, String>(Loaded::unchanged())
+        });
+        match (known, stale) {
+            (Some(Standing { value: None, .. }), _) => assert!(got.unwrap_err().is_not_found()),
+            (Some(known), _) => assert_eq!(Some(got.unwrap().value), known.value),
+            (None, Some(stale)) => {
+                let got = got.unwrap();
+                assert_eq!((Some(got.value), shown.get()), (stale.value, stale.value));
+                self.store(key, got.value, TTL);
+            }
+            (None, None) => {
+                assert!(matches!(got, Err(larder::LoadError::NothingToRenew)));
+            }
+        }
+    }
+
     fn load_many(&mut self, from: u64, many: u64) {
         let keys: Vec<u64> = (from..from + many).collect();
         let known: Vec<_> = keys.iter().map(|key| self.known(*key)).collect();
@@ -353,7 +468,12 @@ impl Rig {
                 let expected = self.fresh(key).is_some_and(|standing| standing.value.is_some());
                 let expired = self.cache.expire(&key);
                 assert!(expired == expected || self.evicts && !expired);
-                self.model.remove(&key);
+                if self.stale(key).is_none() {
+                    let standing = self.model.remove(&key).filter(|_| self.windows && expired);
+                    if let Some(standing) = standing {
+                        self.model.insert(key, Standing { expiry: self.now, ..standing });
+                    }
+                }
             }
             Op::Advance(by) => {
                 self.now += by;
@@ -361,8 +481,9 @@ impl Rig {
             }
             Op::Sweep => {
                 self.cache.sweep();
-                let fresh = self.model.keys().filter(|&&key| self.fresh(key).is_some()).count();
-                assert!(self.cache.len() == fresh as u64 || self.evicts);
+                let kept = |key: &&u64| self.fresh(**key).or_else(|| self.stale(**key)).is_some();
+                let kept = self.model.keys().filter(kept).count();
+                assert!(self.cache.len() == kept as u64 || self.evicts);
             }
             Op::Clear => {
                 self.cache.clear();
@@ -371,9 +492,9 @@ impl Rig {
             }
             Op::RemoveIf(divisor) => {
                 let goes = |value: u64| value % divisor == 0;
-                let fresh = |key: &u64| self.fresh(*key).and_then(|standing| standing.value);
+                let kept = |key: u64| self.fresh(key).or_else(|| self.stale(key))?.value;
                 let going: Vec<u64> =
-                    self.model.keys().copied().filter(|key| fresh(key).is_some_and(goes)).collect();
+                    self.model.keys().copied().filter(|key| kept(*key).is_some_and(goes)).collect();
                 let removed = self.cache.remove_if(|_, value| goes(*value));
                 assert!(
                     removed == going.len() as u64 || self.evicts && removed < going.len() as u64
@@ -422,10 +543,14 @@ impl Rig {
 
 fn agree(ops: &[Op], evicts: bool) {
     let _watchdog = Watchdog::start();
-    for (shards, idle, weighted) in
-        [(1, false, false), (4, true, false), (4, false, true), (1, true, true)]
-    {
-        let mut rig = Rig::new(shards, evicts, idle, weighted);
+    let kind = |shards, idle, weighted, windows| Kind { shards, idle, weighted, windows };
+    for kind in [
+        kind(1, false, false, false),
+        kind(4, true, false, true),
+        kind(4, false, true, true),
+        kind(1, true, true, false),
+    ] {
+        let mut rig = Rig::new(evicts, kind);
         for op in ops {
             rig.apply(op);
             rig.settle();

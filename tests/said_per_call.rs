@@ -396,7 +396,7 @@ fn a_renewed_life_is_drawn_and_swept_like_a_new_one() {
             it.advance(ms(40));
             let got = it.at(&1).force().load(|_| Ok::<_, String>(Loaded::unchanged())).unwrap();
             // renewing is a use, also where the time to idle is what ends first
-            it.advance(got.fresh_for.min(ms(89)) - ms(1));
+            it.advance(got.fresh_for.min(ms(89)).saturating_sub(ms(1)));
             assert!(it.contains(&1));
             it.advance(ms(250));
             assert_eq!((it.sweep(), it.len()), (1, 0));
