@@ -11,13 +11,14 @@
 //! 5. [What always holds](#what-always-holds)
 //! 6. [How the bound holds at every moment](#how-the-bound-holds-at-every-moment)
 //! 7. [Flights, and what is fenced](#flights-and-what-is-fenced)
-//! 8. [What stands before the source](#what-stands-before-the-source)
-//! 9. [Which entry goes](#which-entry-goes)
-//! 10. [Time](#time)
-//! 11. [Counting](#counting)
-//! 12. [Decisions, with their figures](#decisions-with-their-figures)
-//! 13. [Tried and lost](#tried-and-lost)
-//! 14. [What it stands on](#what-it-stands-on)
+//! 8. [Past its life](#past-its-life)
+//! 9. [What stands before the source](#what-stands-before-the-source)
+//! 10. [Which entry goes](#which-entry-goes)
+//! 11. [Time](#time)
+//! 12. [Counting](#counting)
+//! 13. [Decisions, with their figures](#decisions-with-their-figures)
+//! 14. [Tried and lost](#tried-and-lost)
+//! 15. [What it stands on](#what-it-stands-on)
 //!
 //! # The life of one call
 //!
@@ -80,11 +81,11 @@
 //! | floor | | |
 //! |---|---|---|
 //! | 6 | `builder` | settings, their defaults and refusals, the number of shards |
-//! | 5 | `front/` | `cache` the plain calls · `at` one call said in full · `many` many keys · `blocking`, `future` the two ways to wait · `behind/` the queue of writes with its threads · `snapshot/` warm restarts · `outcome` what a follower makes of a landing · `entries` the walk |
+//! | 5 | `front/` | `cache` the plain calls · `at` one call said in full · `many` many keys · `blocking`, `future` the two ways to wait · `behind/` the queue of writes with its threads · `snapshot/` warm restarts · `call` what one caller says, and what it gets when its load comes to nothing · `outcome` what a follower makes of a landing · `entries` the walk |
 //! | 4 | `engine/` | `store` all shards with hasher, clock, budget, listener · `look` reading and joining · `lead` from the decision to lead to the landing, `batch` of several at once · `put` storing · `guard` leave to call the source · `take` removing · `writing` writes at the source · `behind` changes ahead of the source · `restore` entries of an earlier process · `sweeper` what expired |
-//! | 3 | `shard/` | `look`, `store`, `leave`, `walk` what can be done to one shard · `entry` · `aside` what few entries have · `board` flights · `fences` writes in progress · `outbox` what left · `validate` |
+//! | 3 | `shard/` | `look`, `store`, `leave`, `walk` what can be done to one shard · `entry` · `aside` what few entries have · `board` flights · `failures` what failed lately · `fences` writes in progress · `outbox` what left · `validate` |
 //! | 2 | `parts/` | `group`, `table` where entries stand · `eviction/` who goes · `flight`, `waiter`, `stack` loads and those who wait · `slots`, `turn`, `breaker` what spares the source · `ledger` what was written lately · `budget` the bound · `backlog` what is to be written |
-//! | 1 | `rules/` | `expiry` lives and stamps · `got`, `loaded`, `stats` what goes in and out |
+//! | 1 | `rules/` | `expiry` lives, stamps, windows · `backoff` pauses · `got`, `loaded`, `stats` what goes in and out |
 //! | 0 | `words/` | `clock`, `tick`, `alarms`, `keeper` time · `error`, `removal` · `thread_number`, `striped` counting · `raw_lock`, `lock` the lock of a shard · `sync` locks, or the doubles of loom and shuttle |
 //!
 //! The engine owns locks, hasher and clock and knows nothing of waiting. A shard owns neither a
@@ -230,6 +231,7 @@
 //! | `remove`, `expire` | what the load read may be the value that was meant |
 //! | `clear` | the same, for every key |
 //! | `remove_if` | nobody knows whether what the loads will bring is among the meant |
+//! | a caller that says `force` or a `max_age` shorter than its age | it may have read what that caller must not see |
 //! | `load_timeout` | it may never come back, and the key must not be lost with it |
 //! | its leader's end by drop or panic | there will be no landing |
 //!
@@ -242,6 +244,12 @@
 //! is down would each get the lock, try, and fail in their turn, and the last would wait for the
 //! sum. The error is kept without its type, as `Arc<dyn Any>`, because calls for one key may have
 //! different ones; a follower who cannot name it looks again.
+//!
+//! What failed is remembered for a while beside the board (`shard/failures.rs`), with the number of
+//! failures in a row and the tick until which the source is left alone; the failed flight itself is
+//! kept only where `error_backoff` makes its error an answer. There is room for 128 keys a shard.
+//! Every write to a key, and every load of it that succeeds, forgets its failures: an error is as
+//! old as the load that met it.
 //!
 //! A leader that goes away without an outcome lands `Abandoned`; all who wait join again, the first
 //! of them leads. A leader whose thread unwinds lands `Panicked`. One that is alive and never
@@ -269,6 +277,32 @@
 //! small table by hash (`parts/ledger.rs`), and such a value is stored only where that says that
 //! nothing happened since the batch began, and while nobody loads the key. Without a batch the
 //! price of this is one test a write.
+//!
+//! # Past its life
+//!
+//! Where a cache has windows, an expired entry stays where it is until the last of them ends, and
+//! nothing about it is written down: its stamp has the expiry, and its age is one subtraction from
+//! there (`rules/expiry.rs`). So nothing that is done with a value can move an end. The look-up
+//! of a hit knows fresh and not fresh, and no more.
+//!
+//! Everything else is one decision, `judge` (`shard/look.rs`), which looks at the entry, the flight
+//! and the failure of a key and changes none of them. It is asked twice: under the shared lock,
+//! where its answer may be "serve it", to all callers but one, and under the exclusive lock, where
+//! it makes that one the leader. A stale value is cloned under the shared lock only.
+//!
+//! | | nobody loads | somebody loads | held back |
+//! |---|---|---|---|
+//! | fresh | look again | look again | look again |
+//! | revalidate | lead (`Next::Revalidate`) | stale, at once | stale, at once |
+//! | error only | lead | wait | stale, at once |
+//! | gone, or never there | lead | wait | the last error, if `error_backoff` is set, else lead |
+//!
+//! When a load comes to nothing, every caller looks once more for what may be served now, the one
+//! who led as well as those who waited (`front/call.rs`): a value that was removed during the load,
+//! or whose window ended, is not there then.
+//!
+//! A look-up that finds nothing fresh is not counted until it is known what its caller was served; a
+//! guard counts a miss if that is never known.
 //!
 //! # What stands before the source
 //!
@@ -472,6 +506,5 @@
 //!   for a virtual-storage computer", IBM Systems Journal 5(2), 1966.
 //! * **The draw of lives**: splitmix64, from G. L. Steele, D. Lea and C. H. Flood, "Fast splittable
 //!   pseudorandom number generators", OOPSLA 2014.
-//! * **RFC 5861**, M. Nottingham, "HTTP Cache-Control Extensions for Stale Content" (2010): where
-//!   the windows will come from in which a stale value may be served. Nothing of it is in the crate
-//!   yet, but for the board beside the entries, which leaves the old value where it is.
+//! * **RFC 5861**, M. Nottingham, "HTTP Cache-Control Extensions for Stale Content" (2010): the two
+//!   windows in which a stale value is served, counted from the expiry.

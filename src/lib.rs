@@ -76,7 +76,8 @@
 //! ```
 //!
 //! [`time_to_idle`](CacheBuilder::time_to_idle) ends the life of what is not used, earlier than the
-//! TTL but never later. An expired value is not served, walked over or counted as a hit; its memory
+//! TTL but never later. An expired value is not served (unless a [window](#fresh-enough) allows it),
+//! walked over or counted as a hit; its memory
 //! is freed by later inserts, by [`sweep`](Cache::sweep), or in the background within about a
 //! minute, whether or not anybody asks for it again.
 //!
@@ -139,6 +140,57 @@
 //! assert_eq!(price.unwrap(), 10);
 //! assert_eq!(prices.get("lamp"), Some(20)); // and not 10, for the next hour
 //! ```
+//!
+//! # Fresh enough
+//!
+//! When a life ends, somebody waits for the next value, and if the source is down at that moment
+//! nobody gets any. A cache may be told that the old one will do for a while:
+//!
+//! ```text
+//! stored            expiry          + stale_while_revalidate        + stale_if_error
+//!   |---- fresh -----|--- revalidate -----|-------- error only ---------|  gone
+//! ```
+//!
+//! * Within [`stale_while_revalidate`](CacheBuilder::stale_while_revalidate) the first caller who
+//!   finds it loads, and everybody else is served the old value at once.
+//! * Within [`stale_if_error`](CacheBuilder::stale_if_error) callers wait for that load, and are
+//!   served the old value if it fails, times out or panics.
+//!
+//! Both windows count from the expiry and end for good: no use of a value prolongs them (RFC 5861).
+//! [`expire`](Cache::expire) ends a life early and leaves the windows; [`remove`](Cache::remove)
+//! leaves nothing: what was removed is never served again.
+//!
+//! ```
+//! use larder::{Cache, Clock, How, StaleWhy};
+//! use std::time::Duration;
+//!
+//! let (clock, hand) = Clock::manual();
+//! let prices: Cache<String, u32> = Cache::builder()
+//!     .max_entries(1_000)
+//!     .time_to_live(Duration::from_secs(60))
+//!     .stale_while_revalidate(Duration::from_secs(10))
+//!     .stale_if_error(Duration::from_secs(3600))
+//!     .clock(clock)
+//!     .build()?;
+//! prices.insert("lamp".to_owned(), 10);
+//! hand.advance(Duration::from_secs(100));
+//!
+//! let got = prices.at("lamp").load(|_| Err::<u32, _>("the shop is closed")).unwrap();
+//! assert_eq!((got.value, got.how), (10, How::Stale(StaleWhy::LoadFailed)));
+//! assert_eq!(prices.get("lamp"), None); // `get` returns what is fresh
+//! # Ok::<_, larder::ConfigError>(())
+//! ```
+//!
+//! What failed is left alone for a while: for a second if there is a stale value to serve, and as
+//! [`error_backoff`](CacheBuilder::error_backoff) says if there is none, twice as long after each
+//! failure. [`soft_timeout`](CacheBuilder::soft_timeout) serves it to those who would wait too long
+//! for a load that is not failing but slow.
+//!
+//! One call may want something else than the others, and [`at`](Cache::at) is where it says so:
+//! [`max_age`](At::max_age) or [`force`](At::force) for a caller that cannot take what the cache
+//! calls fresh, [`timeout`](At::timeout) for one in a hurry, [`fallback`](At::fallback) for one that
+//! wants no errors. A loader is shown what it replaces, and if its source says that nothing has
+//! changed it answers [`Loaded::unchanged`], which renews the life of what is there.
 //!
 //! # Many keys at once
 //!
@@ -426,8 +478,7 @@
 //! * **a map, or a [`LazyLock`](std::sync::LazyLock)**: the set of keys is known and small, and
 //!   nothing changes.
 //!
-//! larder does not serve expired values while it reloads them, refresh ahead of need, group keys by
-//! tags, or share entries between processes.
+//! larder does not refresh ahead of need, group keys by tags, or share entries between processes.
 //!
 //! How it is built, and why: [`design`].
 

@@ -53,4 +53,6 @@ mod timeouts;
 #[cfg(larder_shuttle)]
 mod walks;
 #[cfg(larder_shuttle)]
+mod windows;
+#[cfg(larder_shuttle)]
 mod writes;
