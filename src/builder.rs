@@ -163,6 +163,13 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// Without a [`time_to_live`](Self::time_to_live) it is for those values that are given a life
     /// of their own, by [`at(..).ttl(..)`](crate::At::ttl) or [`Loaded::ttl`](crate::Loaded::ttl).
     /// What lives for ever is left alone, and so is a cached "not found".
+    ///
+    /// What it is for: 10,000 values that were loaded in one second and are all in demand. Without
+    /// jitter the source gets 10,000 loads in the second in which they expire; with 0.1 at most 381.
+    ///
+    #[doc = include_str!("../benches/plots/jitter.svg")]
+    ///
+    /// (`cargo run --release --manifest-path benches/policies/Cargo.toml --bin jitter`)
     pub fn jitter(mut self, fraction: f64) -> Self {
         self.jitter = Some(fraction);
         self

@@ -49,6 +49,8 @@ fn look(name: &str) -> Look {
         "scc" => ("#CC79A7", "", Marker::Up, 1.5),
         "tinyufo" => ("#E69F00", "", Marker::Down, 1.5),
         "papaya" => ("#56B4E9", "5 3", Marker::Ring, 1.5),
+        "jitter 0.1" => ("#D55E00", "", Marker::None, 2.6),
+        "jitter 0" => ("#0072B2", "4 2", Marker::None, 1.5),
         "LRU" => ("#777777", "2 3", Marker::None, 1.8),
         _ => ("#000000", "6 3", Marker::None, 1.5),
     };
