@@ -3,6 +3,7 @@
 use crate::engine::store::{Listener, Plan, Store, Weigher};
 use crate::front::background::{ByTasks, ByThreads};
 use crate::front::cache::Cache;
+use crate::front::gather::Gather;
 use crate::front::loader::{AsyncLoader, FnLoader, Loader};
 use crate::front::loading::LoadingCache;
 use crate::front::loading_async::AsyncLoadingCache;
@@ -52,6 +53,7 @@ pub struct CacheBuilder<K, V, S = ahash::RandomState> {
     soft_timeout: Option<Duration>,
     refresh_ahead: RefreshAhead,
     runtime: Option<Arc<dyn Runtime>>,
+    batch: Option<(usize, Duration)>,
     shards: Option<usize>,
     hasher: S,
     clock: Option<Clock>,
@@ -108,6 +110,7 @@ impl<K, V> Cache<K, V> {
             soft_timeout: None,
             refresh_ahead: RefreshAhead::Never,
             runtime: None,
+            batch: None,
             shards: None,
             hasher: ahash::RandomState::new(),
             clock: None,
@@ -348,6 +351,50 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         self
     }
 
+    /// Has a cache with a loader of its own gather the misses of single `load`s into calls of its
+    /// `load_many`: the first caller that misses waits for up to `wait`, or until `keys` are there, and
+    /// then loads them all at once. For a source to which one trip for a hundred keys is hardly more
+    /// than one for one; each miss takes up to `wait` longer. Counted in milliseconds, rounded up, and
+    /// by a coarse clock, so a few milliseconds more.
+    ///
+    /// Each key is still loaded once, whoever asks for it and how. Refreshes are not gathered.
+    ///
+    /// ```
+    /// use larder::{Cache, LoadCx, Loaded, Loader};
+    /// use std::{convert::Infallible, time::Duration};
+    ///
+    /// struct Rows;
+    ///
+    /// impl Loader<u64, String> for Rows {
+    ///     type Error = Infallible;
+    ///
+    ///     fn load(&self, id: &u64, _: &LoadCx<String>) -> Result<Loaded<String>, Infallible> {
+    ///         Ok(Loaded::new(format!("row {id}")))
+    ///     }
+    ///
+    ///     fn load_many(&self, ids: &[u64]) -> Result<Vec<(u64, Loaded<String>)>, Infallible> {
+    ///         // SELECT .. WHERE id IN (..)
+    ///         Ok(ids.iter().map(|id| (*id, Loaded::new(format!("row {id}")))).collect())
+    ///     }
+    /// }
+    ///
+    /// let rows = Cache::builder()
+    ///     .max_entries(10_000)
+    ///     .batch(100, Duration::from_millis(2))
+    ///     .build_loading(Rows)?;
+    /// std::thread::scope(|scope| {
+    ///     for id in 0..20 {
+    ///         let rows = &rows;
+    ///         scope.spawn(move || assert_eq!(rows.load(&id).unwrap(), format!("row {id}")));
+    ///     }
+    /// });
+    /// # Ok::<_, larder::ConfigError>(())
+    /// ```
+    pub fn batch(mut self, keys: usize, wait: Duration) -> Self {
+        self.batch = Some((keys, wait));
+        self
+    }
+
     /// Where a cache with a loader of its own runs what nobody waits for. See [`Runtime`] for what
     /// it does without.
     pub fn runtime(mut self, runtime: impl Runtime) -> Self {
@@ -385,6 +432,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
             soft_timeout: self.soft_timeout,
             refresh_ahead: self.refresh_ahead,
             runtime: self.runtime,
+            batch: self.batch,
             shards: self.shards,
             hasher,
             clock: self.clock,
@@ -451,12 +499,13 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         self.check()?;
         let runtime = self.runtime.take().unwrap_or_else(|| Arc::new(Pool::new()));
         let loader = Arc::new(loader);
+        let gather = self.batch.map(|(most, wait)| Gather::new(most, ticks(wait)));
         let mut plan = self.plan();
         plan.refresher = Some(Box::new(ByThreads {
             loader: Arc::clone(&loader),
             runtime: Arc::clone(&runtime),
         }));
-        Ok(LoadingCache::over(Cache::over(Store::new(plan)), loader, runtime))
+        Ok(LoadingCache::over(Cache::over(Store::new(plan)), loader, runtime, gather))
     }
 
     /// A cache that loads by itself, by a closure: [`build_loading`](Self::build_loading) where the
@@ -499,10 +548,11 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         self.check()?;
         let runtime = self.runtime.take().or_else(surrounding).ok_or(ConfigError::NoRuntime)?;
         let loader = Arc::new(loader);
+        let gather = self.batch.map(|(most, wait)| Gather::new(most, ticks(wait)));
         let mut plan = self.plan();
         plan.refresher =
             Some(Box::new(ByTasks { loader: Arc::clone(&loader), runtime: Arc::clone(&runtime) }));
-        Ok(AsyncLoadingCache::over(Cache::over(Store::new(plan)), loader, runtime))
+        Ok(AsyncLoadingCache::over(Cache::over(Store::new(plan)), loader, runtime, gather))
     }
 
     fn check(&self) -> Result<(), ConfigError> {
@@ -574,19 +624,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
                 });
             }
         }
-        let refused = match self.refresh_ahead {
-            RefreshAhead::At(share) if !(share > 0.0 && share < 1.0) => {
-                Some((share, "a share of a value's life, above 0.0 and below 1.0"))
-            }
-            RefreshAhead::CostAware { beta } if !(beta >= 0.0 && beta.is_finite()) => {
-                Some((beta, "as `beta` a factor from 0.0, which is 1.0 unless there is a reason"))
-            }
-            _ => None,
-        };
-        if let Some((number, accepts)) = refused {
-            let given = Given::Number(number);
-            return Err(ConfigError::OutOfRange { setting: "refresh_ahead", given, accepts });
-        }
+        self.check_loading()?;
         let above_zero = [
             ("load_timeout", Some(self.load_timeout)),
             ("soft_timeout", self.soft_timeout),
@@ -600,6 +638,39 @@ impl<K, V, S> CacheBuilder<K, V, S> {
                     accepts: "any time above zero; leave it out for the default",
                 });
             }
+        }
+        Ok(())
+    }
+
+    /// What is said of refreshes and of gathered loads.
+    fn check_loading(&self) -> Result<(), ConfigError> {
+        if let Some((keys, wait)) = self.batch {
+            let refused = match (keys, wait) {
+                (0, _) => {
+                    Some((Given::Count(0), "1 key or more; leave it out to load each by itself"))
+                }
+                (_, Duration::ZERO) => Some((
+                    Given::Duration(wait),
+                    "any time above zero to wait for more keys; leave it out to load each by itself",
+                )),
+                _ => None,
+            };
+            if let Some((given, accepts)) = refused {
+                return Err(ConfigError::OutOfRange { setting: "batch", given, accepts });
+            }
+        }
+        let refused = match self.refresh_ahead {
+            RefreshAhead::At(share) if !(share > 0.0 && share < 1.0) => {
+                Some((share, "a share of a value's life, above 0.0 and below 1.0"))
+            }
+            RefreshAhead::CostAware { beta } if !(beta >= 0.0 && beta.is_finite()) => {
+                Some((beta, "as `beta` a factor from 0.0, which is 1.0 unless there is a reason"))
+            }
+            _ => None,
+        };
+        if let Some((number, accepts)) = refused {
+            let given = Given::Number(number);
+            return Err(ConfigError::OutOfRange { setting: "refresh_ahead", given, accepts });
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use super::store::Store;
 use crate::parts::eviction::SlotId;
 use crate::parts::flight::Landing;
 use crate::parts::group::Hash;
-use crate::rules::ahead::{Ahead, is_drawn, mix, point};
+use crate::rules::ahead::{Ahead, draw, is_drawn, point};
 use crate::rules::expiry::Stamp;
 use crate::shard::Shard;
 use crate::shard::entry::Entry;
@@ -84,7 +84,7 @@ impl<K, V, S> Store<K, V, S> {
                         0 => self.counts.load_millis.get() / self.counts.loads.get().max(1),
                         took => took,
                     };
-                    is_drawn(beta, left, took, mix(self.seed ^ hash ^ self.lookups.mine()))
+                    is_drawn(beta, left, took, draw(self.seed ^ hash, took, now))
                 }
             };
         // of many hits on a value that is being refreshed each one asks: under the shared lock that

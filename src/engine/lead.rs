@@ -134,8 +134,14 @@ impl<K, V, S> Lead<K, V, S> {
         }
     }
 
+    /// Its flight, for its own caller, who waits for it while another one loads.
+    pub(crate) fn join(&self) -> Arc<Flight<K, V>> {
+        self.flight.follow();
+        Arc::clone(&self.flight)
+    }
+
     /// Its flight's identity, for the stack of what runs.
-    pub(super) fn id(&self) -> usize {
+    pub(crate) fn id(&self) -> usize {
         self.flight.id()
     }
 

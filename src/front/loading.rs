@@ -2,9 +2,10 @@
 
 use super::cache::Cache;
 use super::call::Call;
+use super::gather::Gather;
 use super::loader::Loader;
 use super::outcome::plain;
-use super::{blocking, many};
+use super::{blocking, gather, many};
 use crate::engine::look::Looked;
 use crate::rules::many::Many;
 use crate::words::error::LoadError;
@@ -55,11 +56,18 @@ pub struct LoadingCache<K, V, L, S = ahash::RandomState> {
     pub(super) cache: Cache<K, V, S>,
     pub(super) loader: Arc<L>,
     pub(super) runtime: Arc<dyn Runtime>,
+    /// None where each miss is loaded by itself.
+    gather: Option<Arc<Gather<K, V, S>>>,
 }
 
 impl<K, V, L, S> LoadingCache<K, V, L, S> {
-    pub(crate) fn over(cache: Cache<K, V, S>, loader: Arc<L>, runtime: Arc<dyn Runtime>) -> Self {
-        Self { cache, loader, runtime }
+    pub(crate) fn over(
+        cache: Cache<K, V, S>,
+        loader: Arc<L>,
+        runtime: Arc<dyn Runtime>,
+        gather: Option<Gather<K, V, S>>,
+    ) -> Self {
+        Self { cache, loader, runtime, gather: gather.map(Arc::new) }
     }
 
     /// The loader that it was built with.
@@ -96,6 +104,10 @@ where
             Looked::Value(value) => return Ok(value),
             Looked::Missing => return Err(LoadError::NotFound),
             Looked::Nothing => {}
+        }
+        if let Some(gather) = &self.gather {
+            let load = |keys: &[K]| self.loader.load_many(keys);
+            return plain(gather::load(store, gather, hash, key, load));
         }
         plain(blocking::load(store, hash, key, &Call::plain::<L::Error>(), |lead| {
             let (cx, key) = (lead.cx(), lead.key().clone());
@@ -143,6 +155,7 @@ impl<K, V, L, S> Clone for LoadingCache<K, V, L, S> {
             cache: self.cache.clone(),
             loader: Arc::clone(&self.loader),
             runtime: Arc::clone(&self.runtime),
+            gather: self.gather.clone(),
         }
     }
 }

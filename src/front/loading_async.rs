@@ -2,10 +2,12 @@
 
 use super::cache::Cache;
 use super::call::Call;
+use super::gather::Gather;
 use super::loader::AsyncLoader;
 use super::outcome::plain;
-use super::{future, many};
+use super::{future, gather, many};
 use crate::engine::lead::Lead;
+use crate::engine::look::Looked;
 use crate::rules::many::Many;
 use crate::words::error::LoadError;
 use crate::words::runtime::Runtime;
@@ -56,11 +58,18 @@ pub struct AsyncLoadingCache<K, V, L, S = ahash::RandomState> {
     pub(super) cache: Cache<K, V, S>,
     pub(super) loader: Arc<L>,
     pub(super) runtime: Arc<dyn Runtime>,
+    /// None where each miss is loaded by itself.
+    gather: Option<Arc<Gather<K, V, S>>>,
 }
 
 impl<K, V, L, S> AsyncLoadingCache<K, V, L, S> {
-    pub(crate) fn over(cache: Cache<K, V, S>, loader: Arc<L>, runtime: Arc<dyn Runtime>) -> Self {
-        Self { cache, loader, runtime }
+    pub(crate) fn over(
+        cache: Cache<K, V, S>,
+        loader: Arc<L>,
+        runtime: Arc<dyn Runtime>,
+        gather: Option<Gather<K, V, S>>,
+    ) -> Self {
+        Self { cache, loader, runtime, gather: gather.map(Arc::new) }
     }
 
     /// The loader that it was built with.
@@ -92,6 +101,17 @@ where
         Q: ?Sized + Hash + Equivalent<K> + ToOwned<Owned = K>,
     {
         let store = &self.cache.store;
+        if let Some(gather) = &self.gather {
+            let hash = store.hash(key);
+            match store.get_or_search(hash, key) {
+                Looked::Value(value) => return Ok(value),
+                Looked::Missing => return Err(LoadError::NotFound),
+                Looked::Nothing => {}
+            }
+            let load = |keys: Vec<K>| async move { self.loader.load_many(&keys).await };
+            // seldom come to, and larger than all the rest
+            return plain(Box::pin(gather::load_async(store, gather, hash, key, load)).await);
+        }
         let load = |lead: &mut Lead<K, V, S>| {
             let (cx, key) = (lead.cx(), lead.key().clone());
             async move { self.loader.load(&key, &cx).await }
@@ -140,6 +160,7 @@ impl<K, V, L, S> Clone for AsyncLoadingCache<K, V, L, S> {
             cache: self.cache.clone(),
             loader: Arc::clone(&self.loader),
             runtime: Arc::clone(&self.runtime),
+            gather: self.gather.clone(),
         }
     }
 }

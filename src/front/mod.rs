@@ -10,6 +10,7 @@ pub(crate) mod cache;
 mod call;
 pub(crate) mod entries;
 pub(crate) mod future;
+pub(crate) mod gather;
 pub(crate) mod guard;
 pub(crate) mod invalidator;
 pub(crate) mod loader;

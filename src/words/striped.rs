@@ -67,11 +67,6 @@ impl Lookups {
         counter(&self.lines[number]).fetch_add(1, Relaxed) + 1
     }
 
-    /// How many hits the line of this thread has counted: a number that differs from hit to hit.
-    pub(crate) fn mine(&self) -> u64 {
-        self.lines[thread_number::get().min(NUMBERS)].hits.load(Relaxed)
-    }
-
     /// Hits, misses and stale hits so far.
     pub(crate) fn sum(&self) -> [u64; 3] {
         self.lines.iter().fold([0; 3], |[hits, misses, stale_hits], line| {

@@ -1,0 +1,236 @@
+//! Misses of single loads, gathered into calls for many keys.
+
+mod common;
+
+use common::tasks::Task;
+use common::{Watchdog, ms, secs, wait_until, watched};
+use larder::{
+    AsyncLoader, AsyncLoadingCache, Cache, Clock, ConfigError, LoadCx, Loaded, Loader,
+    LoadingCache, ManualClock, SteppingRuntime,
+};
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// Brings ten times the key for keys below 1,000; writes down what it was asked for.
+#[derive(Clone, Default)]
+struct Rows(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    calls: Mutex<Vec<Vec<u64>>>,
+    fails: AtomicBool,
+    panics: AtomicBool,
+}
+
+impl Rows {
+    fn calls(&self) -> Vec<Vec<u64>> {
+        self.0.calls.lock().unwrap().clone()
+    }
+
+    fn select(&self, ids: &[u64]) -> Result<Vec<(u64, Loaded<u64>)>, String> {
+        self.0.calls.lock().unwrap().push(ids.to_vec());
+        assert!(!self.0.panics.load(SeqCst), "expected: the loader's own trouble");
+        if self.0.fails.load(SeqCst) {
+            return Err("away".to_owned());
+        }
+        Ok(ids.iter().filter(|id| **id < 1_000).map(|id| (*id, Loaded::new(id * 10))).collect())
+    }
+}
+
+impl Loader<u64, u64> for Rows {
+    type Error = String;
+
+    fn load(&self, _: &u64, _: &LoadCx<u64>) -> Result<Loaded<u64>, String> {
+        unreachable!("misses are gathered")
+    }
+
+    fn load_many(&self, ids: &[u64]) -> Result<Vec<(u64, Loaded<u64>)>, String> {
+        self.select(ids)
+    }
+}
+
+impl AsyncLoader<u64, u64> for Rows {
+    type Error = String;
+
+    async fn load(&self, _: &u64, _: &LoadCx<u64>) -> Result<Loaded<u64>, String> {
+        unreachable!("misses are gathered")
+    }
+
+    async fn load_many(&self, ids: &[u64]) -> Result<Vec<(u64, Loaded<u64>)>, String> {
+        self.select(ids)
+    }
+}
+
+fn threads(keys: usize, wait: Duration) -> (LoadingCache<u64, u64, Rows>, Rows, ManualClock) {
+    let (rows, (clock, hand)) = (Rows::default(), Clock::manual());
+    let builder = Cache::builder().max_entries(10_000).negative_ttl(secs(5)).clock(clock);
+    let cache = builder.batch(keys, wait).build_loading(rows.clone()).unwrap();
+    (cache, rows, hand)
+}
+
+fn tasks(keys: usize, wait: Duration) -> (AsyncLoadingCache<u64, u64, Rows>, Rows, ManualClock) {
+    let (rows, (clock, hand)) = (Rows::default(), Clock::manual());
+    let builder = Cache::builder().max_entries(10_000).clock(clock);
+    let builder = builder.runtime(SteppingRuntime::new()).error_backoff(ms(0), ms(0));
+    (builder.batch(keys, wait).build_loading_async(rows.clone()).unwrap(), rows, hand)
+}
+
+#[test]
+fn a_thousand_single_loads_are_a_handful_of_calls() {
+    let (cache, rows, hand) = tasks(400, ms(1));
+    let _checked = watched(&cache);
+    let keys: Vec<u64> = (0..1_000).collect();
+    let mut callers: Vec<_> = keys.iter().map(|key| Task::new(cache.load(key))).collect();
+    callers.iter_mut().for_each(Task::pend);
+    let mut done = 0;
+    while done < callers.len() {
+        hand.advance(ms(1));
+        for (at, caller) in callers.iter_mut().enumerate().skip(done) {
+            match caller.poll() {
+                std::task::Poll::Ready(value) => assert_eq!(value.unwrap(), at as u64 * 10),
+                std::task::Poll::Pending => break,
+            }
+            done += 1;
+        }
+    }
+    let sizes: Vec<_> = rows.calls().iter().map(Vec::len).collect();
+    assert_eq!(sizes, [400, 400, 200]);
+    let stats = cache.stats();
+    assert_eq!((stats.loads, stats.misses, stats.hits, stats.joined), (3, 1_000, 0, 0));
+    assert_eq!(stats.insertions, 1_000);
+}
+
+#[test]
+fn threads_gather_until_enough_are_there() {
+    let (cache, rows, _hand) = threads(16, secs(3_600));
+    let _checked = watched(&cache);
+    std::thread::scope(|scope| {
+        for key in 0..32 {
+            let cache = &cache;
+            scope.spawn(move || assert_eq!(cache.load(&key).unwrap(), key * 10));
+        }
+    });
+    let calls = rows.calls();
+    assert_eq!(calls.iter().map(Vec::len).collect::<Vec<_>>(), [16, 16]);
+    assert_eq!(calls.concat().into_iter().collect::<HashSet<_>>().len(), 32);
+}
+
+#[test]
+fn the_first_waits_no_longer_than_was_said() {
+    let (cache, rows, hand) = threads(100, ms(2));
+    let _checked = watched(&cache);
+    std::thread::scope(|scope| {
+        let alone = scope.spawn(|| cache.load(&1).unwrap());
+        wait_until(|| cache.flights() == 1);
+        assert!(rows.calls().is_empty());
+        hand.advance(ms(2));
+        assert_eq!(alone.join().unwrap(), 10);
+    });
+    assert_eq!(rows.calls(), [[1]]);
+}
+
+#[test]
+fn who_wants_a_key_that_is_gathered_waits_for_the_same_load() {
+    let (cache, rows, hand) = tasks(100, ms(1));
+    let _checked = watched(&cache);
+    let [mut one, mut same, mut other] = [&1, &1, &2].map(|key| Task::new(cache.load(key)));
+    one.pend();
+    same.pend();
+    let mut closure = Task::new(cache.get_or_load_async(&1, || async { common::uncalled() }));
+    closure.pend();
+    other.pend();
+    hand.advance(ms(1));
+    let values = [one.finish(), same.finish(), other.finish()].map(Result::unwrap);
+    assert_eq!((values, closure.finish().unwrap()), ([10, 10, 20], 10));
+    assert_eq!((rows.calls(), cache.stats().joined), (vec![vec![1, 2]], 2));
+}
+
+#[test]
+fn what_the_reply_does_not_have_is_missing() {
+    let (cache, rows, _hand) = threads(1, secs(1));
+    let _checked = watched(&cache);
+    for _ in 0..2 {
+        assert!(cache.load(&5_000).unwrap_err().is_not_found());
+    }
+    assert_eq!(rows.calls(), [[5_000]], "and that is remembered");
+}
+
+#[test]
+fn a_failure_reaches_all_whose_keys_were_gathered() {
+    let (cache, rows, hand) = tasks(100, ms(1));
+    let _checked = watched(&cache);
+    rows.0.fails.store(true, SeqCst);
+    let [mut one, mut two] = [&1, &2].map(|key| Task::new(cache.load(key)));
+    one.pend();
+    two.pend();
+    hand.advance(ms(1));
+    let errors = [one.finish(), two.finish()].map(Result::unwrap_err);
+    assert!(errors.iter().all(|error| error.loader() == Some(&"away".to_owned())));
+    assert_eq!((cache.stats().loads, cache.stats().load_failures), (1, 1));
+    rows.0.fails.store(false, SeqCst);
+    let mut again = Task::new(cache.load(&1));
+    again.pend();
+    hand.advance(ms(1));
+    assert_eq!(again.finish().unwrap(), 10);
+}
+
+#[test]
+fn when_the_first_goes_away_the_others_gather_anew() {
+    let (cache, rows, hand) = tasks(100, ms(1));
+    let _checked = watched(&cache);
+    let mut first = Task::new(cache.load(&1));
+    let [mut two, mut three] = [&2, &3].map(|key| Task::new(cache.load(key)));
+    first.pend();
+    two.pend();
+    three.pend();
+    drop(first);
+    two.pend();
+    three.pend();
+    assert_eq!(cache.flights(), 2);
+    hand.advance(ms(1));
+    assert_eq!([two.finish().unwrap(), three.finish().unwrap()], [20, 30]);
+    assert_eq!(rows.calls(), [[2, 3]]);
+}
+
+#[test]
+fn a_panic_unwinds_the_one_who_loads_and_the_others_are_told() {
+    let (cache, rows, _hand) = threads(2, secs(3_600));
+    let _checked = watched(&cache);
+    rows.0.panics.store(true, SeqCst);
+    std::thread::scope(|scope| {
+        let callers = [1, 2].map(|key| {
+            let cache = &cache;
+            scope.spawn(move || cache.load(&key))
+        });
+        let outcomes = callers.map(std::thread::ScopedJoinHandle::join);
+        let told = outcomes.iter().flatten().filter(|o| o.as_ref().unwrap_err().is_panic());
+        assert_eq!((told.count(), outcomes.iter().filter(|o| o.is_err()).count()), (1, 1));
+    });
+    assert_eq!(cache.stats().load_failures, 1);
+}
+
+#[test]
+fn what_is_written_while_its_key_is_gathered_stays() {
+    let (cache, rows, hand) = tasks(100, ms(1));
+    let _checked = watched(&cache);
+    let [mut one, mut two] = [&1, &2].map(|key| Task::new(cache.load(key)));
+    one.pend();
+    two.pend();
+    cache.insert(1, 7);
+    hand.advance(ms(1));
+    assert_eq!((one.finish().unwrap(), two.finish().unwrap()), (7, 20));
+    assert_eq!((rows.calls(), cache.get(&1)), (vec![vec![2]], Some(7)));
+}
+
+#[test]
+fn a_gathering_of_nothing_is_refused() {
+    let _watchdog = Watchdog::start();
+    for (keys, wait) in [(0, ms(1)), (10, Duration::ZERO)] {
+        let built =
+            Cache::builder().max_entries(1).batch(keys, wait).build_loading(Rows::default());
+        let refused = built.unwrap_err();
+        assert!(matches!(refused, ConfigError::OutOfRange { setting: "batch", .. }), "{refused}");
+    }
+}
