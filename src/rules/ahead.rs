@@ -109,7 +109,7 @@ const DRAWS: u64 = 64;
 /// better for it: with 64, one refresh in 10^10 comes so late that somebody has to wait (that is, no
 /// draw succeeds while there is time for the load: `exp(-64 / e)`).
 pub(crate) fn draw(key: u64, took: u64, now: Tick) -> u64 {
-    mix(mix(key) ^ now / (took / DRAWS).max(1))
+    mix(mix(key) ^ (now / (took / DRAWS).max(1)))
 }
 
 /// Spreads the bits: splitmix64's finalizer (Steele, Lea, Flood 2014).
