@@ -307,10 +307,14 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// How many loads run at once, at most, over all keys. Unset, as many as there are callers who
     /// miss. What the source can take at a time, the size of a connection pool say, is a good value.
     ///
-    /// A load that finds no slot waits in line, first come, first served, threads and tasks alike;
-    /// others who want its key wait with it, and [`load_timeout`](Self::load_timeout) only counts
-    /// from when it begins. A caller that goes away leaves the line, and if others wait for the same
-    /// key one of them takes its place.
+    /// A caller whose load finds no slot is served a stale value, if a window allows one
+    /// ([`Overloaded`](crate::StaleWhy::Overloaded)). Else its load waits in line, first come, first
+    /// served, threads and tasks alike, for as long as the caller has said
+    /// ([`At::timeout`](crate::At::timeout): then [`Overloaded`](crate::LoadError::Overloaded)), or as
+    /// it takes. Others who want its key wait with it, but for those who can be served stale, who are;
+    /// and [`load_timeout`](Self::load_timeout) only counts from when the load begins. A caller that
+    /// goes away leaves the line, and if others wait for the same key one of them takes its place.
+    /// Refreshes in the background go when no miss waits.
     ///
     /// A load that a loader starts of its own, on its thread or as a part of its task, uses its
     /// parent's slot, so that loads inside loads cannot wait for each other. (For one in a task that
@@ -325,8 +329,9 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     }
 
     /// Leaves a source alone that fails: after so many `failures` in a row, over all keys, the
-    /// breaker is open for `open_for`, and who would load gets
-    /// [`CircuitOpen`](crate::LoadError::CircuitOpen) at once, without a call to the source. Then
+    /// breaker is open for `open_for`, and who would load is served a stale value, if a window allows
+    /// one, or gets [`CircuitOpen`](crate::LoadError::CircuitOpen), at once and without a call to the
+    /// source. Then
     /// one load is let through as a probe. If it succeeds, all go through again; if it fails, the
     /// breaker is open for another `open_for`.
     ///

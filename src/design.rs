@@ -312,6 +312,11 @@
 //! (`parts/breaker.rs`). Both are given back when the loader is done, before its result is stored,
 //! and by a drop wherever the leader goes away.
 //!
+//! *Stale before waiting.* A leader that finds no slot and can be served stale hands its key on and
+//! is. One that cannot, since its caller said a `max_age`, say, gets in line with the key; who comes
+//! to it there looks for something stale first, and who had joined it before it got there is woken
+//! to do the same.
+//!
 //! *A slot goes from hand to hand.* Who gives one back gives it to the first in line, under the lock;
 //! there is no moment in which a newcomer could snatch it, and none in which it is free while
 //! somebody waits. Who is called and goes away instead passes it on.

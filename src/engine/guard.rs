@@ -99,7 +99,13 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Line<K, V> {
         };
         // one that somebody waits for by now is a miss like any
         let rank = if self.flight.gives_way() { Rank::Refresh } else { Rank::Miss };
-        Turn::new(slots, &self.clock, self.flight.clone(), rank, None, None)
+        let turn = Turn::new(slots, &self.clock, self.flight.clone(), rank, None, None);
+        if let Some(place) = turn.place() {
+            if self.flight.wait_at(place) {
+                slots.let_through(place);
+            }
+        }
+        turn
     }
 
     /// There is no load any more.
