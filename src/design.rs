@@ -84,7 +84,7 @@
 //! | 5 | `front/` | `cache` the plain calls · `at` one call said in full · `many` many keys · `blocking`, `future` the two ways to wait · `behind/` the queue of writes with its threads · `snapshot/` warm restarts · `call` what one caller says, and what it gets when its load comes to nothing · `outcome` what a follower makes of a landing · `entries` the walk |
 //! | 4 | `engine/` | `store` all shards with hasher, clock, budget, listener · `look` reading and joining · `lead` from the decision to lead to the landing, `batch` of several at once · `put` storing · `guard` leave to call the source · `take` removing · `writing` writes at the source · `behind` changes ahead of the source · `restore` entries of an earlier process · `sweeper` what expired |
 //! | 3 | `shard/` | `look`, `store`, `leave`, `walk` what can be done to one shard · `entry` · `aside` what few entries have · `board` flights · `failures` what failed lately · `fences` writes in progress · `outbox` what left · `validate` |
-//! | 2 | `parts/` | `group`, `table` where entries stand · `eviction/` who goes · `flight`, `waiter`, `stack` loads and those who wait · `slots`, `turn`, `breaker` what spares the source · `ledger` what was written lately · `budget` the bound · `backlog` what is to be written |
+//! | 2 | `parts/` | `group`, `table` where entries stand · `eviction/` who goes · `flight`, `waiter`, `stack` loads and those who wait · `slots`, `turn`, `breaker` what spares the source · `ledger` what was written lately, `tags` what happened to groups · `budget` the bound · `backlog` what is to be written |
 //! | 1 | `rules/` | `expiry` lives, stamps, windows · `backoff` pauses · `got`, `loaded`, `stats` what goes in and out |
 //! | 0 | `words/` | `clock`, `tick`, `alarms`, `keeper` time · `error`, `removal` · `thread_number`, `striped` counting · `raw_lock`, `lock` the lock of a shard · `sync` locks, or the doubles of loom and shuttle |
 //!
@@ -260,6 +260,16 @@
 //! A loader that asks for its own key would wait for itself. Each thread keeps a short list of the
 //! flights whose loader it is running (`parts/stack.rs`), for a task set during each poll; a caller
 //! about to follow a flight on its own list is told `Recursive`.
+//!
+//! A tag knows nothing of its entries (`parts/tags.rs`). It remembers the version at which it was
+//! last removed or expired, an entry the version at which its load started, and a look-up compares:
+//! so a removal writes a few words, and is in force for whatever will be stored by loads that are in
+//! flight, without knowing them. One counter of versions serves all tags, since a load need not know
+//! its tags when it starts. A bit in the mark of a slot says that there are tags to be looked at;
+//! others pay the test of it. What the caller says (`At::tag`) the flight has from its start, and
+//! whoever comes after a removal takes the key from it; what only the loader says is known when it
+//! is done, and then whoever came too late is sent to look again. A tag that no entry has any more
+//! is let go, and what happened to it is kept by hash of its name, for loads that began before.
 //!
 //! A write at the source is not over when it begins, and grounding what is in flight at one moment is
 //! not enough: a load that begins during the write may read before it. So for as long as it lasts its

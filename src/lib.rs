@@ -243,6 +243,27 @@
 //! of each key, again and again until they are written. Its page says what that costs: what a crash
 //! loses.
 //!
+//! # What changes together
+//!
+//! A row stands in more than its own entry: in lists, pages, sums. Tags say so.
+//! [`remove_tag`](Cache::remove_tag) removes all that has a tag, in the time of a look-up however
+//! much it is, and keeps loads in flight from storing what they read before;
+//! [`expire_tag`](Cache::expire_tag) only ends its freshness. A caller says the tags that it knows,
+//! by [`At::tag`], a loader those that it learns from the source, by [`Loaded::tag`].
+//!
+//! ```
+//! use larder::{Cache, Loaded};
+//!
+//! let pages: Cache<String, String> = Cache::new(1_000);
+//! pages.at("/courses").tag("courses").load(|_| {
+//!     // made of all courses, and of the teacher whose name the source has just told
+//!     Ok::<_, std::io::Error>(Loaded::new("..".to_owned()).tag("teacher 7"))
+//! })?;
+//! pages.remove_tag("teacher 7");
+//! assert_eq!(pages.get("/courses"), None);
+//! # Ok::<_, larder::LoadError<std::io::Error>>(())
+//! ```
+//!
 //! # Sparing the source
 //!
 //! One load a key still lets a thousand keys ask for a thousand things at once, and a source that is
@@ -478,7 +499,7 @@
 //! * **a map, or a [`LazyLock`](std::sync::LazyLock)**: the set of keys is known and small, and
 //!   nothing changes.
 //!
-//! larder does not refresh ahead of need, group keys by tags, or share entries between processes.
+//! larder does not share entries between processes.
 //!
 //! How it is built, and why: [`design`].
 
@@ -520,6 +541,7 @@ pub use rules::got::{Got, How, StaleWhy};
 pub use rules::loaded::{LoadCx, LoadReason, Loaded};
 pub use rules::many::Many;
 pub use rules::stats::Stats;
+pub use rules::tag::Tag;
 pub use words::clock::{Clock, ManualClock};
 pub use words::error::{ConfigError, Given, LoadError};
 pub use words::removal::{Removal, RemovalCause};

@@ -8,9 +8,11 @@ use crate::parts::breaker::Verdict;
 use crate::parts::group::Hash;
 use crate::parts::ledger::Moment;
 use crate::parts::stack;
+use crate::parts::tags::Version;
 use crate::rules::expiry::ticks;
 use crate::rules::got::Got;
 use crate::rules::loaded::{Answer, Loaded};
+use crate::rules::tag::Tag;
 use crate::shard::entry::{Notes, Put};
 use crate::shard::outbox::Outbox;
 use crate::words::error::LoadError;
@@ -28,6 +30,8 @@ pub(crate) struct Batch<K, V, S> {
     started: Tick,
     /// What is written from now on is newer than what the loader brings.
     since: Moment,
+    /// The same for tags.
+    version: Version,
     /// One call of the source, however many keys.
     leave: Leave,
     /// The user's code is running: if this is dropped now, it panicked.
@@ -39,7 +43,8 @@ impl<K, V, S> Batch<K, V, S> {
     pub(crate) fn new(store: Arc<Store<K, V, S>>, leads: Vec<Lead<K, V, S>>, leave: Leave) -> Self {
         store.counts.loads.add(1);
         let (started, since) = (store.clock.now(), store.ledger.watch());
-        Self { store, leads, started, since, leave, is_running: false }
+        let version = store.tags.version();
+        Self { store, leads, started, since, version, leave, is_running: false }
     }
 
     /// Runs a part of the user's loader: a whole blocking one, or one poll of an async one.
@@ -104,7 +109,7 @@ where
         };
         let outcomes = leads.zip(brought).map(land).collect();
         for (hash, key, loaded) in extra {
-            self.store.put_extra(hash, key, loaded, self.since);
+            self.store.put_extra(hash, key, loaded, self.since, self.version);
         }
         outcomes
     }
@@ -153,13 +158,15 @@ where
     S: Send + Sync + 'static,
 {
     /// Stores what a batch brought unasked, if nothing has happened to its key since it began.
-    fn put_extra(&self, hash: u64, key: K, loaded: Loaded<V>, since: Moment) {
-        let Loaded { answer: Answer::Value(value), ttl, validator, store: true } = loaded else {
+    fn put_extra(&self, hash: u64, key: K, loaded: Loaded<V>, since: Moment, version: Version) {
+        let Loaded { answer: Answer::Value(value), ttl, validator, tags, store: true } = loaded
+        else {
             return;
         };
         let units = self.units(&key, Some(&value));
         let ttl = ttl.map_or(self.lives.ttl, ticks);
-        let notes = Notes { validator, restored: None }.boxed();
+        let tags = self.tags.find(tags.iter().map(Tag::as_str)).map(|names| names.since(version));
+        let notes = Notes { validator, tags, restored: None }.boxed();
         let hash24 = Hash::new(hash);
         let mut put =
             Some(Put { hash: hash24, key, value: Some(value), units, ttl, took: 0, notes });

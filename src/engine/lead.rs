@@ -8,9 +8,11 @@ use crate::parts::breaker::Verdict;
 use crate::parts::flight::{Brought, Flight, Landing};
 use crate::parts::group::Hash;
 use crate::parts::stack;
+use crate::parts::tags::{Names, Tagged, Version};
 use crate::rules::expiry::{duration, ticks};
 use crate::rules::got::{Got, How};
 use crate::rules::loaded::{Answer, Fate, LoadCx, LoadReason, Loaded};
+use crate::rules::tag::Tag;
 use crate::shard::entry::{Notes, Put};
 use crate::shard::outbox::Outbox;
 use crate::words::clock::Clock;
@@ -30,6 +32,10 @@ pub(crate) struct Lead<K, V, S> {
     is_counted: bool,
     /// Leave to call the source, where the cache guards it.
     pub(super) leave: Leave,
+    /// What had happened to tags before it began.
+    since: Version,
+    /// The tags that its caller said.
+    names: Option<Names>,
     /// What the loader was shown, if it was shown anything.
     old: Option<Old<V>>,
     /// The user's code is running: if this is dropped now, it panicked.
@@ -48,11 +54,14 @@ impl<K, V, S> Lead<K, V, S> {
             // others are counted when they may begin
             store.counts.loads.add(1);
         }
+        let since = store.tags.version();
         Self {
             store,
             flight,
             reason,
             is_counted,
+            since,
+            names: None,
             leave: Leave::default(),
             old: None,
             is_running: false,
@@ -62,8 +71,19 @@ impl<K, V, S> Lead<K, V, S> {
 
     /// The lead of a load that was without a caller for a while.
     pub(super) fn again(store: Arc<Store<K, V, S>>, away: Held<K, V>) -> Self {
-        let Held { flight, reason, leave, old, is_running } = away;
-        Self { store, flight, reason, is_counted: true, leave, old, is_running, is_done: false }
+        let Held { flight, reason, since, names, leave, old, is_running } = away;
+        Self {
+            store,
+            flight,
+            reason,
+            is_counted: true,
+            since,
+            names,
+            leave,
+            old,
+            is_running,
+            is_done: false,
+        }
     }
 
     /// For a load that no caller waits for: lets go of the cache, and of the caller's time.
@@ -72,6 +92,8 @@ impl<K, V, S> Lead<K, V, S> {
         let held = Held {
             flight: Arc::clone(&self.flight),
             reason: self.reason,
+            since: self.since,
+            names: self.names.take(),
             leave: std::mem::take(&mut self.leave),
             old: self.old.take(),
             is_running: false,
@@ -87,6 +109,24 @@ impl<K, V, S> Lead<K, V, S> {
         let result = part();
         self.is_running = false;
         result
+    }
+
+    /// What it brings has these tags. To be said before the loader runs: from then on nobody joins
+    /// it after something has happened to one of them.
+    pub(crate) fn tag<'t>(&mut self, names: impl Iterator<Item = &'t str>) {
+        self.names = self.store.tags.find(names);
+        if let Some(names) = &self.names {
+            self.flight.tag(names.clone().since(self.since));
+        }
+    }
+
+    /// The tags of what it brings: those that its caller said, those that the loader says, and
+    /// those of the value that it renews.
+    fn tagged(&mut self, said: &[Tag], old: Option<Tagged>) -> Option<Tagged> {
+        let said = self.store.tags.find(said.iter().map(Tag::as_str));
+        let all = [self.names.take(), said, old.map(Tagged::into_names)];
+        let names = all.into_iter().flatten().reduce(|some, more| some.and(&more))?;
+        Some(names.since(self.since))
     }
 
     /// When the load is given up.
@@ -136,7 +176,7 @@ impl<K, V, S> Lead<K, V, S> {
 
     /// Its flight, for its own caller, who waits for it while another one loads.
     pub(crate) fn join(&self) -> Arc<Flight<K, V>> {
-        self.flight.follow();
+        self.flight.follow(self.since);
         Arc::clone(&self.flight)
     }
 
@@ -217,6 +257,8 @@ where
 pub(super) struct Held<K, V> {
     pub(super) flight: Arc<Flight<K, V>>,
     reason: LoadReason,
+    since: Version,
+    names: Option<Names>,
     pub(super) leave: Leave,
     old: Option<Old<V>>,
     pub(super) is_running: bool,
@@ -253,7 +295,7 @@ struct Watch<K, V> {
 impl<K: Send + Sync, V: Send + Sync> Fate for Watch<K, V> {
     fn is_abandoned(&self) -> bool {
         // past the deadline it has lost its key, also where nobody has come to take it yet
-        self.flight.is_grounded() || self.clock.now() >= self.deadline
+        self.flight.is_grounded() || self.flight.is_outdated() || self.clock.now() >= self.deadline
     }
 }
 
@@ -275,7 +317,7 @@ where
         self.time_out_if_late(now);
         let took = now.saturating_sub(self.flight.started());
         self.store.extend_horizon(took);
-        let Loaded { answer, ttl: own_ttl, validator, store } = match result {
+        let Loaded { answer, ttl: own_ttl, validator, tags: said, store } = match result {
             Ok(loaded) => loaded,
             Err(error) => {
                 return Err(self.fail(Arc::new(error)));
@@ -286,9 +328,12 @@ where
                 if self.old.as_ref().is_some_and(|old| old.validator().is_some()) {
                     self.store.counts.changed.add(1);
                 }
-                (Some(value), Notes { validator, restored: None }, false)
+                let tags = self.tagged(&said, None);
+                (Some(value), Notes { validator, tags, restored: None }, false)
             }
-            Answer::Missing => (None, Notes::default(), false),
+            Answer::Missing => {
+                (None, Notes { tags: self.tagged(&said, None), ..Notes::default() }, false)
+            }
             Answer::Unchanged => {
                 let Some(old) = self.old.take() else {
                     self.land_failed(Landing::NothingToRenew);
@@ -296,6 +341,7 @@ where
                 };
                 let mut notes = old.notes.map_or_else(Notes::default, |notes| *notes);
                 notes.validator = validator.or(notes.validator);
+                notes.tags = self.tagged(&said, notes.tags);
                 // the loader may have kept what it was shown
                 self.is_running = true;
                 let value = Arc::try_unwrap(old.value).unwrap_or_else(|shared| V::clone(&shared));
@@ -303,14 +349,14 @@ where
                 (Some(value), notes, true)
             }
         };
-        let validator = notes.validator.clone();
+        let (validator, tagged) = (notes.validator.clone(), notes.tags.clone());
         let ttl = match value {
             Some(_) => own_ttl.or(ttl).map_or(self.store.lives.ttl, ticks),
             None => own_ttl.map_or(self.store.lives.negative, ticks),
         };
         let mut out = Outbox::new();
         let renewed = if renews && store && ttl > 0 {
-            self.store.renew(&self.flight, ttl, validator.clone(), &mut out)
+            self.store.renew(&self.flight, ttl, &notes, &mut out)
         } else {
             None
         };
@@ -327,8 +373,14 @@ where
                 Duration::ZERO
             }
         };
+        // whoever came after something had happened to a tag that nobody could know of looks again
+        let is_late = |tagged: &Tagged| {
+            tagged.first_event().is_some_and(|at| at <= self.flight.last_joined())
+        };
+        let is_late = tagged.as_ref().is_some_and(is_late);
         self.is_running = true;
         let landing = match &value {
+            _ if is_late => Some(Landing::Abandoned),
             // off the board: nobody joins any more, and usually nobody has
             _ if !self.flight.has_followers() => None,
             Some(value) => {

@@ -4,8 +4,9 @@ use super::store::Store;
 use crate::parts::flight::Flight;
 use crate::parts::group::Hash;
 use crate::parts::ledger::Moment;
+use crate::parts::tags::Fate;
 use crate::rules::expiry::NEVER;
-use crate::shard::entry::Put;
+use crate::shard::entry::{Notes, Put};
 use crate::shard::outbox::Outbox;
 use crate::shard::store::Credit;
 use crate::words::sync::thread;
@@ -74,6 +75,29 @@ where
         }
     }
 
+    /// As [`insert`](Self::insert), with tags.
+    pub(crate) fn insert_tagged<'t>(
+        &self,
+        hash: u64,
+        key: K,
+        value: V,
+        ttl: Option<u64>,
+        tags: impl Iterator<Item = &'t str>,
+    ) {
+        // what happens to one of them from here on is newer
+        let since = self.tags.version();
+        let tags = self.tags.find(tags).map(|names| names.since(since));
+        let notes = Notes { tags, ..Notes::default() }.boxed();
+        let units = self.units(&key, Some(&value));
+        let ttl = ttl.unwrap_or(self.lives.ttl);
+        let hash24 = Hash::new(hash);
+        let mut put =
+            Some(Put { hash: hash24, key, value: Some(value), units, ttl, took: 0, notes });
+        let mut out = Outbox::new();
+        self.put(hash, &mut put, By::Write, &mut out);
+        self.deliver(out);
+    }
+
     /// Stores, if that is right. What is to be stored is taken out of its place, and not handed
     /// over: a copy of what was written just before costs more than the search for its key.
     #[inline]
@@ -95,15 +119,17 @@ where
         &self,
         flight: &Arc<Flight<K, V>>,
         ttl: u64,
-        validator: Option<Arc<str>>,
+        notes: &Notes,
         out: &mut Outbox<K, V>,
     ) -> Option<Stored> {
         let mut shard = self.cell(flight.hash).shard.write();
-        if !shard.take_off(flight) || shard.is_fenced(flight.hash, &flight.key) {
+        let had_key = shard.take_off(flight);
+        let is_outdated = notes.fate() != Fate::Untouched;
+        if !had_key || is_outdated || shard.is_fenced(flight.hash, &flight.key) {
             return Some(Stored::Fenced);
         }
         let terms = self.terms();
-        let Some(stamp) = shard.renew(flight, ttl, validator, &terms) else {
+        let Some(stamp) = shard.renew(flight, ttl, notes.clone(), &terms) else {
             shard.put_back(flight);
             return None;
         };
@@ -144,6 +170,8 @@ where
             By::Flight(flight) if !shard.take_off(flight) => return Some(Stored::Fenced),
             // it may have read before the write that is in progress, or after
             By::Flight(_) if shard.is_fenced(hash, &wanted.key) => return Some(Stored::Fenced),
+            // a tag of what it brings was removed, or expired, since it began
+            By::Flight(_) if wanted.is_outdated() => return Some(Stored::Fenced),
             By::Flight(_) => {}
             By::Fence if !shard.is_undisputed(hash, &wanted.key) => return Some(Stored::Fenced),
             By::Fence => shard.ground(hash, &wanted.key, out),
@@ -155,11 +183,10 @@ where
                 // a load that runs will bring its own, and a source that has yet to be written to
                 // told of what was
                 let key = &wanted.key;
-                if !is_newest
-                    || shard.is_loading(hash, key)
+                let is_written = shard.is_loading(hash, key)
                     || shard.is_fenced(hash, key)
-                    || self.queues.latest(hash, key).is_some()
-                {
+                    || self.queues.latest(hash, key).is_some();
+                if !is_newest || is_written || wanted.is_outdated() {
                     return Some(Stored::Fenced);
                 }
             }

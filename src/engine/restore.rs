@@ -37,7 +37,7 @@ where
         since: Moment,
     ) -> bool {
         let units = self.units(&key, Some(&value));
-        let notes = Notes { validator, restored: Some(returned) }.boxed();
+        let notes = Notes { validator, tags: None, restored: Some(returned) }.boxed();
         let mut put = Some(Put {
             hash: Hash::new(hash),
             key,

@@ -9,6 +9,7 @@ use crate::parts::budget::Budget;
 use crate::parts::flight::Landing;
 use crate::parts::ledger::Ledger;
 use crate::parts::slots::Slots;
+use crate::parts::tags::Tags;
 use crate::rules::expiry::{Lives, NEVER, ticks};
 use crate::rules::stats::Stats;
 use crate::shard::Shard;
@@ -50,6 +51,7 @@ pub(crate) struct Store<K, V, S> {
     pub(super) counts: Counts,
     pub(super) lookups: Lookups,
     pub(super) ledger: Ledger,
+    pub(crate) tags: Tags,
     pub(super) holds: Holds,
     /// Held by the one insert at a time that takes its room from other shards.
     pub(super) heavy: Mutex<()>,
@@ -148,6 +150,7 @@ impl<K, V, S> Store<K, V, S> {
             counts: Counts::default(),
             lookups: Lookups::new(),
             ledger: Ledger::default(),
+            tags: Tags::new(),
             holds: no_holds(),
             heavy: Mutex::new(()),
             is_swept: AtomicBool::new(false),
@@ -188,7 +191,8 @@ impl<K, V, S> Store<K, V, S> {
     /// would serve what expired meanwhile.
     pub(super) fn terms(&self) -> Terms<'_> {
         let load_timeout = self.load_timeout;
-        Terms { now: self.clock.now(), lives: &self.lives, budget: &self.budget, load_timeout }
+        let (lives, budget, tags) = (&self.lives, &self.budget, &self.tags);
+        Terms { now: self.clock.now(), lives, budget, tags, load_timeout }
     }
 
     /// Reports and drops what left, in order; no lock is held.

@@ -16,7 +16,7 @@ const AT_ONCE: usize = 1_024;
 const PAUSE: std::ops::RangeInclusive<u64> = 1_000..=60_000;
 
 impl<K, V, S> Store<K, V, S> {
-    /// Frees every expired entry; returns how many there were.
+    /// Frees every entry that has expired, or whose tag was removed; returns how many there were.
     pub(crate) fn sweep(&self) -> u64 {
         let mut freed = 0;
         for cell in &self.cells {
@@ -26,7 +26,7 @@ impl<K, V, S> Store<K, V, S> {
                 {
                     let mut shard = cell.shard.write();
                     let terms = self.terms();
-                    if terms.now < shard.earliest() {
+                    if terms.now < shard.earliest(terms.tags) {
                         break;
                     }
                     freed += shard.examine(left.min(AT_ONCE), &terms, &mut out);
@@ -41,12 +41,13 @@ impl<K, V, S> Store<K, V, S> {
                 shard.release_failures(self.clock.now(), &mut out);
             }
         }
+        self.tags.sweep();
         freed
     }
 
     /// The earliest tick at which anything may expire.
     fn earliest(&self) -> Tick {
-        let earliest = self.cells.iter().map(|cell| cell.shard.read().earliest()).min();
+        let earliest = self.cells.iter().map(|cell| cell.shard.read().earliest(&self.tags)).min();
         earliest.unwrap_or(Tick::MAX)
     }
 

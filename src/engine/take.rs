@@ -56,6 +56,19 @@ where
         expired
     }
 
+    /// Everything with this tag is gone from here on, loads in flight included. What it takes is
+    /// freed as it is come upon, and by a sweep.
+    pub(crate) fn remove_tag(&self, name: &str) {
+        self.tags.remove(name);
+        self.request_sweep();
+    }
+
+    /// Nothing with this tag is fresh from here on.
+    pub(crate) fn expire_tag(&self, name: &str) {
+        self.tags.expire(name, self.clock.now());
+        self.request_sweep();
+    }
+
     pub(crate) fn clear(&self) {
         for cell in &self.cells {
             let mut out = Outbox::new();

@@ -24,6 +24,7 @@ pub struct At<'a, K, V, S, Q: ?Sized> {
     store: &'a Arc<Store<K, V, S>>,
     key: &'a Q,
     ttl: Option<Duration>,
+    tags: Tags<'a>,
     max_age: Option<Duration>,
     force: bool,
     fallback: Option<V>,
@@ -32,7 +33,16 @@ pub struct At<'a, K, V, S, Q: ?Sized> {
 
 impl<'a, K, V, S, Q: ?Sized> At<'a, K, V, S, Q> {
     pub(super) fn new(store: &'a Arc<Store<K, V, S>>, key: &'a Q) -> Self {
-        Self { store, key, ttl: None, max_age: None, force: false, fallback: None, timeout: None }
+        Self {
+            store,
+            key,
+            ttl: None,
+            tags: Tags::default(),
+            max_age: None,
+            force: false,
+            fallback: None,
+            timeout: None,
+        }
     }
 
     /// The time to live of what is stored by this call, instead of the cache's; the cache's jitter
@@ -40,6 +50,26 @@ impl<'a, K, V, S, Q: ?Sized> At<'a, K, V, S, Q> {
     /// [`Duration::MAX`] means for ever. A loader that says a [`Loaded::ttl`] has the last word.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
+        self
+    }
+
+    /// A tag of what is stored by this call: a name under which it can be removed or expired
+    /// together with all else that has it, by [`remove_tag`](crate::Cache::remove_tag) and
+    /// [`expire_tag`](crate::Cache::expire_tag). Once for each tag; a value may have any number,
+    /// those that its loader says by [`Loaded::tag`] too. Up to three cost no allocation on a hit.
+    ///
+    /// Tags belong to the value: one that is stored without them later does not have them.
+    pub fn tag(mut self, tag: &'a str) -> Self {
+        self.tags.push(tag);
+        self
+    }
+
+    /// Several tags; as [`tag`](Self::tag) for each of them.
+    pub fn tags<T>(mut self, tags: impl IntoIterator<Item = &'a T>) -> Self
+    where
+        T: ?Sized + AsRef<str> + 'a,
+    {
+        tags.into_iter().for_each(|tag| self.tags.push(tag.as_ref()));
         self
     }
 
@@ -99,11 +129,15 @@ where
     }
 
     /// Stores `value`, as [`Cache::insert`](crate::Cache::insert) does, with the
-    /// [`ttl`](Self::ttl) that was said here. What is said about being served means nothing to it.
+    /// [`ttl`](Self::ttl) and the [`tag`](Self::tag)s that were said here. What is said about being served means nothing to it.
     pub fn insert(self, value: V) {
         let store = self.store;
-        let key = self.key.to_owned();
-        store.insert(store.hash(self.key), key, value, self.ttl.map(ticks));
+        let (hash, key, ttl) = (store.hash(self.key), self.key.to_owned(), self.ttl.map(ticks));
+        if self.tags.is_empty() {
+            store.insert(hash, key, value, ttl);
+        } else {
+            store.insert_tagged(hash, key, value, ttl, self.tags.iter());
+        }
     }
 
     /// As [`Cache::get_or_load`](crate::Cache::get_or_load), with what was said here; returns the value and how it came. The
@@ -143,6 +177,7 @@ where
             Looked::Nothing => {}
         }
         let result = blocking::load(store, hash, self.key, &call, |lead| {
+            lead.tag(self.tags.iter());
             let cx = lead.cx();
             lead.run(|| load(&cx).map(Into::into))
         });
@@ -164,13 +199,40 @@ where
         let store = self.store;
         let hash = store.hash(self.key);
         let call = self.call::<E>(hash);
+        let tags = self.tags;
         let load = |lead: &mut Lead<K, V, S>| {
+            lead.tag(tags.iter());
             let cx = lead.cx();
             lead.run(|| load(cx))
         };
         let fallback = self.fallback;
         let finish = |result| or_fallback(result, fallback);
         future::load(store, hash, self.key, call, load, finish).await
+    }
+}
+
+/// The tags that were said, the first few in place: on a hit nobody asks for them, and they are to
+/// cost nothing there.
+#[derive(Default)]
+struct Tags<'a> {
+    few: [Option<&'a str>; 3],
+    more: Vec<&'a str>,
+}
+
+impl<'a> Tags<'a> {
+    fn push(&mut self, tag: &'a str) {
+        match self.few.iter_mut().find(|place| place.is_none()) {
+            Some(place) => *place = Some(tag),
+            None => self.more.push(tag),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.few[0].is_none()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &'a str> + '_ {
+        self.few.iter().flatten().chain(&self.more).copied()
     }
 }
 

@@ -476,6 +476,43 @@ where
         self.store.expire(self.store.hash(key), key)
     }
 
+    /// Removes every entry that has this tag; see [`At::tag`] and [`Loaded::tag`]. As with
+    /// [`remove`](Self::remove), what was removed is never served again, and no load with this tag
+    /// that is under way will be stored: not one that names the tag only when it is done, nor one of
+    /// a tag that nobody has named before.
+    ///
+    /// Takes the same time however many entries there are: about as long as a look-up. What was
+    /// removed counts in [`len`](Self::len), and takes memory, until it is freed: each insert looks
+    /// at four entries, eviction and [`sweep`](Self::sweep) come upon it, and a sweep in the
+    /// background within about a minute. Then it is reported as
+    /// [`Removed`](crate::RemovalCause::Removed).
+    ///
+    /// ```
+    /// use larder::Cache;
+    ///
+    /// let pages: Cache<String, &str> = Cache::new(1_000);
+    /// pages.at("/lamps").tag("products").insert("<li>desk lamp");
+    /// pages.at("/sale").tags(["products", "prices"]).insert("<li>desk lamp: 7");
+    /// pages.insert("/about".to_owned(), "us");
+    ///
+    /// pages.remove_tag("prices");
+    /// assert_eq!((pages.get("/lamps").is_some(), pages.get("/sale")), (true, None));
+    /// pages.remove_tag("products");
+    /// assert_eq!((pages.get("/lamps"), pages.get("/about")), (None, Some("us")));
+    /// ```
+    pub fn remove_tag(&self, tag: &str) {
+        self.store.remove_tag(tag);
+    }
+
+    /// Ends the life of every entry that has this tag, now. As [`remove_tag`](Self::remove_tag), but
+    /// for what [`expire`](Self::expire) is to [`remove`](Self::remove): what was expired may still
+    /// be served within a stale window, which counts from this call, or from an earlier end of the
+    /// entry's life. An entry that is not reloaded while its tags are expired many times (eight of
+    /// them are kept apart) may lose its windows early.
+    pub fn expire_tag(&self, tag: &str) {
+        self.store.expire_tag(tag);
+    }
+
     /// Removes every entry that `pred` holds for; returns how many there were. No load that is
     /// under way when it is called will be stored, since nobody knows what it will bring.
     ///
@@ -517,7 +554,8 @@ where
         Entries::new(Arc::clone(&self.store))
     }
 
-    /// Frees every expired entry now; returns how many values and cached "not found" there were.
+    /// Frees every entry now that has expired or whose tag was removed; returns how many values and
+    /// cached "not found" there were.
     /// Not needed in the usual case: inserts free a few each, and a cache that nobody uses is swept
     /// in the background within a minute (but for one with a manual clock, where nothing happens
     /// behind a test's back).
@@ -542,6 +580,12 @@ where
     #[doc(hidden)]
     pub fn flights(&self) -> usize {
         self.store.flights()
+    }
+
+    /// How many tags there are. For tests.
+    #[doc(hidden)]
+    pub fn tags(&self) -> usize {
+        self.store.tags.len()
     }
 
     /// How many keys are being written at the source. For tests.

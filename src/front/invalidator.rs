@@ -72,6 +72,16 @@ where
         self.tell(|cache| _ = cache.expire(key))
     }
 
+    /// As [`Cache::remove_tag`]; returns whether the cache is still there.
+    pub fn remove_tag(&self, tag: &str) -> bool {
+        self.tell(|cache| cache.remove_tag(tag))
+    }
+
+    /// As [`Cache::expire_tag`]; returns whether the cache is still there.
+    pub fn expire_tag(&self, tag: &str) -> bool {
+        self.tell(|cache| cache.expire_tag(tag))
+    }
+
     /// As [`Cache::clear`]: for news that some were missed (a feed that was cut, a queue that ran
     /// over), after which nobody knows what is still right. Returns whether the cache is still
     /// there.

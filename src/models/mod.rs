@@ -49,6 +49,8 @@ mod loads;
 #[cfg(larder_shuttle)]
 mod search;
 #[cfg(larder_shuttle)]
+mod tags;
+#[cfg(larder_shuttle)]
 mod timeouts;
 #[cfg(larder_shuttle)]
 mod walks;

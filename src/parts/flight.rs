@@ -4,13 +4,14 @@
 //! blocked thread and a pending task wait for it in the same way, as a waker in its list.
 
 use super::slots::{Place, Queued};
+use super::tags::{Fate, Tagged, Version};
 use crate::words::contain::contain;
 use crate::words::sync::Mutex;
 use crate::words::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::words::tick::Tick;
 use std::any::Any;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -36,6 +37,10 @@ pub(crate) struct Flight<K, V> {
     yields: AtomicBool,
     /// How many have ever waited. Nobody joins a flight that is off the board.
     followers: AtomicUsize,
+    /// The tags that its caller said, from when it begins to load; those of a loader come later.
+    tagged: OnceLock<Tagged>,
+    /// What was known of tags when the last follower came.
+    last_joined: AtomicU64,
     state: Mutex<State<V>>,
 }
 
@@ -116,6 +121,8 @@ impl<K, V> Flight<K, V> {
             grounded: AtomicBool::new(false),
             yields: AtomicBool::new(false),
             followers: AtomicUsize::new(0),
+            tagged: OnceLock::new(),
+            last_joined: AtomicU64::new(0),
             state: Mutex::new(State {
                 landing: None,
                 waiting: Vec::new(),
@@ -201,9 +208,27 @@ impl<K, V> Flight<K, V> {
         self.grounded.load(Ordering::Relaxed)
     }
 
-    /// Counts one who will wait. Called under the lock of the board that it was found on.
-    pub(crate) fn follow(&self) {
+    /// Counts one who will wait, and knows of what happened to tags until now. Called under the
+    /// lock of the board that it was found on.
+    pub(crate) fn follow(&self, now: Version) {
         self.followers.fetch_add(1, Ordering::Relaxed);
+        self.last_joined.fetch_max(now, Ordering::Relaxed);
+    }
+
+    /// The version that the last one knew who waits. Final once the flight is off the board.
+    pub(crate) fn last_joined(&self) -> Version {
+        self.last_joined.load(Ordering::Relaxed)
+    }
+
+    /// What it brings will have these tags. Said once, before the loader runs.
+    pub(crate) fn tag(&self, tagged: Tagged) {
+        let _ = self.tagged.set(tagged);
+    }
+
+    /// Whether something has happened to its tags since it began, as far as they are known: nobody
+    /// joins it any more.
+    pub(crate) fn is_outdated(&self) -> bool {
+        self.tagged.get().is_some_and(|tagged| tagged.fate() != Fate::Untouched)
     }
 
     /// Whether anybody may be waiting. Final once the flight is off the board.

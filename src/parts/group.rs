@@ -19,6 +19,9 @@ pub(crate) const TAKEN: u8 = 0b0010_0000;
 /// The entry left, and the slot waits for the policy to let go of it.
 pub(crate) const DEAD: u8 = 0b0001_0000;
 
+/// The entry has tags: they stand aside, and whether they still hold is to be looked up.
+pub(crate) const TAGGED: u8 = 0b0100_0000;
+
 /// 32-byte alignment keeps `tags` and `marks`, which every look-up reads, in one cache line, and
 /// makes a group of `u64` to `u64` 480 bytes: 43.6 an entry at the load of 11 of 16.
 #[repr(C, align(32))]
@@ -67,6 +70,12 @@ impl<T> Group<T> {
         if mark & HEAT < HEAT {
             self.marks[lane].store(mark + 1, Relaxed);
         }
+    }
+
+    /// Whether there is more to know about the entry than its stamp.
+    #[inline]
+    pub(crate) fn has_tags(&self, lane: usize) -> bool {
+        self.mark(lane) & TAGGED != 0
     }
 
     #[inline]

@@ -10,5 +10,6 @@ pub(crate) mod ledger;
 pub(crate) mod slots;
 pub(crate) mod stack;
 pub(crate) mod table;
+pub(crate) mod tags;
 pub(crate) mod turn;
 pub(crate) mod waiter;

@@ -8,7 +8,7 @@
 //! how many entries passed it by because it was full.
 
 use super::eviction::{SlotId, Slots};
-use super::group::{DEAD, Group, HEAT, Hash, LANES, MAIN, TAKEN};
+use super::group::{DEAD, Group, HEAT, Hash, LANES, MAIN, TAGGED, TAKEN};
 
 /// How many groups an entry may stand away from home. In a table 11/16 full, runs of full groups
 /// are short; only keys that share their hash get this far, and a bound keeps a flood of them from
@@ -188,6 +188,17 @@ impl<T> Table<T> {
     pub(crate) fn warm(&self, id: SlotId) {
         let (g, lane) = place(id);
         self.groups[g].warm(lane);
+    }
+
+    pub(crate) fn has_tags(&self, id: SlotId) -> bool {
+        let (g, lane) = place(id);
+        self.groups[g].has_tags(lane)
+    }
+
+    pub(crate) fn set_has_tags(&mut self, id: SlotId, has_tags: bool) {
+        let (group, lane) = self.group_mut(id);
+        let mark = group.mark(lane);
+        group.set_mark(lane, if has_tags { mark | TAGGED } else { mark & !TAGGED });
     }
 
     /// The live slots of one group.

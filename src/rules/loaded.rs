@@ -1,5 +1,6 @@
 //! What a loader says about its result, and what it can see while it runs.
 
+use super::tag::Tag;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +26,7 @@ pub struct Loaded<V> {
     pub(crate) answer: Answer<V>,
     pub(crate) ttl: Option<Duration>,
     pub(crate) validator: Option<Arc<str>>,
+    pub(crate) tags: Vec<Tag>,
     pub(crate) store: bool,
 }
 
@@ -38,7 +40,7 @@ pub(crate) enum Answer<V> {
 
 impl<V> Loaded<V> {
     fn of(answer: Answer<V>) -> Self {
-        Self { answer, ttl: None, validator: None, store: true }
+        Self { answer, ttl: None, validator: None, tags: Vec::new(), store: true }
     }
 
     /// A value, to be stored under the cache's own settings.
@@ -53,7 +55,7 @@ impl<V> Loaded<V> {
     }
 
     /// What is cached is what the source still has: it begins a new life, drawn as for a new value,
-    /// and keeps its validator. The answer to a conditional request: a `304 Not Modified`
+    /// and keeps its validator and its tags. The answer to a conditional request: a `304 Not Modified`
     /// (RFC 9110), an unchanged version column.
     ///
     /// Only for a loader that was shown a value by [`LoadCx::stale`]; without one the load fails
@@ -78,6 +80,31 @@ impl<V> Loaded<V> {
     #[must_use]
     pub fn validator(mut self, validator: impl Into<Arc<str>>) -> Self {
         self.validator = Some(validator.into());
+        self
+    }
+
+    /// A tag more: a name under which the entry can be removed or expired together with others, by
+    /// [`remove_tag`](crate::Cache::remove_tag) and [`expire_tag`](crate::Cache::expire_tag). For
+    /// loaders that only learn from the source which groups the value belongs to; what the caller
+    /// knows before is better said by [`At::tag`](crate::At::tag). A result that is missing may
+    /// have tags too.
+    ///
+    /// ```
+    /// use larder::{Cache, Loaded};
+    ///
+    /// let pages: Cache<u64, String> = Cache::new(100);
+    /// let (text, author) = ("<p>..</p>", 7);
+    /// pages.at(&1).load(|_| {
+    ///     let page = Loaded::new(text.to_owned()).tag(format!("author {author}"));
+    ///     Ok::<_, std::io::Error>(page)
+    /// })?;
+    /// pages.remove_tag("author 7");
+    /// assert_eq!(pages.get(&1), None);
+    /// # Ok::<_, larder::LoadError<std::io::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn tag(mut self, tag: impl Into<Tag>) -> Self {
+        self.tags.push(tag.into());
         self
     }
 

@@ -8,3 +8,4 @@ pub(crate) mod got;
 pub(crate) mod loaded;
 pub(crate) mod many;
 pub(crate) mod stats;
+pub(crate) mod tag;

@@ -6,7 +6,6 @@ use super::entry::{Missing, Notes};
 use crate::parts::eviction::SlotId;
 use crate::words::tick::Tick;
 use hashbrown::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 pub(crate) struct Aside<K> {
@@ -67,11 +66,6 @@ impl<K> Aside<K> {
 
     pub(crate) fn set_notes(&mut self, id: SlotId, notes: Box<Notes>) {
         self.notes.insert(id, notes);
-    }
-
-    /// Other notes stay as they are.
-    pub(crate) fn set_validator(&mut self, id: SlotId, validator: Option<Arc<str>>) {
-        self.notes.entry(id).or_default().validator = validator;
     }
 
     /// Nothing of the user's is in them: they may be dropped under the lock.

@@ -6,6 +6,7 @@ use crate::words::tick::Tick;
 use std::sync::Arc;
 
 use crate::parts::budget::Budget;
+use crate::parts::tags::{Fate, Tagged, Tags};
 
 /// A value under its key: what stands in a slot, and what a hit touches.
 pub(crate) struct Entry<K, V> {
@@ -30,6 +31,7 @@ pub(crate) struct Missing<K> {
 pub(crate) struct Notes {
     /// What the source calls this version of the value.
     pub(crate) validator: Option<Arc<str>>,
+    pub(crate) tags: Option<Tagged>,
     /// Of a value that comes from an earlier process. Noted on the way in only.
     pub(crate) restored: Option<Returned>,
 }
@@ -51,8 +53,13 @@ impl Notes {
 
     /// Whether there is nothing to keep, or to say on the way in.
     pub(crate) fn is_empty(&self) -> bool {
-        let Self { validator, restored } = self;
-        validator.is_none() && restored.is_none()
+        let Self { validator, tags, restored } = self;
+        validator.is_none() && tags.is_none() && restored.is_none()
+    }
+
+    /// What has happened to its tags since its load started.
+    pub(crate) fn fate(&self) -> Fate {
+        self.tags.as_ref().map_or(Fate::Untouched, Tagged::fate)
     }
 }
 
@@ -72,6 +79,13 @@ pub(crate) struct Put<K, V> {
     pub(crate) notes: Option<Box<Notes>>,
 }
 
+impl<K, V> Put<K, V> {
+    /// Whether something has happened to its tags since its load started.
+    pub(crate) fn is_outdated(&self) -> bool {
+        self.notes.as_ref().is_some_and(|notes| notes.fate() != Fate::Untouched)
+    }
+}
+
 /// What holds while a shard is at work: read after its lock was taken, so that nobody is served by
 /// a clock that was read before a wait.
 #[derive(Clone, Copy)]
@@ -79,6 +93,7 @@ pub(crate) struct Terms<'a> {
     pub(crate) now: Tick,
     pub(crate) lives: &'a Lives,
     pub(crate) budget: &'a Budget,
+    pub(crate) tags: &'a Tags,
     /// Ticks.
     pub(crate) load_timeout: u64,
 }

@@ -108,7 +108,7 @@ impl<K, V> Shard<K, V> {
         terms: &Terms<'_>,
         out: &mut Outbox<K, V>,
     ) -> u64 {
-        if terms.now < self.sweep.earliest { 0 } else { self.free_expired(slots, terms, out) }
+        if terms.now < self.earliest(terms.tags) { 0 } else { self.free_expired(slots, terms, out) }
     }
 
     #[cold]
@@ -128,6 +128,8 @@ impl<K, V> Shard<K, V> {
             if self.sweep.hand as usize == self.table.slots() {
                 self.sweep.hand = 0;
                 self.sweep.earliest = std::mem::replace(&mut self.sweep.of_round, Tick::MAX);
+                self.sweep.found = self.sweep.begun;
+                self.sweep.begun = terms.tags.version();
             }
         }
         freed
@@ -173,8 +175,8 @@ impl<K, V> Shard<K, V> {
         terms.budget.give_back(units);
     }
 
-    /// Empties a live slot and counts why: what is past its last window left by expiring, whoever it
-    /// was that came upon it. The slot is still live: it is to be filled, freed or buried next.
+    /// Empties a live slot and counts why: what is past its last window left by expiring, and
+    /// what a tag removed was removed, whoever it was that came upon it. The slot is still live: it is to be filled, freed or buried next.
     #[inline]
     pub(super) fn vacate(
         &mut self,
@@ -183,10 +185,15 @@ impl<K, V> Shard<K, V> {
         terms: &Terms<'_>,
         out: &mut Outbox<K, V>,
     ) {
-        self.aside.take_notes(id);
+        let cut = self.cut(id);
+        self.take_notes(id);
         if let Some(entry) = self.table.entry_mut(id).take() {
-            let is_gone = self.end(id, &entry, terms.lives) <= terms.now;
-            let cause = if is_gone { RemovalCause::Expired } else { cause };
+            let is_gone = self.end_if_cut(id, &entry, terms.lives, cut) <= terms.now;
+            let cause = match is_gone {
+                true if cut == 0 => RemovalCause::Removed,
+                true => RemovalCause::Expired,
+                false => cause,
+            };
             *match cause {
                 RemovalCause::Replaced => &mut self.tally.replaced,
                 RemovalCause::Removed => &mut self.tally.removed,
@@ -197,6 +204,14 @@ impl<K, V> Shard<K, V> {
             out.value(entry.key, entry.value, cause);
         } else if let Some(missing) = self.aside.take_missing(id) {
             out.key(missing.key);
+        }
+    }
+
+    fn take_notes(&mut self, id: SlotId) {
+        self.aside.take_notes(id);
+        if self.table.has_tags(id) {
+            self.table.set_has_tags(id, false);
+            self.tagged -= 1;
         }
     }
 

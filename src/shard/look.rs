@@ -73,7 +73,8 @@ enum Verdict<'s, K, V> {
 /// Why a flight has to make way for another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Instead {
-    /// It began too early for this caller, or has not begun and waits behind all misses.
+    /// It began too early for this caller, or before something happened to its tags, or it has not
+    /// begun and waits behind all misses.
     OfOlder,
     /// Its time is over.
     OfOverdue,
@@ -192,6 +193,9 @@ impl<K, V> Shard<K, V> {
                     if self.aside.has_idle() || !serves_by(entry.stamp, time) {
                         return AtHome::Unsure(read);
                     }
+                    if group.has_tags(lane) && self.cut_by_tags(id(home, lane)) < Tick::MAX {
+                        return AtHome::Nothing;
+                    }
                     group.warm(lane);
                     return AtHome::Value(read(id(home, lane), entry));
                 }
@@ -235,7 +239,7 @@ impl<K, V> Shard<K, V> {
                     (missing.stamp.is_fresh(time.now()), Looked::Missing)
                 }
             };
-            if !serves {
+            if !serves || group.has_tags(lane) && self.cut(id) < Tick::MAX {
                 return Some(Looked::Nothing);
             }
             group.warm(lane);
@@ -279,7 +283,7 @@ impl<K, V> Shard<K, V> {
         V: Clone,
     {
         let mut left = entry.stamp.fresh_for(now);
-        if lives.idle < NEVER {
+        if lives.idle < NEVER || self.cut(id) < Tick::MAX {
             left = left.min(self.expiry(id, entry, lives).saturating_sub(now));
         }
         let age = duration(entry.stamp.age(now));
@@ -344,7 +348,7 @@ impl<K, V> Shard<K, V> {
                 }
             },
             Some((id, None)) => match self.aside.missing(id).map(|missing| missing.stamp) {
-                Some(stamp) if stamp.is_fresh(terms.now) => {
+                Some(stamp) if self.is_missing(id, terms) => {
                     if ask.is_forced() {
                         LoadReason::Forced
                     } else if ask.over_missing {
@@ -362,6 +366,9 @@ impl<K, V> Shard<K, V> {
         if let Some(flight) = self.board.get(hash, key) {
             if terms.now >= flight.started().saturating_add(terms.load_timeout) {
                 return Verdict::Instead(Instead::OfOverdue);
+            }
+            if flight.is_outdated() {
+                return Verdict::Instead(Instead::OfOlder);
             }
             if let Some((id, Age::Revalidate)) = stale {
                 return Verdict::Stale(id, StaleWhy::Revalidating);
@@ -411,7 +418,7 @@ impl<K, V> Shard<K, V> {
                 Verdict::Look | Verdict::Stale(..) => break Role::Look,
                 Verdict::Failed(landing) => break Role::Failed(landing.clone()),
                 Verdict::Follow(flight) => {
-                    flight.follow();
+                    flight.follow(terms.tags.version());
                     break Role::Follow(Arc::clone(flight));
                 }
                 Verdict::Instead(instead) => {

@@ -20,11 +20,12 @@ pub(crate) mod walk;
 use crate::parts::eviction::{ClockWindow, Policy, SlotId};
 use crate::parts::group::Hash;
 use crate::parts::table::Table;
+use crate::parts::tags::{Fate, Tags, Version};
 use crate::rules::expiry::{Age, Lives, NEVER};
 use crate::words::tick::Tick;
 use aside::Aside;
 use board::Board;
-use entry::{Entry, Terms};
+use entry::{Entry, Notes, Terms};
 use equivalent::Equivalent;
 use failures::Failures;
 use fences::Fences;
@@ -47,6 +48,8 @@ pub(crate) struct Shard<K, V> {
     /// State of the generator that draws lives.
     random: u64,
     sweep: Sweep,
+    /// How many entries have tags.
+    tagged: usize,
     /// How many groups the table has when the shard holds its fair share; `usize::MAX` where the
     /// number of entries is not known.
     full_groups: usize,
@@ -70,11 +73,15 @@ struct Sweep {
     earliest: Tick,
     /// The same for what the hand has passed in this round, and for what was stored meanwhile.
     of_round: Tick,
+    /// What had happened to tags when this round began: all that this removed, it finds.
+    begun: Version,
+    /// The same for the last round.
+    found: Version,
 }
 
 impl Sweep {
     fn new() -> Self {
-        Self { hand: 0, earliest: Tick::MAX, of_round: Tick::MAX }
+        Self { hand: 0, earliest: Tick::MAX, of_round: Tick::MAX, begun: 0, found: 0 }
     }
 
     #[inline]
@@ -100,6 +107,7 @@ impl<K, V> Shard<K, V> {
             tally: Tally::default(),
             random: seed,
             sweep: Sweep::new(),
+            tagged: 0,
             full_groups: share.map_or(usize::MAX, |share| share.div_ceil(LOAD).max(1)),
         }
     }
@@ -124,8 +132,11 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Nothing of it goes for good before this.
-    pub(crate) fn earliest(&self) -> Tick {
-        self.sweep.earliest
+    #[inline]
+    pub(crate) fn earliest(&self, tags: &Tags) -> Tick {
+        // what a tag removed is gone by now, and nobody has been told
+        let is_behind = self.tagged > 0 && self.sweep.found != tags.version();
+        if is_behind { 0 } else { self.sweep.earliest }
     }
 
     /// How many slots a full look for the expired goes over.
@@ -147,10 +158,27 @@ impl<K, V> Shard<K, V> {
         })
     }
 
-    /// The tick at which the entry expires as things stand, by its life or by not being used.
+    /// The tick at which what stands in a slot was ended by one of its tags: zero if one was
+    /// removed, the end of all ticks if nothing has happened to them.
+    #[inline]
+    fn cut(&self, id: SlotId) -> Tick {
+        if self.table.has_tags(id) { self.cut_by_tags(id) } else { Tick::MAX }
+    }
+
+    #[inline(never)]
+    fn cut_by_tags(&self, id: SlotId) -> Tick {
+        match self.aside.notes(id).map_or(Fate::Untouched, Notes::fate) {
+            Fate::Untouched => Tick::MAX,
+            Fate::Expired(at) => at,
+            Fate::Removed => 0,
+        }
+    }
+
+    /// The tick at which the entry expires as things stand, by its life, by its tags or by not being
+    /// used.
     #[inline]
     fn expiry(&self, id: SlotId, entry: &Entry<K, V>, lives: &Lives) -> Tick {
-        let expiry = entry.stamp.expiry();
+        let expiry = entry.stamp.expiry().min(self.cut(id));
         match self.aside.last_use(id) {
             Some(used) => expiry.min(used + lives.idle),
             None => expiry,
@@ -161,7 +189,15 @@ impl<K, V> Shard<K, V> {
     /// has no window after it; a life that came to its own end before has both.
     #[inline]
     fn end(&self, id: SlotId, entry: &Entry<K, V>, lives: &Lives) -> Tick {
-        let expiry = entry.stamp.expiry();
+        self.end_if_cut(id, entry, lives, self.cut(id))
+    }
+
+    #[inline]
+    fn end_if_cut(&self, id: SlotId, entry: &Entry<K, V>, lives: &Lives, cut: Tick) -> Tick {
+        if cut == 0 {
+            return 0; // what was removed is not stale
+        }
+        let expiry = entry.stamp.expiry().min(cut);
         match self.aside.last_use(id) {
             Some(used) if used + lives.idle < expiry => used + lives.idle,
             _ => lives.windows.end(expiry),
@@ -175,7 +211,7 @@ impl<K, V> Shard<K, V> {
         } else if terms.now >= self.end(id, entry, terms.lives) {
             Age::Gone
         } else {
-            terms.lives.windows.age(entry.stamp.expiry(), terms.now)
+            terms.lives.windows.age(entry.stamp.expiry().min(self.cut(id)), terms.now)
         }
     }
 
@@ -189,8 +225,14 @@ impl<K, V> Shard<K, V> {
     fn is_gone(&self, id: SlotId, terms: &Terms<'_>) -> bool {
         match self.table.entry(id) {
             Some(entry) => self.end(id, entry, terms.lives) <= terms.now,
-            None => self.aside.missing(id).is_none_or(|m| !m.stamp.is_fresh(terms.now)),
+            None => !self.is_missing(id, terms),
         }
+    }
+
+    /// Whether a slot without an entry stands for a "not found" that still holds.
+    fn is_missing(&self, id: SlotId, terms: &Terms<'_>) -> bool {
+        let missing = self.aside.missing(id);
+        missing.is_some_and(|m| m.stamp.is_fresh(terms.now)) && terms.now < self.cut(id)
     }
 
     #[inline]

@@ -1,6 +1,6 @@
 //! Storing: room first, then the entry, so that the bound holds at every moment.
 
-use super::entry::{Entry, Missing, Put, Returned, Terms};
+use super::entry::{Entry, Missing, Notes, Put, Returned, Terms};
 use super::outbox::Outbox;
 use super::{LOAD, Shard};
 use crate::parts::budget::Budget;
@@ -94,13 +94,13 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Begins a new life of the value that stands under a flight's key, which the source says is
-    /// still the right one; a `validator` takes the place of the old one. `None` if nothing stands
+    /// still the right one; its `notes` take the place of the old ones. `None` if nothing stands
     /// there any more.
     pub(crate) fn renew(
         &mut self,
         flight: &Flight<K, V>,
         ttl: u64,
-        validator: Option<Arc<str>>,
+        notes: Notes,
         terms: &Terms<'_>,
     ) -> Option<Stamp>
     where
@@ -110,10 +110,10 @@ impl<K, V> Shard<K, V> {
         let stamp = self.draw_life(ttl, terms);
         self.table.entry_mut(id).as_mut()?.stamp = stamp;
         self.aside.touch(id, terms.now);
-        self.expect_end_of(id, terms);
-        if validator.is_some() {
-            self.aside.set_validator(id, validator);
+        if let Some(notes) = notes.boxed() {
+            self.note(id, notes);
         }
+        self.expect_end_of(id, terms);
         self.table.warm(id);
         Some(stamp)
     }
@@ -296,7 +296,7 @@ impl<K, V> Shard<K, V> {
         if let Some(mut notes) = notes {
             returned = notes.restored.take();
             if !notes.is_empty() {
-                self.aside.set_notes(id, notes);
+                self.note(id, notes);
             }
         }
         let Some(value) = value else {
@@ -316,6 +316,14 @@ impl<K, V> Shard<K, V> {
         *self.table.entry_mut(id) = Some(entry);
         self.tally.insertions += 1;
         stamp
+    }
+
+    fn note(&mut self, id: SlotId, notes: Box<Notes>) {
+        if notes.tags.is_some() && !self.table.has_tags(id) {
+            self.table.set_has_tags(id, true);
+            self.tagged += 1;
+        }
+        self.aside.set_notes(id, notes);
     }
 
     /// Makes room for one entry: the policy says whose. Returns the units set free, which are the

@@ -18,12 +18,15 @@ impl<K: Eq, V> Shard<K, V> {
         self.board.validate();
         self.failures.validate();
         let mut held = Held::default();
-        let (mut missing, mut notes) = (0, 0);
+        let (mut missing, mut notes, mut tagged) = (0, 0, 0);
         for g in 0..self.table.groups() {
             for id in self.table.live_in(g) {
                 held.entries += 1;
                 held.units += self.aside.units(id);
                 notes += usize::from(self.aside.notes(id).is_some());
+                let has_tags = self.aside.notes(id).is_some_and(|notes| notes.tags.is_some());
+                assert_eq!(has_tags, self.table.has_tags(id), "a mark that tells of no tags");
+                tagged += usize::from(has_tags);
                 let key = if let Some(entry) = self.table.entry(id) {
                     &entry.key
                 } else {
@@ -35,6 +38,7 @@ impl<K: Eq, V> Shard<K, V> {
             }
         }
         assert_eq!(missing, self.aside.missing_len(), "a cached \"not found\" without a slot");
+        assert_eq!(tagged, self.tagged, "entries with tags");
         assert_eq!(notes, self.aside.notes_len(), "notes without an entry");
         held
     }
