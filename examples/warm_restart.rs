@@ -42,7 +42,7 @@ fn first_life(file: &Path) -> Result<(), SnapshotError> {
     let saved = products.save_to_file(file)?;
     let megabytes = saved.bytes as f64 / 1e6;
     println!("{:<34}{:>12}", "entries saved", saved.entries);
-    println!("{:<34}{:>12.0?}", "time to save", started.elapsed());
+    println!("{:<34}{:>12.2?}", "time to save", started.elapsed());
     println!("{:<34}{megabytes:>9.1} MB", "file");
     Ok(())
 }
@@ -52,7 +52,7 @@ fn second_life(file: &Path) -> Result<(), SnapshotError> {
     let started = Instant::now();
     let Restored { restored, .. } = warm.load_from_file(file)?;
     println!("{:<34}{restored:>12}", "entries restored");
-    println!("{:<34}{:>12.0?}", "time to load", started.elapsed());
+    println!("{:<34}{:>12.2?}", "time to load", started.elapsed());
     for (start, cache) in [("cold", cold), ("warm", warm)] {
         let mut random = 1_u64;
         for _ in 0..REQUESTS {

@@ -398,6 +398,12 @@
 //! requests to the database at once. A damaged file is an error that says where, and costs a cold
 //! start.
 //!
+//! # HTTP on either side
+//!
+//! With the feature `http`, `Upstream` reads how long an answer may be kept, and by which version it
+//! is asked for again; `Downstream` says the same of a cached value, and knows which requests are
+//! answered by `304 Not Modified`.
+//!
 //! # Testing code that caches
 //!
 //! Hand the cache a clock that moves only when the test says so. Everything timed obeys it, the
@@ -526,6 +532,10 @@ pub use front::behind::threads::WriteBehind;
 pub use front::behind::writer::{Change, GaveUp, Unwritten, WhenFull, WriteError, Writer};
 pub use front::cache::Cache;
 pub use front::entries::Entries;
+#[cfg(feature = "http")]
+pub use front::http::downstream::Downstream;
+#[cfg(feature = "http")]
+pub use front::http::upstream::Upstream;
 pub use front::invalidator::Invalidator;
 pub use front::loader::{AsyncLoader, FnLoader, Loader};
 pub use front::loading::LoadingCache;

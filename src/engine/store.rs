@@ -224,6 +224,12 @@ impl<K, V, S> Store<K, V, S> {
         }
     }
 
+    /// What the builder said about lives.
+    #[cfg(feature = "http")]
+    pub(crate) fn lives(&self) -> Lives {
+        self.lives
+    }
+
     pub(crate) fn len(&self) -> u64 {
         self.budget.entries()
     }

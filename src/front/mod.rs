@@ -11,6 +11,8 @@ mod call;
 pub(crate) mod entries;
 pub(crate) mod future;
 pub(crate) mod gather;
+#[cfg(feature = "http")]
+pub(crate) mod http;
 pub(crate) mod guard;
 pub(crate) mod invalidator;
 pub(crate) mod loader;
