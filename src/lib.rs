@@ -544,6 +544,7 @@ pub use front::loading_async::AsyncLoadingCache;
 pub use front::snapshot::error::SnapshotError;
 #[cfg(feature = "snapshot")]
 pub use front::snapshot::options::{Restored, Saved, Snapshot};
+pub use front::warm::Warmed;
 pub use front::writing::WriteFence;
 pub use rules::ahead::RefreshAhead;
 pub use rules::explain::{BreakerState, End, Explanation, Failing, SlotsUsed, Standing, Underway};

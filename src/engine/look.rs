@@ -439,6 +439,11 @@ impl<K, V, S> Store<K, V, S> {
         }
     }
 
+    /// The runtime would not have some work.
+    pub(crate) fn count_refused(&self) {
+        self.counts.refused.add(1);
+    }
+
     /// A miss waits for another caller's load.
     pub(crate) fn count_joined(&self) {
         self.counts.joined.add(1);

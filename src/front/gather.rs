@@ -68,6 +68,11 @@ impl<K, V, S> Gather<K, V, S> {
         Self { most, patience, open: Mutex::new(None) }
     }
 
+    /// So many keys are enough.
+    pub(super) fn most(&self) -> usize {
+        self.most
+    }
+
     fn join(&self, lead: Lead<K, V, S>, now: Tick) -> Part<'_, K, V, S> {
         let flight = lead.join();
         let mut open = self.open.lock();

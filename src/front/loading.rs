@@ -5,6 +5,7 @@ use super::call::Call;
 use super::gather::Gather;
 use super::loader::Loader;
 use super::outcome::plain;
+use super::warm::{CHUNK, Warmed, warm};
 use super::{blocking, gather, many};
 use crate::engine::look::Looked;
 use crate::rules::many::Many;
@@ -58,6 +59,8 @@ pub struct LoadingCache<K, V, L, S = ahash::RandomState> {
     pub(super) runtime: Arc<dyn Runtime>,
     /// None where each miss is loaded by itself.
     gather: Option<Arc<Gather<K, V, S>>>,
+    /// Tells how many handles there are.
+    handles: Arc<()>,
 }
 
 impl<K, V, L, S> LoadingCache<K, V, L, S> {
@@ -67,7 +70,7 @@ impl<K, V, L, S> LoadingCache<K, V, L, S> {
         runtime: Arc<dyn Runtime>,
         gather: Option<Gather<K, V, S>>,
     ) -> Self {
-        Self { cache, loader, runtime, gather: gather.map(Arc::new) }
+        Self { cache, loader, runtime, gather: gather.map(Arc::new), handles: Arc::new(()) }
     }
 
     /// The loader that it was built with.
@@ -126,6 +129,31 @@ where
         many::load(&self.cache.store, keys, |keys| self.loader.load_many(keys))
     }
 
+    /// Loads keys ahead of anybody who asks for them, in the background, and returns at once: what is
+    /// not cached is given to the loader's `load_many`, 32 keys at a time (or as many as
+    /// [`batch`](crate::CacheBuilder::batch) says), by four callers at most. The handle tells how far
+    /// it has come. When the last handle to this loading cache is dropped, it ends, after what is being
+    /// loaded by then.
+    ///
+    /// If the runtime refuses the work, it is done here, before this returns.
+    ///
+    /// ```
+    /// # use larder::Cache;
+    /// # use std::convert::Infallible;
+    /// let squares = Cache::builder()
+    ///     .max_entries(10_000)
+    ///     .build_loading_fn(|n: &u64| Ok::<_, Infallible>(n * n))?;
+    /// let warmed = squares.warm(0..1_000);
+    /// warmed.wait(); // or look at `warmed.left()` now and then
+    /// assert_eq!((warmed.loaded(), warmed.failed()), (1_000, 0));
+    /// assert_eq!(squares.get(&12), Some(144));
+    /// # Ok::<_, larder::ConfigError>(())
+    /// ```
+    pub fn warm(&self, keys: impl IntoIterator<Item = K>) -> Warmed {
+        let chunk = self.gather.as_ref().map_or(CHUNK, |gather| gather.most());
+        warm(&self.cache.store, &self.loader, &self.runtime, keys, chunk, &self.handles)
+    }
+
     /// Has a key loaded in the background, whether it is cached or not, and however fresh. Never
     /// waits; if the key is being loaded already, that load will do. What stands there is served
     /// until the new value replaces it, and stays if the load fails.
@@ -156,6 +184,7 @@ impl<K, V, L, S> Clone for LoadingCache<K, V, L, S> {
             loader: Arc::clone(&self.loader),
             runtime: Arc::clone(&self.runtime),
             gather: self.gather.clone(),
+            handles: Arc::clone(&self.handles),
         }
     }
 }

@@ -5,6 +5,7 @@ use super::call::Call;
 use super::gather::Gather;
 use super::loader::AsyncLoader;
 use super::outcome::plain;
+use super::warm::{CHUNK, Warmed, warm_async};
 use super::{future, gather, many};
 use crate::engine::lead::Lead;
 use crate::engine::look::Looked;
@@ -60,6 +61,8 @@ pub struct AsyncLoadingCache<K, V, L, S = ahash::RandomState> {
     pub(super) runtime: Arc<dyn Runtime>,
     /// None where each miss is loaded by itself.
     gather: Option<Arc<Gather<K, V, S>>>,
+    /// Tells how many handles there are.
+    handles: Arc<()>,
 }
 
 impl<K, V, L, S> AsyncLoadingCache<K, V, L, S> {
@@ -69,7 +72,7 @@ impl<K, V, L, S> AsyncLoadingCache<K, V, L, S> {
         runtime: Arc<dyn Runtime>,
         gather: Option<Gather<K, V, S>>,
     ) -> Self {
-        Self { cache, loader, runtime, gather: gather.map(Arc::new) }
+        Self { cache, loader, runtime, gather: gather.map(Arc::new), handles: Arc::new(()) }
     }
 
     /// The loader that it was built with.
@@ -131,6 +134,18 @@ where
         many::load_async(&self.cache.store, keys, load, |reply| reply).await
     }
 
+    /// Loads keys ahead of anybody who asks for them, in the background, and returns at once: what is
+    /// not cached is given to the loader's `load_many`, 32 keys at a time (or as many as
+    /// [`batch`](crate::CacheBuilder::batch) says), by four callers at most. The handle tells how far
+    /// it has come. When the last handle to this loading cache is dropped, it ends, after what is being
+    /// loaded by then.
+    ///
+    /// If the runtime refuses the work, all keys count as failed.
+    pub fn warm(&self, keys: impl IntoIterator<Item = K>) -> Warmed {
+        let chunk = self.gather.as_ref().map_or(CHUNK, |gather| gather.most());
+        warm_async(&self.cache.store, &self.loader, &self.runtime, keys, chunk, &self.handles)
+    }
+
     /// Has a key loaded in the background, whether it is cached or not, and however fresh. Never
     /// waits; if the key is being loaded already, that load will do. What stands there is served
     /// until the new value replaces it, and stays if the load fails.
@@ -161,6 +176,7 @@ impl<K, V, L, S> Clone for AsyncLoadingCache<K, V, L, S> {
             loader: Arc::clone(&self.loader),
             runtime: Arc::clone(&self.runtime),
             gather: self.gather.clone(),
+            handles: Arc::clone(&self.handles),
         }
     }
 }

@@ -1,0 +1,317 @@
+//! Loading many keys ahead of anybody, some at a time.
+
+use super::background::offer;
+use super::loader::{AsyncLoader, Loader};
+use super::many;
+use crate::engine::store::Store;
+use crate::parts::waiter::Unpark;
+use crate::rules::got::How;
+use crate::rules::many::Many;
+use crate::words::contain::contain;
+use crate::words::runtime::Runtime;
+use crate::words::sync::{Counter, Mutex, thread};
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::hash::{BuildHasher, Hash};
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Waker};
+
+/// How many keys a call of the loader is given, unless `batch` said otherwise: so few that one which
+/// loads them one by one is done before `load_timeout`, and that progress is seen.
+pub(super) const CHUNK: usize = 32;
+
+/// How many such calls there are at once: half of the threads that the cache has by default, so that
+/// refreshes find one.
+const AT_ONCE: usize = 4;
+
+/// How far [`warm`](crate::LoadingCache::warm) has come. It goes on without this handle; to wait for
+/// its end, a thread calls [`wait`](Self::wait), and a task awaits the handle itself.
+///
+/// Copies of it watch the same work.
+#[derive(Clone)]
+pub struct Warmed(Arc<Progress>);
+
+#[derive(Default)]
+struct Progress {
+    total: u64,
+    loaded: Counter,
+    present: Counter,
+    missing: Counter,
+    failed: Counter,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    is_stopped: bool,
+    is_done: bool,
+    waiting: Vec<Waker>,
+}
+
+impl Warmed {
+    /// How many keys were given; one that was given twice counts twice.
+    pub fn total(&self) -> u64 {
+        self.0.total
+    }
+
+    /// How many of them have been loaded.
+    pub fn loaded(&self) -> u64 {
+        self.0.loaded.get()
+    }
+
+    /// How many were cached already, or were loaded by somebody else.
+    pub fn present(&self) -> u64 {
+        self.0.present.get()
+    }
+
+    /// How many the source does not have.
+    pub fn missing(&self) -> u64 {
+        self.0.missing.get()
+    }
+
+    /// How many could not be loaded: the loader failed, or the work was stopped before they had
+    /// their turn.
+    pub fn failed(&self) -> u64 {
+        self.0.failed.get()
+    }
+
+    /// How many have not had their turn yet.
+    pub fn left(&self) -> u64 {
+        let done = self.loaded() + self.present() + self.missing() + self.failed();
+        self.total().saturating_sub(done)
+    }
+
+    /// Whether all is done, or has been stopped.
+    pub fn is_done(&self) -> bool {
+        self.0.state.lock().is_done
+    }
+
+    /// Has it end early: what is being loaded is finished, the rest counts as failed.
+    pub fn stop(&self) {
+        self.0.state.lock().is_stopped = true;
+    }
+
+    /// Blocks this thread until all is done. In a task, await the handle instead.
+    pub fn wait(&self) {
+        let waker = Waker::from(Unpark::this());
+        let mut this = self.clone();
+        while Pin::new(&mut this).poll(&mut Context::from_waker(&waker)).is_pending() {
+            thread::park();
+        }
+    }
+}
+
+impl Future for Warmed {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<()> {
+        let waker = task.waker().clone();
+        let mut state = self.0.state.lock();
+        if state.is_done {
+            drop(state);
+            return Poll::Ready(());
+        }
+        if !state.waiting.iter().any(|other| other.will_wake(&waker)) {
+            state.waiting.push(waker);
+        }
+        Poll::Pending
+    }
+}
+
+impl fmt::Debug for Warmed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Warmed")
+            .field("total", &self.total())
+            .field("loaded", &self.loaded())
+            .field("present", &self.present())
+            .field("missing", &self.missing())
+            .field("failed", &self.failed())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The keys that have not had their turn, in chunks; shared by those who load them.
+struct Keys<K> {
+    left: Mutex<Vec<Vec<K>>>,
+    /// The handles to the loading cache: when the last is gone, there is nobody left to load for.
+    handles: Weak<()>,
+    progress: Arc<Progress>,
+}
+
+impl<K> Drop for Keys<K> {
+    /// Nobody loads any more: all is done, or was stopped, or the runtime dropped the work.
+    fn drop(&mut self) {
+        let left = std::mem::take(&mut *self.left.lock());
+        self.progress.failed.add(left.iter().map(|chunk| chunk.len() as u64).sum());
+        drop(left);
+        let waiting = {
+            let mut state = self.progress.state.lock();
+            state.is_done = true;
+            std::mem::take(&mut state.waiting)
+        };
+        for waker in waiting {
+            contain(|| waker.wake());
+        }
+    }
+}
+
+impl<K> Keys<K> {
+    fn next(&self) -> Option<Vec<K>> {
+        if self.handles.strong_count() == 0 || self.progress.state.lock().is_stopped {
+            return None;
+        }
+        self.left.lock().pop()
+    }
+
+    fn put_back(&self, chunk: Vec<K>) {
+        self.left.lock().push(chunk);
+    }
+
+    fn count<V, E>(&self, chunk: &[K], came: Option<&Many<K, V, E>>) {
+        let Some(many) = came else {
+            // the loader panicked
+            return self.progress.failed.add(chunk.len() as u64);
+        };
+        let loaded = many.got.iter().filter(|(_, got)| got.how == How::Loaded).count();
+        self.progress.loaded.add(loaded as u64);
+        self.progress.missing.add(many.missing.len() as u64);
+        self.progress.failed.add(many.failed.len() as u64);
+        // what stood twice in the chunk is there by now
+        let others = chunk.len() - loaded - many.missing.len() - many.failed.len();
+        self.progress.present.add(others as u64);
+    }
+}
+
+/// Splits the keys, and hands each of a few workers to `start`.
+fn begin<K>(
+    keys: impl IntoIterator<Item = K>,
+    chunk: usize,
+    handles: &Arc<()>,
+    mut start: impl FnMut(Arc<Keys<K>>),
+) -> Warmed {
+    let mut keys = keys.into_iter();
+    let mut chunks: Vec<Vec<K>> = Vec::new();
+    loop {
+        let chunk: Vec<K> = keys.by_ref().take(chunk).collect();
+        if chunk.is_empty() {
+            break;
+        }
+        chunks.push(chunk);
+    }
+    let total = chunks.iter().map(|chunk| chunk.len() as u64).sum();
+    let workers = chunks.len().min(AT_ONCE);
+    chunks.reverse(); // they are taken from the end
+    let progress = Arc::new(Progress { total, ..Progress::default() });
+    let (left, handles) = (Mutex::new(chunks), Arc::downgrade(handles));
+    let keys = Arc::new(Keys { left, handles, progress: Arc::clone(&progress) });
+    for _ in 0..workers {
+        start(Arc::clone(&keys));
+    }
+    drop(keys);
+    Warmed(progress)
+}
+
+/// Warms by a blocking loader.
+pub(super) fn warm<K, V, L, S>(
+    store: &Arc<Store<K, V, S>>,
+    loader: &Arc<L>,
+    runtime: &Arc<dyn Runtime>,
+    keys: impl IntoIterator<Item = K>,
+    chunk: usize,
+    handles: &Arc<()>,
+) -> Warmed
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    L: Loader<K, V>,
+    S: BuildHasher + Send + Sync + 'static,
+{
+    begin(keys, chunk, handles, |keys| {
+        let (weak, loader) = (Arc::downgrade(store), Arc::clone(loader));
+        let refused = offer((keys, weak, loader), |offer| {
+            runtime.spawn_blocking(Box::new(move || {
+                if let Some((keys, store, loader)) = offer.take() {
+                    work(&keys, &store, &*loader);
+                }
+            }))
+        });
+        if let Some((keys, weak, loader)) = refused {
+            store.count_refused();
+            work(&keys, &weak, &*loader);
+        }
+    })
+}
+
+/// Holds the cache for one chunk at a time. Two workers could keep each other's cache alive for ever,
+/// if they asked nothing but whether it is there.
+fn work<K, V, L, S>(keys: &Keys<K>, store: &Weak<Store<K, V, S>>, loader: &L)
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    L: Loader<K, V>,
+    S: BuildHasher + Send + Sync + 'static,
+{
+    while let Some(chunk) = keys.next() {
+        let Some(store) = store.upgrade() else { return keys.put_back(chunk) };
+        let mut came = None;
+        contain(|| came = Some(many::load(&store, &chunk, |keys| loader.load_many(keys))));
+        keys.count(&chunk, came.as_ref());
+    }
+}
+
+/// Warms by an async loader.
+pub(super) fn warm_async<K, V, L, S>(
+    store: &Arc<Store<K, V, S>>,
+    loader: &Arc<L>,
+    runtime: &Arc<dyn Runtime>,
+    keys: impl IntoIterator<Item = K>,
+    chunk: usize,
+    handles: &Arc<()>,
+) -> Warmed
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    L: AsyncLoader<K, V>,
+    S: BuildHasher + Send + Sync + 'static,
+{
+    begin(keys, chunk, handles, |keys| {
+        let (weak, loader) = (Arc::downgrade(store), Arc::clone(loader));
+        let refused = offer((keys, weak, loader), |offer| {
+            runtime.spawn(Box::pin(async move {
+                if let Some((keys, store, loader)) = offer.take() {
+                    work_async(&keys, &store, &*loader).await;
+                }
+            }))
+        });
+        if refused.is_some() {
+            // who called is no task: when the last worker is dropped, its keys have failed
+            store.count_refused();
+        }
+    })
+}
+
+async fn work_async<K, V, L, S>(keys: &Keys<K>, store: &Weak<Store<K, V, S>>, loader: &L)
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    L: AsyncLoader<K, V>,
+    S: BuildHasher + Send + Sync + 'static,
+{
+    while let Some(chunk) = keys.next() {
+        let Some(store) = store.upgrade() else { return keys.put_back(chunk) };
+        let came = {
+            let load = |keys: Vec<K>| async move { loader.load_many(&keys).await };
+            let mut came = pin!(many::load_async(&store, &chunk, load, |reply| reply));
+            poll_fn(|task| {
+                let mut polled = Poll::Pending;
+                if !contain(|| polled = came.as_mut().poll(task)) {
+                    return Poll::Ready(None);
+                }
+                polled.map(Some)
+            })
+            .await
+        };
+        keys.count(&chunk, came.as_ref());
+    }
+}
