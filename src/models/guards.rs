@@ -165,6 +165,59 @@ fn a_write_while_a_load_is_in_line_is_seen() {
     });
 }
 
+/// A caller that takes nothing stale gets in line; one that does is served it, whether it comes to
+/// that load before it gets there, or in line. If it went on waiting, this would be a deadlock.
+#[test]
+fn who_can_be_served_stale_waits_for_nobody_in_line() {
+    explore(|| {
+        let (builder, hand) = builder();
+        let ms = Duration::from_millis;
+        let builder = builder.max_entries(100).time_to_live(ms(5)).stale_if_error(ms(1_000));
+        let shelf: Shelf = builder.max_concurrent_loads(1).build().unwrap();
+        shelf.insert(1, 10);
+        hand.advance(ms(5));
+        let gate = Gate::default();
+        let holder = thread::spawn({
+            let (shelf, gate) = (shelf.clone(), gate.clone());
+            move || {
+                let load = || {
+                    gate.pass();
+                    Ok::<_, Infallible>(0)
+                };
+                shelf.get_or_load(&2, load).unwrap()
+            }
+        });
+        while shelf.stats().loads == 0 {
+            thread::yield_now();
+        }
+        let strict = thread::spawn({
+            let shelf = shelf.clone();
+            move || shelf.at(&1).max_age(ms(1)).load(|_| Ok::<_, Infallible>(11)).unwrap().value
+        });
+        let load = || -> Result<u64, Infallible> { unreachable!("it is served stale") };
+        let others = [
+            thread::spawn({
+                let shelf = shelf.clone();
+                move || shelf.get_or_load(&1, load).unwrap()
+            }),
+            thread::spawn({
+                let shelf = shelf.clone();
+                move || {
+                    let call = async { shelf.get_or_load_async(&1, || async { load() }).await };
+                    block_on(call).unwrap()
+                }
+            }),
+        ];
+        for other in others {
+            assert_eq!(other.join().unwrap(), 10);
+        }
+        gate.open();
+        holder.join().unwrap();
+        assert_eq!(strict.join().unwrap(), 11);
+        is_quiet(&shelf, 2);
+    });
+}
+
 type Outcome = Result<u64, LoadError<&'static str>>;
 
 /// One failure opens it.
