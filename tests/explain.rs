@@ -87,6 +87,24 @@ fn what_has_no_windows_shows_none() {
 }
 
 #[test]
+fn what_a_tag_ended_is_told_as_such() {
+    let settings = |builder: larder::CacheBuilder<u64, u64>| {
+        builder.time_to_live(ms(100)).stale_while_revalidate(ms(50))
+    };
+    with_cache(settings, |it: &Fixture| {
+        it.at(&1).tag("t").insert(10);
+        it.advance(ms(20));
+        it.expire_tag("t");
+        it.advance(ms(10));
+        let told = it.explain(&1);
+        assert_eq!((told.standing, told.age), (Standing::Revalidate, Some(ms(30))));
+        assert_eq!(ends(&told), [ago(10), later(40), None]);
+        it.remove_tag("t");
+        assert_eq!(it.explain(&1), Explanation::default());
+    });
+}
+
+#[test]
 fn failures_tell_when_they_were_and_when_the_next_try_is() {
     let settings = |builder: larder::CacheBuilder<u64, u64>| {
         builder.time_to_live(ms(100)).error_backoff(ms(40), ms(400))

@@ -31,7 +31,7 @@ impl<K, V> Shard<K, V> {
         if let Some(stamp) = stamp {
             told.standing = Standing::Missing;
             told.age = Some(duration(stamp.age(terms.now)));
-            told.fresh = Some(end(stamp.expiry(), terms.now));
+            told.fresh = id.map(|id| end(stamp.expiry().min(self.cut(id)), terms.now));
         }
         if let Some((id, entry)) = id.and_then(|id| Some((id, self.table.entry(id)?))) {
             told.standing = match self.age(id, entry, terms) {
@@ -40,7 +40,8 @@ impl<K, V> Shard<K, V> {
                 Age::ErrorOnly => Standing::ErrorOnly,
                 Age::Gone => Standing::Absent,
             };
-            let (expiry, windows) = (entry.stamp.expiry(), terms.lives.windows);
+            let windows = terms.lives.windows;
+            let expiry = entry.stamp.expiry().min(self.cut(id));
             let own = self.expiry(id, entry, terms.lives);
             told.fresh = Some(end(own, terms.now));
             // what ends by not being used has no windows, and neither has what does not end
