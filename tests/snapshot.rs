@@ -67,6 +67,41 @@ fn lives_go_on_where_they_were() {
     assert!(after.contains(&4));
 }
 
+/// Removes a tag while it is read.
+struct Remover<'a>(&'a [u8], &'a Shelf);
+
+impl Read for Remover<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.1.remove_tag("all");
+        let some = into.len().min(1_000);
+        self.0.read(&mut into[..some])
+    }
+}
+
+#[test]
+fn tags_come_back_and_a_removal_meanwhile_counts() {
+    let (before, _hand) = usual();
+    for key in 0..300 {
+        before
+            .at(&key)
+            .tag(if key % 3 == 0 { "odd" } else { "even" })
+            .tag("all")
+            .insert("x".into());
+    }
+    before.insert(1_000, "untagged".to_owned());
+    let bytes = saved(&before);
+    let (after, _hand) = usual();
+    assert_eq!(load(&after, &bytes, secs(1)).restored, 301);
+    after.remove_tag("odd");
+    assert_eq!((after.get(&0), after.entries().count()), (None, 201));
+    after.remove_tag("all");
+    assert_eq!(after.entries().count(), 1);
+
+    let (after, _hand) = usual();
+    Snapshot::new().at(noon()).load_from(&after, Remover(&bytes, &after)).unwrap();
+    assert_eq!(after.entries().count(), 1, "what was read is older than the removal");
+}
+
 #[test]
 fn a_life_is_not_drawn_again() {
     let jittered = |builder: CacheBuilder<u64, String>| builder.time_to_live(secs(100)).jitter(1.0);

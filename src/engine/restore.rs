@@ -4,18 +4,57 @@ use super::put::{By, Stored};
 use super::store::Store;
 use crate::parts::group::Hash;
 use crate::parts::ledger::Moment;
+use crate::parts::tags::{Tagged, Version};
+use crate::rules::got::Got;
 use crate::shard::entry::{Notes, Put, Returned};
 use crate::shard::outbox::Outbox;
+use crate::shard::walk::Cursor;
 use std::sync::Arc;
+
+/// What was written or removed from this moment on is newer than what is restored.
+#[derive(Clone, Copy)]
+pub(crate) struct Since {
+    moment: Moment,
+    tags: Version,
+}
+
+/// What is restored of an entry beside its key and value.
+pub(crate) struct Beside {
+    /// What is left of its life, in ticks.
+    pub(crate) left: u64,
+    pub(crate) returned: Returned,
+    pub(crate) validator: Option<Arc<str>>,
+    pub(crate) tags: Vec<String>,
+}
 
 impl<K, V, S> Store<K, V, S> {
     /// From now on writes are noted, until [`unwatch_writes`](Self::unwatch_writes).
-    pub(crate) fn watch_writes(&self) -> Moment {
-        self.ledger.watch()
+    pub(crate) fn watch_writes(&self) -> Since {
+        Since { moment: self.ledger.watch(), tags: self.tags.version() }
     }
 
     pub(crate) fn unwatch_writes(&self) {
         self.ledger.leave();
+    }
+
+    /// As [`walk`](Self::walk), with the tags.
+    pub(crate) fn walk_tagged(
+        &self,
+        index: usize,
+        cursor: &mut Cursor,
+    ) -> Vec<(K, Got<V>, Option<Tagged>)>
+    where
+        K: Clone,
+        V: Clone,
+    {
+        let mut batch = Vec::new();
+        let shard = self.cells[index].shard.read();
+        let terms = self.terms();
+        shard.walk(cursor, &terms, false, |id, entry, _| {
+            let got = shard.got(id, entry, &self.lives, terms.now);
+            batch.push((entry.key.clone(), got, shard.tags(id)));
+        });
+        batch
     }
 }
 
@@ -25,19 +64,21 @@ where
     V: Send + Sync + 'static,
     S: Send + Sync + 'static,
 {
-    /// Stores a value with what is left of its life, in ticks, if nothing stands under its key and
-    /// nothing was written there `since`. Whether it was stored.
+    /// Stores a value with what is left of its life, if nothing stands under its key and nothing was
+    /// written there `since`. Whether it was stored.
     pub(crate) fn restore(
         &self,
         hash: u64,
         key: K,
         value: V,
-        (left, returned): (u64, Returned),
-        validator: Option<Arc<str>>,
-        since: Moment,
+        beside: Beside,
+        since: Since,
     ) -> bool {
+        let Beside { left, returned, validator, tags } = beside;
         let units = self.units(&key, Some(&value));
-        let notes = Notes { validator, tags: None, restored: Some(returned) }.boxed();
+        let names = self.tags.find(tags.iter().map(String::as_str));
+        let tags = names.map(|names| names.since(since.tags));
+        let notes = Notes { validator, tags, restored: Some(returned) }.boxed();
         let mut put = Some(Put {
             hash: Hash::new(hash),
             key,
@@ -48,7 +89,7 @@ where
             notes,
         });
         let mut out = Outbox::new();
-        let stored = self.put(hash, &mut put, By::Restored(since), &mut out);
+        let stored = self.put(hash, &mut put, By::Restored(since.moment), &mut out);
         self.deliver(out);
         matches!(stored, Stored::Yes(_))
     }

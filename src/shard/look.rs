@@ -7,6 +7,8 @@ use crate::parts::eviction::{Policy, SlotId};
 use crate::parts::flight::{Begin, Flight, Landing};
 use crate::parts::group::Hash;
 use crate::parts::table::id;
+#[cfg(feature = "snapshot")]
+use crate::parts::tags::Tagged;
 use crate::rules::expiry::{Age, Lives, NEVER, Stamp, duration};
 use crate::rules::got::{Got, How, StaleWhy};
 use crate::rules::loaded::LoadReason;
@@ -289,6 +291,12 @@ impl<K, V> Shard<K, V> {
         let age = duration(entry.stamp.age(now));
         let validator = self.aside.notes(id).and_then(|notes| notes.validator.clone());
         Got::new(entry.value.clone(), How::Fresh, age, duration(left), validator)
+    }
+
+    /// The tags of what stands in a slot.
+    #[cfg(feature = "snapshot")]
+    pub(crate) fn tags(&self, id: SlotId) -> Option<Tagged> {
+        self.aside.notes(id)?.tags.clone()
     }
 
     /// A value past its life that may be served to whoever asks so, and at this age; also a fresh

@@ -4,7 +4,8 @@
 //! header   magic 8 | format u16 | 0 u16 | schema u32 | written at, ms since 1970 u64 | crc32 u32
 //! block    length u32 | entries u32 | crc32 of the payload u32 | crc32 of these twelve bytes u32
 //!          payload: entries, one after the other, as postcard writes them
-//!            notes, as a byte string: life left ms, age ms, validator, and what later formats add
+//!            notes, as a byte string: life left ms, age ms, validator, tags, and what later formats
+//!              add
 //!            key | value
 //! end      a block of no entries, whose payload is the number of all of them, u64
 //! ```
@@ -35,6 +36,8 @@ pub(super) struct Notes<'a> {
     pub(super) age: u64,
     #[serde(borrow)]
     pub(super) validator: Option<&'a str>,
+    #[serde(borrow)]
+    pub(super) tags: Vec<&'a str>,
 }
 
 /// An entry as it was read.
@@ -44,6 +47,7 @@ pub(super) struct Record<K, V> {
     pub(super) left: u64,
     pub(super) age: u64,
     pub(super) validator: Option<String>,
+    pub(super) tags: Vec<String>,
 }
 
 pub(super) struct Header {
@@ -255,8 +259,10 @@ where
             postcard::take_from_bytes(rest).map_err(|_| "a key is not of the cache's type")?;
         let (value, rest) =
             postcard::take_from_bytes(rest).map_err(|_| "a value is not of the cache's type")?;
-        let Notes { left, age, validator } = notes;
-        records.push(Record { key, value, left, age, validator: validator.map(str::to_owned) });
+        let Notes { left, age, validator, tags } = notes;
+        let validator = validator.map(str::to_owned);
+        let tags = tags.into_iter().map(str::to_owned).collect();
+        records.push(Record { key, value, left, age, validator, tags });
         payload = rest;
     }
     if payload.is_empty() { Ok(records) } else { Err("the block has bytes of no entry") }

@@ -2,12 +2,13 @@
 
 use super::error::SnapshotError;
 use super::frame::{Decoder, Encoder, Header, Notes};
+use crate::engine::restore::{Beside, Since};
 use crate::engine::store::Store;
 use crate::front::cache::Cache;
+use crate::parts::tags::Tagged;
 use crate::rules::expiry::NEVER;
 use crate::shard::entry::Returned;
 use crate::shard::walk::Cursor;
-use crate::words::tick::Tick;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::ffi::OsString;
@@ -128,13 +129,14 @@ impl Snapshot {
             while !cursor.is_done() {
                 // before the walk: what is left counts from the header's time, and no later one
                 let since = store.clock.now() - begun;
-                for (key, got) in store.walk(shard, &mut cursor) {
+                for (key, got, tags) in store.walk_tagged(shard, &mut cursor) {
                     let left = match millis(got.fresh_for) {
                         NEVER.. => u64::MAX,
                         left => left + since,
                     };
                     let age = millis(got.age).saturating_sub(since);
-                    let notes = Notes { left, age, validator: got.validator.as_deref() };
+                    let tags = tags.iter().flat_map(Tagged::iter).collect();
+                    let notes = Notes { left, age, validator: got.validator.as_deref(), tags };
                     encoder.entry(&notes, &key, &got.value)?;
                 }
             }
@@ -178,9 +180,13 @@ impl Snapshot {
                 }
                 let age = record.age.saturating_add(passed).min(NEVER);
                 let hash = store.hash(&record.key);
-                let validator = record.validator.map(Arc::from);
-                let life = (left, Returned { age, is_over: self.revalidate });
-                if store.restore(hash, record.key, record.value, life, validator, watch.since) {
+                let beside = Beside {
+                    left,
+                    returned: Returned { age, is_over: self.revalidate },
+                    validator: record.validator.map(Arc::from),
+                    tags: record.tags,
+                };
+                if store.restore(hash, record.key, record.value, beside, watch.since) {
                     sum.restored += 1;
                 } else {
                     sum.skipped += 1;
@@ -247,7 +253,7 @@ fn millis(duration: Duration) -> u64 {
 /// While it lives, writes are noted: what was written since is newer than any snapshot.
 struct Watch<'a, K, V, S> {
     store: &'a Store<K, V, S>,
-    since: Tick,
+    since: Since,
 }
 
 impl<'a, K, V, S> Watch<'a, K, V, S> {
@@ -284,7 +290,7 @@ impl Drop for Aside {
 
 impl<K, V, S> Cache<K, V, S> {
     /// Writes down what the cache holds, for [`load_from`](Self::load_from) after a restart: every
-    /// fresh entry with its key, value, remaining life, age and validator. A cached "not found" and
+    /// fresh entry with its key, value, remaining life, age, validator and tags. A cached "not found" and
     /// what is past its life are left out. Returns how much there was.
     ///
     /// The cache is used meanwhile: shard by shard, a few entries at a time are cloned under the
