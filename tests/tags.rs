@@ -452,3 +452,22 @@ fn a_million_entries_leave_at_once() {
     assert!(took[50] < Duration::from_micros(10) || cfg!(debug_assertions));
     assert!((0..1_000_000).step_by(1_000).all(|key| cache.get(&key).is_none()));
 }
+
+/// The eviction's hand passes hot entries over and over, and rewrites what stands beside them.
+#[test]
+fn entries_that_eviction_spared_keep_their_tags() {
+    let cache = checked(Cache::<u64, u64>::builder().max_entries(100).shards(1));
+    // full before they come, so that they have to be hit on their way into the main queue
+    (1_000..1_200).for_each(|key| cache.insert(key, key));
+    for key in 0..50 {
+        cache.at(&key).tag("kept").insert(key);
+        for round in 0..40 {
+            (0..=key).for_each(|key| drop(cache.get(&key)));
+            cache.insert(2_000 + key * 40 + round, round);
+        }
+    }
+    let spared = (0..50).filter(|key| cache.contains(key)).count();
+    assert!(spared > 10, "only {spared} of what was hot stayed");
+    cache.remove_tag("kept");
+    assert!((0..50).all(|key| cache.get(&key).is_none()));
+}

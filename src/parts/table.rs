@@ -336,7 +336,8 @@ impl<T> Slots for Table<T> {
     #[inline]
     fn stand(&mut self, id: SlotId, main: bool, heat: u8, seen: u8) {
         let (group, lane) = self.group_mut(id);
-        group.set_mark(lane, TAKEN | heat | if main { MAIN } else { 0 });
+        let tagged = group.mark(lane) & TAGGED;
+        group.set_mark(lane, TAKEN | tagged | heat | if main { MAIN } else { 0 });
         group.seen[lane] = seen;
     }
 
