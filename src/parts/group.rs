@@ -66,7 +66,12 @@ impl<T> Group<T> {
     /// One hit more, unless it is as hot as can be: a hot slot's line is only read.
     #[inline]
     pub(crate) fn warm(&self, lane: usize) {
-        let mark = self.mark(lane);
+        self.warm_from(lane, self.mark(lane));
+    }
+
+    /// The same for who has read the mark already.
+    #[inline]
+    pub(crate) fn warm_from(&self, lane: usize, mark: u8) {
         if mark & HEAT < HEAT {
             self.marks[lane].store(mark + 1, Relaxed);
         }

@@ -5,7 +5,7 @@ use super::entry::{Entry, Notes, Terms};
 use super::outbox::Outbox;
 use crate::parts::eviction::{Policy, SlotId};
 use crate::parts::flight::{Begin, Flight, Landing};
-use crate::parts::group::Hash;
+use crate::parts::group::{Hash, TAGGED};
 use crate::parts::table::id;
 #[cfg(feature = "snapshot")]
 use crate::parts::tags::Tagged;
@@ -195,10 +195,11 @@ impl<K, V> Shard<K, V> {
                     if self.aside.has_idle() || !serves_by(entry.stamp, time) {
                         return AtHome::Unsure(read);
                     }
-                    if group.has_tags(lane) && self.cut_by_tags(id(home, lane)) < Tick::MAX {
+                    let mark = group.mark(lane);
+                    if mark & TAGGED != 0 && self.cut_by_tags(id(home, lane)) < Tick::MAX {
                         return AtHome::Nothing;
                     }
-                    group.warm(lane);
+                    group.warm_from(lane, mark);
                     return AtHome::Value(read(id(home, lane), entry));
                 }
             }
