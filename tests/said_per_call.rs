@@ -157,6 +157,23 @@ fn forced_callers_join_what_began_after_they_came_and_nothing_older() {
 }
 
 #[test]
+fn a_loader_that_forces_its_own_key_is_told_so() {
+    with_cache(windows, |it| {
+        it.insert(1, 10);
+        let got = it.at(&1).force().load(|_| {
+            let inner = it.at(&1).force().load(|_| uncalled::<u64>());
+            assert!(inner.unwrap_err().is_recursive());
+            it.advance(ms(5));
+            let inner = it.at(&1).max_age(ms(4)).load(|_| uncalled::<u64>());
+            assert!(inner.unwrap_err().is_recursive());
+            assert_eq!(it.get_or_load(&1, uncalled).unwrap(), 10, "the cache has it fresh");
+            Ok::<_, String>(11)
+        });
+        assert_eq!(seen(got), (11, How::Loaded));
+    });
+}
+
+#[test]
 fn a_fallback_stands_in_for_failures_only() {
     with_cache(
         |builder| windows(builder).load_timeout(ms(20)),

@@ -4,12 +4,13 @@ mod common;
 
 use common::gate::Gate;
 use common::tasks::{Task, block_on};
-use common::{Fixture, ms, uncalled, with_cache};
-use larder::{CacheBuilder, How, LoadError, Loaded, RemovalCause, StaleWhy};
+use common::{Fixture, checked, ms, secs, uncalled, with_cache};
+use larder::{Cache, CacheBuilder, Clock, How, LoadError, Loaded, RemovalCause, StaleWhy};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::task::Poll;
 use std::thread;
+use std::time::Duration;
 
 const TTL: u64 = 100;
 
@@ -434,6 +435,36 @@ fn without_a_stale_value_a_soft_timeout_says_nothing() {
             assert!(led.unwrap_err().is_timeout());
         },
     );
+}
+
+#[test]
+fn windows_of_any_length_at_any_time() {
+    let year = 365 * 86_400;
+    for start in [0, 34 * year, 69 * year, 70 * year, u64::MAX] {
+        let (clock, hand) = Clock::manual_at(secs(start));
+        let cache = checked(
+            Cache::<u64, u64>::builder()
+                .max_entries(100)
+                .time_to_live(ms(5))
+                .stale_while_revalidate(Duration::MAX)
+                .stale_if_error(Duration::MAX)
+                .soft_timeout(Duration::MAX)
+                .error_backoff(Duration::MAX, Duration::MAX)
+                .clock(clock),
+        );
+        cache.insert(1, 10);
+        cache.at(&2).ttl(Duration::MAX).insert(20);
+        assert!(cache.expire(&1) && cache.expire(&2));
+        hand.advance(secs(year));
+        for key in [1, 2] {
+            let stale = cache.at(&key).timeout(Duration::MAX).load(|_| Err::<u64, _>("away"));
+            assert_eq!(stale.unwrap().value, key * 10, "from {start} s");
+            assert_eq!(cache.get_or_load(&key, uncalled).unwrap(), key * 10);
+        }
+        hand.advance(Duration::MAX);
+        assert_eq!(cache.sweep(), 0, "a window without an end has none");
+        assert_eq!(cache.len(), 2);
+    }
 }
 
 #[test]

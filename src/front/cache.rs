@@ -134,6 +134,9 @@ where
     /// for that one load and get clones of its value, or its error. Other keys are not held up.
     /// On a hit the closure is not called and nothing is allocated.
     ///
+    /// Where a [stale window](crate::CacheBuilder::stale_while_revalidate) is set, a value past its
+    /// life may be served instead of waiting, or instead of an error.
+    ///
     /// A value that is written, removed or expired while the load runs is newer than what it will
     /// bring: the callers who wait get the loaded value, but it is not stored, and whoever comes
     /// after the write loads again.
@@ -161,7 +164,8 @@ where
     /// # Errors
     ///
     /// [`Loader`](LoadError::Loader) with the closure's error, shared by everybody who waited (a
-    /// failure is not cached: the next call loads again); [`NotFound`](LoadError::NotFound) where
+    /// failure is not cached: the next call loads again, unless
+    /// [`error_backoff`](crate::CacheBuilder::error_backoff) holds it back); [`NotFound`](LoadError::NotFound) where
     /// that is cached; [`TimedOut`](LoadError::TimedOut) after `load_timeout`, for those who wait;
     /// [`Panicked`](LoadError::Panicked) if the closure that this caller waited for did;
     /// [`Recursive`](LoadError::Recursive) inside a loader of the same key;
@@ -466,7 +470,8 @@ where
         self.store.remove(self.store.hash(key), key)
     }
 
-    /// Ends the life of a key's value now; returns whether there was one. As with
+    /// Ends the life of a key's value now; returns whether there was one to end: a value that is past
+    /// its life already is left as it is, so that its windows end when they would have. As with
     /// [`remove`](Self::remove), a load under way will not be stored, and a cached "not found" is
     /// forgotten. Unlike there, what was expired may still be served within a stale window.
     pub fn expire<Q>(&self, key: &Q) -> bool
@@ -513,7 +518,8 @@ where
         self.store.expire_tag(tag);
     }
 
-    /// Removes every entry that `pred` holds for; returns how many there were. No load that is
+    /// Removes every entry that `pred` holds for, those within a stale window too; returns how many
+    /// there were. No load that is
     /// under way when it is called will be stored, since nobody knows what it will bring.
     ///
     /// Looks at every entry, as a clone and without a lock, so `pred` may take its time and may use

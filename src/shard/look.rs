@@ -6,6 +6,7 @@ use super::outbox::Outbox;
 use crate::parts::eviction::{Policy, SlotId};
 use crate::parts::flight::{Begin, Flight, Landing};
 use crate::parts::group::{Hash, TAGGED};
+use crate::parts::stack;
 use crate::parts::table::id;
 #[cfg(feature = "snapshot")]
 use crate::parts::tags::Tagged;
@@ -382,7 +383,9 @@ impl<K, V> Shard<K, V> {
             if let Some((id, Age::Revalidate)) = stale {
                 return Verdict::Stale(id, StaleWhy::Revalidating);
             }
-            if flight.gives_way() || !ask.may_join(flight, terms.now) {
+            let is_for_another = flight.gives_way() || !ask.may_join(flight, terms.now);
+            // a loader gets no load of its own in place of the one that it runs for
+            if is_for_another && !stack::is_running(flight.id()) {
                 return Verdict::Instead(Instead::OfOlder);
             }
             return Verdict::Follow(flight);
