@@ -105,10 +105,13 @@ impl<K: Kind> Sequences<K> {
 pub fn prepare<K: Kind>(cache: &dyn Contender<K>, row: &Row, own: &[K::Key]) -> usize {
     match row.fill {
         Fill::Resident(n) => {
-            for key in (0..n).map(K::key) {
-                cache.insert(&key, K::value(&key));
+            // scc loses some while it is half empty: it gets them once more
+            for _ in 0..3 {
+                for key in (0..n).map(K::key).filter(|key| cache.get(key).is_none()) {
+                    cache.insert(&key, K::value(&key));
+                }
+                cache.settle();
             }
-            cache.settle();
             0
         }
         Fill::Steady => {
