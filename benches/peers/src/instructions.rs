@@ -7,7 +7,7 @@ use std::env;
 use std::error::Error;
 use std::process::Command;
 
-use crate::contender::{Contender, Kind, Numbers, Op, Strings, select};
+use crate::contender::{Contender, Kind, LARDER, Numbers, Op, Strings, select};
 use policies::table::{Table, figure};
 
 const ENTRIES: u64 = 1_024;
@@ -70,10 +70,18 @@ pub fn table(only: &[String]) -> Result<Table, Box<dyn Error>> {
     let contenders = select::<Numbers>(only, &COUNTED)?;
     let mut table = Table::new(["instructions a hit", "u64", "String"]);
     for contender in contenders {
-        let of = |is_strings| -> Result<f64, Box<dyn Error>> {
+        let once = |is_strings| -> Result<f64, Box<dyn Error>> {
             let few = count(contender.name, is_strings, FEW)?;
             let many = count(contender.name, is_strings, MANY)?;
             Ok(many.saturating_sub(few) as f64 / (MANY - FEW) as f64)
+        };
+        // On a busy machine the clock may not be wound in one of two runs; others have none.
+        let rounds = if contender.name == LARDER { 3 } else { 1 };
+        let of = |is_strings| -> Result<f64, Box<dyn Error>> {
+            let mut counts =
+                (0..rounds).map(|_| once(is_strings)).collect::<Result<Vec<_>, _>>()?;
+            counts.sort_by(f64::total_cmp);
+            Ok(counts[rounds / 2])
         };
         table.row([contender.name.into(), figure(of(false)?), figure(of(true)?)]);
     }
