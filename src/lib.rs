@@ -209,6 +209,34 @@
 //! assert_eq!((many.got.len(), many.missing, many.failed), (2, vec![700], vec![]));
 //! ```
 //!
+//! # A cache that loads by itself
+//!
+//! Give the cache its loader (read-through), and callers name the key and nothing else. Then it can
+//! load again what is asked for before it expires, in the background, so that nobody waits:
+//! [`refresh_ahead`](CacheBuilder::refresh_ahead) says when. Within `stale_while_revalidate` it
+//! reloads in the background too, and every caller is served at once.
+//!
+//! ```
+//! use larder::{Cache, RefreshAhead};
+//! use std::time::Duration;
+//!
+//! # fn render(path: &String) -> Result<String, std::io::Error> { Ok(format!("page {path}")) }
+//! let pages = Cache::builder()
+//!     .max_entries(10_000)
+//!     .time_to_live(Duration::from_secs(60))
+//!     .refresh_ahead(RefreshAhead::CostAware { beta: 1.0 }) // as early as a page is slow
+//!     .build_loading_fn(|path: &String| render(path))?;
+//! pages.warm(["/".to_owned(), "/news".to_owned()]).wait();
+//! assert_eq!(pages.load("/news").unwrap(), "page /news");
+//! # Ok::<_, larder::ConfigError>(())
+//! ```
+//!
+//! [`LoadingCache`] is a [`Cache`] as well. A [`Loader`] of your own may also say that there is no
+//! such value, or load many keys in one trip, into which [`batch`](CacheBuilder::batch) gathers the
+//! misses of single calls; [`AsyncLoader`] and [`AsyncLoadingCache`] are the same for sources that
+//! are awaited. [`Runtime`] is where it all runs: a few threads of the cache's own, tokio, or a
+//! test's hand ([`SteppingRuntime`]).
+//!
 //! # Writing
 //!
 //! Who changes a row removes it from the cache, and the next caller loads it. That is enough where
@@ -427,7 +455,8 @@
 //! # Ok::<_, larder::ConfigError>(())
 //! ```
 //!
-//! [`seed`](CacheBuilder::seed) makes the draws of the jitter repeatable as well.
+//! [`seed`](CacheBuilder::seed) makes the draws of the jitter repeatable as well, and a
+//! [`SteppingRuntime`] runs refreshes one by one, when the test says so.
 //!
 //! # Keys
 //!
@@ -490,7 +519,8 @@
 //! **Threads**: the first cache with a time to live, or the first task that waits for a load,
 //! starts one thread for the whole process (`larder-keeper`). It sleeps until something is due,
 //! winds the clock while reads are frequent, holds the caches weakly, and ends with the last of
-//! them. A child made by `fork` without `exec` has no such thread: do not use caches there.
+//! them. A [`LoadingCache`] that refreshes has up to eight of its own (`larder-loader`), which end
+//! after ten idle seconds, and with the cache. A child made by `fork` without `exec` has no such thread: do not use caches there.
 //!
 //! # Use something else when
 //!
