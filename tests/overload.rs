@@ -11,6 +11,7 @@ use larder::{
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
+use std::task::{Wake, Waker};
 use std::thread;
 
 type Loaded = Result<u64, LoadError<String>>;
@@ -603,4 +604,38 @@ fn a_thread_waits_in_line_as_long_as_it_has_said() {
         "no slot of the cache's `max_concurrent_loads` was free in time; try again later, raise \
          the limit if the source can take it, or wait longer"
     );
+}
+
+/// foyer #1345: whoever is woken may use the cache, and drop what it likes.
+#[test]
+fn wakers_are_woken_with_no_lock_held() {
+    struct Curious(Cache<u64, u64>, AtomicUsize);
+
+    impl Wake for Curious {
+        fn wake(self: Arc<Self>) {
+            let told = self.0.explain(&1).to_string() + &self.0.explain(&2).to_string();
+            assert!(!told.is_empty());
+            self.1.fetch_add(1, SeqCst);
+        }
+    }
+
+    let (cache, hand) = cache(1);
+    let (hung, gate) = (Gate::new(), Gate::new());
+    let mut running = task(&cache, &0, &hung);
+    running.pend();
+    let curious = Arc::new(Curious(Cache::clone(&cache), AtomicUsize::new(0)));
+    let waker = Waker::from(curious.clone());
+    let mut leader = task(&cache, &1, &gate);
+    assert!(leader.poll_with(&waker).is_pending());
+    let mut follower = task(&cache, &1, &gate);
+    assert!(follower.poll_with(&waker).is_pending());
+    let mut behind = task(&cache, &2, &gate);
+    assert!(behind.poll_with(&waker).is_pending());
+    drop(running); // the leader's turn: both are told
+    assert_eq!(curious.1.load(SeqCst), 2);
+    assert!(leader.poll_with(&waker).is_pending());
+    hand.advance(ms(100)); // and now that of the one behind
+    assert!(curious.1.load(SeqCst) >= 4);
+    gate.open();
+    assert_eq!(behind.finish().unwrap(), 2);
 }
