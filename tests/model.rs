@@ -40,6 +40,13 @@ enum Op {
     WriteOver(u64),
     /// A load during a write.
     LoadFenced(u64),
+    /// Key and tag.
+    InsertTagged(u64, u64),
+    LoadTagged(u64, u64),
+    /// A load during which its tag is removed, or expired.
+    LoadOverTag(u64, u64, bool),
+    RemoveTag(u64),
+    ExpireTag(u64),
     Remove(u64),
     Expire(u64),
     Advance(u64),
@@ -52,6 +59,7 @@ enum Op {
 fn ops() -> impl Strategy<Value = Vec<Op>> {
     let key = || 0..24_u64;
     let ttl = || 0..60_u64;
+    let tag = || 0..3_u64;
     let op = prop_oneof![
         8 => key().prop_map(Op::Insert),
         3 => (key(), ttl()).prop_map(|(key, ttl)| Op::InsertFor(key, ttl)),
@@ -71,6 +79,13 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         2 => (key(), any::<bool>()).prop_map(|(key, succeeds)| Op::WriteThrough(key, succeeds)),
         1 => key().prop_map(Op::WriteOver),
         1 => key().prop_map(Op::LoadFenced),
+        4 => (key(), tag()).prop_map(|(key, tag)| Op::InsertTagged(key, tag)),
+        3 => (key(), tag()).prop_map(|(key, tag)| Op::LoadTagged(key, tag)),
+        1 => (key(), tag(), any::<bool>()).prop_map(|(key, tag, removes)| {
+            Op::LoadOverTag(key, tag, removes)
+        }),
+        2 => tag().prop_map(Op::RemoveTag),
+        1 => tag().prop_map(Op::ExpireTag),
         4 => key().prop_map(Op::Remove),
         2 => key().prop_map(Op::Expire),
         6 => (1..20_u64).prop_map(Op::Advance),
@@ -112,6 +127,8 @@ struct Rig {
     now: u64,
     next: u64,
     model: BTreeMap<u64, Standing>,
+    /// The tags of values; each of these is told apart.
+    tags: BTreeMap<u64, u64>,
     /// Every value that was given to the cache to keep, and has not been reported.
     held: BTreeSet<(u64, u64)>,
 }
@@ -151,6 +168,7 @@ impl Rig {
             now: 0,
             next: 0,
             model: BTreeMap::new(),
+            tags: BTreeMap::new(),
             held: BTreeSet::new(),
         }
     }
@@ -337,6 +355,53 @@ impl Rig {
                     self.model.remove(&key);
                 }
             }
+            Op::InsertTagged(key, tag) => {
+                let value = self.value();
+                self.cache.at(&key).tag(&tag.to_string()).insert(value);
+                self.held.insert((key, value));
+                self.store(key, value, TTL);
+                self.tags.insert(value, tag);
+            }
+            Op::LoadTagged(key, tag) => {
+                let (value, known) = (self.value(), self.known(key));
+                let load = |_: &_| Ok::<_, String>(Loaded::new(value).tag(tag.to_string()));
+                let got = self.cache.at(&key).load(load).map(|got| got.value);
+                match known {
+                    Some(known) => assert_eq!(got.ok(), known.value),
+                    None => {
+                        assert_eq!(got.unwrap(), value);
+                        self.store(key, value, TTL);
+                        self.held.insert((key, value));
+                        self.tags.insert(value, tag);
+                    }
+                }
+            }
+            Op::LoadOverTag(key, tag, removes) => {
+                if self.known(key).is_some() {
+                    self.cache.get(&key);
+                    return;
+                }
+                let (value, name) = (self.value(), tag.to_string());
+                let load = |_: &_| {
+                    if removes {
+                        self.cache.remove_tag(&name);
+                    } else {
+                        self.cache.expire_tag(&name);
+                    }
+                    Ok::<_, String>(value)
+                };
+                let got = self.cache.at(&key).tags(["other", &name]).load(load);
+                assert_eq!(got.unwrap().value, value);
+                self.ends(tag, removes);
+            }
+            Op::RemoveTag(tag) => {
+                self.cache.remove_tag(&tag.to_string());
+                self.ends(tag, true);
+            }
+            Op::ExpireTag(tag) => {
+                self.cache.expire_tag(&tag.to_string());
+                self.ends(tag, false);
+            }
             Op::LoadMany(from, many) => self.load_many(from, many),
             Op::WriteThrough(key, succeeds) => self.write_through(key, succeeds),
             Op::WriteOver(key) => {
@@ -405,6 +470,33 @@ impl Rig {
             }
             (None, None) => {
                 assert!(matches!(got, Err(larder::LoadError::NothingToRenew)));
+            }
+        }
+    }
+
+    /// What has a tag goes, or is not fresh any more.
+    fn ends(&mut self, tag: u64, removes: bool) {
+        let has = |standing: &Standing| {
+            standing.value.is_some_and(|value| self.tags.get(&value) == Some(&tag))
+        };
+        let keys: Vec<u64> =
+            self.model.iter().filter(|(_, standing)| has(standing)).map(|(key, _)| *key).collect();
+        for key in keys {
+            if removes {
+                self.model.remove(&key);
+            } else {
+                self.expire(key);
+            }
+        }
+    }
+
+    /// Ends the life of what stands there.
+    fn expire(&mut self, key: u64) {
+        if self.stale(key).is_none() {
+            let was_fresh = self.fresh(key).is_some();
+            let standing = self.model.remove(&key).filter(|_| self.windows && was_fresh);
+            if let Some(standing) = standing.filter(|standing| standing.value.is_some()) {
+                self.model.insert(key, Standing { expiry: self.now, ..standing });
             }
         }
     }

@@ -197,10 +197,10 @@ impl<K, V> Shard<K, V> {
         if cut == 0 {
             return 0; // what was removed is not stale
         }
-        let expiry = entry.stamp.expiry().min(cut);
+        let life = entry.stamp.expiry();
         match self.aside.last_use(id) {
-            Some(used) if used + lives.idle < expiry => used + lives.idle,
-            _ => lives.windows.end(expiry),
+            Some(used) if used + lives.idle < life && used + lives.idle <= cut => used + lives.idle,
+            _ => lives.windows.end(life.min(cut)),
         }
     }
 
