@@ -355,6 +355,32 @@ impl Rig {
                     self.model.remove(&key);
                 }
             }
+            Op::LoadMany(from, many) => self.load_many(from, many),
+            Op::WriteThrough(key, succeeds) => self.write_through(key, succeeds),
+            Op::WriteOver(key) => {
+                let (written, inserted) = (self.value(), self.value());
+                let write = |_: &u64, _: &u64| {
+                    self.cache.insert(key, inserted);
+                    Ok::<_, String>(())
+                };
+                self.cache.write_through(key, written, write).unwrap();
+                self.held.insert((key, inserted));
+                self.model.remove(&key);
+            }
+            Op::LoadFenced(key) => {
+                let value = self.value();
+                let fence = self.cache.writing(&key);
+                assert_eq!(self.cache.get_or_insert_with(&key, || value), value);
+                assert_eq!(self.cache.get(&key), None);
+                drop(fence);
+                self.model.remove(&key);
+            }
+            _ => self.apply_with_tags(op),
+        }
+    }
+
+    fn apply_with_tags(&mut self, op: &Op) {
+        match *op {
             Op::InsertTagged(key, tag) => {
                 let value = self.value();
                 self.cache.at(&key).tag(&tag.to_string()).insert(value);
@@ -366,15 +392,14 @@ impl Rig {
                 let (value, known) = (self.value(), self.known(key));
                 let load = |_: &_| Ok::<_, String>(Loaded::new(value).tag(tag.to_string()));
                 let got = self.cache.at(&key).load(load).map(|got| got.value);
-                match known {
-                    Some(known) => assert_eq!(got.ok(), known.value),
-                    None => {
-                        assert_eq!(got.unwrap(), value);
-                        self.store(key, value, TTL);
-                        self.held.insert((key, value));
-                        self.tags.insert(value, tag);
-                    }
+                if let Some(known) = known {
+                    assert_eq!(got.ok(), known.value);
+                    return;
                 }
+                assert_eq!(got.unwrap(), value);
+                self.store(key, value, TTL);
+                self.held.insert((key, value));
+                self.tags.insert(value, tag);
             }
             Op::LoadOverTag(key, tag, removes) => {
                 if self.known(key).is_some() {
@@ -401,26 +426,6 @@ impl Rig {
             Op::ExpireTag(tag) => {
                 self.cache.expire_tag(&tag.to_string());
                 self.ends(tag, false);
-            }
-            Op::LoadMany(from, many) => self.load_many(from, many),
-            Op::WriteThrough(key, succeeds) => self.write_through(key, succeeds),
-            Op::WriteOver(key) => {
-                let (written, inserted) = (self.value(), self.value());
-                let write = |_: &u64, _: &u64| {
-                    self.cache.insert(key, inserted);
-                    Ok::<_, String>(())
-                };
-                self.cache.write_through(key, written, write).unwrap();
-                self.held.insert((key, inserted));
-                self.model.remove(&key);
-            }
-            Op::LoadFenced(key) => {
-                let value = self.value();
-                let fence = self.cache.writing(&key);
-                assert_eq!(self.cache.get_or_insert_with(&key, || value), value);
-                assert_eq!(self.cache.get(&key), None);
-                drop(fence);
-                self.model.remove(&key);
             }
             _ => self.apply_to_many(op),
         }
