@@ -269,7 +269,7 @@
 //! Where callers should not wait for the source at all, a [`WriteBehind`] takes their changes into
 //! a bounded queue, shows them at once, and writes them a moment later in batches, the last change
 //! of each key, again and again until they are written. Its page says what that costs: what a crash
-//! loses.
+//! loses. (`AsyncWriteBehind`, with the feature `tokio`, for a writer that is async.)
 //!
 //! # What changes together
 //!
@@ -556,6 +556,8 @@ pub use equivalent::Equivalent;
 pub use front::at::At;
 #[cfg(not(larder_loom))]
 pub use front::behind::builder::WriteBehindBuilder;
+#[cfg(all(feature = "tokio", not(larder_loom)))]
+pub use front::behind::tasks::{AsyncWriteBehind, AsyncWriteBehindBuilder, AsyncWriter};
 #[cfg(not(larder_loom))]
 pub use front::behind::threads::WriteBehind;
 #[cfg(not(larder_loom))]

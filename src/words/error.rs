@@ -173,10 +173,12 @@ pub enum ConfigError {
         /// The window's name on the builder.
         setting: &'static str,
     },
-    /// A cache with an `AsyncLoader` has nothing to run its refreshes on.
+    /// A cache with an `AsyncLoader` has nothing to run its refreshes on, or an `AsyncWriteBehind`
+    /// nothing to write with.
     #[error(
-        "a cache with an `AsyncLoader` needs a runtime for its refreshes: build it inside of a \
-         tokio runtime with larder's feature `tokio`, or call `runtime(..)`"
+        "a cache with an `AsyncLoader`, or a queue with an `AsyncWriter`, needs a runtime for its \
+         work: build it inside of a tokio runtime with larder's feature `tokio`, or, for a cache, \
+         call `runtime(..)`"
     )]
     NoRuntime,
     /// A number outside of what its setting accepts.

@@ -148,6 +148,9 @@ macro_rules! settings {
     };
 }
 
+#[cfg(feature = "tokio")]
+pub(super) use settings;
+
 impl<K, V, W, S> WriteBehindBuilder<K, V, W, S>
 where
     W: Writer<K, V>,

@@ -3,5 +3,7 @@
 pub(crate) mod builder;
 pub(crate) mod core;
 pub(crate) mod desk;
+#[cfg(feature = "tokio")]
+pub(crate) mod tasks;
 pub(crate) mod threads;
 pub(crate) mod writer;

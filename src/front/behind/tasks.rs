@@ -1,0 +1,404 @@
+//! Write-behind by tasks on tokio: the same queue, with writers that are polled.
+
+use super::builder::{Settings, settings};
+use super::core::{Core, OnGiveUp, changes};
+use super::desk::Offer;
+use super::writer::{Change, GaveUp, Unwritten, WhenFull, WriteError};
+use crate::engine::store::Store;
+use crate::front::cache::Cache;
+use crate::parts::backlog::{Step, Taken};
+use crate::parts::waiter::Bell;
+use crate::words::contain::contain;
+use crate::words::error::ConfigError;
+use crate::words::sync::atomic::{AtomicBool, Ordering};
+use equivalent::Equivalent;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::hash::{BuildHasher, Hash};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+use tokio::runtime::Handle;
+
+/// What writes to the source, for an [`AsyncWriteBehind`].
+///
+/// The async form of [`Writer`](crate::Writer), of which all else holds: a batch is written or it
+/// has failed, all of it is tried again, and a panic counts as a failure. It must not wait for its
+/// own queue (`flush`, `close`, `put` into a full one), which would wait for it.
+pub trait AsyncWriter<K, V>: Send + Sync + 'static {
+    /// Why a batch was not written.
+    type Error: Send + Sync + 'static;
+
+    /// Writes these changes: one a key, from one to `batch` of them, the oldest first.
+    ///
+    /// # Errors
+    ///
+    /// The source's, as of [`Writer::write`](crate::Writer::write).
+    fn write(
+        &self,
+        batch: &[Change<'_, K, V>],
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send;
+}
+
+/// A [`WriteBehind`](crate::WriteBehind) whose writer is async: its tasks run on the tokio runtime
+/// that it was built in. It promises the same, and its calls wait as futures: one that is dropped
+/// while it waits for room has not been accepted.
+///
+/// Dropping the last handle does not block. What is left is written in the background for
+/// [`drop_timeout`](AsyncWriteBehindBuilder::drop_timeout) at most, or until the runtime ends, and
+/// the rest is told to [`on_give_up`](AsyncWriteBehindBuilder::on_give_up). A runtime ends with
+/// `main`: [`close`](Self::close) before that.
+///
+/// ```
+/// use larder::{AsyncWriteBehind, AsyncWriter, Cache, Change};
+///
+/// struct Log;
+///
+/// impl AsyncWriter<String, u32> for Log {
+///     type Error = std::io::Error;
+///
+///     async fn write(&self, batch: &[Change<'_, String, u32>]) -> Result<(), Self::Error> {
+///         for change in batch {
+///             println!("{:?} is {:?}", change.key(), change.value());
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let scores: Cache<String, u32> = Cache::new(10_000);
+/// let queue = AsyncWriteBehind::builder(scores.clone(), Log).build()?;
+/// queue.put("ada".to_owned(), 1).await?;
+/// assert_eq!(scores.get("ada"), Some(1));
+/// queue.close().await?;
+/// # Ok(()) }
+/// ```
+pub struct AsyncWriteBehind<K, V, W, S = ahash::RandomState>
+where
+    W: AsyncWriter<K, V>,
+{
+    crew: Arc<Crew<K, V, W, S>>,
+    last: Arc<Last>,
+}
+
+/// Builds an [`AsyncWriteBehind`]: from [`AsyncWriteBehind::builder`].
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct AsyncWriteBehindBuilder<K, V, W, S = ahash::RandomState>
+where
+    W: AsyncWriter<K, V>,
+{
+    store: Arc<Store<K, V, S>>,
+    writer: W,
+    settings: Settings,
+    on_give_up: Option<OnGiveUp<K, V, W::Error>>,
+}
+
+impl<K, V, W, S> AsyncWriteBehindBuilder<K, V, W, S>
+where
+    W: AsyncWriter<K, V>,
+{
+    settings!();
+
+    /// Is told, once, of every change that was accepted and will not be written: as
+    /// [`WriteBehindBuilder::on_give_up`](crate::WriteBehindBuilder::on_give_up).
+    pub fn on_give_up(
+        mut self,
+        listener: impl Fn(Unwritten<K, V, W::Error>) + Send + Sync + 'static,
+    ) -> Self {
+        self.on_give_up = Some(Box::new(listener));
+        self
+    }
+}
+
+impl<K, V, W, S> AsyncWriteBehindBuilder<K, V, W, S>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    W: AsyncWriter<K, V>,
+    S: BuildHasher + Send + Sync + 'static,
+{
+    /// The queue. Its tasks are spawned by the first change, on the runtime that this is called in.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::NoRuntime`] outside of a tokio runtime, and as
+    /// [`WriteBehindBuilder::build`](crate::WriteBehindBuilder::build).
+    pub fn build(self) -> Result<AsyncWriteBehind<K, V, W, S>, ConfigError> {
+        self.settings.check()?;
+        let runtime = Handle::try_current().map_err(|_| ConfigError::NoRuntime)?;
+        let core = Arc::new(Core::new(self.store, self.settings, self.on_give_up));
+        let (writer, is_manned) = (self.writer, AtomicBool::new(false));
+        let crew = Arc::new(Crew { core, writer, runtime, is_manned });
+        let last = Arc::new(Last(Arc::clone(&crew) as Arc<dyn Drain>));
+        Ok(AsyncWriteBehind { crew, last })
+    }
+}
+
+/// The queue and who writes, shared by the handles and the tasks.
+struct Crew<K, V, W, S>
+where
+    W: AsyncWriter<K, V>,
+{
+    core: Arc<Core<K, V, S, W::Error>>,
+    writer: W,
+    runtime: Handle,
+    /// Whether the tasks were spawned.
+    is_manned: AtomicBool,
+}
+
+/// Shared by the handles, but not by the tasks: gone with the last handle.
+struct Last(Arc<dyn Drain>);
+
+trait Drain: Send + Sync {
+    fn drain(&self);
+}
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        self.0.drain();
+    }
+}
+
+/// However its task ends: nothing is left behind unreported.
+struct Ends<K, V, S, E>(Arc<Core<K, V, S, E>>)
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: BuildHasher + Send + Sync + 'static;
+
+impl<K, V, S, E> Drop for Ends<K, V, S, E>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: BuildHasher + Send + Sync + 'static,
+{
+    fn drop(&mut self) {
+        self.0.abandon();
+    }
+}
+
+impl<K, V, W, S> AsyncWriteBehind<K, V, W, S>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    W: AsyncWriter<K, V>,
+    S: BuildHasher + Send + Sync + 'static,
+{
+    /// A queue behind `cache` whose changes go to `writer`: see [`AsyncWriteBehindBuilder`] for what
+    /// can be set.
+    pub fn builder(cache: Cache<K, V, S>, writer: W) -> AsyncWriteBehindBuilder<K, V, W, S> {
+        let (store, settings) = (cache.store, Settings::new());
+        AsyncWriteBehindBuilder { store, writer, settings, on_give_up: None }
+    }
+
+    /// As [`WriteBehind::put`](crate::WriteBehind::put); waits for room as a future.
+    ///
+    /// # Errors
+    ///
+    /// The change was not accepted: [`Full`](WriteError::Full), [`Closed`](WriteError::Closed), the
+    /// latter also where the runtime has ended.
+    pub async fn put(&self, key: K, value: V) -> Result<(), WriteError> {
+        self.change(key, Some(value)).await
+    }
+
+    /// As [`WriteBehind::delete`](crate::WriteBehind::delete).
+    ///
+    /// # Errors
+    ///
+    /// As [`put`](Self::put).
+    pub async fn delete(&self, key: &K) -> Result<(), WriteError> {
+        self.change(key.clone(), None).await
+    }
+
+    async fn change(&self, key: K, value: Option<V>) -> Result<(), WriteError> {
+        let core = &self.crew.core;
+        self.crew.man();
+        let item = core.item(key, value);
+        loop {
+            match core.offer(&item) {
+                Offer::Accepted => return Ok(()),
+                Offer::Closed => return Err(WriteError::Closed),
+                Offer::Full if core.settings.when_full == WhenFull::Refuse => {
+                    return Err(WriteError::Full);
+                }
+                Offer::Full => poll_fn(|task| core.desk.poll_room(task.waker())).await,
+            }
+        }
+    }
+
+    /// As [`WriteBehind::get`](crate::WriteBehind::get).
+    pub fn get<Q>(&self, key: &Q) -> Option<V>
+    where
+        Q: ?Sized + Hash + Equivalent<K>,
+    {
+        self.crew.core.get(key)
+    }
+
+    /// As [`WriteBehind::flush`](crate::WriteBehind::flush).
+    ///
+    /// # Errors
+    ///
+    /// As there: [`GaveUp`](WriteError::GaveUp).
+    pub async fn flush(&self) -> Result<(), WriteError> {
+        let core = &self.crew.core;
+        let number = core.desk.hurry();
+        poll_fn(|task| core.desk.poll_past(number, task.waker())).await;
+        core.told()
+    }
+
+    /// As [`WriteBehind::close`](crate::WriteBehind::close).
+    ///
+    /// # Errors
+    ///
+    /// As [`flush`](Self::flush).
+    pub async fn close(self) -> Result<(), WriteError> {
+        let core = &self.crew.core;
+        core.desk.close();
+        poll_fn(|task| core.desk.poll_past(u64::MAX, task.waker())).await;
+        core.told()
+    }
+}
+
+impl<K, V, W, S> AsyncWriteBehind<K, V, W, S>
+where
+    W: AsyncWriter<K, V>,
+{
+    /// How many keys have an unwritten change.
+    pub fn pending(&self) -> usize {
+        self.crew.core.desk.pending()
+    }
+
+    /// How many changes were given up on since the queue was built.
+    pub fn given_up(&self) -> u64 {
+        self.crew.core.desk.given_up()
+    }
+}
+
+impl<K, V, W, S> Crew<K, V, W, S>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    W: AsyncWriter<K, V>,
+    S: BuildHasher + Send + Sync + 'static,
+{
+    /// Sees to it that there are tasks. A runtime that has ended drops them, which closes the queue.
+    fn man(self: &Arc<Self>) {
+        if self.is_manned.load(Ordering::Acquire) || self.is_manned.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        for _ in 0..self.core.settings.writers {
+            let (crew, ends) = (Arc::clone(self), Ends(Arc::clone(&self.core)));
+            self.runtime.spawn(async move {
+                crew.work().await;
+                drop(ends);
+            });
+        }
+    }
+
+    /// A writer's life.
+    async fn work(&self) {
+        let desk = &self.core.desk;
+        let mut bell = Bell::default();
+        loop {
+            let batch = poll_fn(|task| match desk.next(task.waker()) {
+                Step::Write(batch) => Poll::Ready(Some(batch)),
+                Step::End => Poll::Ready(None),
+                Step::Wait(until) => {
+                    if let Some(at) = until {
+                        bell.set(&desk.clock, at, task.waker());
+                    }
+                    Poll::Pending
+                }
+            });
+            let Some(batch) = batch.await else { return };
+            self.write(batch).await;
+        }
+    }
+
+    async fn write(&self, batch: Vec<Taken<K, V>>) {
+        let outcome = self.attempt(&batch).await;
+        self.core.settle(batch, outcome);
+    }
+
+    async fn attempt(&self, batch: &[Taken<K, V>]) -> Result<(), GaveUp<W::Error>> {
+        let changes = changes(batch);
+        let mut writing = None;
+        contain(|| writing = Some(self.writer.write(&changes)));
+        let Some(writing) = writing else { return Err(GaveUp::Panicked) };
+        let mut writing = pin!(writing);
+        poll_fn(|task| {
+            let mut polled = Poll::Ready(Err(GaveUp::Panicked));
+            contain(|| {
+                let written = writing.as_mut().poll(task);
+                polled = written.map_err(|error| GaveUp::Failed(Arc::new(error)));
+            });
+            polled
+        })
+        .await
+    }
+}
+
+impl<K, V, W, S> Drain for Crew<K, V, W, S>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    W: AsyncWriter<K, V>,
+    S: BuildHasher + Send + Sync + 'static,
+{
+    fn drain(&self) {
+        let core = Arc::clone(&self.core);
+        core.desk.close();
+        if core.desk.pending() == 0 {
+            return;
+        }
+        let (until, ends) = (core.drop_deadline(), Ends(Arc::clone(&core)));
+        self.runtime.spawn(async move {
+            let mut bell = Bell::default();
+            poll_fn(|task| {
+                bell.set(&core.desk.clock, until, task.waker());
+                if core.desk.clock.now() >= until {
+                    return Poll::Ready(());
+                }
+                core.desk.poll_drained(task.waker())
+            })
+            .await;
+            drop(ends);
+        });
+    }
+}
+
+impl<K, V, W, S> Clone for AsyncWriteBehind<K, V, W, S>
+where
+    W: AsyncWriter<K, V>,
+{
+    fn clone(&self) -> Self {
+        Self { crew: Arc::clone(&self.crew), last: Arc::clone(&self.last) }
+    }
+}
+
+impl<K, V, W, S> fmt::Debug for AsyncWriteBehind<K, V, W, S>
+where
+    W: AsyncWriter<K, V>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // keys and values are the user's data: never in logs
+        f.debug_struct("AsyncWriteBehind")
+            .field("pending", &self.pending())
+            .field("given_up", &self.given_up())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<K, V, W, S> fmt::Debug for AsyncWriteBehindBuilder<K, V, W, S>
+where
+    W: AsyncWriter<K, V>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let settings = &self.settings;
+        f.debug_struct("AsyncWriteBehindBuilder")
+            .field("settings", settings)
+            .finish_non_exhaustive()
+    }
+}
