@@ -3,10 +3,12 @@
 use super::explore::{explore, explore_up_to};
 use super::setting::{KEY, Moments, Shelf, builder, shelf};
 use crate::parts::budget::Budget;
-use crate::parts::flight::{Brought, Flight, Landing, Ticket};
-use crate::parts::waiter::Waiter;
+use crate::parts::flight::{Begin, Brought, Flight, Landing, Ticket};
+use crate::parts::slots::{Queued, Rank, Slots, Turned};
+use crate::parts::waiter::{Limits, Waiter};
 use crate::words::clock::Clock;
 use crate::words::sync::thread;
+use crate::words::tick::Tick;
 use crate::{LoadError, ManualClock};
 use loom::future::block_on;
 use std::convert::Infallible;
@@ -16,11 +18,13 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 fn flight() -> Arc<Flight<u32, u32>> {
-    Arc::new(Flight::new(KEY, 1, true, 1))
+    let begin = Begin { hash: 1, is_absent: true, number: 1, attempt: 0, after: 0 };
+    Arc::new(Flight::new(begin, KEY, 1))
 }
 
 fn land(flight: &Flight<u32, u32>, value: u32) -> bool {
-    flight.land(Landing::Value(Arc::new(Brought { value, fresh_for: Duration::MAX })))
+    let (fresh_for, validator) = (Duration::MAX, None);
+    flight.land(Landing::Value(Arc::new(Brought { value, fresh_for, validator })))
 }
 
 fn value(landing: Option<Landing<u32>>) -> u32 {
@@ -31,7 +35,11 @@ fn value(landing: Option<Landing<u32>>) -> u32 {
 }
 
 fn waiter(flight: &Arc<Flight<u32, u32>>) -> Waiter<u32, u32> {
-    Waiter::new(Arc::clone(flight), Clock::manual().0, u64::MAX)
+    Waiter::new(Arc::clone(flight), Clock::manual().0, limits(u64::MAX))
+}
+
+fn limits(load: u64) -> Limits {
+    Limits { load, soft: None, own: None, minds_line: false }
 }
 
 /// A wake-up lost between the look and the sleep is a deadlock here.
@@ -239,9 +247,37 @@ fn a_task_that_is_polled_as_its_time_runs_out_is_woken() {
         let (clock, hand) = Clock::manual();
         let flight = flight();
         let load_timeout = clock.now() + 1 - flight.started();
-        let waiter = Waiter::new(flight, clock, load_timeout);
+        let waiter = Waiter::new(flight, clock, limits(load_timeout));
         let follower = thread::spawn(move || block_on(waiter).is_none());
         hand.advance(Duration::from_millis(1));
         assert!(follower.join().unwrap());
+    });
+}
+
+struct Load;
+
+impl Queued for Load {
+    fn begin(&self, _: Tick) {}
+}
+
+/// A slot that is given back as one in line leaves goes to the other, and is not lost.
+#[test]
+fn a_slot_goes_to_whoever_is_left_in_line() {
+    explore(|| {
+        let slots = Arc::new(Slots::new(1, 100, Clock::manual().0));
+        let held = slots.try_take().unwrap();
+        let line = || slots.take(Rank::Miss, None, Arc::new(Load)).unwrap_err();
+        let (leaves, stays) = (line(), line());
+        let giver = thread::spawn({
+            let slots = Arc::clone(&slots);
+            move || slots.give_back(held)
+        });
+        slots.leave(leaves);
+        giver.join().unwrap();
+        let Turned::Yours(slot) = slots.look(stays, Waker::noop()) else {
+            panic!("it is the only one in line")
+        };
+        slots.give_back(slot);
+        assert_eq!(slots.used(), (0, 0));
     });
 }
