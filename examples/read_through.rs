@@ -1,0 +1,68 @@
+//! Read-through: the cache owns the loader. Callers ask the cache and nothing else; where a value
+//! comes from, how it is gathered and when it is refreshed is said in one place.
+//!
+//! Run it with `cargo run --example read_through`.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use larder::{Cache, LoadCx, Loaded, Loader};
+use rusqlite::{Connection, OptionalExtension, params_from_iter};
+
+/// What is behind the cache.
+struct Users {
+    db: Mutex<Connection>,
+}
+
+impl Users {
+    fn db(&self) -> std::sync::MutexGuard<'_, Connection> {
+        self.db.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Loader<i64, String> for Users {
+    type Error = rusqlite::Error;
+
+    fn load(&self, id: &i64, cx: &LoadCx<String>) -> rusqlite::Result<Loaded<String>> {
+        println!("  (a query for user {id}: {:?})", cx.reason());
+        let select = "SELECT name FROM user WHERE id = ?";
+        let name: Option<String> =
+            self.db().query_row(select, [id], |row| row.get(0)).optional()?;
+        Ok(name.into()) // none is cached too, for `negative_ttl`
+    }
+
+    /// Many keys, one query. What is absent from the reply is missing.
+    fn load_many(&self, ids: &[i64]) -> rusqlite::Result<Vec<(i64, Loaded<String>)>> {
+        println!("  (one query for users {ids:?})");
+        let places = vec!["?"; ids.len()].join(",");
+        let select = format!("SELECT id, name FROM user WHERE id IN ({places})");
+        let db = self.db();
+        let mut select = db.prepare(&select)?;
+        let rows = select
+            .query_map(params_from_iter(ids), |row| Ok((row.get(0)?, Loaded::new(row.get(1)?))))?;
+        rows.collect()
+    }
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let db = Connection::open_in_memory()?;
+    db.execute_batch(
+        "CREATE TABLE user (id INTEGER PRIMARY KEY, name TEXT);
+         INSERT INTO user VALUES (1, 'Ada'), (2, 'Grace'), (3, 'Barbara')",
+    )?;
+    let users = Cache::builder()
+        .max_entries(10_000)
+        .time_to_live(Duration::from_secs(300))
+        .negative_ttl(Duration::from_secs(5))
+        .build_loading(Users { db: Mutex::new(db) })?;
+
+    println!("user 1: {}", users.load(&1)?);
+    println!("user 1: {}", users.load(&1)?);
+    let many = users.load_many(&[1, 2, 3, 4]);
+    let names: Vec<_> = many.got.iter().map(|(id, got)| format!("{id} {}", got.value)).collect();
+    println!("users 1 to 4: {}; missing: {:?}", names.join(", "), many.missing);
+    println!("user 4: {}", users.load(&4).unwrap_err());
+    users.remove(&2); // all that a cache can do, this one can too
+    println!("user 2: {}", users.load(&2)?);
+    Ok(())
+}
