@@ -64,7 +64,6 @@ impl Drop for Search<'_> {
 }
 
 impl<K, V, S> Time for Store<K, V, S> {
-    #[inline]
     fn is_before(&self, at: Tick) -> bool {
         self.clock.is_before(at)
     }
@@ -84,10 +83,10 @@ impl<K, V, S> Store<K, V, S> {
         V: Clone + Send + Sync + 'static,
         S: Send + Sync + 'static,
     {
-        if !self.lives.ahead.is_never() {
-            return self.get_ahead(hash, key, true, false);
+        match self.glance(hash, key) {
+            Some(value) => Looked::Value(value),
+            None => self.get_in_full(hash, key, true, false),
         }
-        self.get_counting(hash, key, true)
     }
 
     /// The same for a call that will load what it does not find: that is counted by its [`Search`].
@@ -99,35 +98,69 @@ impl<K, V, S> Store<K, V, S> {
         V: Clone + Send + Sync + 'static,
         S: Send + Sync + 'static,
     {
-        if !self.lives.ahead.is_never() {
-            return self.get_ahead(hash, key, false, true);
+        match self.glance(hash, key) {
+            Some(value) => Looked::Value(value),
+            None => self.get_in_full(hash, key, false, true),
         }
-        self.get_counting(hash, key, false)
     }
 
+    /// Most hits on what is read more than written: nothing in here is a call, unless the key's
+    /// comparison or the value's clone is one. So the compiler has no registers to save, and that
+    /// counts: what was saved has to reach memory before the lock can be entered.
     #[inline]
-    fn get_counting<Q>(&self, hash: u64, key: &Q, misses: bool) -> Looked<V>
+    fn glance<Q>(&self, hash: u64, key: &Q) -> Option<V>
     where
         Q: ?Sized + Equivalent<K>,
         V: Clone,
     {
-        let shard = self.cell(hash).shard.read();
-        let value = |_, entry: &Entry<K, V>| entry.value.clone();
-        match shard.get_at_home(Hash::new(hash), key, self, value) {
-            AtHome::Value(value) => {
-                drop(shard);
-                self.count_hit();
-                Looked::Value(value)
-            }
-            AtHome::Nothing => {
-                drop(shard);
-                if misses {
-                    self.lookups.miss();
-                }
-                Looked::Nothing
-            }
-            AtHome::Unsure(_) => self.get_elsewhere(hash, key, shard, misses),
+        let cell = self.cell(hash);
+        if !cell.shard.is_biased() || !self.is_plain {
+            return None;
         }
+        let line = self.lookups.own()?;
+        let hits = line.hits() + 1;
+        if hits % u64::from(TRUST) == 0 {
+            return None; // the clock is to be compared
+        }
+        let shard = cell.shard.read_biased()?;
+        let value = shard.glance(Hash::new(hash), key, |entry| entry.value.clone())?;
+        drop(shard);
+        line.set_hits(hits);
+        Some(value)
+    }
+
+    /// All other look-ups.
+    #[inline(never)]
+    fn get_in_full<Q>(self: &Arc<Self>, hash: u64, key: &Q, misses: bool, loads: bool) -> Looked<V>
+    where
+        Q: ?Sized + Equivalent<K>,
+        K: Clone + Eq + Send + Sync + 'static,
+        V: Clone + Send + Sync + 'static,
+        S: Send + Sync + 'static,
+    {
+        if !self.lives.ahead.is_never() {
+            return self.get_ahead(hash, key, misses, loads);
+        }
+        let shard = self.cell(hash).shard.read();
+        if self.is_plain {
+            let value = |entry: &Entry<K, V>| entry.value.clone();
+            match shard.get_at_home(Hash::new(hash), key, value) {
+                AtHome::Value(value) => {
+                    drop(shard);
+                    self.count_hit();
+                    return Looked::Value(value);
+                }
+                AtHome::Nothing => {
+                    drop(shard);
+                    if misses {
+                        self.lookups.miss();
+                    }
+                    return Looked::Nothing;
+                }
+                AtHome::Unsure => {}
+            }
+        }
+        self.get_elsewhere(hash, key, shard, misses)
     }
 
     /// The rest of [`get`](Self::get).

@@ -32,6 +32,8 @@ pub(crate) type Listener<K, V> = Box<dyn Fn(Removal<K, V>) + Send + Sync>;
 
 pub(crate) struct Store<K, V, S> {
     pub(super) cells: Box<[Cell<K, V>]>,
+    /// Nothing is asked of a hit but the value, and the time is the system's.
+    pub(super) is_plain: bool,
     hasher: S,
     pub(crate) clock: Clock,
     pub(super) lives: Lives,
@@ -133,6 +135,7 @@ impl<K, V, S> Store<K, V, S> {
         });
         let is_guarded = slots.is_some() || breaker.is_some();
         let guards = is_guarded.then(|| Arc::new(Guards { slots, breaker }));
+        let is_plain = !clock.is_manual() && lives.idle == NEVER && lives.ahead.is_never();
         Arc::new_cyclic(|me| Self {
             cells,
             hasher,
@@ -145,6 +148,7 @@ impl<K, V, S> Store<K, V, S> {
             soft_timeout: plan.soft_timeout.map(ticks),
             guards,
             refresher: plan.refresher,
+            is_plain,
             horizon: AtomicU64::new(lives.ahead.horizon(1)),
             seed,
             counts: Counts::default(),

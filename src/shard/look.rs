@@ -10,9 +10,10 @@ use crate::parts::stack;
 use crate::parts::table::id;
 #[cfg(feature = "snapshot")]
 use crate::parts::tags::Tagged;
-use crate::rules::expiry::{Age, Lives, NEVER, Stamp, duration};
+use crate::rules::expiry::{Age, Lives, NEVER, duration};
 use crate::rules::got::{Got, How, StaleWhy};
 use crate::rules::loaded::LoadReason;
+use crate::words::clock::is_before;
 use crate::words::tick::Tick;
 use equivalent::Equivalent;
 use std::any::TypeId;
@@ -29,13 +30,13 @@ pub(crate) enum Looked<R> {
 }
 
 /// What is found at home.
-pub(crate) enum AtHome<R, F> {
+pub(crate) enum AtHome<R> {
     /// A value that is fresh by the cheapest reading of the time, or what was read of it.
     Value(R),
     /// Nothing, and so there is nothing anywhere.
     Nothing,
-    /// It takes a closer look, there or elsewhere; for which this is given back.
-    Unsure(F),
+    /// It takes a closer look, there or elsewhere.
+    Unsure,
 }
 
 /// What a caller that found nothing is to do, decided in one critical section.
@@ -142,12 +143,6 @@ pub(crate) trait Time {
     fn now(&self) -> Tick;
 }
 
-/// Whether a value is fresh by the cheapest reading of the time; `false` is not the last word.
-#[inline]
-fn serves_by(stamp: Stamp, time: &impl Time) -> bool {
-    time.is_before(stamp.expiry()) || stamp.is_for_ever()
-}
-
 impl<K, V> Shard<K, V> {
     /// A hit leaves a mark of one bit of heat and, with a time to idle, the time; both under a
     /// shared lock. The time is asked for only where a value was found whose life ends.
@@ -163,57 +158,84 @@ impl<K, V> Shard<K, V> {
     where
         Q: ?Sized + Equivalent<K>,
     {
-        match self.get_at_home(hash, key, time, read) {
-            AtHome::Value(found) => Looked::Value(found),
-            AtHome::Nothing => Looked::Nothing,
-            AtHome::Unsure(read) => match self.get_elsewhere(hash, key, lives, time) {
-                Looked::Value((id, entry)) => Looked::Value(read(id, entry)),
-                Looked::Missing => Looked::Missing,
-                Looked::Nothing => Looked::Nothing,
-            },
+        match self.get_elsewhere(hash, key, lives, time) {
+            Looked::Value((id, entry)) => Looked::Value(read(id, entry)),
+            Looked::Missing => Looked::Missing,
+            Looked::Nothing => Looked::Nothing,
         }
     }
 
     /// The part of [`get`](Self::get) that most look-ups end in: a fresh value in its home group, or
-    /// nothing there and nothing elsewhere.
+    /// nothing there and nothing elsewhere. Only for the system clock, and where no use prolongs a
+    /// life.
     #[inline]
-    pub(crate) fn get_at_home<Q, R, F>(
+    pub(crate) fn get_at_home<Q, R>(
         &self,
         hash: Hash,
         key: &Q,
-        time: &impl Time,
-        read: F,
-    ) -> AtHome<R, F>
+        read: impl FnOnce(&Entry<K, V>) -> R,
+    ) -> AtHome<R>
     where
         Q: ?Sized + Equivalent<K>,
-        F: FnOnce(SlotId, &Entry<K, V>) -> R,
     {
         let Some((home, group)) = self.table.home(hash) else { return AtHome::Nothing };
         for lane in group.tagged(hash.tag()) {
             if let Some(entry) = &group.slots[lane] {
                 if key.equivalent(&entry.key) {
-                    // what a use prolongs, and what needs a better reading of the time, goes there
-                    if self.aside.has_idle() || !serves_by(entry.stamp, time) {
-                        return AtHome::Unsure(read);
+                    if !is_before(entry.stamp.expiry()) && !entry.stamp.is_for_ever() {
+                        // it takes a better reading of the time
+                        return AtHome::Unsure;
                     }
                     let mark = group.mark(lane);
                     if mark & TAGGED != 0 && self.cut_by_tags(id(home, lane)) < Tick::MAX {
                         return AtHome::Nothing;
                     }
                     group.warm_from(lane, mark);
-                    return AtHome::Value(read(id(home, lane), entry));
+                    return AtHome::Value(read(entry));
                 }
             }
         }
         if group.overflow == 0 && self.aside.missing_len() == 0 {
             return AtHome::Nothing;
         }
-        AtHome::Unsure(read)
+        AtHome::Unsure
+    }
+
+    /// The part of that which has no call in it: the value, if it is there, is fresh, and has no
+    /// tags.
+    #[inline]
+    pub(crate) fn glance<Q, R>(
+        &self,
+        hash: Hash,
+        key: &Q,
+        read: impl FnOnce(&Entry<K, V>) -> R,
+    ) -> Option<R>
+    where
+        Q: ?Sized + Equivalent<K>,
+    {
+        let (_, group) = self.table.home(hash)?;
+        for lane in group.tagged(hash.tag()) {
+            if let Some(entry) = &group.slots[lane] {
+                if key.equivalent(&entry.key) {
+                    let mark = group.mark(lane);
+                    let expiry = entry.stamp.expiry();
+                    let is_fresh = is_before(expiry) || entry.stamp.is_for_ever();
+                    if !is_fresh || mark & TAGGED != 0 {
+                        return None;
+                    }
+                    group.warm_from(lane, mark);
+                    return Some(read(entry));
+                }
+            }
+        }
+        None
     }
 
     fn serves(&self, id: SlotId, entry: &Entry<K, V>, lives: &Lives, time: &impl Time) -> bool {
         if !self.aside.has_idle() {
-            return serves_by(entry.stamp, time) || entry.stamp.is_fresh(time.now());
+            return time.is_before(entry.stamp.expiry())
+                || entry.stamp.is_for_ever()
+                || entry.stamp.is_fresh(time.now());
         }
         let now = time.now();
         entry.stamp.is_fresh(now) && !self.aside.is_idle(id, lives.idle, now)

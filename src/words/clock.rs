@@ -57,6 +57,14 @@ const NANOS: u64 = 1_000_000;
 #[derive(Clone, Debug)]
 pub struct Clock(Source);
 
+/// Whether `at` is still to come for the system clock, by the cheapest reading there is. `false`
+/// means only that [`Clock::now`] is to be asked. Whoever asks this often calls [`Clock::compare`]
+/// once in [`TRUST`] times.
+#[inline]
+pub(crate) fn is_before(at: Tick) -> bool {
+    system::glance() < at
+}
+
 #[derive(Clone, Debug)]
 enum Source {
     System,
@@ -96,13 +104,10 @@ impl Clock {
         }
     }
 
-    /// Whether `at` is still to come, by the cheapest reading there is. `false` means only that
-    /// [`now`](Self::now) is to be asked. Whoever asks this often calls [`compare`](Self::compare)
-    /// once in [`TRUST`] times.
-    #[inline]
+    /// As [`is_before`], for either clock.
     pub(crate) fn is_before(&self, at: Tick) -> bool {
         match &self.0 {
-            Source::System => system::glance() < at,
+            Source::System => is_before(at),
             Source::Manual(hand) => hand.now() < at,
         }
     }

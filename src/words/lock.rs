@@ -50,6 +50,20 @@ impl<T> RwLock<T> {
         ReadGuard { lock: self, entered, stays: PhantomData }
     }
 
+    /// Whether [`read_biased`](Self::read_biased) is worth a try.
+    #[inline]
+    pub(crate) fn is_biased(&self) -> bool {
+        self.raw.is_biased()
+    }
+
+    /// Shared access, if it is to be had without a call and without writing what threads share:
+    /// while the lock is biased.
+    #[inline]
+    pub(crate) fn read_biased(&self) -> Option<BiasedGuard<'_, T>> {
+        let place = self.raw.enter_biased(place)?;
+        Some(BiasedGuard { lock: self, place, stays: PhantomData })
+    }
+
     /// Exclusive access.
     #[inline]
     pub(crate) fn write(&self) -> WriteGuard<'_, T> {
@@ -86,6 +100,30 @@ impl<T> Drop for ReadGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
         self.lock.raw.leave_reading(self.entered);
+    }
+}
+
+/// Shared access by the place of this thread, until it is dropped.
+pub(crate) struct BiasedGuard<'l, T> {
+    lock: &'l RwLock<T>,
+    place: &'static Place,
+    stays: PhantomData<*const ()>,
+}
+
+impl<T> Deref for BiasedGuard<'_, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: as for `ReadGuard`: writers wait until the place is left.
+        unsafe { &*self.lock.data.get() }
+    }
+}
+
+impl<T> Drop for BiasedGuard<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        self.place.leave();
     }
 }
 

@@ -57,6 +57,12 @@ impl Place {
     pub(crate) fn new() -> Self {
         Self(AtomicUsize::new(0))
     }
+
+    /// The reader who entered by it is outside again.
+    #[inline]
+    pub(crate) fn leave(&self) {
+        self.0.store(0, Ordering::Release);
+    }
 }
 
 /// How a reader entered, and so how it leaves.
@@ -97,23 +103,8 @@ impl Raw {
         &self,
         place: impl FnOnce() -> Option<&'p Place>,
     ) -> Entered<'p> {
-        // a guess; what counts is the look after the name was written
-        if self.is_biased.load(Ordering::Relaxed) {
-            if let Some(place) = place() {
-                // occupied where user code that runs under a lock reads another cache
-                if place.0.load(Ordering::Relaxed) == 0 {
-                    place.0.swap(self.name(), Ordering::SeqCst);
-                    // loom knows of sequential consistency in fences only
-                    #[cfg(larder_loom)]
-                    fence(Ordering::SeqCst);
-                    // Either this look, or the one of a writer at the place, comes later: if the
-                    // bias still stands, the writer will see the name and wait.
-                    if self.is_biased.load(Ordering::SeqCst) {
-                        return Entered::At(place);
-                    }
-                    place.0.store(0, Ordering::Release);
-                }
-            }
+        if let Some(place) = self.enter_biased(place) {
+            return Entered::At(place);
         }
         if self.word.fetch_add(READER, Ordering::Acquire) & (WRITER | PARKED) != 0 {
             self.wait_to_read();
@@ -128,9 +119,42 @@ impl Raw {
     }
 
     #[inline]
+    pub(crate) fn is_biased(&self) -> bool {
+        self.is_biased.load(Ordering::Relaxed)
+    }
+
+    /// Enters as a reader if the lock is biased, by the thread's own `place`; `None` if it is not.
+    #[inline]
+    pub(crate) fn enter_biased<'p>(
+        &self,
+        place: impl FnOnce() -> Option<&'p Place>,
+    ) -> Option<&'p Place> {
+        // a guess; what counts is the look after the name was written
+        if !self.is_biased() {
+            return None;
+        }
+        let place = place()?;
+        // occupied where user code that runs under a lock reads another cache
+        if place.0.load(Ordering::Relaxed) != 0 {
+            return None;
+        }
+        place.0.swap(self.name(), Ordering::SeqCst);
+        // loom knows of sequential consistency in fences only
+        #[cfg(larder_loom)]
+        fence(Ordering::SeqCst);
+        // Either this look, or the one of a writer at the place, comes later: if the bias still
+        // stands, the writer will see the name and wait.
+        if self.is_biased.load(Ordering::SeqCst) {
+            return Some(place);
+        }
+        place.leave();
+        None
+    }
+
+    #[inline]
     pub(crate) fn leave_reading(&self, entered: Entered<'_>) {
         match entered {
-            Entered::At(place) => place.0.store(0, Ordering::Release),
+            Entered::At(place) => place.leave(),
             Entered::Counted => self.leave(READER),
         }
     }

@@ -19,15 +19,35 @@ pub(crate) struct Lookups {
 
 #[derive(Debug, Default)]
 #[repr(align(64))]
-struct Line {
+pub(crate) struct Line {
     hits: AtomicU64,
     misses: AtomicU64,
     stale_hits: AtomicU64,
 }
 
+impl Line {
+    #[inline]
+    pub(crate) fn hits(&self) -> u64 {
+        self.hits.load(Relaxed)
+    }
+
+    /// To be called by the thread whose line it is.
+    #[inline]
+    pub(crate) fn set_hits(&self, hits: u64) {
+        self.hits.store(hits, Relaxed);
+    }
+}
+
 impl Lookups {
     pub(crate) fn new() -> Self {
         Self { lines: Box::new(std::array::from_fn(|_| Line::default())) }
+    }
+
+    /// The line of this thread, if it has one of its own (yet).
+    #[inline]
+    pub(crate) fn own(&self) -> Option<&Line> {
+        let number = thread_number::get();
+        if number < NUMBERS { Some(&self.lines[number]) } else { None }
     }
 
     /// Returns how many hits stand in this thread's line now.
