@@ -169,11 +169,13 @@ impl<T> Table<T> {
         self.dead += 1;
     }
 
+    #[inline]
     pub(crate) fn entry(&self, id: SlotId) -> Option<&T> {
         let (g, lane) = place(id);
         self.groups[g].slots[lane].as_ref()
     }
 
+    #[inline]
     pub(crate) fn entry_mut(&mut self, id: SlotId) -> &mut Option<T> {
         let (group, lane) = self.group_mut(id);
         &mut group.slots[lane]
@@ -190,6 +192,7 @@ impl<T> Table<T> {
         self.groups[g].warm(lane);
     }
 
+    #[inline]
     pub(crate) fn has_tags(&self, id: SlotId) -> bool {
         let (g, lane) = place(id);
         self.groups[g].has_tags(lane)

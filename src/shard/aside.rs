@@ -121,10 +121,12 @@ impl<K> Aside<K> {
     }
 
     /// How many ticks the value took to load; zero if it is not known.
+    #[inline]
     pub(crate) fn cost(&self, id: SlotId) -> u64 {
         self.costs.as_ref().map_or(0, |costs| costs[id as usize].into())
     }
 
+    #[inline]
     pub(crate) fn set_cost(&mut self, id: SlotId, took: u64) {
         if let Some(costs) = &mut self.costs {
             costs[id as usize] = u16::try_from(took).unwrap_or(u16::MAX);

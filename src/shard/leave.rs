@@ -207,9 +207,10 @@ impl<K, V> Shard<K, V> {
         }
     }
 
+    #[inline]
     fn take_notes(&mut self, id: SlotId) {
         self.aside.take_notes(id);
-        if self.table.has_tags(id) {
+        if self.tagged > 0 && self.table.has_tags(id) {
             self.table.set_has_tags(id, false);
             self.tagged -= 1;
         }

@@ -162,7 +162,8 @@ impl<K, V> Shard<K, V> {
     /// removed, the end of all ticks if nothing has happened to them.
     #[inline]
     fn cut(&self, id: SlotId) -> Tick {
-        if self.table.has_tags(id) { self.cut_by_tags(id) } else { Tick::MAX }
+        // most shards have no entry with tags: then its mark need not be read
+        if self.tagged > 0 && self.table.has_tags(id) { self.cut_by_tags(id) } else { Tick::MAX }
     }
 
     #[inline(never)]

@@ -318,6 +318,7 @@ impl<K, V> Shard<K, V> {
         stamp
     }
 
+    #[cold]
     fn note(&mut self, id: SlotId, notes: Box<Notes>) {
         if notes.tags.is_some() && !self.table.has_tags(id) {
             self.table.set_has_tags(id, true);
