@@ -79,6 +79,25 @@ impl<'a, K, V, S, Q: ?Sized> At<'a, K, V, S, Q> {
     /// is not stored. What is loaded is stored for everybody.
     ///
     /// [`Duration::ZERO`] accepts what was stored within the same tick of the clock, a millisecond.
+    ///
+    /// ```
+    /// use larder::{Cache, Clock, How};
+    /// use std::time::Duration;
+    ///
+    /// let (clock, hand) = Clock::manual();
+    /// let stock: Cache<String, u32> = Cache::builder()
+    ///     .max_entries(100)
+    ///     .time_to_live(Duration::from_secs(60))
+    ///     .clock(clock)
+    ///     .build()?;
+    /// stock.insert("lamp".to_owned(), 3);
+    /// hand.advance(Duration::from_secs(10));
+    /// assert_eq!(stock.get("lamp"), Some(3)); // good enough for the page
+    /// // and not for the till
+    /// let left = stock.at("lamp").max_age(Duration::from_secs(1)).load(|_| Ok::<_, String>(2));
+    /// assert_eq!((left.unwrap().how, stock.get("lamp")), (How::Loaded, Some(2)));
+    /// # Ok::<_, larder::ConfigError>(())
+    /// ```
     pub fn max_age(mut self, age: Duration) -> Self {
         self.max_age = Some(age);
         self

@@ -62,6 +62,31 @@ impl<V> Loaded<V> {
     /// with [`LoadError::NothingToRenew`](crate::LoadError::NothingToRenew). A
     /// [`validator`](Self::validator) said here takes the place of the old one, and a
     /// [`ttl`](Self::ttl) is that of the new life. Renewing is no insertion, and nothing leaves.
+    ///
+    /// ```
+    /// # use larder::{Cache, Clock, Loaded};
+    /// # use std::time::Duration;
+    /// # let (clock, hand) = Clock::manual();
+    /// let pages: Cache<String, String> = Cache::builder()
+    ///     .max_entries(100)
+    ///     .time_to_live(Duration::from_secs(60))
+    ///     .stale_if_error(Duration::from_secs(3600)) // keeps what has expired, to be asked for
+    /// #   .clock(clock)
+    ///     .build()?;
+    /// let load = || {
+    ///     pages.at("/").load(|cx| match cx.validator() {
+    ///         Some(etag) if etag == "v1" => Ok::<_, String>(Loaded::unchanged()), // a 304
+    ///         _ => Ok(Loaded::new("a page".to_owned()).validator("v1")),
+    ///     })
+    /// };
+    /// load().unwrap();
+    /// # hand.advance(Duration::from_secs(90));
+    /// // a minute and a half later
+    /// let got = load().unwrap();
+    /// assert_eq!((got.value.as_str(), got.fresh_for), ("a page", Duration::from_secs(60)));
+    /// assert_eq!(pages.stats().unchanged, 1);
+    /// # Ok::<_, larder::ConfigError>(())
+    /// ```
     pub fn unchanged() -> Self {
         Self::of(Answer::Unchanged)
     }
