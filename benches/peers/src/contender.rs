@@ -214,6 +214,14 @@ impl<K: Kind> Larder<K> {
         Self(cache.expect("these settings are valid"))
     }
 
+    /// On a clock that stands still, and that no thread winds.
+    pub fn timeless(capacity: u64) -> Self {
+        let builder =
+            larder::Cache::builder().max_entries(capacity).clock(larder::Clock::manual().0);
+        let cache = builder.time_to_live(TTL).jitter(0.1).build();
+        Self(cache.expect("these settings are valid"))
+    }
+
     /// Split otherwise than by default.
     pub fn sharded(capacity: u64, shards: u64) -> Self {
         let builder = larder::Cache::builder().max_entries(capacity).shards(shards as usize);
