@@ -47,6 +47,8 @@ mod leaving;
 #[cfg(larder_shuttle)]
 mod loads;
 #[cfg(larder_shuttle)]
+mod refreshes;
+#[cfg(larder_shuttle)]
 mod search;
 #[cfg(larder_shuttle)]
 mod tags;

@@ -1,0 +1,249 @@
+//! Loads that nobody waits for, against everybody else.
+
+use super::explore::{draw, explore};
+use super::futures::impatient;
+use super::setting::{Fixed, KEY, Moments, Source, builder};
+use crate::{AsyncLoader, SteppingRuntime};
+use crate::{FnLoader, LoadCx, Loaded, Loader, LoadingCache, ManualClock, RefreshAhead};
+use shuttle::future::{block_on, spawn};
+use shuttle::thread;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+const TTL: Duration = Duration::from_millis(100);
+
+/// Brings the moment at which the load began.
+struct Begun(Moments);
+
+impl Loader<u32, u64> for Begun {
+    type Error = Infallible;
+
+    fn load(&self, _: &u32, _: &LoadCx<u64>) -> Result<Loaded<u64>, Infallible> {
+        let begun = self.0.next();
+        thread::yield_now();
+        Ok(Loaded::new(begun))
+    }
+}
+
+type Refreshed = LoadingCache<u32, u64, Begun, Fixed>;
+
+/// Whoever steps it is a thread of the cache's own.
+fn step(runtime: &SteppingRuntime, times: usize) -> thread::JoinHandle<()> {
+    let runtime = runtime.clone();
+    thread::spawn(move || {
+        for _ in 0..times {
+            runtime.step();
+            thread::yield_now();
+        }
+    })
+}
+
+fn setting(moments: &Moments) -> (Refreshed, SteppingRuntime, ManualClock) {
+    let (builder, hand) = builder();
+    let runtime = SteppingRuntime::new();
+    let cache = builder
+        .max_entries(100)
+        .time_to_live(TTL)
+        .refresh_ahead(RefreshAhead::At(0.5))
+        .runtime(runtime.clone())
+        .build_loading(Begun(moments.clone()))
+        .unwrap();
+    (cache, runtime, hand)
+}
+
+/// Caffeine #1970, 42a52a1d9; `FusionCache` #628: a refresh lands late and overwrites a newer write.
+fn nobody_sees_what_is_older_than(write: fn(&Refreshed, u64)) {
+    explore(move || {
+        let (moments, written) = (Moments::default(), Moments::default());
+        let (cache, runtime, hand) = setting(&moments);
+        cache.load(&KEY).unwrap();
+        hand.advance(TTL / 2);
+        let steppers = [step(&runtime, 3), step(&runtime, 3)];
+        let writer = thread::spawn({
+            let (cache, moments, written) = (cache.clone(), moments.clone(), written.clone());
+            move || {
+                for _ in 0..2 {
+                    let begun = moments.next();
+                    write(&cache, begun);
+                    written.reach(begun);
+                    thread::yield_now();
+                }
+            }
+        });
+        let check = move |cache: &Refreshed, written: &Moments| {
+            let floor = written.count();
+            if let Some(value) = cache.get(&KEY) {
+                assert!(value >= floor, "{value} is older than {floor}");
+            }
+        };
+        let reader = thread::spawn({
+            let (cache, written) = (cache.clone(), written.clone());
+            move || {
+                for _ in 0..3 {
+                    check(&cache, &written);
+                    cache.refresh(&KEY);
+                    let floor = written.count();
+                    assert!(cache.load(&KEY).unwrap() >= floor);
+                }
+            }
+        });
+        for thread in steppers.into_iter().chain([writer, reader]) {
+            thread.join().unwrap();
+        }
+        runtime.run_until_stalled();
+        check(&cache, &written);
+        assert_eq!(cache.flights(), 0);
+        cache.validate();
+    });
+}
+
+#[test]
+fn inserted_during_a_refresh_stays() {
+    nobody_sees_what_is_older_than(|cache, now| cache.insert(KEY, now));
+}
+
+#[test]
+fn removed_during_a_refresh_is_never_stored() {
+    nobody_sees_what_is_older_than(|cache, _| _ = cache.remove(&KEY));
+}
+
+#[test]
+fn expired_during_a_refresh_is_never_stored() {
+    nobody_sees_what_is_older_than(|cache, _| _ = cache.expire(&KEY));
+}
+
+/// Many hits find the value due at once: one of them starts the refresh, and none waits for it.
+#[test]
+fn one_refresh_for_all_who_find_a_value_due() {
+    explore(|| {
+        let (builder, hand) = builder();
+        let (runtime, source) = (SteppingRuntime::new(), Source::default());
+        let behind = source.clone();
+        let cache = builder
+            .max_entries(100)
+            .time_to_live(TTL)
+            .refresh_ahead(RefreshAhead::At(0.5))
+            .runtime(runtime.clone())
+            .build_loading_fn(move |_: &u32| Ok::<_, Infallible>(behind.load()))
+            .unwrap();
+        assert_eq!(cache.load(&KEY).unwrap(), 1);
+        hand.advance(TTL / 2);
+        let hits: Vec<_> = (0..3)
+            .map(|_| {
+                let cache = cache.clone();
+                thread::spawn(move || assert!(matches!(cache.get(&KEY), Some(1 | 2))))
+            })
+            .collect();
+        let steppers = [step(&runtime, 2), step(&runtime, 2)];
+        for thread in hits.into_iter().chain(steppers) {
+            thread.join().unwrap();
+        }
+        runtime.run_until_stalled();
+        assert_eq!((cache.get(&KEY), source.begun(), source.most()), (Some(2), 2, 1));
+        assert_eq!((cache.flights(), cache.stats().refreshes), (0, 1));
+        cache.validate();
+    });
+}
+
+/// The last handle goes while a refresh is queued, runs or lands.
+#[test]
+fn the_cache_is_dropped_in_the_middle_of_a_refresh() {
+    explore(|| {
+        let (builder, _hand) = builder::<Arc<AtomicU64>>();
+        let runtime = SteppingRuntime::new();
+        let value = Arc::<AtomicU64>::default();
+        let behind = Arc::clone(&value);
+        let load = move |_: &u32| {
+            thread::yield_now();
+            behind.fetch_add(1, Ordering::SeqCst);
+            Ok::<_, Infallible>(Arc::clone(&behind))
+        };
+        let cache: LoadingCache<_, _, FnLoader<_>, _> =
+            builder.max_entries(100).runtime(runtime.clone()).build_loading_fn(load).unwrap();
+        cache.refresh(&KEY);
+        cache.refresh(&(KEY + 1));
+        let steppers = [step(&runtime, 2), step(&runtime, 2)];
+        let other = cache.clone();
+        let dropper = thread::spawn(move || drop(other));
+        drop(cache);
+        for thread in steppers.into_iter().chain([dropper]) {
+            thread.join().unwrap();
+        }
+        runtime.run_until_stalled();
+        assert_eq!(
+            Arc::strong_count(&value),
+            1,
+            "nothing is stored anywhere, and no loader is left"
+        );
+    });
+}
+
+/// Brings its key, one call for all.
+struct Rows(Arc<AtomicU64>);
+
+impl AsyncLoader<u32, u64> for Rows {
+    type Error = Infallible;
+
+    async fn load(&self, _: &u32, _: &LoadCx<u64>) -> Result<Loaded<u64>, Infallible> {
+        unreachable!("misses are gathered")
+    }
+
+    async fn load_many(&self, keys: &[u32]) -> Result<Vec<(u32, Loaded<u64>)>, Infallible> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        shuttle::future::yield_now().await;
+        Ok(keys.iter().map(|key| (*key, Loaded::new(u64::from(*key)))).collect())
+    }
+}
+
+/// Callers come and go while keys are gathered, the first one too; nobody is forgotten.
+#[test]
+fn everybody_has_the_key_that_was_gathered() {
+    explore(|| {
+        let (builder, hand) = builder();
+        let calls = Arc::<AtomicU64>::default();
+        let cache = builder
+            .max_entries(100)
+            .batch(2, Duration::from_millis(1))
+            .runtime(SteppingRuntime::new())
+            .build_loading_async(Rows(Arc::clone(&calls)))
+            .unwrap();
+        let leaver = spawn({
+            let (cache, polls) = (cache.clone(), draw(4));
+            async move { _ = impatient(cache.load(&3), polls).await }
+        });
+        let callers: Vec<_> = [1, 2, 3]
+            .map(|key| {
+                let cache = cache.clone();
+                spawn(async move { assert_eq!(cache.load(&key).await.unwrap(), u64::from(key)) })
+            })
+            .into();
+        let mover = thread::spawn(move || {
+            for _ in 0..6 {
+                hand.advance(Duration::from_millis(1));
+                thread::yield_now();
+            }
+            hand
+        });
+        let hand = mover.join().unwrap();
+        for caller in callers {
+            // what is left is gathered while nobody else comes: its time has to pass
+            let ticking = thread::spawn({
+                let hand = hand.clone();
+                move || {
+                    for _ in 0..4 {
+                        hand.advance(Duration::from_millis(1));
+                        thread::yield_now();
+                    }
+                }
+            });
+            ticking.join().unwrap();
+            block_on(caller).unwrap();
+        }
+        block_on(leaver).unwrap();
+        assert!((2..=4).contains(&calls.load(Ordering::SeqCst)));
+        assert_eq!(cache.flights(), 0);
+        cache.validate();
+    });
+}
