@@ -72,9 +72,12 @@ const ENTRIES_A_SHARD: u64 = 256;
 /// longest insert of 10 million was 0.6 ms; with 65,536 it was 3.6 ms, and nothing else was faster.
 const MOST_A_SHARD: u64 = 8_192;
 
-/// What an entry is taken to weigh, where weights are the bound: about what one takes in bytes, the
-/// unit that most weighers count in.
-const WEIGHT_OF_AN_ENTRY: u64 = 1_024;
+/// What an entry is taken to weigh at least and at most, where weights are the bound and so the number
+/// of entries is not known: most weighers count bytes. Too many shards cost hits, for each needs
+/// [`ENTRIES_A_SHARD`] to choose from (with sizes from 64 bytes to 256 KiB, 5 points of 45); too few
+/// cost long pauses when they grow.
+const LEAST_WEIGHT: u64 = 1 << 10;
+const MOST_WEIGHT: u64 = 1 << 15;
 
 /// Shards a core, by default: two threads then meet in one shard rarely enough.
 const SHARDS_A_CORE: u64 = 8;
@@ -731,14 +734,14 @@ fn shards(wanted: Option<usize>, bound: u64, weighted: bool) -> usize {
         (wanted as u64).min(bound)
     } else {
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
-        let for_threads = (cores * SHARDS_A_CORE).min(bound / ENTRIES_A_SHARD);
-        // an unbounded cache may become as large as any, and is split as for a million
-        let entries = match bound {
-            u64::MAX => 1 << 20,
-            _ if weighted => bound / WEIGHT_OF_AN_ENTRY,
-            _ => bound,
+        let (at_least, at_most) = match bound {
+            // it may become as large as any, and is split as for a million
+            u64::MAX => (1 << 20, 1 << 20),
+            _ if weighted => (bound / MOST_WEIGHT, bound / LEAST_WEIGHT),
+            _ => (bound, bound),
         };
-        for_threads.max(entries / MOST_A_SHARD)
+        let for_threads = (cores * SHARDS_A_CORE).min(at_least / ENTRIES_A_SHARD);
+        for_threads.max(at_most / MOST_A_SHARD)
     };
     shards.clamp(1, MOST_SHARDS) as usize
 }

@@ -102,16 +102,16 @@ where
         // `Hash` and `Eq` of keys are the user's code as well
         self.is_running = true;
         let (brought, extra) = self.assign(reply);
+        // before the batch's own values land, which are writes to the ledger too
+        for (hash, key, loaded) in extra {
+            self.store.put_extra(hash, key, loaded, self.since, self.version);
+        }
         self.is_running = false;
         let leads = std::mem::take(&mut self.leads).into_iter();
         let land = |(lead, loaded): (Lead<K, V, S>, Option<Loaded<V>>)| {
             lead.land(Ok(loaded.unwrap_or_else(Loaded::missing)), None)
         };
-        let outcomes = leads.zip(brought).map(land).collect();
-        for (hash, key, loaded) in extra {
-            self.store.put_extra(hash, key, loaded, self.since, self.version);
-        }
-        outcomes
+        leads.zip(brought).map(land).collect()
     }
 
     /// What the reply has for each lead, and what it has besides. Of two values of one key the last

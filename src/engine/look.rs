@@ -144,7 +144,7 @@ impl<K, V, S> Store<K, V, S> {
         let shard = self.cell(hash).shard.read();
         if self.is_plain {
             let value = |entry: &Entry<K, V>| entry.value.clone();
-            match shard.get_at_home(Hash::new(hash), key, value) {
+            match shard.get_at_home(Hash::new(hash), key, &**self, value) {
                 AtHome::Value(value) => {
                     drop(shard);
                     self.count_hit();

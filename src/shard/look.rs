@@ -10,7 +10,7 @@ use crate::parts::stack;
 use crate::parts::table::id;
 #[cfg(feature = "snapshot")]
 use crate::parts::tags::Tagged;
-use crate::rules::expiry::{Age, Lives, NEVER, duration};
+use crate::rules::expiry::{Age, Lives, NEVER, Stamp, duration};
 use crate::rules::got::{Got, How, StaleWhy};
 use crate::rules::loaded::LoadReason;
 use crate::words::clock::is_before;
@@ -143,6 +143,12 @@ pub(crate) trait Time {
     fn now(&self) -> Tick;
 }
 
+/// Whether a life lasts, by the cheapest reading of the time that tells.
+#[inline]
+fn is_fresh(stamp: Stamp, time: &impl Time) -> bool {
+    time.is_before(stamp.expiry()) || stamp.is_for_ever() || stamp.is_fresh(time.now())
+}
+
 impl<K, V> Shard<K, V> {
     /// A hit leaves a mark of one bit of heat and, with a time to idle, the time; both under a
     /// shared lock. The time is asked for only where a value was found whose life ends.
@@ -166,13 +172,13 @@ impl<K, V> Shard<K, V> {
     }
 
     /// The part of [`get`](Self::get) that most look-ups end in: a fresh value in its home group, or
-    /// nothing there and nothing elsewhere. Only for the system clock, and where no use prolongs a
-    /// life.
+    /// nothing there and nothing elsewhere. Only where no use prolongs a life.
     #[inline]
     pub(crate) fn get_at_home<Q, R>(
         &self,
         hash: Hash,
         key: &Q,
+        time: &impl Time,
         read: impl FnOnce(&Entry<K, V>) -> R,
     ) -> AtHome<R>
     where
@@ -182,8 +188,7 @@ impl<K, V> Shard<K, V> {
         for lane in group.tagged(hash.tag()) {
             if let Some(entry) = &group.slots[lane] {
                 if key.equivalent(&entry.key) {
-                    if !is_before(entry.stamp.expiry()) && !entry.stamp.is_for_ever() {
-                        // it takes a better reading of the time
+                    if !is_fresh(entry.stamp, time) {
                         return AtHome::Unsure;
                     }
                     let mark = group.mark(lane);
@@ -233,9 +238,7 @@ impl<K, V> Shard<K, V> {
 
     fn serves(&self, id: SlotId, entry: &Entry<K, V>, lives: &Lives, time: &impl Time) -> bool {
         if !self.aside.has_idle() {
-            return time.is_before(entry.stamp.expiry())
-                || entry.stamp.is_for_ever()
-                || entry.stamp.is_fresh(time.now());
+            return is_fresh(entry.stamp, time);
         }
         let now = time.now();
         entry.stamp.is_fresh(now) && !self.aside.is_idle(id, lives.idle, now)
