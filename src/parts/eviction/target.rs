@@ -13,10 +13,15 @@ pub(super) struct Target {
     capacity: usize,
 }
 
+/// A twentieth of the capacity, in halves of an entry.
+fn start(capacity: usize) -> usize {
+    capacity / 10
+}
+
 impl Target {
     /// Starts at a twentieth of the capacity; anywhere near is as good, it moves soon.
     pub(super) fn new(capacity: usize) -> Self {
-        let mut target = Self { halves: capacity / 10, capacity };
+        let mut target = Self { halves: start(capacity), capacity };
         target.limit();
         target
     }
@@ -37,6 +42,14 @@ impl Target {
     /// A key that the main queue let go came back soon.
     pub(super) fn shrink(&mut self) {
         self.halves = self.halves.saturating_sub(3);
+        self.limit();
+    }
+
+    /// Nothing has come back soon for a long time, so nothing speaks for what it was set to: it goes
+    /// an eighth of the way back to where it started.
+    pub(super) fn relax(&mut self) {
+        let start = start(self.capacity);
+        self.halves -= self.halves.saturating_sub(start).div_ceil(8);
         self.limit();
     }
 
@@ -86,6 +99,18 @@ mod tests {
             assert!(target.reached(1));
             assert_eq!(target.main(), capacity.saturating_sub(1));
         }
+    }
+
+    #[test]
+    fn what_nothing_speaks_for_is_given_up() {
+        let mut target = Target::new(1_000);
+        (0..500).for_each(|_| target.grow());
+        assert_eq!(target.main(), 450);
+        (0..50).for_each(|_| target.relax());
+        assert_eq!(target.main(), 950);
+        (0..50).for_each(|_| target.shrink());
+        target.relax();
+        assert_eq!(target.main(), 990, "a small window stays small");
     }
 
     #[test]

@@ -74,6 +74,8 @@ pub(crate) struct ClockWindow {
     main_left: Ticks,
     /// Decides which evictions the stale valve takes over.
     random: u32,
+    /// Newcomers since a key came back soon, from either queue.
+    unheard: usize,
 }
 
 impl ClockWindow {
@@ -206,6 +208,19 @@ impl ClockWindow {
         None
     }
 
+    /// A newcomer. Where as many came as the shard holds and no key came back soon, nothing speaks for
+    /// the window's size any more: it may have been right for what went on before. (A phase that
+    /// wanted a large window, then a loop of 1,000 at 512 entries: 48.8 with this, 43.6 without; the
+    /// traces by themselves lose 0.05 points.)
+    #[inline]
+    fn listen(&mut self) {
+        self.unheard += 1;
+        if self.unheard > self.capacity {
+            self.unheard -= self.capacity / 8 + 1;
+            self.target.relax();
+        }
+    }
+
     fn one_in_four(&mut self) -> bool {
         // xorshift
         self.random ^= self.random << 13;
@@ -255,6 +270,7 @@ impl Policy for ClockWindow {
             main_left: Ticks::new(1),
             // xorshift must not start at 0
             random: (seed ^ (seed >> 32)) as u32 | 1,
+            unheard: 0,
         };
         policy.tune(capacity);
         policy
@@ -271,18 +287,21 @@ impl Policy for ClockWindow {
 
     fn arrive(&mut self, slots: &mut impl Slots, hash: u32) -> Admission {
         self.misses.advance();
+        self.listen();
         match self.ghosts.take(hash, self.misses) {
             Some(Ghost::Window { used, gone }) if self.passes(slots, used) => {
                 // Only who passes may let the window grow: else a loop slightly larger than the
                 // shard makes the window eat the main queue (loop at 1,000: 33 instead of 96.6).
                 if self.window_left.age(gone) <= self.soon {
                     self.target.grow();
+                    self.unheard = 0;
                 }
                 Admission::Passed
             }
             Some(Ghost::Main { gone }) => {
                 if self.main_left.age(gone) <= self.soon {
                     self.target.shrink();
+                    self.unheard = 0;
                 }
                 Admission::Ordinary
             }
