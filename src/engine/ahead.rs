@@ -156,7 +156,7 @@ where
         let Some((owned, stamp)) = standing else { return };
         if let Some(lead) = self.take_ahead(hash, key, owned, Some(stamp)) {
             self.counts.refreshes.add(1);
-            if let Err(away) = refresher.refresh(lead.away()) {
+            if let Err(away) = refresher.refresh(lead.send_away()) {
                 refresher.run(away);
             }
         }
@@ -170,7 +170,7 @@ where
         let Some(refresher) = &self.refresher else { return };
         if let Some(lead) = self.take_ahead(hash, key, key.to_owned(), None) {
             self.counts.refreshes.add(1);
-            if let Err(away) = refresher.refresh(lead.away()) {
+            if let Err(away) = refresher.refresh(lead.send_away()) {
                 refresher.run(away);
             }
         }
@@ -180,12 +180,12 @@ where
     /// loader of its own: then this caller is served it too. Else it has the lead back.
     pub(super) fn revalidate(&self, lead: Lead<K, V, S>) -> Option<Lead<K, V, S>> {
         let Some(refresher) = &self.refresher else { return Some(lead) };
-        match refresher.refresh(lead.away()) {
+        match refresher.refresh(lead.send_away()) {
             Ok(()) => {
                 self.counts.refreshes.add(1);
                 None
             }
-            Err(away) => away.back(),
+            Err(away) => away.back().inspect(|lead| _ = lead.resume()),
         }
     }
 

@@ -132,6 +132,9 @@ where
     /// Asks for leave to call the source.
     pub(crate) fn begin(self) -> Begun<K, V, S> {
         let Some(mut lead) = self.back() else { return Begun::No };
+        if !lead.resume() {
+            return Begun::No;
+        }
         match lead.enter(Caller::Loads, &mut Carried::default()) {
             Ok(Entrance::Open) => {
                 let cx = lead.cx();

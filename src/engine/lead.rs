@@ -7,6 +7,7 @@ use super::store::Store;
 use crate::parts::breaker::Verdict;
 use crate::parts::flight::{Brought, Flight, Landing};
 use crate::parts::group::Hash;
+use crate::parts::slots::Queued;
 use crate::parts::stack;
 use crate::parts::tags::{Names, Tagged, Version};
 use crate::rules::expiry::{duration, ticks};
@@ -101,6 +102,24 @@ impl<K, V, S> Lead<K, V, S> {
         Away::new(&self.store, held)
     }
 
+    /// The same before it begins: until a runtime comes to it, nobody waits with it. Whoever wants
+    /// the key takes it, and loads.
+    pub(super) fn send_away(self) -> Away<K, V, S> {
+        self.give_way();
+        self.away()
+    }
+
+    /// It begins, or its caller has it back. `false` if somebody has taken the key meanwhile.
+    pub(super) fn resume(&self) -> bool
+    where
+        K: Send + Sync,
+        V: Send + Sync,
+    {
+        self.keep_way();
+        self.flight.begin(self.store.clock.now());
+        !self.flight.is_grounded() || self.flight.has_followers()
+    }
+
     /// Runs a part of the user's loader: a whole blocking one, or one poll of an async one.
     pub(crate) fn run<R>(&mut self, part: impl FnOnce() -> R) -> R {
         let _running = stack::enter(self.flight.id());
@@ -193,8 +212,8 @@ impl<K, V, S> Lead<K, V, S> {
         &self.flight.key
     }
 
-    /// It waits for a slot, and nobody for it: whoever wants the key takes it. (The time it may take
-    /// does not run meanwhile.)
+    /// It waits for a slot, or for its runtime, and nobody for it: whoever wants the key takes it.
+    /// (The time it may take does not run meanwhile.)
     pub(super) fn give_way(&self) {
         let _board = self.store.cell(self.flight.hash).shard.write();
         // one who came already waits with it

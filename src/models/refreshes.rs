@@ -9,7 +9,7 @@ use shuttle::future::{block_on, spawn};
 use shuttle::thread;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 const TTL: Duration = Duration::from_millis(100);
@@ -219,29 +219,23 @@ fn everybody_has_the_key_that_was_gathered() {
                 spawn(async move { assert_eq!(cache.load(&key).await.unwrap(), u64::from(key)) })
             })
             .into();
-        let mover = thread::spawn(move || {
-            for _ in 0..6 {
-                hand.advance(Duration::from_millis(1));
-                thread::yield_now();
-            }
-            hand
-        });
-        let hand = mover.join().unwrap();
-        for caller in callers {
-            // what is left is gathered while nobody else comes: its time has to pass
-            let ticking = thread::spawn({
-                let hand = hand.clone();
-                move || {
-                    for _ in 0..4 {
-                        hand.advance(Duration::from_millis(1));
-                        thread::yield_now();
-                    }
+        // what is gathered while nobody else comes needs time to pass, however often it begins anew
+        let done = Arc::new(AtomicBool::new(false));
+        let mover = thread::spawn({
+            let done = Arc::clone(&done);
+            move || {
+                while !done.load(Ordering::SeqCst) {
+                    hand.advance(Duration::from_millis(1));
+                    thread::yield_now();
                 }
-            });
-            ticking.join().unwrap();
+            }
+        });
+        for caller in callers {
             block_on(caller).unwrap();
         }
         block_on(leaver).unwrap();
+        done.store(true, Ordering::SeqCst);
+        mover.join().unwrap();
         assert!((2..=4).contains(&calls.load(Ordering::SeqCst)));
         assert_eq!(cache.flights(), 0);
         cache.validate();
