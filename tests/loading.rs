@@ -658,7 +658,11 @@ fn a_load_does_not_wait_for_a_refresh_that_stands_in_a_queue() {
     assert_eq!((it.cache.flights(), it.source.loads()), (1, 0));
     assert_eq!(it.cache.load(&1).unwrap(), 1);
     it.runtime.run_until_stalled();
-    assert_eq!((it.source.loads(), it.cache.get(&1)), (1, Some(1)), "the refresh has no more to do");
+    assert_eq!(
+        (it.source.loads(), it.cache.get(&1)),
+        (1, Some(1)),
+        "the refresh has no more to do"
+    );
     assert_eq!(it.cache.flights(), 0);
     it.cache.validate();
 }

@@ -507,17 +507,18 @@ fn threads_come_with_the_first_change_and_go_with_the_queue() {
 }
 
 type Wr = dyn Fn(&[Change<'_, u64, u64>]) -> Result<(), ()> + Send + Sync;
+type Handle = Mutex<Option<WriteBehind<u64, u64, Box<Wr>>>>;
 
 #[test]
 fn a_writer_that_uses_its_own_queue_is_told_what_it_cannot_do() {
     let _watchdog = Watchdog::start();
-    let handle: Arc<OnceLock<WriteBehind<u64, u64, Box<Wr>>>> = Arc::default();
+    let handle: Arc<Handle> = Arc::default();
     let told = Arc::new(Mutex::new(Vec::new()));
     let inside: Box<Wr> = Box::new({
         let (handle, told) = (handle.clone(), told.clone());
         move |batch: &[Change<'_, u64, u64>]| {
             if *batch[0].key() == 1 {
-                let queue = handle.get().unwrap();
+                let queue = handle.lock().unwrap().clone().unwrap();
                 let mut told = told.lock().unwrap();
                 told.push(queue.put(2, 20)); // takes the last place
                 told.push(queue.put(3, 30));
@@ -532,12 +533,15 @@ fn a_writer_that_uses_its_own_queue_is_told_what_it_cannot_do() {
         .max_delay(Duration::ZERO)
         .build()
         .unwrap();
-    assert!(handle.set(queue.clone()).is_ok());
+    *handle.lock().unwrap() = Some(queue.clone());
     queue.put(1, 10).unwrap();
     queue.flush().unwrap();
     let refused = Err(WriteError::InsideWriter);
     assert_eq!(*told.lock().unwrap(), [Ok(()), refused.clone(), refused.clone(), refused],);
     queue.close().unwrap();
+    // or the writer would keep its own queue alive
+    let held = handle.lock().unwrap().take();
+    drop(held);
 }
 
 #[test]

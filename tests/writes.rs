@@ -11,7 +11,7 @@ use std::convert::Infallible;
 use std::future::{pending, ready};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -443,15 +443,19 @@ fn a_cache_without_room_writes() {
 
 #[test]
 fn the_listener_may_use_the_cache_when_a_fence_goes() {
-    let cache: Arc<OnceLock<Cache<u64, u64>>> = Arc::default();
-    let mine = cache.clone();
-    let told = move |_| drop(mine.get().unwrap().writing(&1));
-    let built = Cache::builder().max_entries(10).on_removal(told).build().unwrap();
-    cache.set(built).unwrap();
-    let cache = cache.get().unwrap();
+    let handle: Arc<Mutex<Option<Cache<u64, u64>>>> = Arc::default();
+    let mine = handle.clone();
+    let told = move |_| {
+        let cache = mine.lock().unwrap().clone();
+        drop(cache.unwrap().writing(&1));
+    };
+    let cache = Cache::builder().max_entries(10).on_removal(told).build().unwrap();
+    *handle.lock().unwrap() = Some(cache.clone());
     cache.insert(1, 10);
     let fence = cache.writing(&1);
     cache.insert(1, 11);
     drop(fence);
     assert_eq!((cache.get(&1), cache.fences()), (None, 0));
+    // or the listener would keep its own cache alive
+    *handle.lock().unwrap() = None;
 }
