@@ -8,10 +8,11 @@ use larder::{
     Cache, Change, Clock, ConfigError, GaveUp, LoadError, ManualClock, Unwritten, WhenFull,
     WriteBehind, WriteBehindBuilder, WriteError, Writer,
 };
+use parking_lot::Mutex; // which the thread sanitizer understands
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -36,11 +37,11 @@ struct Inner {
 
 impl Source {
     fn rows(&self) -> HashMap<u64, u64> {
-        self.0.rows.lock().unwrap().clone()
+        self.0.rows.lock().clone()
     }
 
     fn batches(&self) -> Vec<Batch> {
-        self.0.batches.lock().unwrap().clone()
+        self.0.batches.lock().clone()
     }
 
     fn get(&self, key: u64) -> Option<u64> {
@@ -58,7 +59,7 @@ impl Writer<u64, u64> for Source {
 
     fn write(&self, batch: &[Change<'_, u64, u64>]) -> Result<(), String> {
         let seen = batch.iter().map(|change| (*change.key(), change.value().copied()));
-        self.0.batches.lock().unwrap().push(seen.collect());
+        self.0.batches.lock().push(seen.collect());
         if let Some(gate) = self.0.gate.get() {
             gate.pass(());
         }
@@ -68,11 +69,11 @@ impl Writer<u64, u64> for Source {
         if fails || self.0.is_away.load(SeqCst) {
             return Err("away".to_owned());
         }
-        let refused = self.0.refused.lock().unwrap().clone();
+        let refused = self.0.refused.lock().clone();
         if batch.iter().any(|change| refused.contains(change.key())) {
             return Err("refused".to_owned());
         }
-        let mut rows = self.0.rows.lock().unwrap();
+        let mut rows = self.0.rows.lock();
         for change in batch {
             match *change {
                 Change::Put(key, value) => _ = rows.insert(*key, *value),
@@ -112,7 +113,7 @@ impl Setting {
     }
 
     fn lost(&self) -> Vec<Unwritten<u64, u64, String>> {
-        self.lost.lock().unwrap().clone()
+        self.lost.lock().clone()
     }
 }
 
@@ -123,7 +124,7 @@ fn setting(entries: u64, settings: impl FnOnce(Builder) -> Builder) -> Setting {
     let lost = Arc::new(Mutex::new(Vec::new()));
     let builder = WriteBehind::builder((*cache).clone(), source.clone()).on_give_up({
         let lost = lost.clone();
-        move |unwritten| lost.lock().unwrap().push(unwritten)
+        move |unwritten| lost.lock().push(unwritten)
     });
     let queue = Some(settings(builder).build().unwrap());
     Setting { queue, cache, source, hand, lost }
@@ -333,7 +334,7 @@ fn a_newer_change_takes_the_place_of_one_that_failed() {
 #[test]
 fn what_the_source_refuses_does_not_hold_up_its_neighbours() {
     let mut it = setting(1_000, |builder| builder.max_delay(Duration::MAX).batch(8).attempts(6));
-    it.source.0.refused.lock().unwrap().insert(5);
+    it.source.0.refused.lock().insert(5);
     (0..8).for_each(|key| it.queue().put(key, key).unwrap());
     it.pass();
     wait_until(|| !it.lost().is_empty());
@@ -490,7 +491,7 @@ fn threads_come_with_the_first_change_and_go_with_the_queue() {
         let of_mine = of_mine.clone();
         move |_: &[Change<'_, u64, u64>]| {
             let id = std::fs::read_link("/proc/thread-self").unwrap();
-            of_mine.lock().unwrap().insert(id.file_name().unwrap().to_str().unwrap().to_owned());
+            of_mine.lock().insert(id.file_name().unwrap().to_str().unwrap().to_owned());
             Ok::<_, ()>(())
         }
     })
@@ -499,7 +500,7 @@ fn threads_come_with_the_first_change_and_go_with_the_queue() {
     queue.flush().unwrap();
     queue.put(1, 10).unwrap();
     queue.flush().unwrap();
-    let mine = of_mine.lock().unwrap().clone();
+    let mine = of_mine.lock().clone();
     assert_eq!(mine.len(), 1);
     assert!(mine.is_subset(&tasks()));
     queue.close().unwrap();
@@ -518,8 +519,8 @@ fn a_writer_that_uses_its_own_queue_is_told_what_it_cannot_do() {
         let (handle, told) = (handle.clone(), told.clone());
         move |batch: &[Change<'_, u64, u64>]| {
             if *batch[0].key() == 1 {
-                let queue = handle.lock().unwrap().clone().unwrap();
-                let mut told = told.lock().unwrap();
+                let queue = handle.lock().clone().unwrap();
+                let mut told = told.lock();
                 told.push(queue.put(2, 20)); // takes the last place
                 told.push(queue.put(3, 30));
                 told.push(queue.flush());
@@ -533,14 +534,14 @@ fn a_writer_that_uses_its_own_queue_is_told_what_it_cannot_do() {
         .max_delay(Duration::ZERO)
         .build()
         .unwrap();
-    *handle.lock().unwrap() = Some(queue.clone());
+    *handle.lock() = Some(queue.clone());
     queue.put(1, 10).unwrap();
     queue.flush().unwrap();
     let refused = Err(WriteError::InsideWriter);
-    assert_eq!(*told.lock().unwrap(), [Ok(()), refused.clone(), refused.clone(), refused],);
+    assert_eq!(*told.lock(), [Ok(()), refused.clone(), refused.clone(), refused],);
     queue.close().unwrap();
     // or the writer would keep its own queue alive
-    let held = handle.lock().unwrap().take();
+    let held = handle.lock().take();
     drop(held);
 }
 
@@ -689,7 +690,7 @@ fn the_source_ends_with_the_last_accepted_change_of_every_key() {
                         match accepted {
                             Ok(()) => {
                                 let value = (!delete).then_some(round);
-                                last.lock().unwrap_or_else(into_inner).insert(key, value);
+                                last.lock().insert(key, value);
                                 assert!((random >> 40) % 128 != 0, "expected: the user panics");
                             }
                             Err(WriteError::Closed) => assert!(closed.load(SeqCst)),
@@ -697,7 +698,7 @@ fn the_source_ends_with_the_last_accepted_change_of_every_key() {
                         }
                     };
                     _ = catch_unwind(AssertUnwindSafe(step));
-                    let mine = last.lock().unwrap_or_else(into_inner).clone();
+                    let mine = last.lock().clone();
                     if let Some(value) = mine.get(&key).filter(|_| !closed.load(SeqCst)) {
                         let load = || Ok::<_, ()>(source.get(key));
                         let read = cache.get_or_load_optional(&key, load).unwrap();
@@ -709,14 +710,14 @@ fn the_source_ends_with_the_last_accepted_change_of_every_key() {
                 }
             });
         }
-        let keys = |last: &Mutex<HashMap<_, _>>| last.lock().unwrap_or_else(into_inner).len();
+        let keys = |last: &Mutex<HashMap<_, _>>| last.lock().len();
         wait_until(|| last.iter().all(|last| keys(last) > 20));
         closed.store(true, SeqCst);
         queue.close().unwrap();
     });
     let mut expected = HashMap::new();
     for last in last {
-        let last = last.into_inner().unwrap_or_else(into_inner);
+        let last = last.into_inner();
         expected.extend(last.into_iter().filter_map(|(key, value)| Some((key, value?))));
     }
     assert_eq!(source.rows(), expected);
@@ -724,9 +725,6 @@ fn the_source_ends_with_the_last_accepted_change_of_every_key() {
 }
 
 /// A user's thread panics beside the lock, not within it.
-fn into_inner<T>(poisoned: std::sync::PoisonError<T>) -> T {
-    poisoned.into_inner()
-}
 
 fn splitmix(n: u64) -> u64 {
     let mut z = n.wrapping_add(0x9E37_79B9_7F4A_7C15);
