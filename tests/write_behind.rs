@@ -724,8 +724,6 @@ fn the_source_ends_with_the_last_accepted_change_of_every_key() {
     cache.validate();
 }
 
-/// A user's thread panics beside the lock, not within it.
-
 fn splitmix(n: u64) -> u64 {
     let mut z = n.wrapping_add(0x9E37_79B9_7F4A_7C15);
     z = (z ^ z >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
