@@ -675,9 +675,10 @@ fn the_source_ends_with_the_last_accepted_change_of_every_key() {
     let last: Vec<_> = (0..THREADS).map(|_| Mutex::new(HashMap::new())).collect();
     let closed = AtomicBool::new(false);
     thread::scope(|scope| {
+        let mut users = Vec::new();
         for (thread, last) in last.iter().enumerate() {
             let (queue, cache, source, closed) = (queue.clone(), &cache, &source, &closed);
-            scope.spawn(move || {
+            users.push(scope.spawn(move || {
                 let mut random = thread as u64 + 100;
                 for round in 0..ROUNDS {
                     random = splitmix(random);
@@ -708,12 +709,16 @@ fn the_source_ends_with_the_last_accepted_change_of_every_key() {
                         );
                     }
                 }
-            });
+            }));
         }
         let keys = |last: &Mutex<HashMap<_, _>>| last.lock().len();
         wait_until(|| last.iter().all(|last| keys(last) > 20));
         closed.store(true, SeqCst);
         queue.close().unwrap();
+        // the thread sanitizer sees a join, and not the end of a scope
+        for user in users {
+            user.join().unwrap();
+        }
     });
     let mut expected = HashMap::new();
     for last in last {
