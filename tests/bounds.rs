@@ -49,6 +49,10 @@ fn churn(cache: &Checked<u64, u64>, holds: impl Fn()) {
             holds();
             looks += 1;
         }
+        // the thread sanitizer sees a join, and not the end of a scope
+        for writer in writers {
+            writer.join().unwrap();
+        }
     });
     holds();
     assert!(looks > 0);
@@ -322,17 +326,22 @@ fn heavy_inserts_that_compete_for_the_whole_budget_all_end() {
     let cache = checked(weight(1_000).shards(8));
     let start = AtomicBool::new(false);
     thread::scope(|scope| {
+        let mut threads = Vec::new();
         for thread in 0..8 {
             let (cache, start) = (&cache, &start);
-            scope.spawn(move || {
+            threads.push(scope.spawn(move || {
                 wait_until(|| start.load(SeqCst));
                 for round in 0..300 {
                     cache.insert(thread * 1_000 + round, 1_000 - round % 3 * 400);
                     assert!(cache.weight() <= 1_000);
                 }
-            });
+            }));
         }
         start.store(true, SeqCst);
+        // the thread sanitizer sees a join, and not the end of a scope
+        for thread in threads {
+            thread.join().unwrap();
+        }
     });
     assert!(!cache.is_empty());
 }

@@ -64,14 +64,19 @@ fn a_call_that_comes_as_another_completes_does_not_load_again() {
             for round in 0..200 {
                 let calls = AtomicUsize::new(0);
                 thread::scope(|scope| {
+                    let mut threads = Vec::new();
                     for _ in 0..4 {
-                        scope.spawn(|| {
+                        threads.push(scope.spawn(|| {
                             let load = || {
                                 calls.fetch_add(1, SeqCst);
                                 Ok::<_, String>(round)
                             };
                             assert_eq!(it.get_or_load(&round, load).unwrap(), round);
-                        });
+                        }));
+                    }
+                    // the thread sanitizer sees a join, and not the end of a scope
+                    for thread in threads {
+                        thread.join().unwrap();
                     }
                 });
                 assert_eq!(calls.load(SeqCst), 1, "round {round}");

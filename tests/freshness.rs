@@ -365,7 +365,7 @@ fn the_clock_is_read_after_waiting_for_the_lock() {
     let cache = checked(builder);
     cache.insert(Key { holds_up: false }, 10);
     thread::scope(|scope| {
-        scope.spawn(|| assert!(!cache.expire(&Key { holds_up: true })));
+        let writer = scope.spawn(|| assert!(!cache.expire(&Key { holds_up: true })));
         GATE.wait_until_entered(1);
         HASHED.store(false, SeqCst);
         let reader = scope.spawn(|| cache.get(&Key { holds_up: false }));
@@ -375,5 +375,6 @@ fn the_clock_is_read_after_waiting_for_the_lock() {
         hand.advance(ms(300));
         GATE.open();
         assert_eq!(reader.join().unwrap(), None);
+        writer.join().unwrap();
     });
 }

@@ -78,9 +78,10 @@ fn a_miss_storm_keeps_to_the_limit_and_loses_nobody() {
     let builder = Cache::builder().max_entries(100_000).max_concurrent_loads(8);
     let (cache, source) = (checked(builder), Arc::new(Source::default()));
     thread::scope(|scope| {
+        let mut threads = Vec::new();
         for n in 0..16 {
             let (cache, source) = (Cache::clone(&cache), source.clone());
-            scope.spawn(move || {
+            threads.push(scope.spawn(move || {
                 // each key is asked for by two threads and by a task
                 for key in (0..KEYS).filter(|key| key % 8 == n % 8) {
                     let load = || {
@@ -90,11 +91,11 @@ fn a_miss_storm_keeps_to_the_limit_and_loses_nobody() {
                     };
                     assert_eq!(cache.get_or_load(&key, load).unwrap(), key);
                 }
-            });
+            }));
         }
         for n in 0..2 {
             let (cache, source) = (Cache::clone(&cache), source.clone());
-            scope.spawn(move || {
+            threads.push(scope.spawn(move || {
                 let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
                 let mut tasks = tokio::task::JoinSet::new();
                 for lane in 0..1_000 {
@@ -113,7 +114,11 @@ fn a_miss_storm_keeps_to_the_limit_and_loses_nobody() {
                     tasks.spawn_on(ask, runtime.handle());
                 }
                 runtime.block_on(tasks.join_all());
-            });
+            }));
+        }
+        // the thread sanitizer sees a join, and not the end of a scope
+        for thread in threads {
+            thread.join().unwrap();
         }
     });
     assert_eq!(source.calls.load(SeqCst), usize::try_from(KEYS).unwrap(), "one load a key");

@@ -55,9 +55,10 @@ fn what_was_stored_is_what_was_reported_and_what_is_there_after_a_churn() {
             });
             let inserted = AtomicU64::new(0);
             thread::scope(|scope| {
+                let mut threads = Vec::new();
                 for thread in 0..8_u64 {
                     let (cache, hand, inserted) = (&cache, &hand, &inserted);
-                    scope.spawn(move || {
+                    threads.push(scope.spawn(move || {
                         for step in 0..3_000_u64 {
                             let mix = (thread * 3_000 + step).wrapping_mul(0x9E37_79B9_7F4A_7C15);
                             // every value is inserted once
@@ -76,7 +77,11 @@ fn what_was_stored_is_what_was_reported_and_what_is_there_after_a_churn() {
                                 }
                             }
                         }
-                    });
+                    }));
+                }
+                // the thread sanitizer sees a join, and not the end of a scope
+                for thread in threads {
+                    thread.join().unwrap();
                 }
             });
             let live = cache.stats().insertions - left(&cache);

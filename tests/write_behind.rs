@@ -588,9 +588,14 @@ fn two_who_put_at_once_leave_the_last_or_nothing() {
     let mut it = setting(1_000, |builder| builder.max_delay(Duration::MAX));
     for round in 0..500 {
         thread::scope(|scope| {
+            let mut threads = Vec::new();
             for n in 0..2 {
                 let queue = it.queue();
-                scope.spawn(move || queue.put(1, round * 2 + n).unwrap());
+                threads.push(scope.spawn(move || queue.put(1, round * 2 + n).unwrap()));
+            }
+            // the thread sanitizer sees a join, and not the end of a scope
+            for thread in threads {
+                thread.join().unwrap();
             }
         });
         let cached = it.cache.get(&1);

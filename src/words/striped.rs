@@ -109,14 +109,19 @@ mod tests {
         let lookups = Lookups::new();
         let start = Barrier::new(NUMBERS * 2);
         std::thread::scope(|scope| {
+            let mut threads = Vec::new();
             for _ in 0..NUMBERS * 2 {
-                scope.spawn(|| {
+                threads.push(scope.spawn(|| {
                     start.wait();
                     for _ in 0..1_000 {
                         lookups.hit();
                     }
                     lookups.miss();
-                });
+                }));
+            }
+            // the thread sanitizer sees a join, and not the end of a scope
+            for thread in threads {
+                thread.join().unwrap();
             }
         });
         assert_eq!(lookups.sum(), [NUMBERS as u64 * 2_000, NUMBERS as u64 * 2, 0]);
@@ -127,7 +132,12 @@ mod tests {
         let lookups = Lookups::new();
         for _ in 0..NUMBERS * 4 {
             std::thread::scope(|scope| {
-                scope.spawn(|| _ = lookups.hit());
+                let mut threads = Vec::new();
+                threads.push(scope.spawn(|| _ = lookups.hit()));
+                // the thread sanitizer sees a join, and not the end of a scope
+                for thread in threads {
+                    thread.join().unwrap();
+                }
             });
         }
         assert_eq!(lookups.sum(), [NUMBERS as u64 * 4, 0, 0]);
