@@ -214,12 +214,9 @@ impl<K: Kind> Larder<K> {
         Self(cache.expect("these settings are valid"))
     }
 
-    /// On a clock that stands still, and that no thread winds.
+    /// Whose values live for ever, so that no clock is asked for.
     pub fn timeless(capacity: u64) -> Self {
-        let builder =
-            larder::Cache::builder().max_entries(capacity).clock(larder::Clock::manual().0);
-        let cache = builder.time_to_live(TTL).jitter(0.1).build();
-        Self(cache.expect("these settings are valid"))
+        Self(larder::Cache::new(capacity))
     }
 
     /// Split otherwise than by default.

@@ -2,7 +2,7 @@
 //!
 //! By cachegrind without its caches, which counts what callgrind counts at three times the speed:
 //! larder's clock is wound for readers only while they read often, and under valgrind they may not.
-//! On a clock that is moved by hand the count is that of a wound one, but for an instruction or two.
+//! Without a time to live the count is that of a wound clock, but for an instruction or two.
 
 use std::env;
 use std::error::Error;
@@ -16,7 +16,7 @@ const ENTRIES: u64 = 1_024;
 const FEW: u64 = 1_000_000;
 const MANY: u64 = 2_000_000;
 
-const BY_HAND: &str = "larder, clock by hand";
+const NO_TTL: &str = "larder, no TTL";
 
 const COUNTED: [&str; 12] = [
     "larder",
@@ -36,7 +36,7 @@ const COUNTED: [&str; 12] = [
 /// What is run under valgrind: so many hits of one contender.
 pub fn spin(name: &str, is_strings: bool, hits: u64) -> Result<(), String> {
     fn of<K: Kind>(name: &str, hits: u64) -> Result<(), String> {
-        let cache: Box<dyn Contender<K>> = if name == BY_HAND {
+        let cache: Box<dyn Contender<K>> = if name == NO_TTL {
             Box::new(Larder::timeless(2 * ENTRIES))
         } else {
             (select::<K>(&[name.to_owned()], &[])?[0].build)(2 * ENTRIES)
@@ -77,7 +77,7 @@ pub fn table(only: &[String]) -> Result<Table, Box<dyn Error>> {
     let mut table = Table::new(["instructions a hit", "u64", "String"]);
     let mut names: Vec<_> = contenders.iter().map(|contender| contender.name).collect();
     if let Some(own) = names.iter().position(|name| *name == LARDER) {
-        names.insert(own + 1, BY_HAND);
+        names.insert(own + 1, NO_TTL);
     }
     for name in names {
         let of = |is_strings| -> Result<f64, Box<dyn Error>> {
