@@ -81,7 +81,7 @@ impl<K, V, S> Store<K, V, S> {
                 Ahead::CostAware(beta) => {
                     let left = entry.stamp.expiry().saturating_sub(now);
                     let took = match shard.cost(id) {
-                        0 => self.counts.load_millis.get() / self.counts.loads.get().max(1),
+                        0 => self.counts.load_millis.get() / self.lookups.loads().max(1),
                         took => took,
                     };
                     is_drawn(beta, left, took, draw(self.seed ^ hash, took, now))
@@ -232,7 +232,7 @@ where
             self.counts.load_timeouts.add(1);
             flight.land(Landing::TimedOut);
         }
-        let Role::Lead { flight, reason, .. } = role else { return None };
-        Some(Lead::new(Arc::clone(self), flight, reason, true))
+        let Role::Lead { flight, .. } = role else { return None };
+        Some(Lead::new(Arc::clone(self), flight))
     }
 }

@@ -1,6 +1,6 @@
 //! A leader without a caller.
 
-use super::lead::{Held, Lead};
+use super::lead::{Held, Lead, Progress};
 use super::store::Store;
 use crate::parts::flight::{Flight, Ticket};
 use crate::parts::stack;
@@ -64,9 +64,9 @@ impl<K, V, S> Away<K, V, S> {
         let _running = stack::enter(self.flight.id());
         let Some(held) = &mut self.held else { return part() };
         let _inside = held.leave.enter();
-        held.is_running = true;
+        held.progress = Progress::Running;
         let result = part();
-        held.is_running = false;
+        held.progress = Progress::Waiting;
         result
     }
 

@@ -41,7 +41,7 @@ pub(crate) struct Batch<K, V, S> {
 impl<K, V, S> Batch<K, V, S> {
     /// The loader is about to be called. `leads` come from joins that said `in_batch`.
     pub(crate) fn new(store: Arc<Store<K, V, S>>, leads: Vec<Lead<K, V, S>>, leave: Leave) -> Self {
-        store.counts.loads.add(1);
+        store.lookups.load();
         let (started, since) = (store.clock.now(), store.ledger.watch());
         let version = store.tags.version();
         Self { store, leads, started, since, version, leave, is_running: false }
@@ -166,7 +166,7 @@ where
         let units = self.units(&key, Some(&value));
         let ttl = ttl.map_or(self.lives.ttl, ticks);
         let tags = self.tags.find(tags.iter().map(Tag::as_str)).map(|names| names.since(version));
-        let notes = Notes { validator, tags, restored: None }.boxed();
+        let notes = Notes::of(validator, tags);
         let hash24 = Hash::new(hash);
         let mut put =
             Some(Put { hash: hash24, key, value: Some(value), units, ttl, took: 0, notes });

@@ -65,7 +65,7 @@ impl<K, V, S> Store<K, V, S> {
 
 /// Of a flight that carries a change: it is no attempt at a load, and nobody joins it for one.
 fn begin(hash: u64) -> Begin {
-    Begin { hash, is_absent: false, number: 0, attempt: 0, after: 0 }
+    Begin { is_absent: false, ..Begin::of_nothing(hash) }
 }
 
 /// A flight that has landed: with what was accepted, for a caller who would have loaded less.

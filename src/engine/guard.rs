@@ -1,7 +1,7 @@
 //! What stands between those who load and the source: so many at a time, and none while it fails.
 
 use super::away::Away;
-use super::lead::Lead;
+use super::lead::{Lead, Progress};
 use super::store::Store;
 use crate::parts::breaker::{Breaker, Trial, Verdict};
 use crate::parts::flight::{Flight, Landing};
@@ -409,7 +409,7 @@ impl<K, V, S> Lead<K, V, S> {
             return Err(Refusal::Outdated);
         }
         self.leave = Leave::new(self.store.try_source(pass, caller)?);
-        self.store.counts.loads.add(1);
+        self.store.lookups.load();
         Ok(())
     }
 
@@ -431,7 +431,7 @@ impl<K, V, S> Lead<K, V, S> {
                 Some(LoadError::CircuitOpen)
             }
             Refusal::Over => {
-                self.is_done = true;
+                self.progress = Progress::Done;
                 self.store.time_out(&self.flight);
                 Some(LoadError::TimedOut)
             }

@@ -9,10 +9,10 @@ use crate::parts::flight::{Brought, Flight, Landing};
 use crate::parts::group::Hash;
 use crate::parts::slots::Queued;
 use crate::parts::stack;
-use crate::parts::tags::{Names, Tagged, Version};
+use crate::parts::tags::{Names, Tagged};
 use crate::rules::expiry::{duration, ticks};
 use crate::rules::got::{Got, How};
-use crate::rules::loaded::{Answer, Fate, LoadCx, LoadReason, Loaded};
+use crate::rules::loaded::{Answer, Fate, LoadCx, Loaded};
 use crate::rules::tag::Tag;
 use crate::shard::entry::{Notes, Put};
 use crate::shard::outbox::Outbox;
@@ -28,76 +28,63 @@ use std::time::Duration;
 pub(crate) struct Lead<K, V, S> {
     pub(super) store: Arc<Store<K, V, S>>,
     pub(super) flight: Arc<Flight<K, V>>,
-    reason: LoadReason,
-    /// Its loader is this key's own, and counted here; that of a batch is counted there.
-    is_counted: bool,
     /// Leave to call the source, where the cache guards it.
     pub(super) leave: Leave,
-    /// What had happened to tags before it began.
-    since: Version,
+    /// What few loads have: a lead is handed on from one to the next, and each time copied.
+    beside: Option<Box<Beside<V>>>,
+    pub(super) progress: Progress,
+}
+
+/// Where a lead stands, and so what its end means. A whole word: it is read with its neighbours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub(super) enum Progress {
+    /// Nothing of the user's runs.
+    Waiting,
+    /// The user's code is running: if the lead is dropped now, it panicked.
+    Running,
+    /// It has come to its end.
+    Done,
+}
+
+/// What a lead has if somebody said so.
+struct Beside<V> {
     /// The tags that its caller said.
     names: Option<Names>,
-    /// What the loader was shown, if it was shown anything.
+    /// What the loader was shown.
     old: Option<Old<V>>,
-    /// The user's code is running: if this is dropped now, it panicked.
-    is_running: bool,
-    pub(super) is_done: bool,
+}
+
+impl<V> Default for Beside<V> {
+    fn default() -> Self {
+        Self { names: None, old: None }
+    }
 }
 
 impl<K, V, S> Lead<K, V, S> {
-    pub(super) fn new(
-        store: Arc<Store<K, V, S>>,
-        flight: Arc<Flight<K, V>>,
-        reason: LoadReason,
-        is_counted: bool,
-    ) -> Self {
-        if is_counted && store.guards.is_none() {
+    pub(super) fn new(store: Arc<Store<K, V, S>>, flight: Arc<Flight<K, V>>) -> Self {
+        if !flight.in_batch && store.guards.is_none() {
             // others are counted when they may begin
-            store.counts.loads.add(1);
+            store.lookups.load();
         }
-        let since = store.tags.version();
-        Self {
-            store,
-            flight,
-            reason,
-            is_counted,
-            since,
-            names: None,
-            leave: Leave::default(),
-            old: None,
-            is_running: false,
-            is_done: false,
-        }
+        let (leave, progress) = (Leave::default(), Progress::Waiting);
+        Self { store, flight, leave, beside: None, progress }
     }
 
     /// The lead of a load that was without a caller for a while.
     pub(super) fn again(store: Arc<Store<K, V, S>>, away: Held<K, V>) -> Self {
-        let Held { flight, reason, since, names, leave, old, is_running } = away;
-        Self {
-            store,
-            flight,
-            reason,
-            is_counted: true,
-            since,
-            names,
-            leave,
-            old,
-            is_running,
-            is_done: false,
-        }
+        let Held { flight, leave, beside, progress } = away;
+        Self { store, flight, leave, beside, progress }
     }
 
     /// For a load that no caller waits for: lets go of the cache, and of the caller's time.
     pub(crate) fn away(mut self) -> Away<K, V, S> {
-        self.is_done = true;
+        self.progress = Progress::Done;
         let held = Held {
             flight: Arc::clone(&self.flight),
-            reason: self.reason,
-            since: self.since,
-            names: self.names.take(),
             leave: std::mem::take(&mut self.leave),
-            old: self.old.take(),
-            is_running: false,
+            beside: self.beside.take(),
+            progress: Progress::Waiting,
         };
         Away::new(&self.store, held)
     }
@@ -124,28 +111,32 @@ impl<K, V, S> Lead<K, V, S> {
     pub(crate) fn run<R>(&mut self, part: impl FnOnce() -> R) -> R {
         let _running = stack::enter(self.flight.id());
         let _inside = self.leave.enter();
-        self.is_running = true;
+        self.progress = Progress::Running;
         let result = part();
-        self.is_running = false;
+        self.progress = Progress::Waiting;
         result
     }
 
     /// What it brings has these tags. To be said before the loader runs: from then on nobody joins
     /// it after something has happened to one of them.
     pub(crate) fn tag<'t>(&mut self, names: impl Iterator<Item = &'t str>) {
-        self.names = self.store.tags.find(names);
-        if let Some(names) = &self.names {
-            self.flight.tag(names.clone().since(self.since));
+        if let Some(names) = self.store.tags.find(names) {
+            self.flight.tag(names.clone().since(self.flight.since));
+            self.beside.get_or_insert_default().names = Some(names);
         }
     }
 
     /// The tags of what it brings: those that its caller said, those that the loader says, and
     /// those of the value that it renews.
     fn tagged(&mut self, said: &[Tag], old: Option<Tagged>) -> Option<Tagged> {
+        let own = self.beside.as_mut().and_then(|beside| beside.names.take());
+        if own.is_none() && said.is_empty() && old.is_none() {
+            return None; // as most are
+        }
         let said = self.store.tags.find(said.iter().map(Tag::as_str));
-        let all = [self.names.take(), said, old.map(Tagged::into_names)];
+        let all = [own, said, old.map(Tagged::into_names)];
         let names = all.into_iter().flatten().reduce(|some, more| some.and(&more))?;
-        Some(names.since(self.since))
+        Some(names.since(self.flight.since))
     }
 
     /// When the load is given up.
@@ -155,7 +146,7 @@ impl<K, V, S> Lead<K, V, S> {
 
     /// The load took too long: the key is free, and everybody who waits is told.
     pub(crate) fn time_out(mut self) {
-        self.is_done = true;
+        self.progress = Progress::Done;
         self.count_time();
         self.leave.hand_back(Verdict::Failure);
         self.store.time_out(&self.flight);
@@ -167,7 +158,7 @@ impl<K, V, S> Lead<K, V, S> {
         // right in the mean. Two exact readings would be a fifth of a load that returns at once.
         let now = self.store.clock.now();
         let took = now.saturating_sub(self.flight.started());
-        if took > 0 && self.is_counted {
+        if took > 0 && !self.flight.in_batch {
             self.store.counts.load_millis.add(took);
         }
         now
@@ -195,7 +186,7 @@ impl<K, V, S> Lead<K, V, S> {
 
     /// Its flight, for its own caller, who waits for it while another one loads.
     pub(crate) fn join(&self) -> Arc<Flight<K, V>> {
-        self.flight.follow(self.since);
+        self.flight.follow(self.flight.since);
         Arc::clone(&self.flight)
     }
 
@@ -229,23 +220,28 @@ impl<K, V, S> Lead<K, V, S> {
 
     /// The loader that runs for it and for others panicked.
     pub(super) fn panicked(&mut self) {
-        self.is_running = true;
+        self.progress = Progress::Running;
     }
 
     /// It does not come to a call of the source.
     pub(super) fn land_without(&mut self, landing: Landing<V>) {
-        self.is_done = true;
+        self.progress = Progress::Done;
         self.store.cell(self.flight.hash).shard.write().take_off(&self.flight);
         self.flight.land(landing);
     }
 
     /// It came to nothing, and everybody who waits is told so.
     fn land_failed(&mut self, landing: Landing<V>) {
-        self.is_done = true;
-        if self.is_counted {
+        self.progress = Progress::Done;
+        if !self.flight.in_batch {
             self.store.counts.load_failures.add(1);
         }
         self.store.fail(&self.flight, landing);
+    }
+
+    /// What the loader was shown, if it was shown anything.
+    fn old(&self) -> Option<&Old<V>> {
+        self.beside.as_ref()?.old.as_ref()
     }
 
     /// Only what something newer kept out counts; a timeout has been counted as one.
@@ -263,24 +259,24 @@ where
 {
     /// What the loader gets to see.
     pub(crate) fn cx(&mut self) -> LoadCx<V> {
-        self.old = if self.flight.is_absent { None } else { self.store.old(&self.flight) };
-        let stale = self.old.as_ref().map(|old| Arc::clone(&old.value));
-        let validator = self.old.as_ref().and_then(Old::validator);
+        let old = if self.flight.is_absent { None } else { self.store.old(&self.flight) };
+        let stale = old.as_ref().map(|old| Arc::clone(&old.value));
+        let validator = old.as_ref().and_then(Old::validator);
+        if old.is_some() {
+            self.beside.get_or_insert_default().old = old;
+        }
         let (flight, clock) = (self.flight.clone(), self.store.clock.clone());
         let fate = Arc::new(Watch { flight, clock, deadline: self.deadline() });
-        LoadCx::new(self.reason, self.flight.attempt, stale, validator, fate)
+        LoadCx::new(self.flight.reason, self.flight.attempt, stale, validator, fate)
     }
 }
 
 /// What a lead has, but for the cache.
 pub(super) struct Held<K, V> {
     pub(super) flight: Arc<Flight<K, V>>,
-    reason: LoadReason,
-    since: Version,
-    names: Option<Names>,
     pub(super) leave: Leave,
-    old: Option<Old<V>>,
-    pub(super) is_running: bool,
+    beside: Option<Box<Beside<V>>>,
+    pub(super) progress: Progress,
 }
 
 /// What a load is to replace, as its loader was shown it.
@@ -344,38 +340,38 @@ where
         };
         let (value, notes, renews) = match answer {
             Answer::Value(value) => {
-                if self.old.as_ref().is_some_and(|old| old.validator().is_some()) {
+                if self.old().is_some_and(|old| old.validator().is_some()) {
                     self.store.counts.changed.add(1);
                 }
                 let tags = self.tagged(&said, None);
-                (Some(value), Notes { validator, tags, restored: None }, false)
+                (Some(value), Notes::of(validator, tags), false)
             }
-            Answer::Missing => {
-                (None, Notes { tags: self.tagged(&said, None), ..Notes::default() }, false)
-            }
+            Answer::Missing => (None, Notes::of(None, self.tagged(&said, None)), false),
             Answer::Unchanged => {
-                let Some(old) = self.old.take() else {
+                let Some(old) = self.beside.as_mut().and_then(|beside| beside.old.take()) else {
                     self.land_failed(Landing::NothingToRenew);
                     return Err(LoadError::NothingToRenew);
                 };
-                let mut notes = old.notes.map_or_else(Notes::default, |notes| *notes);
-                notes.validator = validator.or(notes.validator);
-                notes.tags = self.tagged(&said, notes.tags);
+                let Notes { validator: old_validator, tags, .. } = *old.notes.unwrap_or_default();
+                let notes = Notes::of(validator.or(old_validator), self.tagged(&said, tags));
                 // the loader may have kept what it was shown
-                self.is_running = true;
+                self.progress = Progress::Running;
                 let value = Arc::try_unwrap(old.value).unwrap_or_else(|shared| V::clone(&shared));
-                self.is_running = false;
+                self.progress = Progress::Waiting;
                 (Some(value), notes, true)
             }
         };
-        let (validator, tagged) = (notes.validator.clone(), notes.tags.clone());
+        let (validator, tagged) = match &notes {
+            Some(notes) => (notes.validator.clone(), notes.tags.clone()),
+            None => (None, None),
+        };
         let ttl = match value {
             Some(_) => own_ttl.or(ttl).map_or(self.store.lives.ttl, ticks),
             None => own_ttl.map_or(self.store.lives.negative, ticks),
         };
         let mut out = Outbox::new();
         let renewed = if renews && store && ttl > 0 {
-            self.store.renew(&self.flight, ttl, &notes, &mut out)
+            self.store.renew(&self.flight, ttl, notes.as_deref(), &mut out)
         } else {
             None
         };
@@ -397,7 +393,7 @@ where
             tagged.first_event().is_some_and(|at| at <= self.flight.last_joined())
         };
         let is_late = tagged.as_ref().is_some_and(is_late);
-        self.is_running = true;
+        self.progress = Progress::Running;
         let landing = match &value {
             _ if is_late => Some(Landing::Abandoned),
             // off the board: nobody joins any more, and usually nobody has
@@ -408,8 +404,7 @@ where
             }
             None => Some(Landing::Missing),
         };
-        self.is_running = false;
-        self.is_done = true;
+        self.progress = Progress::Done;
         if let Some(landing) = landing {
             self.flight.land(landing);
         }
@@ -428,11 +423,11 @@ where
         value: Option<&V>,
         ttl: u64,
         took: u64,
-        notes: Notes,
+        notes: Option<Box<Notes>>,
         out: &mut Outbox<K, V>,
     ) -> Stored {
         // the key's and the value's `Clone` and the weigher are the user's code as well
-        self.is_running = true;
+        self.progress = Progress::Running;
         let key = self.flight.key.clone();
         let units = self.store.units(&key, value);
         let mut put = Some(Put {
@@ -443,24 +438,26 @@ where
             units,
             ttl,
             took: took.max(1),
-            notes: notes.boxed(),
+            notes,
         });
-        self.is_running = false;
+        self.progress = Progress::Waiting;
         self.store.put(self.flight.hash, &mut put, By::Flight(&self.flight), out)
     }
 }
 
 impl<K, V, S> Drop for Lead<K, V, S> {
     fn drop(&mut self) {
-        if self.is_done {
-            return;
+        match self.progress {
+            Progress::Done => {}
+            Progress::Running => {
+                self.count_time();
+                self.leave.hand_back(Verdict::Failure);
+                self.land_failed(Landing::Panicked);
+            }
+            Progress::Waiting => {
+                self.store.cell(self.flight.hash).shard.write().take_off(&self.flight);
+                self.flight.land(Landing::Abandoned);
+            }
         }
-        if self.is_running {
-            self.count_time();
-            self.leave.hand_back(Verdict::Failure);
-            return self.land_failed(Landing::Panicked);
-        }
-        self.store.cell(self.flight.hash).shard.write().take_off(&self.flight);
-        self.flight.land(Landing::Abandoned);
     }
 }

@@ -422,8 +422,8 @@ impl<K, V, S> Store<K, V, S> {
                 self.hurry(&flight);
                 Next::Follow(flight)
             }
-            Role::Lead { flight, reason, revalidates } => {
-                let lead = Lead::new(Arc::clone(self), flight, reason, !ask.in_batch);
+            Role::Lead { flight, revalidates } => {
+                let lead = Lead::new(Arc::clone(self), flight);
                 if !revalidates {
                     return Next::Lead(lead);
                 }

@@ -87,7 +87,7 @@ where
         // what happens to one of them from here on is newer
         let since = self.tags.version();
         let tags = self.tags.find(tags).map(|names| names.since(since));
-        let notes = Notes { tags, ..Notes::default() }.boxed();
+        let notes = Notes::of(None, tags);
         let units = self.units(&key, Some(&value));
         let ttl = ttl.unwrap_or(self.lives.ttl);
         let hash24 = Hash::new(hash);
@@ -119,17 +119,17 @@ where
         &self,
         flight: &Arc<Flight<K, V>>,
         ttl: u64,
-        notes: &Notes,
+        notes: Option<&Notes>,
         out: &mut Outbox<K, V>,
     ) -> Option<Stored> {
         let mut shard = self.cell(flight.hash).shard.write();
         let had_key = shard.take_off(flight);
-        let is_outdated = notes.fate() != Fate::Untouched;
+        let is_outdated = notes.is_some_and(|notes| notes.fate() != Fate::Untouched);
         if !had_key || is_outdated || shard.is_fenced(flight.hash, &flight.key) {
             return Some(Stored::Fenced);
         }
         let terms = self.terms();
-        let Some(stamp) = shard.renew(flight, ttl, notes.clone(), &terms) else {
+        let Some(stamp) = shard.renew(flight, ttl, notes.cloned().map(Box::new), &terms) else {
             shard.put_back(flight);
             return None;
         };

@@ -74,7 +74,6 @@ pub(super) struct Cell<K, V> {
 /// Counts of what is rare enough to share a line.
 #[derive(Default)]
 pub(super) struct Counts {
-    pub(super) loads: Counter,
     pub(super) load_failures: Counter,
     pub(super) load_timeouts: Counter,
     pub(super) load_millis: Counter,
@@ -248,7 +247,7 @@ impl<K, V, S> Store<K, V, S> {
             hits,
             misses,
             stale_hits,
-            loads: self.counts.loads.get(),
+            loads: self.lookups.loads(),
             load_failures: self.counts.load_failures.get(),
             load_timeouts: self.counts.load_timeouts.get(),
             overloaded: self.counts.overloaded.get(),

@@ -18,7 +18,7 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 fn flight() -> Arc<Flight<u32, u32>> {
-    let begin = Begin { hash: 1, is_absent: true, number: 1, attempt: 0, after: 0 };
+    let begin = Begin { number: 1, ..Begin::of_nothing(1) };
     Arc::new(Flight::new(begin, KEY, 1))
 }
 

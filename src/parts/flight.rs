@@ -5,6 +5,7 @@
 
 use super::slots::{Place, Queued};
 use super::tags::{Fate, Tagged, Version};
+use crate::rules::loaded::LoadReason;
 use crate::words::contain::contain;
 use crate::words::sync::Mutex;
 use crate::words::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -27,6 +28,11 @@ pub(crate) struct Flight<K, V> {
     /// zero if none did.
     pub(crate) attempt: u32,
     pub(crate) after: u64,
+    pub(crate) reason: LoadReason,
+    /// It is one of several that one loader does at once: they are counted together.
+    pub(crate) in_batch: bool,
+    /// What had happened to tags before it began.
+    pub(crate) since: Version,
     /// When it was begun, or got in line for a slot.
     pub(crate) posted: Tick,
     /// The tick that `load_timeout` counts from; `Tick::MAX` while it waits for a slot.
@@ -100,6 +106,18 @@ pub(crate) struct Begin {
     pub(crate) number: u64,
     pub(crate) attempt: u32,
     pub(crate) after: u64,
+    pub(crate) reason: LoadReason,
+    pub(crate) in_batch: bool,
+    pub(crate) since: Version,
+}
+
+impl Begin {
+    /// The first load of a key of which nothing is known.
+    pub(crate) fn of_nothing(hash: u64) -> Self {
+        let reason = LoadReason::Miss;
+        let (number, attempt, after, since) = (0, 0, 0, 0);
+        Self { hash, is_absent: true, number, attempt, after, reason, in_batch: false, since }
+    }
 }
 
 /// A waiter's place in a flight's list; empty until it has waited once.
@@ -108,7 +126,7 @@ pub(crate) struct Ticket(Option<u64>);
 
 impl<K, V> Flight<K, V> {
     pub(crate) fn new(begin: Begin, key: K, now: Tick) -> Self {
-        let Begin { hash, is_absent, number, attempt, after } = begin;
+        let Begin { hash, is_absent, number, attempt, after, reason, in_batch, since } = begin;
         Self {
             key,
             hash,
@@ -116,6 +134,9 @@ impl<K, V> Flight<K, V> {
             number,
             attempt,
             after,
+            reason,
+            in_batch,
+            since,
             posted: now,
             started: AtomicU64::new(now),
             grounded: AtomicBool::new(false),
@@ -341,8 +362,7 @@ mod tests {
     }
 
     fn flight() -> Flight<u32, u32> {
-        let begin = Begin { hash: 1, is_absent: true, number: 1, attempt: 0, after: 0 };
-        Flight::new(begin, 1, 1)
+        Flight::new(Begin { number: 1, ..Begin::of_nothing(1) }, 1, 1)
     }
 
     fn value(flight: &Flight<u32, u32>) -> Option<u32> {

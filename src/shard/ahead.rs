@@ -2,10 +2,10 @@
 
 use super::Shard;
 use super::entry::Terms;
-use super::look::{Joined, Role};
+use super::look::{Beginning, Joined, Role};
 use super::outbox::Outbox;
-use crate::parts::eviction::{Policy, SlotId};
-use crate::parts::flight::{Begin, Flight, Landing};
+use crate::parts::eviction::SlotId;
+use crate::parts::flight::{Flight, Landing};
 use crate::parts::group::Hash;
 use crate::rules::expiry::Stamp;
 use crate::rules::loaded::LoadReason;
@@ -53,6 +53,7 @@ impl<K, V> Shard<K, V> {
     ) -> Joined<K, V>
     where
         Q: ?Sized + Equivalent<K>,
+        K: Eq,
     {
         let look = Joined { role: Role::Look, overdue: None };
         let standing = self.locate(Hash::new(hash), key);
@@ -74,23 +75,14 @@ impl<K, V> Shard<K, V> {
             self.fail(&flight, Landing::TimedOut, terms, out);
             overdue = Some(flight);
         }
-        self.policy.expect(&self.table, Hash::new(hash).bits());
-        let failure = self.failures.get(hash, key);
-        let begin = Begin {
-            hash,
-            is_absent: standing.is_none(),
-            number: self.begun + 1,
-            attempt: failure.map_or(0, |failure| failure.in_a_row),
-            after: failure.map_or(0, |failure| failure.number),
-        };
         let Some(key) = owned.take() else { return look };
-        self.begun = begin.number;
-        let flight = Arc::new(Flight::new(begin, key, terms.now));
-        self.board.post(Arc::clone(&flight));
-        Joined {
-            role: Role::Lead { flight, reason: LoadReason::Refresh, revalidates: false },
-            overdue,
-        }
+        let beginning = Beginning {
+            is_absent: standing.is_none(),
+            reason: LoadReason::Refresh,
+            in_batch: false,
+        };
+        let flight = self.launch(hash, key, beginning, terms);
+        Joined { role: Role::Lead { flight, revalidates: false }, overdue }
     }
 
     /// Takes all flights off, for the end of the cache.

@@ -46,7 +46,16 @@ pub(crate) struct Returned {
 }
 
 impl Notes {
-    /// In a box, or nothing where nothing is noted: most values go without.
+    /// Those of what is loaded or written, if it has any: most values go without.
+    #[inline]
+    pub(crate) fn of(validator: Option<Arc<str>>, tags: Option<Tagged>) -> Option<Box<Self>> {
+        if validator.is_none() && tags.is_none() {
+            return None;
+        }
+        Some(Box::new(Self { validator, tags, restored: None }))
+    }
+
+    /// In a box, or nothing where nothing is noted.
     pub(crate) fn boxed(self) -> Option<Box<Self>> {
         (!self.is_empty()).then(|| Box::new(self))
     }

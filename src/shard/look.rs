@@ -48,7 +48,7 @@ pub(crate) enum Role<K, V> {
     /// Somebody is loading the key: wait for it.
     Follow(Arc<Flight<K, V>>),
     /// Load it. If it `revalidates`, everybody else is served the stale value meanwhile.
-    Lead { flight: Arc<Flight<K, V>>, reason: LoadReason, revalidates: bool },
+    Lead { flight: Arc<Flight<K, V>>, revalidates: bool },
 }
 
 /// A role, and beside it a flight that has just lost the key to its timeout, and is to be told.
@@ -68,10 +68,18 @@ enum Verdict<'s, K, V> {
     Instead(Instead),
     /// Load.
     Lead {
-        begin: Begin,
+        is_absent: bool,
         reason: LoadReason,
         revalidates: bool,
     },
+}
+
+/// What is known of a load before it has its place among the others.
+#[derive(Clone, Copy)]
+pub(super) struct Beginning {
+    pub(super) is_absent: bool,
+    pub(super) reason: LoadReason,
+    pub(super) in_batch: bool,
 }
 
 /// Why a flight has to make way for another one.
@@ -362,6 +370,7 @@ impl<K, V> Shard<K, V> {
     }
 
     /// The whole decision about a key that a caller found nothing to serve of.
+    #[inline]
     fn judge<Q>(&self, hash: u64, key: &Q, ask: &Ask, terms: &Terms<'_>) -> Verdict<'_, K, V>
     where
         Q: ?Sized + Equivalent<K>,
@@ -423,15 +432,35 @@ impl<K, V> Shard<K, V> {
                 return Verdict::Failed(landing);
             }
         }
-        let begin = Begin {
-            hash,
-            is_absent: standing.is_none(),
-            number: self.begun + 1,
-            attempt: failure.map_or(0, |failure| failure.in_a_row),
-            after: failure.map_or(0, |failure| failure.number),
-        };
         let revalidates = matches!(stale, Some((_, Age::Revalidate)));
-        Verdict::Lead { begin, reason, revalidates }
+        Verdict::Lead { is_absent: standing.is_none(), reason, revalidates }
+    }
+
+    /// Puts a new flight on the board.
+    #[inline]
+    pub(super) fn launch(
+        &mut self,
+        hash: u64,
+        key: K,
+        beginning: Beginning,
+        terms: &Terms<'_>,
+    ) -> Arc<Flight<K, V>>
+    where
+        K: Eq,
+    {
+        // what storing touches is asked for now
+        self.policy.expect(&self.table, Hash::new(hash).bits());
+        let Beginning { is_absent, reason, in_batch } = beginning;
+        let (attempt, after) = match self.failures.get(hash, &key) {
+            Some(failure) => (failure.in_a_row, failure.number),
+            None => (0, 0),
+        };
+        self.begun += 1;
+        let (number, since) = (self.begun, terms.tags.version());
+        let begin = Begin { hash, is_absent, number, attempt, after, reason, in_batch, since };
+        let flight = Arc::new(Flight::new(begin, key, terms.now));
+        self.board.post(Arc::clone(&flight));
+        flight
     }
 
     /// What a caller that found nothing does, decided and done in one critical section: there is no
@@ -447,6 +476,7 @@ impl<K, V> Shard<K, V> {
     ) -> Joined<K, V>
     where
         Q: ?Sized + Equivalent<K>,
+        K: Eq,
     {
         let mut overdue = None;
         let role = loop {
@@ -469,13 +499,11 @@ impl<K, V> Shard<K, V> {
                     self.fail(&flight, Landing::TimedOut, terms, out);
                     overdue = Some(flight);
                 }
-                Verdict::Lead { begin, reason, revalidates } => {
+                Verdict::Lead { is_absent, reason, revalidates } => {
                     let Some(key) = owned.take() else { break Role::Look };
-                    self.policy.expect(&self.table, Hash::new(hash).bits());
-                    self.begun = begin.number;
-                    let flight = Arc::new(Flight::new(begin, key, terms.now));
-                    self.board.post(Arc::clone(&flight));
-                    break Role::Lead { flight, reason, revalidates };
+                    let beginning = Beginning { is_absent, reason, in_batch: ask.in_batch };
+                    let flight = self.launch(hash, key, beginning, terms);
+                    break Role::Lead { flight, revalidates };
                 }
             }
         };

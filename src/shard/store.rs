@@ -100,7 +100,7 @@ impl<K, V> Shard<K, V> {
         &mut self,
         flight: &Flight<K, V>,
         ttl: u64,
-        notes: Notes,
+        notes: Option<Box<Notes>>,
         terms: &Terms<'_>,
     ) -> Option<Stamp>
     where
@@ -110,7 +110,7 @@ impl<K, V> Shard<K, V> {
         let stamp = self.draw_life(ttl, terms);
         self.table.entry_mut(id).as_mut()?.stamp = stamp;
         self.aside.touch(id, terms.now);
-        if let Some(notes) = notes.boxed() {
+        if let Some(notes) = notes {
             self.note(id, notes);
         }
         self.expect_end_of(id, terms);

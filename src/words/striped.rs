@@ -11,7 +11,7 @@
 use super::thread_number::{self, NUMBERS};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Hits and misses, striped: 4 KiB a cache.
+/// Hits, misses and loads, striped: 4 KiB a cache.
 #[derive(Debug)]
 pub(crate) struct Lookups {
     lines: Box<[Line; NUMBERS + 1]>,
@@ -23,6 +23,7 @@ pub(crate) struct Line {
     hits: AtomicU64,
     misses: AtomicU64,
     stale_hits: AtomicU64,
+    loads: AtomicU64,
 }
 
 impl Line {
@@ -66,6 +67,11 @@ impl Lookups {
     }
 
     #[inline]
+    pub(crate) fn load(&self) {
+        self.add(|line| &line.loads);
+    }
+
+    #[inline]
     fn add(&self, counter: impl Fn(&Line) -> &AtomicU64) -> u64 {
         let number = thread_number::get();
         if number < NUMBERS {
@@ -85,6 +91,11 @@ impl Lookups {
         // right for a line of one's own as well, for this once
         let number = thread_number::take().unwrap_or(NUMBERS);
         counter(&self.lines[number]).fetch_add(1, Relaxed) + 1
+    }
+
+    /// Loads so far.
+    pub(crate) fn loads(&self) -> u64 {
+        self.lines.iter().map(|line| line.loads.load(Relaxed)).sum()
     }
 
     /// Hits, misses and stale hits so far.
