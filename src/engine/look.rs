@@ -105,27 +105,25 @@ impl<K, V, S> Store<K, V, S> {
     }
 
     /// Most hits on what is read more than written: nothing in here is a call, unless the key's
-    /// comparison or the value's clone is one. So the compiler has no registers to save, and that
-    /// counts: what was saved has to reach memory before the lock can be entered.
-    #[inline]
+    /// comparison or the value's clone is one, and one look at the clock in [`TRUST`]. So the compiler
+    /// has few registers to save, and no call to this either: 5 to 9 % of a hit.
+    #[allow(clippy::inline_always, reason = "measured")]
+    #[inline(always)]
     fn glance<Q>(&self, hash: u64, key: &Q) -> Option<V>
     where
         Q: ?Sized + Equivalent<K>,
         V: Clone,
     {
-        let cell = self.cell(hash);
-        if !cell.shard.is_biased() || !self.is_plain {
+        if !self.is_plain {
             return None;
         }
         let line = self.lookups.own()?;
-        let hits = line.hits() + 1;
-        if hits % u64::from(TRUST) == 0 {
-            return None; // the clock is to be compared
-        }
-        let shard = cell.shard.read_biased()?;
+        let shard = self.cell(hash).shard.read_biased()?;
         let value = shard.glance(Hash::new(hash), key, |entry| entry.value.clone())?;
         drop(shard);
-        line.set_hits(hits);
+        if line.hit() % u64::from(TRUST) == 0 {
+            self.clock.compare();
+        }
         Some(value)
     }
 

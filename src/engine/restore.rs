@@ -78,7 +78,7 @@ where
         let units = self.units(&key, Some(&value));
         let names = self.tags.find(tags.iter().map(String::as_str));
         let tags = names.map(|names| names.since(since.tags));
-        let notes = Notes { validator, tags, restored: Some(returned) }.boxed();
+        let notes = Some(Box::new(Notes { validator, tags, restored: Some(returned) }));
         let mut put = Some(Put {
             hash: Hash::new(hash),
             key,

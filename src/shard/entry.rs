@@ -55,11 +55,6 @@ impl Notes {
         Some(Box::new(Self { validator, tags, restored: None }))
     }
 
-    /// In a box, or nothing where nothing is noted.
-    pub(crate) fn boxed(self) -> Option<Box<Self>> {
-        (!self.is_empty()).then(|| Box::new(self))
-    }
-
     /// Whether there is nothing to keep, or to say on the way in.
     pub(crate) fn is_empty(&self) -> bool {
         let Self { validator, tags, restored } = self;

@@ -5,7 +5,7 @@ use super::entry::{Entry, Notes, Terms};
 use super::outbox::Outbox;
 use crate::parts::eviction::{Policy, SlotId};
 use crate::parts::flight::{Begin, Flight, Landing};
-use crate::parts::group::{Hash, TAGGED};
+use crate::parts::group::{HEAT, Hash, TAGGED};
 use crate::parts::stack;
 use crate::parts::table::id;
 #[cfg(feature = "snapshot")]
@@ -230,13 +230,18 @@ impl<K, V> Shard<K, V> {
         for lane in group.tagged(hash.tag()) {
             if let Some(entry) = &group.slots[lane] {
                 if key.equivalent(&entry.key) {
-                    let mark = group.mark(lane);
                     let expiry = entry.stamp.expiry();
-                    let is_fresh = is_before(expiry) || entry.stamp.is_for_ever();
-                    if !is_fresh || mark & TAGGED != 0 {
+                    if !(is_before(expiry) || entry.stamp.is_for_ever()) {
                         return None;
                     }
-                    group.warm_from(lane, mark);
+                    // most are as hot as can be, and without tags: one test tells both
+                    let mark = group.mark(lane);
+                    if mark & (HEAT | TAGGED) != HEAT {
+                        if mark & TAGGED != 0 {
+                            return None;
+                        }
+                        group.warm_from(lane, mark);
+                    }
                     return Some(read(entry));
                 }
             }

@@ -50,12 +50,6 @@ impl<T> RwLock<T> {
         ReadGuard { lock: self, entered, stays: PhantomData }
     }
 
-    /// Whether [`read_biased`](Self::read_biased) is worth a try.
-    #[inline]
-    pub(crate) fn is_biased(&self) -> bool {
-        self.raw.is_biased()
-    }
-
     /// Shared access, if it is to be had without a call and without writing what threads share:
     /// while the lock is biased.
     #[inline]

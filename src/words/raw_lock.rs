@@ -118,11 +118,6 @@ impl Raw {
         Entered::Counted
     }
 
-    #[inline]
-    pub(crate) fn is_biased(&self) -> bool {
-        self.is_biased.load(Ordering::Relaxed)
-    }
-
     /// Enters as a reader if the lock is biased, by the thread's own `place`; `None` if it is not.
     #[inline]
     pub(crate) fn enter_biased<'p>(
@@ -130,7 +125,7 @@ impl Raw {
         place: impl FnOnce() -> Option<&'p Place>,
     ) -> Option<&'p Place> {
         // a guess; what counts is the look after the name was written
-        if !self.is_biased() {
+        if !self.is_biased.load(Ordering::Relaxed) {
             return None;
         }
         let place = place()?;

@@ -27,15 +27,12 @@ pub(crate) struct Line {
 }
 
 impl Line {
+    /// One hit more, by the thread whose line it is; returns how many stand in it now.
     #[inline]
-    pub(crate) fn hits(&self) -> u64 {
-        self.hits.load(Relaxed)
-    }
-
-    /// To be called by the thread whose line it is.
-    #[inline]
-    pub(crate) fn set_hits(&self, hits: u64) {
+    pub(crate) fn hit(&self) -> u64 {
+        let hits = self.hits.load(Relaxed) + 1;
         self.hits.store(hits, Relaxed);
+        hits
     }
 }
 

@@ -77,10 +77,6 @@ mod explored {
             self.0.read().unwrap_or_else(PoisonError::into_inner)
         }
 
-        pub(crate) fn is_biased(&self) -> bool {
-            false
-        }
-
         /// Never, for the lock of the explorers is not ours.
         pub(crate) fn read_biased(&self) -> Option<imp::RwLockReadGuard<'_, T>> {
             None
