@@ -4,7 +4,8 @@
 
 use super::explore::{explore, explore_up_to};
 use crate::words::raw_lock::{Place, Raw};
-use crate::words::sync::thread;
+use crate::words::sync::atomic::{AtomicBool, Ordering};
+use crate::words::sync::{Mutex, thread};
 use loom::cell::UnsafeCell;
 use std::sync::Arc;
 
@@ -107,5 +108,35 @@ fn two_biased_readers_and_a_writer() {
         let readers = [0, 1].map(|place| run(&it, move |it| it.read(Some(place))));
         it.write();
         readers.into_iter().for_each(|reader| reader.join().unwrap());
+    });
+}
+
+/// As an executor does that looks, and then parks until it is told to look again: in between it runs
+/// another task, and that waits for a lock.
+#[test]
+fn who_is_woken_for_something_else_while_it_waits_is_not_left_asleep() {
+    explore(|| {
+        let it = Guarded::new();
+        let is_ready = Arc::new(AtomicBool::new(false));
+        let sleeper = Arc::new(Mutex::new(None));
+        it.raw.enter_to_write(|| &it.places);
+        let executor = run(&it, {
+            let (is_ready, sleeper) = (Arc::clone(&is_ready), Arc::clone(&sleeper));
+            move |it| {
+                *sleeper.lock() = Some(thread::current());
+                let was_ready = is_ready.load(Ordering::SeqCst);
+                it.read(None);
+                if !was_ready {
+                    thread::park();
+                }
+            }
+        });
+        is_ready.store(true, Ordering::SeqCst);
+        let sleeper = sleeper.lock().take();
+        if let Some(sleeper) = sleeper {
+            sleeper.unpark();
+        }
+        it.raw.leave_writing();
+        executor.join().unwrap();
     });
 }

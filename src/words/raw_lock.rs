@@ -217,10 +217,13 @@ impl Raw {
             }
             std::hint::spin_loop();
         }
-        *self.first.lock() = Some(thread::current());
+        let me = thread::current();
+        *self.first.lock() = Some(me.clone());
         let mut word = self.word.fetch_or(PARKED, Ordering::AcqRel) | PARKED;
+        let mut has_parked = false;
         loop {
             if word & blockers != 0 {
+                has_parked = true;
                 thread::park();
                 word = self.word.load(Ordering::Relaxed);
                 continue;
@@ -232,6 +235,11 @@ impl Raw {
         }
         *self.first.lock() = None;
         drop(turn);
+        if has_parked {
+            // It may have been for something else that this thread was woken: a task that it runs,
+            // say. Whoever parks for that looks in vain now and then, but is not left asleep.
+            me.unpark();
+        }
     }
 
     #[inline]
