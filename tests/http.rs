@@ -248,3 +248,26 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_was_not_stored_here_is_not_to_be_stored_elsewhere() {
+    let (pages, hand) = pages();
+    let upstream = Upstream::of(&pages).shared();
+    let http = Downstream::new("here").stale_while_revalidate(secs(30)).stale_if_error(secs(600));
+    for control in ["no-store", "private, max-age=60", "no-cache", "max-age=0"] {
+        let got = load(&pages, upstream.loaded(7, &fields(&[("cache-control", control)])));
+        let said = http.headers(&got);
+        assert_eq!(text(&said, "cache-control"), Some("no-store"), "{control}");
+        pages.remove(&1);
+    }
+    let fallback = pages.at(&2).fallback(9).load(|_| Err::<u64, _>("away")).unwrap();
+    assert_eq!(text(&http.headers(&fallback), "cache-control"), Some("no-store"));
+    // what is stale is not made staler elsewhere
+    pages.insert(1, 1);
+    let fresh = http.headers(&pages.peek(&1).unwrap());
+    let windows = "max-age=100, stale-while-revalidate=30, stale-if-error=600";
+    assert_eq!(text(&fresh, "cache-control"), Some(windows));
+    hand.advance(secs(110));
+    let stale = pages.at(&1).load(|_| Err::<u64, _>("away")).unwrap();
+    assert_eq!(text(&http.headers(&stale), "cache-control"), Some("max-age=110"));
+}

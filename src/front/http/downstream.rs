@@ -66,7 +66,9 @@ impl Downstream {
     }
 
     /// Says `stale-while-revalidate` (RFC 5861): for so long those who store the answer may serve it
-    /// past its life while they ask again.
+    /// past its life while they ask again. Of every fresh value that this makes fields for: a value
+    /// does not carry what an upstream said of windows (`must-revalidate`, say), so keep those that may
+    /// have none to a `Downstream` without.
     #[must_use]
     pub fn stale_while_revalidate(mut self, window: Duration) -> Self {
         self.stale_while_revalidate = Some(window);
@@ -85,7 +87,9 @@ impl Downstream {
     ///
     /// * `Cache-Control: max-age` is the whole life in seconds, and `Age` the part that is over, both
     ///   rounded down: who stores the answer has the rest. A value that never expires is given a
-    ///   year; a stale one, and one that is not to be stored, no time at all.
+    ///   year, a stale one no time at all and no windows. A value that was loaded and not stored (its
+    ///   upstream said `no-store`, or something newer was written meanwhile) and a fallback are
+    ///   `no-store`.
     /// * `ETag` is the value's validator, in quotes if it is not an entity tag already; without one,
     ///   or with one that cannot be written so, there is none.
     /// * `Cache-Status` (RFC 9211) says how the value came. For one that was served stale, `detail`
@@ -98,6 +102,23 @@ impl Downstream {
         let left = got.fresh_for.as_secs();
         let life =
             if got.fresh_for == Duration::MAX { age.saturating_add(YEAR) } else { age + left };
+        let control = match got.how {
+            // not stored here, so that nobody else is to store it either
+            How::Loaded | How::Joined | How::Fallback if got.fresh_for.is_zero() => {
+                "no-store".to_owned()
+            }
+            _ => self.control(life, !got.fresh_for.is_zero()),
+        };
+        set(&mut headers, CACHE_CONTROL, &control);
+        set(&mut headers, AGE, &age.to_string());
+        if let Some(tag) = got.validator.as_deref().and_then(entity_tag) {
+            set(&mut headers, ETAG, &tag);
+        }
+        set(&mut headers, CACHE_STATUS, &format!("{}; {}", self.name, status(got)));
+        headers
+    }
+
+    fn control(&self, life: u64, is_fresh: bool) -> String {
         let mut control = format!("max-age={life}");
         if self.private {
             control.insert_str(0, "private, ");
@@ -107,17 +128,12 @@ impl Downstream {
             ("stale-if-error", self.stale_if_error),
         ];
         for (name, window) in windows {
-            if let Some(window) = window {
+            // what is stale already would be so for both windows, this cache's and the next one's
+            if let Some(window) = window.filter(|_| is_fresh) {
                 _ = write!(control, ", {name}={}", window.as_secs().min(1 << 31));
             }
         }
-        set(&mut headers, CACHE_CONTROL, &control);
-        set(&mut headers, AGE, &age.to_string());
-        if let Some(tag) = got.validator.as_deref().and_then(entity_tag) {
-            set(&mut headers, ETAG, &tag);
-        }
-        set(&mut headers, CACHE_STATUS, &format!("{}; {}", self.name, status(got)));
-        headers
+        control
     }
 
     /// Whether a request with these fields is answered by `304 Not Modified`: its `If-None-Match`
