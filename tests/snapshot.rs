@@ -245,8 +245,8 @@ fn what_is_no_snapshot_of_this_cache_is_refused() {
     assert!(matches!(wrong, Err(SnapshotError::Schema { found: 0, expected: 2 })));
     let mut newer = bytes.clone();
     newer[8..10].copy_from_slice(&9_u16.to_le_bytes());
-    let crc = crc32fast_of(&newer[..24]);
-    newer[24..28].copy_from_slice(&crc.to_le_bytes());
+    let crc = crc32fast_of(&newer[..32]);
+    newer[32..36].copy_from_slice(&crc.to_le_bytes());
     let wrong = after.load_from(&newer[..]);
     assert!(matches!(wrong, Err(SnapshotError::Format { found: 9, newest: 1 })), "{wrong:?}");
     // what follows the end is not its own
@@ -319,17 +319,17 @@ fn a_length_that_lies_allocates_nothing() {
     before.insert(1, "one".to_owned());
     let mut bytes = saved(&before);
     // a block of 4 GiB and 4 billion entries, with the checksum that belongs to that
-    bytes[28..36].copy_from_slice(&[0xFF; 8]);
-    let crc = crc32fast_of(&bytes[28..40]);
-    bytes[40..44].copy_from_slice(&crc.to_le_bytes());
+    bytes[36..44].copy_from_slice(&[0xFF; 8]);
+    let crc = crc32fast_of(&bytes[36..48]);
+    bytes[48..52].copy_from_slice(&crc.to_le_bytes());
     let (after, _hand) = usual();
     let error = after.load_from(&bytes[..]).unwrap_err();
-    assert!(matches!(error, SnapshotError::Damaged { block: 0, offset: 28, .. }), "{error}");
+    assert!(matches!(error, SnapshotError::Damaged { block: 0, offset: 36, .. }), "{error}");
     // and one whose checksums fit, with entries that are not there
     let mut bytes = saved(&before);
-    bytes[32..36].copy_from_slice(&[0xFF; 4]);
-    let crc = crc32fast_of(&bytes[28..40]);
-    bytes[40..44].copy_from_slice(&crc.to_le_bytes());
+    bytes[40..44].copy_from_slice(&[0xFF; 4]);
+    let crc = crc32fast_of(&bytes[36..48]);
+    bytes[48..52].copy_from_slice(&crc.to_le_bytes());
     assert!(matches!(after.load_from(&bytes[..]), Err(SnapshotError::Damaged { .. })));
     assert!(after.is_empty());
 }
@@ -374,7 +374,7 @@ proptest! {
     fn any_payload_is_read_or_refused(payload in proptest::collection::vec(any::<u8>(), 0..200), count: u32) {
         let (before, _hand) = usual();
         let mut bytes = saved(&before);
-        bytes.truncate(28);
+        bytes.truncate(36);
         let mut head = Vec::new();
         head.extend((payload.len() as u32).to_le_bytes());
         head.extend((count % 9).to_le_bytes());
@@ -426,4 +426,50 @@ fn a_file_is_replaced_as_a_whole_or_not_at_all() {
     let nowhere = folder.join("no/such/folder");
     assert!(matches!(cache.save_to_file(nowhere), Err(SnapshotError::Io(_))));
     std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn a_shorter_time_to_live_holds_for_what_is_restored_too() {
+    let (before, hand) = usual();
+    before.insert(1, "one".to_owned());
+    before.at(&2).ttl(Duration::MAX).insert("two".to_owned());
+    hand.advance(secs(10));
+    before.insert(3, "three".to_owned());
+    let bytes = saved(&before);
+
+    let left = |cache: &Shelf, key| cache.peek(&key).map(|got| got.fresh_for);
+    let (shorter, _hand) = shelf(|builder| builder.time_to_live(secs(30)));
+    assert_eq!(counts(load(&shorter, &bytes, secs(5))), [3, 0, 0]);
+    assert_eq!(left(&shorter, 1), Some(secs(15)), "30 s from when it was stored");
+    assert_eq!(left(&shorter, 3), Some(secs(25)));
+    assert!(left(&shorter, 2) <= Some(secs(30)), "a life of its own, too");
+    let (as_before, _hand) = usual();
+    load(&as_before, &bytes, secs(5));
+    assert_eq!(left(&as_before, 2), Some(Duration::MAX));
+
+    // one is introduced
+    let (endless, _hand) = shelf(|builder| builder);
+    endless.insert(1, "one".to_owned());
+    let bytes = saved(&endless);
+    assert_eq!(
+        counts(load(&shelf(|builder| builder.time_to_live(secs(5))).0, &bytes, secs(2))),
+        [1, 0, 0]
+    );
+    let (limited, _hand) = shelf(|builder| builder.time_to_live(secs(5)));
+    load(&limited, &bytes, secs(2));
+    assert_eq!(left(&limited, 1), Some(secs(3)));
+}
+
+#[test]
+fn a_cached_not_found_is_newer_than_what_is_restored() {
+    let (before, _hand) = usual();
+    before.insert(1, "one".to_owned());
+    let bytes = saved(&before);
+    let (after, hand) = shelf(|builder| builder.negative_ttl(secs(10)));
+    let ask = || after.get_or_load_optional(&1, || Ok::<Option<String>, ()>(None)).unwrap();
+    assert_eq!(ask(), None);
+    assert_eq!(counts(load(&after, &bytes, secs(5))), [0, 0, 1]);
+    assert_eq!((ask(), after.stats().loads), (None, 1));
+    hand.advance(secs(10));
+    assert_eq!(counts(load(&after, &bytes, secs(15))), [1, 0, 0], "it does not hold any more");
 }

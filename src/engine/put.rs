@@ -175,7 +175,7 @@ where
             By::Flight(_) => {}
             By::Fence if !shard.is_undisputed(hash, &wanted.key) => return Some(Stored::Fenced),
             By::Fence => shard.ground(hash, &wanted.key, out),
-            By::Restored(_) if shard.peek(Hash::new(hash), &wanted.key, &terms).is_some() => {
+            By::Restored(_) if shard.stands(Hash::new(hash), &wanted.key, &terms) => {
                 return Some(Stored::Fenced);
             }
             By::Extra(since) | By::Restored(since) => {
@@ -185,7 +185,7 @@ where
                 let key = &wanted.key;
                 let is_written = shard.is_loading(hash, key)
                     || shard.is_fenced(hash, key)
-                    || self.queues.latest(hash, key).is_some();
+                    || self.queues.holds(hash, &|other| other == key);
                 if !is_newest || is_written || wanted.is_outdated() {
                     return Some(Stored::Fenced);
                 }

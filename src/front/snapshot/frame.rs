@@ -1,7 +1,7 @@
 //! The bytes of a snapshot: a header, blocks with checksums, an end.
 //!
 //! ```text
-//! header   magic 8 | format u16 | 0 u16 | schema u32 | written at, ms since 1970 u64 | crc32 u32
+//! header   magic 8 | format u16 | 0 u16 | schema u32 | written at, ms since 1970 u64 | ttl, ms u64 | crc32 u32
 //! block    length u32 | entries u32 | crc32 of the payload u32 | crc32 of these twelve bytes u32
 //!          payload: entries, one after the other, as postcard writes them
 //!            notes, as a byte string: life left ms, age ms, validator, tags, and what later formats
@@ -20,7 +20,7 @@ use std::io::{self, Read, Write};
 
 const MAGIC: [u8; 8] = *b"\x89larder\n";
 pub(super) const FORMAT: u16 = 1;
-const HEADER: usize = 28;
+const HEADER: usize = 36;
 const HEAD: usize = 16;
 
 /// A block is closed once it has so many bytes: small enough to lose little with one that is
@@ -54,6 +54,8 @@ pub(super) struct Header {
     pub(super) schema: u32,
     /// Milliseconds since 1970.
     pub(super) written: u64,
+    /// The time to live of the cache that was saved, in milliseconds.
+    pub(super) time_to_live: u64,
 }
 
 /// Writes a snapshot.
@@ -73,6 +75,7 @@ impl<W: Write> Encoder<W> {
         bytes.extend([0; 2]);
         bytes.extend(header.schema.to_le_bytes());
         bytes.extend(header.written.to_le_bytes());
+        bytes.extend(header.time_to_live.to_le_bytes());
         bytes.extend(crc32fast::hash(&bytes).to_le_bytes());
         let payload = Vec::with_capacity(FULL + FULL / 4);
         let mut encoder = Self { out, payload, in_block: 0, entries: 0, bytes: 0 };
@@ -172,7 +175,7 @@ impl<R: Read> Decoder<R> {
         }
         let format = u16::from_le_bytes([bytes[8], bytes[9]]);
         let u32_at = |at: usize| u32_at(&bytes, at);
-        if crc32fast::hash(&bytes[..24]) != u32_at(24) {
+        if crc32fast::hash(&bytes[..32]) != u32_at(32) {
             return Err(damaged("the checksum of the header does not fit"));
         }
         if format > FORMAT || format == 0 {
@@ -181,6 +184,7 @@ impl<R: Read> Decoder<R> {
         let header = Header {
             schema: u32_at(12),
             written: u64::from(u32_at(20)) << 32 | u64::from(u32_at(16)),
+            time_to_live: u64::from(u32_at(28)) << 32 | u64::from(u32_at(24)),
         };
         if header.schema != schema {
             return Err(SnapshotError::Schema { found: header.schema, expected: schema });

@@ -122,7 +122,8 @@ impl Snapshot {
     {
         let store = &cache.store;
         let begun = store.clock.now();
-        let header = Header { schema: self.schema, written: self.now() };
+        let time_to_live = store.lives().ttl;
+        let header = Header { schema: self.schema, written: self.now(), time_to_live };
         let mut encoder = Encoder::new(writer, &header)?;
         for shard in 0..store.shards() {
             let mut cursor = Cursor::default();
@@ -164,21 +165,26 @@ impl Snapshot {
         let (mut decoder, header) = Decoder::new(reader, self.schema)?;
         // a clock that was set back says nothing about how long it was; nothing lives longer for it
         let away = self.now().saturating_sub(header.written);
+        let time_to_live = store.lives().ttl;
+        let is_shorter = time_to_live < header.time_to_live;
         let begun = store.clock.now();
         let mut sum = Restored::default();
         let watch = Watch::new(store);
         while let Some(records) = decoder.block::<K, V>(sum.restored)? {
             let passed = away.saturating_add(store.clock.now() - begun);
             for record in records {
-                let left = match record.left {
+                let age = record.age.saturating_add(passed).min(NEVER);
+                let mut left = match record.left {
                     u64::MAX => NEVER,
                     left => left.saturating_sub(passed).min(NEVER - 1),
                 };
+                if is_shorter {
+                    left = left.min(time_to_live.saturating_sub(age));
+                }
                 if left == 0 {
                     sum.expired += 1;
                     continue;
                 }
-                let age = record.age.saturating_add(passed).min(NEVER);
                 let hash = store.hash(&record.key);
                 let beside = Beside {
                     left,
@@ -338,7 +344,8 @@ where
     ///
     /// Lives go on where they were: the time between the two is told by the wall clock, and taken off
     /// each. If that clock was set back in between, nothing is taken off; if it was set ahead, more
-    /// expires. What was stored, removed or expired in this cache by the time that an entry's turn
+    /// expires. Where this cache's time to live is shorter than that of the cache that was saved, no
+    /// restored value grows older than this one's, also none that was given a longer life of its own. What was stored, removed or expired in this cache by the time that an entry's turn
     /// comes is newer, and the entry is skipped; a load that is in flight is not disturbed. Nothing
     /// is drawn again: jitter was taken off before. (The age of a value that never expires starts
     /// anew.)
