@@ -3,7 +3,7 @@
 mod common;
 
 use common::doubles::{Counted, Ledger};
-use common::{Record, checked, ms, with_cache};
+use common::{Record, checked, ms, secs, with_cache};
 use larder::{Cache, Clock, RemovalCause};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -319,4 +319,24 @@ fn nothing_leaks_by_whatever_way_it_leaves() {
     hand.advance(ms(100));
     cache.sweep();
     assert_eq!((cache.len(), ledger.alive()), (0, 0));
+}
+
+#[test]
+fn what_expires_while_remove_if_is_at_it_goes_too() {
+    let (clock, hand) = Clock::manual();
+    let builder = Cache::builder().max_entries(10).clock(clock).time_to_live(secs(3_600));
+    let cache = checked(builder.stale_if_error(secs(100)));
+    (0..3).for_each(|key| cache.insert(key, 10));
+    let removed = cache.remove_if(|key, _| {
+        hand.advance(ms(1));
+        match key {
+            0 => _ = cache.expire(key),
+            1 => cache.insert(1, 11),
+            _ => {}
+        }
+        true
+    });
+    assert_eq!(removed, 2, "what was written meanwhile is newer");
+    assert!(cache.get_or_load(&0, || Err::<u64, _>("away")).is_err(), "and is not served stale");
+    assert_eq!((cache.get(&1), cache.get(&2)), (Some(11), None));
 }

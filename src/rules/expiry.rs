@@ -101,6 +101,16 @@ impl Stamp {
         if left > NEVER / 2 { NEVER } else { left }
     }
 
+    /// Whether this is the stamp of the value that had that one, expired since or not. Told by when the
+    /// value was stored, as far as stamps tell: a value that took its place within the part in 65,536
+    /// of a life that a [`cut`](Self::cut) may be short by counts as the same.
+    pub(crate) fn is_still(self, before: Self) -> bool {
+        let born = |stamp: Self| stamp.expiry().saturating_sub(stamp.life());
+        let later = born(self).checked_sub(born(before));
+        let is_cut = self.expiry() < before.expiry();
+        self == before || is_cut && later.is_some_and(|later| later <= self.life() >> 16)
+    }
+
     /// The same value, expired at `now` or when it was before, whichever is earlier.
     pub(crate) fn cut(self, now: Tick) -> Self {
         if !self.is_fresh(now) {

@@ -32,7 +32,7 @@ impl<K, V> Shard<K, V> {
         was_fresh
     }
 
-    /// As [`remove`](Self::remove), if the value is still the one with this stamp.
+    /// As [`remove`](Self::remove), if the value is still the one that had this stamp.
     pub(crate) fn remove_same<Q>(
         &mut self,
         hash: Hash,
@@ -44,7 +44,8 @@ impl<K, V> Shard<K, V> {
     where
         Q: ?Sized + Equivalent<K>,
     {
-        let same = |id: &SlotId| self.table.entry(*id).is_some_and(|entry| entry.stamp == stamp);
+        let same =
+            |id: &SlotId| self.table.entry(*id).is_some_and(|entry| entry.stamp.is_still(stamp));
         let found = self.locate(hash, key).filter(same).filter(|&id| !self.is_gone(id, terms));
         found.inspect(|&id| self.take_out(id, RemovalCause::Removed, terms, out)).is_some()
     }
