@@ -666,3 +666,49 @@ fn a_load_does_not_wait_for_a_refresh_that_stands_in_a_queue() {
     assert_eq!(it.cache.flights(), 0);
     it.cache.validate();
 }
+
+#[test]
+fn a_closure_loads_each_of_many_keys_by_itself() {
+    let loads = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&loads);
+    let builder = Cache::builder().max_entries(100).batch(10, secs(60));
+    let cache = builder.build_loading_fn(move |key: &u64| {
+        count.fetch_add(1, SeqCst);
+        if *key == 31 { Err("bad") } else { Ok(*key) }
+    });
+    let cache = cache.unwrap();
+    let many = cache.load_many(&[30, 31, 32, 30]);
+    let got: Vec<_> = many.got.iter().map(|(key, got)| (*key, got.value)).collect();
+    assert_eq!((got, many.failed), (vec![(30, 30), (32, 32)], vec![31]));
+    assert_eq!(many.error.unwrap().loader(), Some(&"bad"));
+    assert_eq!((loads.load(SeqCst), cache.stats().loads), (3, 3));
+    let warmed = cache.warm(0..64);
+    warmed.wait();
+    assert_eq!((warmed.loaded(), warmed.present(), warmed.failed()), (61, 2, 1));
+    // nor does it wait for company
+    assert_eq!(cache.load(&70).unwrap(), 70);
+    assert!(cache.load(&31).is_err());
+}
+
+#[test]
+fn a_revalidation_that_a_call_for_many_keys_began_is_counted() {
+    for batched in [false, true] {
+        let (clock, hand) = Clock::manual();
+        let (runtime, source) = (SteppingRuntime::new(), Source::default());
+        let builder = Cache::builder().max_entries(10).clock(clock).runtime(runtime.clone());
+        let windows = builder.time_to_live(secs(10)).stale_while_revalidate(secs(100));
+        let builder = if batched { windows.batch(1, ms(1)) } else { windows };
+        let cache = builder.build_loading(source.clone()).unwrap();
+        cache.load(&1).unwrap();
+        hand.advance(secs(20));
+        source.0.fails.store(true, SeqCst);
+        if batched {
+            assert_eq!(cache.load(&1).unwrap(), 1, "served stale");
+        } else {
+            assert_eq!(cache.load_many(&[1]).got.len(), 1);
+        }
+        runtime.run_until_stalled();
+        let stats = cache.stats();
+        assert_eq!((source.loads(), stats.loads, stats.load_failures), (2, 2, 1), "{batched}");
+    }
+}

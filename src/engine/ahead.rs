@@ -180,12 +180,21 @@ where
     /// loader of its own: then this caller is served it too. Else it has the lead back.
     pub(super) fn revalidate(&self, lead: Lead<K, V, S>) -> Option<Lead<K, V, S>> {
         let Some(refresher) = &self.refresher else { return Some(lead) };
+        // one of many keys that were asked for, perhaps; this one is loaded by itself
+        let flight = Arc::clone(&lead.flight);
+        let was_in_batch = flight.set_in_batch(false);
         match refresher.refresh(lead.send_away()) {
             Ok(()) => {
                 self.counts.refreshes.add(1);
+                if was_in_batch && self.guards.is_none() {
+                    self.lookups.load();
+                }
                 None
             }
-            Err(away) => away.back().inspect(|lead| _ = lead.resume()),
+            Err(away) => {
+                flight.set_in_batch(was_in_batch);
+                away.back().inspect(|lead| _ = lead.resume())
+            }
         }
     }
 
@@ -223,8 +232,14 @@ where
     {
         let mut owned = Some(owned);
         let mut out = Outbox::new();
+        // outlives the lock: it may be the last handle to what was written just now
+        let unwritten;
         let Joined { role, overdue } = {
             let mut shard = self.cell(hash).shard.write();
+            unwritten = owned.as_ref().and_then(|key| self.queues.latest(hash, key));
+            if unwritten.is_some() {
+                return None; // what the source has is older
+            }
             shard.begin(hash, key, &mut owned, only, &self.terms(), &mut out)
         };
         drop(out);

@@ -63,7 +63,7 @@ impl<V> Default for Beside<V> {
 
 impl<K, V, S> Lead<K, V, S> {
     pub(super) fn new(store: Arc<Store<K, V, S>>, flight: Arc<Flight<K, V>>) -> Self {
-        if !flight.in_batch && store.guards.is_none() {
+        if !flight.is_in_batch() && store.guards.is_none() {
             // others are counted when they may begin
             store.lookups.load();
         }
@@ -92,7 +92,13 @@ impl<K, V, S> Lead<K, V, S> {
     /// The same before it begins: until a runtime comes to it, nobody waits with it. Whoever wants
     /// the key takes it, and loads.
     pub(super) fn send_away(self) -> Away<K, V, S> {
-        self.give_way();
+        {
+            let _board = self.store.cell(self.flight.hash).shard.write();
+            // one who came already waits with it, and its time runs: the runtime's may be long
+            if !self.flight.has_followers() {
+                self.flight.give_way();
+            }
+        }
         self.away()
     }
 
@@ -158,7 +164,7 @@ impl<K, V, S> Lead<K, V, S> {
         // right in the mean. Two exact readings would be a fifth of a load that returns at once.
         let now = self.store.clock.now();
         let took = now.saturating_sub(self.flight.started());
-        if took > 0 && !self.flight.in_batch {
+        if took > 0 && !self.flight.is_in_batch() {
             self.store.counts.load_millis.add(took);
         }
         now
@@ -203,7 +209,7 @@ impl<K, V, S> Lead<K, V, S> {
         &self.flight.key
     }
 
-    /// It waits for a slot, or for its runtime, and nobody for it: whoever wants the key takes it.
+    /// It waits for a slot, and nobody for it: whoever wants the key takes it.
     /// (The time it may take does not run meanwhile.)
     pub(super) fn give_way(&self) {
         let _board = self.store.cell(self.flight.hash).shard.write();
@@ -233,7 +239,7 @@ impl<K, V, S> Lead<K, V, S> {
     /// It came to nothing, and everybody who waits is told so.
     fn land_failed(&mut self, landing: Landing<V>) {
         self.progress = Progress::Done;
-        if !self.flight.in_batch {
+        if !self.flight.is_in_batch() {
             self.store.counts.load_failures.add(1);
         }
         self.store.fail(&self.flight, landing);
@@ -399,7 +405,10 @@ where
             // off the board: nobody joins any more, and usually nobody has
             _ if !self.flight.has_followers() => None,
             Some(value) => {
+                // what had to leave is reported also if this `Clone` panics
+                let unreported = Unreported { store: &self.store, out: &mut out };
                 let (value, validator) = (value.clone(), validator.clone());
+                drop(unreported);
                 Some(Landing::Value(Arc::new(Brought { value, fresh_for, validator })))
             }
             None => Some(Landing::Missing),
@@ -442,6 +451,20 @@ where
         });
         self.progress = Progress::Waiting;
         self.store.put(self.flight.hash, &mut put, By::Flight(&self.flight), out)
+    }
+}
+
+/// What left and is not reported yet, while user code runs that may panic.
+struct Unreported<'l, K, V, S> {
+    store: &'l Store<K, V, S>,
+    out: &'l mut Outbox<K, V>,
+}
+
+impl<K, V, S> Drop for Unreported<'_, K, V, S> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.store.deliver(std::mem::replace(self.out, Outbox::new()));
+        }
     }
 }
 

@@ -56,7 +56,8 @@ pub trait Loader<K, V>: Send + Sync + 'static {
     /// too, if nothing newer was written meanwhile.
     ///
     /// Unless it is overridden, this calls [`load`](Self::load) for one key after the other, and
-    /// stops at the first error. All keys are in flight from its beginning to its end, so all of it
+    /// stops at the first error, which is then that of all of them: override it where you
+    /// [`warm`](crate::LoadingCache::warm) or [`batch`](crate::CacheBuilder::batch). All keys are in flight from its beginning to its end, so all of it
     /// has to be done within [`load_timeout`](crate::CacheBuilder::load_timeout).
     ///
     /// # Errors
@@ -68,6 +69,12 @@ pub trait Loader<K, V>: Send + Sync + 'static {
     {
         let load = |key: &K| Ok((key.clone(), self.load(key, &LoadCx::of_many())?));
         keys.iter().map(load).collect()
+    }
+
+    /// Whether `load_many` gains nothing, so that each key is better loaded by itself.
+    #[doc(hidden)]
+    fn is_of_one_key(&self) -> bool {
+        false
     }
 }
 
@@ -132,7 +139,8 @@ pub trait AsyncLoader<K, V>: Send + Sync + 'static {
 }
 
 /// A closure as a [`Loader`]: what
-/// [`build_loading_fn`](crate::CacheBuilder::build_loading_fn) makes of it.
+/// [`build_loading_fn`](crate::CacheBuilder::build_loading_fn) makes of it. It knows of one key at a
+/// time, so that each of many keys is loaded by itself, fails by itself, and is not gathered.
 #[derive(Clone, Copy)]
 pub struct FnLoader<F>(pub(crate) F);
 
@@ -145,6 +153,10 @@ where
 
     fn load(&self, key: &K, _: &LoadCx<V>) -> Result<Loaded<V>, E> {
         (self.0)(key).map(Loaded::new)
+    }
+
+    fn is_of_one_key(&self) -> bool {
+        true
     }
 }
 

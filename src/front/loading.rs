@@ -8,6 +8,7 @@ use super::outcome::plain;
 use super::warm::{CHUNK, Warmed, warm};
 use super::{blocking, gather, many};
 use crate::engine::look::Looked;
+use crate::rules::loaded::LoadCx;
 use crate::rules::many::Many;
 use crate::words::error::LoadError;
 use crate::words::runtime::Runtime;
@@ -108,7 +109,7 @@ where
             Looked::Missing => return Err(LoadError::NotFound),
             Looked::Nothing => {}
         }
-        if let Some(gather) = &self.gather {
+        if let Some(gather) = self.gather.as_ref().filter(|_| !self.loader.is_of_one_key()) {
             let load = |keys: &[K]| self.loader.load_many(keys);
             return plain(gather::load(store, gather, hash, key, load));
         }
@@ -126,7 +127,11 @@ where
     ///
     /// If the loader does, on this thread.
     pub fn load_many(&self, keys: &[K]) -> Many<K, V, L::Error> {
-        many::load(&self.cache.store, keys, |keys| self.loader.load_many(keys))
+        let store = &self.cache.store;
+        if self.loader.is_of_one_key() {
+            return many::load_each(store, keys, |key| self.loader.load(key, &LoadCx::of_many()));
+        }
+        many::load(store, keys, |keys| self.loader.load_many(keys))
     }
 
     /// Loads keys ahead of anybody who asks for them, in the background, and returns at once: what is
@@ -150,7 +155,11 @@ where
     /// # Ok::<_, larder::ConfigError>(())
     /// ```
     pub fn warm(&self, keys: impl IntoIterator<Item = K>) -> Warmed {
-        let chunk = self.gather.as_ref().map_or(CHUNK, |gather| gather.most());
+        let chunk = match &self.gather {
+            _ if self.loader.is_of_one_key() => 1,
+            Some(gather) => gather.most(),
+            None => CHUNK,
+        };
         warm(&self.cache.store, &self.loader, &self.runtime, keys, chunk, &self.handles)
     }
 
@@ -176,6 +185,10 @@ impl<K, V, L, S> Deref for LoadingCache<K, V, L, S> {
         &self.cache
     }
 }
+
+/// As [`Cache`] is.
+impl<K, V, L: std::panic::RefUnwindSafe, S> std::panic::RefUnwindSafe for LoadingCache<K, V, L, S> {}
+impl<K, V, L: std::panic::RefUnwindSafe, S> std::panic::UnwindSafe for LoadingCache<K, V, L, S> {}
 
 impl<K, V, L, S> Clone for LoadingCache<K, V, L, S> {
     fn clone(&self) -> Self {

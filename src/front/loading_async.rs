@@ -169,6 +169,16 @@ impl<K, V, L, S> Deref for AsyncLoadingCache<K, V, L, S> {
     }
 }
 
+/// As [`Cache`] is.
+impl<K, V, L: std::panic::RefUnwindSafe, S> std::panic::RefUnwindSafe
+    for AsyncLoadingCache<K, V, L, S>
+{
+}
+impl<K, V, L: std::panic::RefUnwindSafe, S> std::panic::UnwindSafe
+    for AsyncLoadingCache<K, V, L, S>
+{
+}
+
 impl<K, V, L, S> Clone for AsyncLoadingCache<K, V, L, S> {
     fn clone(&self) -> Self {
         Self {

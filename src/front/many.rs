@@ -20,6 +20,7 @@ use crate::rules::loaded::Loaded;
 use crate::rules::many::Many;
 use crate::words::error::LoadError;
 use hashbrown::HashTable;
+use std::collections::HashSet;
 use std::future::{Future, poll_fn};
 use std::hash::{BuildHasher, Hash};
 use std::pin::pin;
@@ -106,7 +107,7 @@ where
                         Looked::Missing => wanted.outcome = Some(Err(LoadError::NotFound)),
                         Looked::Nothing => {}
                     },
-                    Next::Stale(got) => wanted.outcome = Some(Ok(got)),
+                    Next::Serve(got) => wanted.outcome = Some(Ok(got)),
                     Next::Failed(landing) => wanted.outcome = joined(landing),
                     Next::Recursive => wanted.outcome = Some(Err(LoadError::Recursive)),
                     Next::Follow(flight) => {
@@ -230,6 +231,27 @@ where
         }
     }
     call.finish()
+}
+
+/// The same for a loader of one key: each is loaded, and fails, by itself.
+pub(super) fn load_each<K, V, S, E>(
+    store: &Arc<Store<K, V, S>>,
+    keys: &[K],
+    mut load_one: impl FnMut(&K) -> Result<Loaded<V>, E>,
+) -> Many<K, V, E>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: BuildHasher + Send + Sync + 'static,
+    E: Send + Sync + 'static,
+{
+    let mut many = Many::empty();
+    let mut seen = HashSet::with_capacity(keys.len());
+    for key in keys.iter().filter(|&key| seen.insert(key)) {
+        let of_one = |_: &[K]| Ok(vec![(key.clone(), load_one(key)?)]);
+        many.append(load(store, std::slice::from_ref(key), of_one));
+    }
+    many
 }
 
 /// Loads while a task waits: the twin of [`load`].

@@ -30,7 +30,7 @@ pub(crate) struct Flight<K, V> {
     pub(crate) after: u64,
     pub(crate) reason: LoadReason,
     /// It is one of several that one loader does at once: they are counted together.
-    pub(crate) in_batch: bool,
+    in_batch: AtomicBool,
     /// What had happened to tags before it began.
     pub(crate) since: Version,
     /// When it was begun, or got in line for a slot.
@@ -135,7 +135,7 @@ impl<K, V> Flight<K, V> {
             attempt,
             after,
             reason,
-            in_batch,
+            in_batch: AtomicBool::new(in_batch),
             since,
             posted: now,
             started: AtomicU64::new(now),
@@ -152,6 +152,16 @@ impl<K, V> Flight<K, V> {
                 is_urgent: false,
             }),
         }
+    }
+
+    /// Whether it is one of several that are counted together.
+    pub(crate) fn is_in_batch(&self) -> bool {
+        self.in_batch.load(Ordering::Relaxed)
+    }
+
+    /// It is loaded by itself, or with others after all. Whether it was with others before.
+    pub(crate) fn set_in_batch(&self, in_batch: bool) -> bool {
+        self.in_batch.swap(in_batch, Ordering::Relaxed)
     }
 
     /// An address that is this flight's own while it exists.

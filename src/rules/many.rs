@@ -34,12 +34,24 @@ pub struct Many<K, V, E> {
 }
 
 impl<K, V, E> Many<K, V, E> {
+    pub(crate) fn empty() -> Self {
+        Self { got: Vec::new(), missing: Vec::new(), failed: Vec::new(), error: None }
+    }
+
+    /// Adds what a later call came to.
+    pub(crate) fn append(&mut self, later: Self) {
+        let Self { got, missing, failed, error } = later;
+        self.got.extend(got);
+        self.missing.extend(missing);
+        self.failed.extend(failed);
+        self.error = self.error.take().or(error);
+    }
+
     /// Sorts what became of each key.
     pub(crate) fn gather(
         outcomes: impl Iterator<Item = (K, Result<Got<V>, LoadError<E>>)>,
     ) -> Self {
-        let mut many =
-            Self { got: Vec::new(), missing: Vec::new(), failed: Vec::new(), error: None };
+        let mut many = Self::empty();
         for (key, outcome) in outcomes {
             match outcome {
                 Ok(got) => many.got.push((key, got)),
