@@ -473,6 +473,21 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// with no lock held, so it may use the cache; removals by one thread come in their order. A
     /// panic in it is caught and counted in the [`Stats`](crate::Stats). What is still stored when
     /// the cache is dropped is dropped with it, unreported.
+    ///
+    /// Begin with `Cache::<K, V>::builder()`, or say the argument's type, where the compiler does not
+    /// know yet what the cache holds:
+    ///
+    /// ```
+    /// use larder::{Cache, Removal};
+    ///
+    /// let files = Cache::builder()
+    ///     .max_entries(1)
+    ///     .on_removal(|gone: Removal<u32, String>| println!("{}: {:?}", gone.key, gone.cause))
+    ///     .build()?;
+    /// files.insert(1, "a".to_owned());
+    /// files.insert(2, "b".to_owned()); // 1: Evicted
+    /// # Ok::<_, larder::ConfigError>(())
+    /// ```
     pub fn on_removal(mut self, listener: impl Fn(Removal<K, V>) + Send + Sync + 'static) -> Self {
         self.listener = Some(Box::new(listener));
         self
@@ -486,8 +501,10 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// `max_entries`, `max_weight` and `unbounded`; a weigher without a weight or the other way
     /// round; a jitter outside `0.0..=1.0`; a zero `load_timeout`, `soft_timeout`, `time_to_idle`,
     /// `max_concurrent_loads` or `circuit_breaker`; a stale window without a `time_to_live` to count
-    /// from; an `error_backoff` whose first pause is zero or above the longest one; a refresh point
-    /// that is not between 0.0 and 1.0, or a `beta` that is negative or no number.
+    /// from; an `error_backoff` whose first pause is zero and the longest is not, or above the longest
+    /// one; a `batch` of no keys or of no time; a refresh point that is not between 0.0 and 1.0, or a
+    /// `beta` that is negative or no number. What concerns a loader (`batch`, `runtime`) says nothing
+    /// to a cache without one.
     pub fn build(self) -> Result<Cache<K, V, S>, ConfigError> {
         self.check()?;
         Ok(Cache::over(Store::new(self.plan())))
@@ -518,7 +535,9 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     }
 
     /// A cache that loads by itself, by a closure: [`build_loading`](Self::build_loading) where the
-    /// value and its error are all there is to say.
+    /// value and its error are all there is to say. The closure knows of one key at a time: `load_many`
+    /// and `warm` call it for each, one that fails takes no other with it, and `batch` says nothing to
+    /// it.
     ///
     /// # Errors
     ///

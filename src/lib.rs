@@ -123,8 +123,9 @@
 //! * **A panic stays with its caller.** It unwinds the one whose loader it was; those who waited
 //!   get [`Panicked`](LoadError::Panicked), and the key can be loaded at once.
 //! * **Asking for one's own key** inside its loader is an error,
-//!   [`Recursive`](LoadError::Recursive), and no deadlock. Other keys are fine. (A task that its
-//!   loader spawns and awaits is not recognised; `load_timeout` ends that.)
+//!   [`Recursive`](LoadError::Recursive), and no deadlock. Other keys are fine. Two waits are not
+//!   recognised, and end at `load_timeout`: for a task that the loader spawns and awaits, and of two
+//!   loaders that ask for each other's key.
 //!
 //! The first of these, seen from inside a loader:
 //!

@@ -149,8 +149,8 @@ fn loads_tell_their_age_and_who_waits_in_line_and_after() {
     assert_eq!((load.age, load.waiters, load.gives_up_in), (ms(10), 2, None));
     assert_eq!(
         told.to_string(),
-        "not cached: the next caller loads\n\
-         load under way: in line for a slot for 10ms; 2 callers wait for it\n\
+        "not cached: callers wait for the load that is under way\n\
+         load under way: in line for 10ms; 2 callers wait for it\n\
          loads at once: 1 of 1, 1 in line"
     );
 
@@ -225,4 +225,30 @@ fn it_shows_neither_key_nor_value() {
         let text = format!("{told}\n{told:?}");
         assert!(!text.contains("Ann") && !text.contains("Bob"), "{text}");
     }
+}
+
+#[test]
+fn a_next_try_is_named_only_where_nobody_loads_until_then() {
+    with_cache(
+        |builder| builder,
+        |it: &Fixture| {
+            assert!(it.get_or_load(&1, || Err::<u64, _>("away".to_owned())).is_err());
+            let told = it.explain(&1);
+            assert_eq!(told.failure.map(|failure| failure.next_try), Some(ms(0)));
+            assert!(told.to_string().starts_with("not cached: the next caller loads"), "{told}");
+            assert_eq!(it.get_or_load(&1, || Ok::<_, String>(1)).unwrap(), 1);
+        },
+    );
+    with_cache(
+        |builder| builder.error_backoff(ms(500), ms(500)),
+        |it: &Fixture| {
+            assert!(it.get_or_load(&1, || Err::<u64, _>("away".to_owned())).is_err());
+            let told = it.explain(&1);
+            assert_eq!(told.failure.map(|failure| failure.next_try), Some(ms(500)));
+            assert!(
+                told.to_string().starts_with("not cached: callers are told of the last failure")
+            );
+            assert!(it.get_or_load(&1, common::uncalled::<u64>).is_err());
+        },
+    );
 }

@@ -3,10 +3,14 @@
 mod common;
 
 use common::doubles::{Fuse, Ledger, Op, TouchyKey, TouchyValue};
+use common::gate::Gate;
 use common::tasks::block_on;
-use common::{Watchdog, ms};
+use common::{Watchdog, ms, wait_until};
 use larder::{Cache, Clock, ManualClock};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::thread;
 
 struct Rig {
     cache: Cache<TouchyKey, TouchyValue>,
@@ -200,4 +204,60 @@ fn a_panic_in_a_predicate_leaves_the_cache_valid() {
 #[test]
 fn a_panic_in_a_loader_leaves_the_cache_valid() {
     blows_at_every_call(Op::Load);
+}
+
+#[test]
+fn caches_may_be_used_again_after_a_panic_was_caught() {
+    use std::panic::{RefUnwindSafe, UnwindSafe};
+    fn safe<T: UnwindSafe + RefUnwindSafe>() {}
+    type Value = std::cell::Cell<u32>; // whatever is in it
+    safe::<Cache<u64, Value>>();
+    safe::<larder::Invalidator<u64, Value>>();
+    safe::<larder::LoadingCache<u64, Value, u32>>();
+    safe::<larder::AsyncLoadingCache<u64, Value, u32>>();
+}
+
+#[test]
+fn what_left_is_reported_though_a_clone_panics_on_the_way() {
+    static CLONES: AtomicUsize = AtomicUsize::new(usize::MAX);
+
+    struct Fused;
+
+    impl Clone for Fused {
+        fn clone(&self) -> Self {
+            assert_ne!(CLONES.fetch_sub(1, SeqCst), 0, "expected: the value's own trouble");
+            Self
+        }
+    }
+
+    let told = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&told);
+    let builder = Cache::<u64, Fused>::builder().max_entries(1).shards(1);
+    let cache = builder.on_removal(move |_| _ = count.fetch_add(1, SeqCst)).build().unwrap();
+    cache.insert(1, Fused);
+    CLONES.store(0, SeqCst);
+    assert!(catch_unwind(AssertUnwindSafe(|| cache.remove(&1))).is_err());
+    assert_eq!((cache.stats().removed, told.load(SeqCst)), (1, 1));
+
+    // one clone is stored, the next one is for those who wait
+    CLONES.store(usize::MAX, SeqCst);
+    cache.insert(1, Fused);
+    let gate = Gate::new();
+    thread::scope(|scope| {
+        let leader = scope.spawn(|| {
+            let load = || {
+                gate.pass(());
+                CLONES.store(1, SeqCst);
+                Ok::<_, ()>(Fused)
+            };
+            catch_unwind(AssertUnwindSafe(|| cache.get_or_load(&2, load).is_ok())).is_err()
+        });
+        gate.wait_until_entered(1);
+        let follower = scope.spawn(|| cache.get_or_load(&2, || Ok::<_, ()>(Fused)).is_err());
+        wait_until(|| cache.stats().joined == 1);
+        gate.open();
+        assert!(leader.join().unwrap() && follower.join().unwrap());
+    });
+    CLONES.store(usize::MAX, SeqCst);
+    assert_eq!((cache.stats().evicted, told.load(SeqCst)), (1, 2));
 }

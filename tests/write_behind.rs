@@ -5,8 +5,8 @@ mod common;
 use common::gate::Gate;
 use common::{Watchdog, checked, ms, secs, wait_until};
 use larder::{
-    Cache, Change, Clock, ConfigError, GaveUp, LoadError, ManualClock, Unwritten, WhenFull,
-    WriteBehind, WriteBehindBuilder, WriteError, Writer,
+    Cache, Change, Clock, ConfigError, GaveUp, How, LoadError, ManualClock, RefreshAhead,
+    SteppingRuntime, Unwritten, WhenFull, WriteBehind, WriteBehindBuilder, WriteError, Writer,
 };
 use parking_lot::Mutex; // which the thread sanitizer understands
 use std::collections::{HashMap, HashSet};
@@ -739,4 +739,87 @@ fn splitmix(n: u64) -> u64 {
     z = (z ^ z >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
     z ^ z >> 31
+}
+
+#[test]
+fn no_refresh_brings_back_what_a_change_is_about_to_overwrite() {
+    let (clock, hand) = Clock::manual();
+    let settings = || Cache::builder().max_entries(10).clock(clock.clone()).time_to_live(secs(60));
+    let due = RefreshAhead::At(0.5);
+    let runtime = SteppingRuntime::new();
+
+    // in the background, when it is due and when it is asked for
+    let loads = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&loads);
+    let own =
+        settings().refresh_ahead(due).runtime(runtime.clone()).build_loading_fn(move |_: &u64| {
+            count.fetch_add(1, SeqCst);
+            Ok::<_, String>(1)
+        });
+    let own = own.unwrap();
+    assert_eq!(own.load(&1).unwrap(), 1);
+    let builder = WriteBehind::builder((*own).clone(), Source::default());
+    let queue = builder.max_delay(Duration::MAX).build().unwrap();
+    queue.put(1, 2).unwrap();
+    own.refresh(&1);
+    hand.advance(secs(40));
+    assert_eq!(own.load(&1).unwrap(), 2);
+    runtime.run_until_stalled();
+    assert_eq!((own.get(&1), queue.get(&1), loads.load(SeqCst)), (Some(2), Some(2), 1));
+    queue.flush().unwrap();
+    own.refresh(&1);
+    runtime.run_until_stalled();
+    assert_eq!((own.get(&1), loads.load(SeqCst)), (Some(1), 2), "what is written may be refreshed");
+    queue.close().unwrap();
+
+    // by a caller with a loader of its own
+    let plain: Cache<u64, u64> = settings().refresh_ahead(due).build().unwrap();
+    let builder = WriteBehind::builder(plain.clone(), Source::default());
+    let queue = builder.max_delay(Duration::MAX).build().unwrap();
+    queue.put(1, 2).unwrap();
+    hand.advance(secs(40));
+    assert_eq!(plain.get_or_load(&1, || Ok::<_, String>(1)).unwrap(), 2);
+    assert_eq!(plain.get(&1), Some(2));
+    queue.close().unwrap();
+}
+
+#[test]
+fn what_waits_to_be_written_was_not_loaded_by_anybody() {
+    let mut it = usual();
+    it.queue().put(1, 10).unwrap();
+    it.cache.remove(&1);
+    let got = it.cache.at(&1).load(|_| common::uncalled::<u64>()).unwrap();
+    assert_eq!((got.value, got.how), (10, How::Fresh));
+    assert_eq!((it.cache.stats().joined, it.cache.stats().loads), (0, 0));
+    assert!(it.cache.explain(&1).is_unwritten && !it.cache.explain(&2).is_unwritten);
+    it.close().unwrap();
+    assert!(!it.cache.explain(&1).is_unwritten);
+}
+
+#[test]
+fn who_learns_from_flush_that_a_change_was_given_up_on_finds_it_gone_and_told() {
+    let gate = Arc::new(Gate::new());
+    let told = Arc::new(AtomicUsize::new(0));
+    let cache: Cache<u64, u64> = Cache::new(10);
+    let (at, count) = (Arc::clone(&gate), Arc::clone(&told));
+    let refuse = |_: &[Change<'_, u64, u64>]| Err::<(), _>("refused");
+    let builder = WriteBehind::builder(cache.clone(), refuse).attempts(1).on_give_up(move |_| {
+        at.pass(());
+        count.fetch_add(1, SeqCst);
+    });
+    let queue = builder.max_delay(Duration::ZERO).build().unwrap();
+    queue.put(1, 10).unwrap();
+    gate.wait_until_entered(1);
+    let flushes = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let flush = scope.spawn(|| {
+            flushes.store(true, SeqCst);
+            (queue.flush(), told.load(SeqCst), cache.get(&1))
+        });
+        wait_until(|| flushes.load(SeqCst));
+        gate.open();
+        let gave_up = Err(WriteError::GaveUp { changes: 1 });
+        assert_eq!(flush.join().unwrap(), (gave_up, 1, None));
+    });
+    queue.close().unwrap();
 }

@@ -8,8 +8,9 @@
 use super::put::{By, Stored};
 use super::store::Store;
 use crate::parts::backlog::Item;
-use crate::parts::flight::{Begin, Brought, Flight, Landing};
+use crate::parts::flight::{Begin, Flight, Landing};
 use crate::parts::group::Hash;
+use crate::rules::got::{Got, How};
 use crate::shard::entry::Put;
 use crate::shard::outbox::Outbox;
 use crate::words::contain::contain;
@@ -24,6 +25,9 @@ use std::time::Duration;
 pub(crate) trait Ahead<K, V>: Send + Sync {
     /// The last change of a key that is not written.
     fn latest(&self, hash: u64, key: &K) -> Option<Arc<Item<K, V>>>;
+
+    /// Whether there is one, of the key that `is_it`.
+    fn holds(&self, hash: u64, is_it: &dyn Fn(&K) -> bool) -> bool;
 }
 
 /// The queues in front of one store's source.
@@ -43,6 +47,14 @@ impl<K, V> Queues<K, V> {
     pub(super) fn latest(&self, hash: u64, key: &K) -> Option<Arc<Item<K, V>>> {
         // the lock of the shard orders it: nothing is accepted for this key meanwhile
         if self.any.load(Ordering::Acquire) { self.ask(hash, key) } else { None }
+    }
+
+    /// Whether there is a change of a key that is not written.
+    pub(super) fn holds(&self, hash: u64, is_it: &dyn Fn(&K) -> bool) -> bool {
+        let holds = |queue: &Weak<dyn Ahead<K, V>>| {
+            queue.upgrade().is_some_and(|queue| queue.holds(hash, is_it))
+        };
+        self.any.load(Ordering::Acquire) && self.list.read().iter().any(holds)
     }
 
     #[cold]
@@ -68,18 +80,9 @@ fn begin(hash: u64) -> Begin {
     Begin { is_absent: false, ..Begin::of_nothing(hash) }
 }
 
-/// A flight that has landed: with what was accepted, for a caller who would have loaded less.
-pub(super) fn landed<K, V: Clone>(key: K, item: &Item<K, V>, now: Tick) -> Arc<Flight<K, V>> {
-    let landing = match &item.value {
-        Some(value) => {
-            let value = value.clone();
-            Landing::Value(Arc::new(Brought { value, fresh_for: Duration::ZERO, validator: None }))
-        }
-        None => Landing::Missing,
-    };
-    let flight = Flight::new(begin(item.hash), key, now);
-    flight.land(landing);
-    Arc::new(flight)
+/// What was accepted and is not cached any more, for a caller who would have loaded less.
+pub(super) fn unwritten<V>(value: V) -> Got<V> {
+    Got::new(value, How::Fresh, Duration::ZERO, Duration::ZERO, None)
 }
 
 impl<K, V, S> Store<K, V, S>

@@ -14,7 +14,8 @@ impl<K, V, S> Store<K, V, S> {
         let (mut told, flight, now) = {
             let shard = self.cell(hash).shard.read();
             let terms = self.terms();
-            let (told, flight) = shard.explain(hash, key, &terms);
+            let (mut told, flight) = shard.explain(hash, key, &terms);
+            told.is_unwritten = self.queues.holds(hash, &|other| key.equivalent(other));
             (told, flight, terms.now)
         };
         told.load = flight.map(|flight| Underway {

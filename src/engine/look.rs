@@ -1,6 +1,6 @@
 //! Reading, and deciding what a caller that found nothing does next.
 
-use super::behind::landed;
+use super::behind::unwritten as unwritten_value;
 use super::lead::Lead;
 use super::store::Store;
 use crate::parts::flight::{Flight, Landing};
@@ -24,9 +24,10 @@ use std::sync::Arc;
 pub(crate) enum Next<K, V, S> {
     /// There is an answer now.
     Look,
-    /// A value past its life, to be served at once.
-    Stale(Got<V>),
-    /// The last load failed so, and the next one is held back.
+    /// A value to be served at once: past its life, or on its way to the source.
+    Serve(Got<V>),
+    /// The last load failed so, and the next one is held back; or the value is about to be deleted at
+    /// the source.
     Failed(Landing<V>),
     /// Wait for somebody else's load.
     Follow(Arc<Flight<K, V>>),
@@ -389,21 +390,24 @@ impl<K, V, S> Store<K, V, S> {
         S: Send + Sync + 'static,
     {
         if let Some(got) = self.stale(hash, key, ask) {
-            return Next::Stale(got);
+            return Next::Serve(got);
         }
         // the user's `Clone` runs before the lock is taken, and its `Drop` after
         let mut owned = Some(key.to_owned());
         let mut out = Outbox::new();
+        // outlives the lock: it may be the last handle to what was written just now
+        let unwritten;
         let Joined { role, overdue } = {
             let mut shard = self.cell(hash).shard.write();
-            let unwritten = owned.as_ref().and_then(|key| self.queues.latest(hash, key));
-            // what is about to be deleted may be made anew by who does not ask the source
-            if let Some(item) = unwritten.filter(|it| it.value.is_some() || !ask.over_missing) {
-                drop(shard);
-                return match owned.take() {
-                    Some(key) => Next::Follow(landed(key, &item, self.clock.now())),
-                    None => Next::Look,
-                };
+            unwritten = owned.as_ref().and_then(|key| self.queues.latest(hash, key));
+            match unwritten.as_ref().map(|item| &item.value) {
+                Some(Some(value)) => {
+                    drop(shard);
+                    return Next::Serve(unwritten_value(value.clone()));
+                }
+                // what is about to be deleted may be made anew by who does not ask the source
+                Some(None) if !ask.over_missing => return Next::Failed(Landing::Missing),
+                _ => {}
             }
             shard.join(hash, key, &mut owned, ask, &self.terms(), &mut out)
         };
@@ -429,7 +433,7 @@ impl<K, V, S> Store<K, V, S> {
                 let Some(got) = self.stale(hash, key, ask) else { return Next::Lead(lead) };
                 match self.revalidate(lead) {
                     Some(lead) => Next::Revalidate(lead),
-                    None => Next::Stale(got),
+                    None => Next::Serve(got),
                 }
             }
         }

@@ -228,7 +228,7 @@ impl<K, V, S> Store<K, V, S> {
     }
 
     /// What the builder said about lives.
-    #[cfg(feature = "http")]
+    #[cfg(any(feature = "http", feature = "snapshot"))]
     pub(crate) fn lives(&self) -> Lives {
         self.lives
     }
@@ -300,6 +300,10 @@ impl<K, V, S> Store<K, V, S> {
         assert!(units <= self.budget.max(), "the bound is exceeded");
     }
 }
+
+/// A panic of the user's code leaves a cache as valid as it was: see the chapter on locks in
+/// [`design`](crate::design).
+impl<K, V, S> std::panic::RefUnwindSafe for Store<K, V, S> {}
 
 impl<K, V, S> Drop for Store<K, V, S> {
     fn drop(&mut self) {

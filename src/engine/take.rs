@@ -4,8 +4,22 @@ use super::store::Store;
 use crate::parts::group::Hash;
 use crate::shard::outbox::Outbox;
 use crate::shard::walk::Cursor;
-use crate::words::removal::RemovalCause;
+use crate::words::removal::{Removal, RemovalCause};
 use equivalent::Equivalent;
+
+/// What was taken out, until its listener knows.
+struct Unreported<'s, K, V, S> {
+    store: &'s Store<K, V, S>,
+    removal: Option<Removal<K, V>>,
+}
+
+impl<K, V, S> Drop for Unreported<'_, K, V, S> {
+    fn drop(&mut self) {
+        if let Some(removal) = self.removal.take() {
+            self.store.report(removal);
+        }
+    }
+}
 
 impl<K, V, S> Store<K, V, S>
 where
@@ -33,9 +47,9 @@ where
         if self.listener.is_none() {
             return Some(removal.value);
         }
-        let value = removal.value.clone();
-        self.report(removal);
-        Some(value)
+        // reported also if this `Clone` panics
+        let unreported = Unreported { store: self, removal: Some(removal) };
+        unreported.removal.as_ref().map(|removal| removal.value.clone())
     }
 
     pub(crate) fn expire<Q>(&self, hash: u64, key: &Q) -> bool

@@ -65,7 +65,7 @@ where
                 Looked::Missing => return Err(LoadError::NotFound),
                 Looked::Nothing => {}
             },
-            Next::Stale(got) => return Ok(got),
+            Next::Serve(got) => return Ok(got),
             Next::Failed(landing) => {
                 if let Some(result) = joined(landing) {
                     return result;
@@ -133,7 +133,7 @@ where
                     break Ok(got);
                 }
             }
-            Next::Stale(got) => break Ok(got),
+            Next::Serve(got) => break Ok(got),
             // inside its own load: the value is made, and the load that runs stores its own
             Next::Recursive => return make(),
             Next::Follow(flight) => {

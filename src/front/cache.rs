@@ -123,7 +123,8 @@ where
     /// Stores a value under the cache's settings. What stood there before is replaced, and a load
     /// of this key that is under way will not be stored: this value is newer. May evict other
     /// entries; a value that alone weighs more than `max_weight` is refused and reported as
-    /// [`Rejected`](crate::RemovalCause::Rejected).
+    /// [`Rejected`](crate::RemovalCause::Rejected), and what stood there goes all the same, as replaced:
+    /// it is not the key's value any more.
     pub fn insert(&self, key: K, value: V) {
         self.store.insert(self.store.hash(&key), key, value, None);
     }
@@ -136,6 +137,11 @@ where
     ///
     /// Where a [stale window](crate::CacheBuilder::stale_while_revalidate) is set, a value past its
     /// life may be served instead of waiting, or instead of an error.
+    ///
+    /// Two waits that are not noticed end only at `load_timeout`: two loaders that each ask for the
+    /// other's key while both run (one that asks for its own key is told so), and this call in a task of
+    /// a runtime of one thread, where the load that it waits for is another task's. In async code,
+    /// call [`get_or_load_async`](Self::get_or_load_async).
     ///
     /// A value that is written, removed or expired while the load runs is newer than what it will
     /// bring: the callers who wait get the loaded value, but it is not stored, and whoever comes

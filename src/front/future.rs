@@ -59,7 +59,7 @@ where
                     Looked::Missing => break 'decided Err(LoadError::NotFound),
                     Looked::Nothing => {}
                 },
-                Next::Stale(got) => break 'decided Ok(got),
+                Next::Serve(got) => break 'decided Ok(got),
                 Next::Failed(landing) => {
                     if let Some(result) = joined(landing) {
                         break 'decided result;
@@ -157,7 +157,7 @@ where
                     return got.value;
                 }
             }
-            Next::Stale(got) => {
+            Next::Serve(got) => {
                 search.was_served_stale();
                 return got.value;
             }

@@ -188,7 +188,7 @@ where
                 Looked::Missing => break Err(LoadError::NotFound),
                 Looked::Nothing => continue,
             },
-            Next::Stale(got) => break Ok(got),
+            Next::Serve(got) => break Ok(got),
             Next::Failed(landing) => match joined(landing) {
                 Some(outcome) => break outcome,
                 None => continue,
@@ -274,7 +274,7 @@ where
                 Looked::Missing => break Err(LoadError::NotFound),
                 Looked::Nothing => continue,
             },
-            Next::Stale(got) => break Ok(got),
+            Next::Serve(got) => break Ok(got),
             Next::Failed(landing) => match joined(landing) {
                 Some(outcome) => break outcome,
                 None => continue,

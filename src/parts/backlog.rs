@@ -43,7 +43,7 @@ pub(crate) struct Backlog<K, V> {
     fresh: BTreeSet<(u64, usize)>,
     /// What has, by when it may be tried again.
     failed: BTreeSet<(Tick, u64, usize)>,
-    /// The numbers of all that is unwritten, queued and in a writer's hands.
+    /// The numbers of all that is unwritten: queued, in a writer's hands, or given up on and not told.
     unwritten: BTreeSet<u64>,
     /// The number of the last change.
     last: u64,
@@ -104,6 +104,8 @@ pub(crate) struct Taken<K, V> {
 /// What leaves the queue unwritten.
 pub(crate) struct Abandoned<K, V> {
     pub(crate) item: Arc<Item<K, V>>,
+    /// Its number, which is not past until [`told`](Backlog::told) says so.
+    pub(crate) number: u64,
     /// How often it was tried.
     pub(crate) tries: u32,
 }
@@ -253,6 +255,11 @@ impl<K, V> Backlog<K, V> {
         }
     }
 
+    /// Whoever is to know of a change that was given up on does.
+    pub(crate) fn told(&mut self, number: u64) {
+        self.unwritten.remove(&number);
+    }
+
     /// A batch was not written. Returns what was tried often enough.
     pub(crate) fn failed(&mut self, batch: &[Taken<K, V>], now: Tick) -> Vec<Abandoned<K, V>> {
         let mut given_up = Vec::new();
@@ -268,10 +275,9 @@ impl<K, V> Backlog<K, V> {
             // a newer change takes its place: that is the one to be written
             let newer = slot.queued.take();
             if newer.is_none() && tries >= terms.attempts {
-                self.unwritten.remove(&number);
                 self.given_up += 1;
                 self.vacate(taken.id, item.hash);
-                given_up.push(Abandoned { item, tries });
+                given_up.push(Abandoned { item, number, tries });
                 continue;
             }
             let newer_number = newer.as_ref().map(|newer| newer.number);
@@ -291,7 +297,7 @@ impl<K, V> Backlog<K, V> {
         self.last
     }
 
-    /// Whether all is written, or given up on, that is numbered so or lower.
+    /// Whether all is written, or given up on and told, that is numbered so or lower.
     pub(crate) fn is_past(&self, number: u64) -> bool {
         self.unwritten.first().is_none_or(|first| *first > number)
     }
@@ -306,8 +312,12 @@ impl<K, V> Backlog<K, V> {
         let mut given_up = Vec::with_capacity(self.len());
         for slot in self.slots.iter_mut().filter_map(Option::take) {
             let Slot { queued, flying, .. } = slot;
-            let in_hand = flying.map(|it| Abandoned { item: it.item, tries: it.tries + 1 });
-            let newer = queued.map(|it| Abandoned { item: it.item, tries: it.tries });
+            let in_hand = flying.map(|Queued { item, number, tries, .. }| {
+                let tries = tries + 1;
+                Abandoned { item, number, tries }
+            });
+            let newer =
+                queued.map(|Queued { item, number, tries, .. }| Abandoned { item, number, tries });
             match (newer, in_hand) {
                 // the older one is superseded, and a writer still holds it
                 (Some(newer), _) => given_up.push(newer),

@@ -58,6 +58,9 @@ pub struct Explanation {
     pub load: Option<Underway>,
     /// A write of this key is under way, or its fence is held: no load that overlaps it is stored.
     pub is_fenced: bool,
+    /// A change of this key waits in a [`WriteBehind`](crate::WriteBehind): until it is written,
+    /// callers that miss are answered with it, and nothing is loaded.
+    pub is_unwritten: bool,
     /// Of the whole cache, where it has a `circuit_breaker`.
     pub breaker: Option<BreakerState>,
     /// Of the whole cache, where it has `max_concurrent_loads`.
@@ -113,8 +116,8 @@ pub struct Underway {
     pub age: Duration,
     /// How many callers wait for it, besides the one who loads.
     pub waiters: usize,
-    /// In how long it loses the key, at `load_timeout`; `None` while it is in line for a slot, since
-    /// its time does not run there.
+    /// In how long it loses the key, at `load_timeout`; `None` while it has not begun, in line for a
+    /// slot or for its runtime, since its time does not run there.
     pub gives_up_in: Option<Duration>,
 }
 
@@ -148,9 +151,35 @@ pub struct SlotsUsed {
     pub waiting: usize,
 }
 
+impl Explanation {
+    /// What the next caller meets with where nothing is cached, if it does not load.
+    fn instead_of_a_load(&self) -> Option<&'static str> {
+        if self.standing != Standing::Absent {
+            None
+        } else if self.is_unwritten {
+            Some("callers are answered with what waits to be written")
+        } else if self.load.is_some() {
+            Some("callers wait for the load that is under way")
+        } else if self.failure.is_some_and(|failure| !failure.next_try.is_zero()) {
+            Some("callers are told of the last failure, and nobody loads")
+        } else {
+            match self.breaker? {
+                BreakerState::Open { probe_in } if probe_in.is_zero() => None,
+                BreakerState::Open { .. } | BreakerState::Probing => {
+                    Some("callers are told that the circuit is open")
+                }
+                BreakerState::Closed { .. } => None,
+            }
+        }
+    }
+}
+
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.standing)?;
+        match self.instead_of_a_load() {
+            Some(instead) => write!(f, "not cached: {instead}")?,
+            None => write!(f, "{}", self.standing)?,
+        }
         if let Some(age) = self.age {
             write!(f, "\nage: {}", Length(age))?;
             let windows = [
@@ -182,9 +211,12 @@ impl fmt::Display for Explanation {
                     write!(f, "\nload under way: for {age}, given up ")?;
                     in_or(f, left, "now")?;
                 }
-                None => write!(f, "\nload under way: in line for a slot for {age}")?,
+                None => write!(f, "\nload under way: in line for {age}")?,
             }
             write!(f, "; {waiters} caller{s} wait{} for it", if waiters == 1 { "s" } else { "" })?;
+        }
+        if self.is_unwritten {
+            write!(f, "\nwrite-behind: a change waits to be written")?;
         }
         if self.is_fenced {
             write!(f, "\nwrite under way: what is loaded meanwhile is not stored")?;
@@ -255,6 +287,35 @@ mod tests {
     }
 
     #[test]
+    fn who_finds_nothing_does_not_always_load() {
+        let first_line = |told: &Explanation| told.to_string().lines().next().map(str::to_owned);
+        let of = |change: fn(&mut Explanation)| {
+            let mut told = Explanation::default();
+            change(&mut told);
+            first_line(&told).unwrap_or_default()
+        };
+        let second = Duration::from_secs(1);
+        let failing = |next_try| Failing { in_a_row: 1, ago: Duration::ZERO, next_try };
+        let loading = of(|told| {
+            told.load = Some(Underway { age: Duration::ZERO, waiters: 0, gives_up_in: None });
+        });
+        assert_eq!(loading, "not cached: callers wait for the load that is under way");
+        let unwritten = of(|told| told.is_unwritten = true);
+        assert_eq!(unwritten, "not cached: callers are answered with what waits to be written");
+        let open = of(|told| {
+            told.breaker = Some(BreakerState::Open { probe_in: Duration::from_secs(1) });
+        });
+        assert_eq!(open, "not cached: callers are told that the circuit is open");
+        for (next_try, line) in [
+            (second, "not cached: callers are told of the last failure, and nobody loads"),
+            (Duration::ZERO, "not cached: the next caller loads"),
+        ] {
+            let told = Explanation { failure: Some(failing(next_try)), ..Explanation::default() };
+            assert_eq!(first_line(&told).as_deref(), Some(line));
+        }
+    }
+
+    #[test]
     fn everything_at_once() {
         let second = Duration::from_secs;
         let all = Explanation {
@@ -267,6 +328,7 @@ mod tests {
             failure: Some(Failing { in_a_row: 3, ago: second(1), next_try: Duration::ZERO }),
             load: Some(Underway { age: second(2), waiters: 1, gives_up_in: None }),
             is_fenced: true,
+            is_unwritten: true,
             breaker: Some(BreakerState::Open { probe_in: Duration::from_millis(1_500) }),
             slots: Some(SlotsUsed { limit: 8, running: 8, waiting: 120 }),
         };
@@ -275,7 +337,8 @@ mod tests {
             served if loads fail for ever\n\
             validator: \"v7\"\n\
             loads: the last one failed 1s ago, 3 in a row; next try at the next call\n\
-            load under way: in line for a slot for 2s; 1 caller waits for it\n\
+            load under way: in line for 2s; 1 caller waits for it\n\
+            write-behind: a change waits to be written\n\
             write under way: what is loaded meanwhile is not stored\n\
             circuit breaker: open, one load probes in 1.5s\n\
             loads at once: 8 of 8, 120 in line";

@@ -53,10 +53,16 @@ impl<K, V> Shard<K, V> {
             }
             told.validator = self.aside.notes(id).and_then(|notes| notes.validator.clone());
         }
-        told.failure = self.failures.get(hash, key).map(|failure| Failing {
-            in_a_row: failure.in_a_row,
-            ago: duration(terms.now.saturating_sub(failure.at)),
-            next_try: duration(failure.until.saturating_sub(terms.now)),
+        let is_stale = matches!(told.standing, Standing::Revalidate | Standing::ErrorOnly);
+        told.failure = self.failures.get(hash, key).map(|failure| {
+            // nobody is held back without an answer
+            let holds = is_stale || failure.landing().is_some();
+            let until = if holds { failure.until } else { 0 };
+            Failing {
+                in_a_row: failure.in_a_row,
+                ago: duration(terms.now.saturating_sub(failure.at)),
+                next_try: duration(until.saturating_sub(terms.now)),
+            }
         });
         told.is_fenced = self.fences.holds(hash, key);
         (told, self.board.get(hash, key).map(Arc::clone))

@@ -305,6 +305,14 @@ impl<K, V> Shard<K, V> {
         Some((id, self.table.entry(id)?))
     }
 
+    /// Whether anything stands under a key that is not gone: a value, or "there is none".
+    pub(crate) fn stands<Q>(&self, hash: Hash, key: &Q, terms: &Terms<'_>) -> bool
+    where
+        Q: ?Sized + Equivalent<K>,
+    {
+        self.locate(hash, key).is_some_and(|id| !self.is_gone(id, terms))
+    }
+
     /// What a load is to replace: the value under its key, if it is not gone, and its notes.
     pub(crate) fn old(
         &self,

@@ -86,17 +86,20 @@ where
 
     /// What will not be written is not shown any more, and told.
     pub(super) fn report(&self, given_up: Vec<Abandoned<K, V>>, why: &GaveUp<E>) {
-        for Abandoned { item, tries } in given_up {
+        for Abandoned { item, number, tries } in given_up {
             contain(|| self.store.take_back(&item));
-            let Some(on_give_up) = &self.on_give_up else { continue };
-            contain(|| {
-                on_give_up(Unwritten {
-                    key: item.key.clone(),
-                    value: item.value.clone(),
-                    attempts: tries,
-                    why: why.clone(),
+            if let Some(on_give_up) = &self.on_give_up {
+                contain(|| {
+                    on_give_up(Unwritten {
+                        key: item.key.clone(),
+                        value: item.value.clone(),
+                        attempts: tries,
+                        why: why.clone(),
+                    });
                 });
-            });
+            }
+            // from here on `flush` does not wait for it: who learns of it there finds it done
+            self.desk.told(number);
         }
     }
 

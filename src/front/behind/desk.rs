@@ -108,6 +108,13 @@ impl<K, V> Desk<K, V> {
         given_up
     }
 
+    /// Of a change that was given up on everybody has been told who is to be.
+    pub(super) fn told(&self, number: u64) {
+        let mut state = self.state.lock();
+        state.backlog.told(number);
+        Self::settled(state);
+    }
+
     /// Something came back from a writer: there may be room, or nothing left.
     fn settled(mut state: impl std::ops::DerefMut<Target = State<K, V>>) {
         let mut woken = std::mem::take(&mut state.callers);
@@ -219,6 +226,19 @@ where
 {
     fn latest(&self, hash: u64, key: &K) -> Option<Arc<Item<K, V>>> {
         Self::latest(self, hash, key)
+    }
+
+    fn holds(&self, hash: u64, is_it: &dyn Fn(&K) -> bool) -> bool {
+        self.state.lock().backlog.latest(hash, &Such(is_it)).is_some()
+    }
+}
+
+/// A key that is known by a test.
+struct Such<'t, K>(&'t dyn Fn(&K) -> bool);
+
+impl<K> Equivalent<K> for Such<'_, K> {
+    fn equivalent(&self, key: &K) -> bool {
+        self.0(key)
     }
 }
 
