@@ -367,7 +367,8 @@
 //! one. What differs is that it holds the cache weakly while the loader runs: the last handle to the
 //! cache drops all that is stored at once, lands every flight that is left as `Abandoned`, and a
 //! task that loads drops its loader's future when it hears of that. A blocking loader cannot be
-//! stopped; `is_abandoned` tells it, and what it brings has nowhere to go.
+//! stopped; `is_abandoned` tells it, and what it brings has nowhere to go. Of a key with a change in a
+//! write-behind queue there is none: what the source has is older.
 //!
 //! *Which hit is the first past the point* is answered by the board: a hit that finds its value due
 //! looks, under the shared lock that it holds anyway, whether the key has a flight or a failure that
@@ -492,13 +493,17 @@
 //! and loom runs it on every schedule with the cell that watches for two who should not meet
 //! (`models/lock.rs`).
 //!
+//! Who has to wait for it parks, and a thread has one token to be unparked by. An executor that looked
+//! at its task, and then waits for a shard in another one, may be woken for the first meanwhile; the
+//! lock takes that for its own call. So whoever parked for it leaves with its token set.
+//!
 //! # Counting
 //!
 //! Hits and misses are counted in striped lines (`words/striped.rs`): a thread has a line of its
 //! own in every cache's counter, which it alone writes, with a load and a store. One shared counter
 //! would be a line that all cores pull from each other, and even alone an atomic addition is a
 //! fifth of a hit. What happens under the exclusive lock anyway is counted there, as plain numbers;
-//! what is rare, in shared atomics.
+//! what is rare, in shared atomics; loads are not, and have their place in the lines.
 //!
 //! # Decisions, with their figures
 //!

@@ -2,7 +2,7 @@
 
 use super::explore::{draw, explore};
 use super::setting::{KEY, Moments, Shelf, shelf};
-use crate::{Change, WriteBehind, WriteError};
+use crate::{Change, SteppingRuntime, WriteBehind, WriteError};
 use shuttle::sync::Mutex;
 use shuttle::thread;
 use std::collections::HashMap;
@@ -212,5 +212,62 @@ fn write_behind_that_fails_loses_nothing() {
             assert!(shelf.get(&key).is_none_or(|cached| cached == value && !lost.contains(&key)));
         }
         shelf.validate();
+    });
+}
+
+/// A refresh asks the source, which does not have what was accepted: it must not begin before that
+/// is written, nor land after it was accepted.
+#[test]
+fn a_refresh_does_not_bring_back_what_is_older_than_a_change() {
+    explore(|| {
+        let (builder, _hand) = super::setting::builder();
+        let (source, runtime) = (Source::default(), SteppingRuntime::new());
+        let load = {
+            let source = source.clone();
+            move |key: &u32| Ok::<_, Infallible>(source.read(*key).unwrap_or(0))
+        };
+        let builder = builder.max_entries(100).runtime(runtime.clone());
+        let cache = builder.build_loading_fn(load).unwrap();
+        let shelf: Shelf = Shelf::clone(&cache);
+        let queue = WriteBehind::builder(shelf, {
+            let source = source.clone();
+            move |batch: &[Change<'_, u32, u64>]| {
+                source.write(batch);
+                Ok::<_, Infallible>(())
+            }
+        })
+        .max_delay(Duration::ZERO)
+        .build()
+        .unwrap();
+        let accepted = Moments::default();
+        let putter = thread::spawn({
+            let (queue, accepted) = (queue.clone(), accepted.clone());
+            move || {
+                for moment in 1..=2 {
+                    queue.put(KEY, moment).unwrap();
+                    accepted.reach(moment);
+                }
+            }
+        });
+        let refresher = thread::spawn({
+            let cache = cache.clone();
+            move || {
+                for _ in 0..2 {
+                    cache.refresh(&KEY);
+                    runtime.step();
+                }
+            }
+        });
+        for _ in 0..2 {
+            let floor = accepted.count();
+            let value = cache.load(&KEY).unwrap();
+            assert!(value >= floor, "{value} is older than {floor}");
+        }
+        putter.join().unwrap();
+        refresher.join().unwrap();
+        assert_eq!(cache.load(&KEY).unwrap(), 2);
+        queue.close().unwrap();
+        assert_eq!(cache.load(&KEY).unwrap(), 2);
+        cache.validate();
     });
 }
