@@ -71,6 +71,15 @@ impl<K, V, S> Lead<K, V, S> {
         Self { store, flight, leave, beside: None, progress }
     }
 
+    /// The lead of a load that began in a seat, and is counted already.
+    pub(super) fn risen(
+        store: Arc<Store<K, V, S>>,
+        flight: Arc<Flight<K, V>>,
+        progress: Progress,
+    ) -> Self {
+        Self { store, flight, leave: Leave::default(), beside: None, progress }
+    }
+
     /// The lead of a load that was without a caller for a while.
     pub(super) fn again(store: Arc<Store<K, V, S>>, away: Held<K, V>) -> Self {
         let Held { flight, leave, beside, progress } = away;

@@ -12,6 +12,7 @@ pub(crate) mod look;
 pub(crate) mod put;
 #[cfg(feature = "snapshot")]
 pub(crate) mod restore;
+pub(crate) mod solo;
 pub(crate) mod store;
 pub(crate) mod sweeper;
 pub(crate) mod take;

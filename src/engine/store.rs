@@ -34,6 +34,8 @@ pub(crate) struct Store<K, V, S> {
     pub(super) cells: Box<[Cell<K, V>]>,
     /// Nothing is asked of a hit but the value, and the time is the system's.
     pub(super) is_plain: bool,
+    /// Nothing is asked of a load but its value: see [`solo`](super::solo).
+    pub(super) loads_alone: bool,
     hasher: S,
     pub(crate) clock: Clock,
     pub(super) lives: Lives,
@@ -135,6 +137,11 @@ impl<K, V, S> Store<K, V, S> {
         let is_guarded = slots.is_some() || breaker.is_some();
         let guards = is_guarded.then(|| Arc::new(Guards { slots, breaker }));
         let is_plain = !clock.is_manual() && lives.idle == NEVER && lives.ahead.is_never();
+        let loads_alone = guards.is_none()
+            && !weighted
+            && plan.refresher.is_none()
+            && lives.ahead.is_never()
+            && !lives.windows.is_any();
         Arc::new_cyclic(|me| Self {
             cells,
             hasher,
@@ -148,6 +155,7 @@ impl<K, V, S> Store<K, V, S> {
             guards,
             refresher: plan.refresher,
             is_plain,
+            loads_alone,
             horizon: AtomicU64::new(lives.ahead.horizon(1)),
             seed,
             counts: Counts::default(),

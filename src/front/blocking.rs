@@ -2,10 +2,11 @@
 
 use super::call::{Call, Waited, counted, impatient, limits, over, overloaded, served_or};
 use super::guard::admit;
-use super::outcome::joined;
+use super::outcome::{joined, plain};
 use crate::engine::guard::{Caller, Carried};
 use crate::engine::lead::Lead;
 use crate::engine::look::{Looked, Next};
+use crate::engine::solo::Alias;
 use crate::engine::store::Store;
 use crate::parts::flight::{Flight, Landing};
 use crate::parts::waiter::Waiter;
@@ -38,6 +39,30 @@ where
     let result = decide(store, hash, key, call, ahead, load);
     let result = result.or_else(|error| served_or(store, hash, key, &call.ask, is_ahead, error));
     counted(search, result)
+}
+
+/// The same for a call that says nothing of itself, with a loader that is shown nothing.
+pub(super) fn load_simply<Q, K, V, S, E>(
+    store: &Arc<Store<K, V, S>>,
+    hash: u64,
+    key: &Q,
+    load: impl FnOnce() -> Result<Option<V>, E>,
+) -> Result<V, LoadError<E>>
+where
+    Q: ?Sized + Equivalent<K> + ToOwned<Owned = K>,
+    K: Clone + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: Send + Sync + 'static,
+    E: Send + Sync + 'static,
+{
+    let alias = Alias::new();
+    match store.set_out(hash, key, &alias) {
+        Some(solo) => solo.load(load),
+        None => {
+            let load = |lead: &mut Lead<K, V, S>| lead.run(|| load().map(Loaded::from));
+            plain(self::load(store, hash, key, &Call::plain::<E>(), load))
+        }
+    }
 }
 
 fn decide<Q, K, V, S, E>(
@@ -111,6 +136,31 @@ where
 
 /// `get_or_insert_with`: whatever is not a value is answered by the caller's own closure.
 pub(super) fn make<Q, K, V, S>(
+    store: &Arc<Store<K, V, S>>,
+    hash: u64,
+    key: &Q,
+    make: impl FnOnce() -> V,
+) -> V
+where
+    Q: ?Sized + Equivalent<K> + ToOwned<Owned = K>,
+    K: Clone + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: Send + Sync + 'static,
+{
+    let alias = Alias::new();
+    let made = match store.set_out(hash, key, &alias) {
+        Some(solo) => solo.load(|| Ok::<_, Never>(Some(make()))),
+        None => return make_known(store, hash, key, make),
+    };
+    match made {
+        Ok(value) => value,
+        Err(_) => unreachable!("a value was landed"),
+    }
+}
+
+/// The same for a key of which something is known.
+#[inline(never)]
+fn make_known<Q, K, V, S>(
     store: &Arc<Store<K, V, S>>,
     hash: u64,
     key: &Q,

@@ -3,13 +3,12 @@
 use super::at::At;
 use super::call::Call;
 use super::entries::Entries;
-use super::outcome::{optional, plain};
+use super::outcome::{optional, or_none, plain};
 use super::{blocking, future, many};
 use crate::engine::look::Looked;
 use crate::engine::store::Store;
 use crate::rules::explain::Explanation;
 use crate::rules::got::Got;
-use crate::rules::loaded::Loaded;
 use crate::rules::many::Many;
 use crate::rules::stats::Stats;
 use crate::words::error::LoadError;
@@ -199,9 +198,7 @@ where
             Looked::Value(value) => Ok(value),
             Looked::Missing => Err(LoadError::NotFound),
             Looked::Nothing => {
-                plain(blocking::load(&self.store, hash, key, &Call::plain::<E>(), |lead| {
-                    lead.run(|| load().map(Loaded::new))
-                }))
+                blocking::load_simply(&self.store, hash, key, || load().map(Some))
             }
         }
     }
@@ -326,9 +323,7 @@ where
             Looked::Value(value) => Ok(Some(value)),
             Looked::Missing => Ok(None),
             Looked::Nothing => {
-                optional(blocking::load(&self.store, hash, key, &Call::plain::<E>(), |lead| {
-                    lead.run(|| load().map(Loaded::from))
-                }))
+                or_none(blocking::load_simply(&self.store, hash, key, load))
             }
         }
     }

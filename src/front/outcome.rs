@@ -33,8 +33,13 @@ where
 pub(super) fn optional<V, E>(
     result: Result<Got<V>, LoadError<E>>,
 ) -> Result<Option<V>, LoadError<E>> {
+    or_none(plain(result))
+}
+
+/// The same for a load that says nothing of its value.
+pub(super) fn or_none<V, E>(result: Result<V, LoadError<E>>) -> Result<Option<V>, LoadError<E>> {
     match result {
-        Ok(got) => Ok(Some(got.value)),
+        Ok(value) => Ok(Some(value)),
         Err(LoadError::NotFound) => Ok(None),
         Err(error) => Err(error),
     }

@@ -17,6 +17,8 @@ use std::task::Waker;
 use std::time::Duration;
 
 pub(crate) struct Flight<K, V> {
+    /// What the load was called before it had a flight; zero if it began with one.
+    alias: usize,
     pub(crate) key: K,
     pub(crate) hash: u64,
     /// Nothing stood under the key when the load began. As long as the flight has its key, nothing
@@ -101,6 +103,8 @@ impl<V> Clone for Landing<V> {
 /// What a flight is told of when it begins: the fields of the same names.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Begin {
+    /// What the load was called until now; zero for one that begins now.
+    pub(crate) alias: usize,
     pub(crate) hash: u64,
     pub(crate) is_absent: bool,
     pub(crate) number: u64,
@@ -115,8 +119,8 @@ impl Begin {
     /// The first load of a key of which nothing is known.
     pub(crate) fn of_nothing(hash: u64) -> Self {
         let reason = LoadReason::Miss;
-        let (number, attempt, after, since) = (0, 0, 0, 0);
-        Self { hash, is_absent: true, number, attempt, after, reason, in_batch: false, since }
+        let (alias, number, attempt, after, since) = (0, 0, 0, 0, 0);
+        Self { alias, hash, is_absent: true, number, attempt, after, reason, in_batch: false, since }
     }
 }
 
@@ -126,8 +130,9 @@ pub(crate) struct Ticket(Option<u64>);
 
 impl<K, V> Flight<K, V> {
     pub(crate) fn new(begin: Begin, key: K, now: Tick) -> Self {
-        let Begin { hash, is_absent, number, attempt, after, reason, in_batch, since } = begin;
+        let Begin { alias, hash, is_absent, number, attempt, after, reason, in_batch, since } = begin;
         Self {
+            alias,
             key,
             hash,
             is_absent,
@@ -164,9 +169,9 @@ impl<K, V> Flight<K, V> {
         self.in_batch.swap(in_batch, Ordering::Relaxed)
     }
 
-    /// An address that is this flight's own while it exists.
+    /// An address that is this load's own while it runs.
     pub(crate) fn id(&self) -> usize {
-        std::ptr::from_ref(self).addr()
+        if self.alias == 0 { std::ptr::from_ref(self).addr() } else { self.alias }
     }
 
     /// The tick that `load_timeout` counts from. While it waits for a slot its time does not

@@ -25,7 +25,7 @@ impl<K, V> Shard<K, V> {
     where
         Q: ?Sized + Equivalent<K>,
     {
-        self.board.get(hash, key).is_none()
+        !self.board.has(hash, key)
             && self.failures.get(hash, key).is_none_or(|failure| failure.until <= now)
     }
 
@@ -65,6 +65,7 @@ impl<K, V> Shard<K, V> {
             }
         }
         let mut overdue = None;
+        self.board.meet(hash, key);
         if let Some(flight) = self.board.get(hash, key) {
             let flight = Arc::clone(flight);
             if terms.now < flight.started().saturating_add(terms.load_timeout) {

@@ -3,12 +3,18 @@
 //! They stand beside the entries, not instead of them, so that an old value stays readable while
 //! its successor loads. Only a flight that is still on the board when it arrives may store.
 //!
+//! Most loads are over before anybody else asks for their key. Such a one has no flight, only a
+//! [`Seat`]; whoever comes for the key [meets](Board::meet) it, and from then on it has one. A flight is an
+//! allocation, a lock of its own and a counted handle for each who has it: where the source answers
+//! at once, they were half of the time of a load.
+//!
 //! The first few stand in a row that is looked through, the rest, of a storm of misses, in a table.
 //! A shard seldom has more than a few, and with a table alone they cost a tenth of a load that
 //! returns at once: its control bytes are written one by one and read in sixteens at once, which a
 //! processor can only do when the writes have left its store buffer.
 
-use crate::parts::flight::Flight;
+use crate::parts::flight::{Begin, Flight};
+use crate::words::tick::Tick;
 use equivalent::Equivalent;
 use hashbrown::HashTable;
 use std::sync::Arc;
@@ -17,31 +23,73 @@ use std::sync::Arc;
 const ROW: usize = 8;
 
 pub(crate) struct Board<K, V> {
+    seats: Vec<Seat<K>>,
     row: Vec<(u64, Arc<Flight<K, V>>)>,
     rest: HashTable<Arc<Flight<K, V>>>,
+    /// Flights that were made of seats, for those who load them and do not know of them yet.
+    met: Vec<Arc<Flight<K, V>>>,
+}
+
+/// A load that nobody but its caller knows of: what it takes to make a flight of it.
+pub(crate) struct Seat<K> {
+    /// Its hash, and what it is called.
+    pub(crate) begin: Begin,
+    pub(crate) key: K,
+    pub(crate) posted: Tick,
+}
+
+/// What has become of a load that began in a seat.
+pub(crate) enum Seated<K, V> {
+    /// Nobody has come.
+    Alone(Seat<K>),
+    /// Somebody has. It may have lost its key since.
+    Met(Arc<Flight<K, V>>),
+}
+
+impl<K> Seat<K> {
+    fn is_of<Q>(&self, hash: u64, key: &Q) -> bool
+    where
+        Q: ?Sized + Equivalent<K>,
+    {
+        self.begin.hash == hash && key.equivalent(&self.key)
+    }
+
+    pub(crate) fn into_flight<V>(self) -> Arc<Flight<K, V>> {
+        Arc::new(Flight::new(self.begin, self.key, self.posted))
+    }
 }
 
 impl<K, V> Board<K, V> {
     pub(crate) fn new() -> Self {
-        Self { row: Vec::new(), rest: HashTable::new() }
+        Self { seats: Vec::new(), row: Vec::new(), rest: HashTable::new(), met: Vec::new() }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.row.len() + self.rest.len()
+        self.seats.len() + self.row.len() + self.rest.len()
     }
 
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.row.is_empty() && self.rest.is_empty()
+        self.seats.is_empty() && self.row.is_empty() && self.rest.is_empty()
     }
 
+    /// Whether a load of the key is under way.
+    #[inline]
+    pub(crate) fn has<Q>(&self, hash: u64, key: &Q) -> bool
+    where
+        Q: ?Sized + Equivalent<K>,
+    {
+        self.seats.iter().any(|seat| seat.is_of(hash, key)) || self.get(hash, key).is_some()
+    }
+
+    /// The flight of a key; that of a load in a seat only after it was [met](Self::meet).
     #[inline]
     pub(crate) fn get<Q>(&self, hash: u64, key: &Q) -> Option<&Arc<Flight<K, V>>>
     where
         Q: ?Sized + Equivalent<K>,
     {
         // empty in most calls that ask: a write with nothing in flight
-        if self.is_empty() {
+        if self.row.is_empty() && self.rest.is_empty() {
             return None;
         }
         let in_row = self.row.iter().find(|(h, flight)| *h == hash && key.equivalent(&flight.key));
@@ -58,6 +106,53 @@ impl<K, V> Board<K, V> {
         } else {
             self.rest.insert_unique(flight.hash, flight, |flight| flight.hash);
         }
+    }
+
+    /// Whether one more load may begin in a seat. They are looked through one by one.
+    #[inline]
+    pub(crate) fn has_seat(&self) -> bool {
+        self.seats.len() < ROW
+    }
+
+    /// Seats a load whose key has none.
+    #[inline]
+    pub(crate) fn sit(&mut self, seat: Seat<K>) {
+        self.seats.push(seat);
+    }
+
+    /// What has become of the load of this hash that is called so. It is in its seat no more; if it
+    /// was met and still has its key, it stays on the board.
+    #[inline]
+    pub(crate) fn rise(&mut self, hash: u64, alias: usize) -> Option<Seated<K, V>> {
+        let at = self.seats.iter().position(|seat| seat.begin.alias == alias);
+        match at {
+            Some(at) => Some(Seated::Alone(self.seats.swap_remove(at))),
+            None => self.rise_met(hash, alias).map(Seated::Met),
+        }
+    }
+
+    #[cold]
+    fn rise_met(&mut self, hash: u64, alias: usize) -> Option<Arc<Flight<K, V>>> {
+        let is_it = |flight: &Arc<Flight<K, V>>| flight.hash == hash && flight.id() == alias;
+        self.met.iter().position(is_it).map(|at| self.met.swap_remove(at))
+    }
+
+    /// Somebody comes for a key: if its load is in a seat, it has a flight from now on.
+    #[inline]
+    pub(crate) fn meet<Q>(&mut self, hash: u64, key: &Q)
+    where
+        Q: ?Sized + Equivalent<K>,
+    {
+        if let Some(at) = self.seats.iter().position(|seat| seat.is_of(hash, key)) {
+            self.meet_at(at);
+        }
+    }
+
+    #[cold]
+    fn meet_at(&mut self, at: usize) {
+        let flight = self.seats.swap_remove(at).into_flight();
+        self.met.push(Arc::clone(&flight));
+        self.post(flight);
     }
 
     /// Takes this very flight off, if it is still on.
@@ -86,6 +181,7 @@ impl<K, V> Board<K, V> {
         if self.is_empty() {
             return None;
         }
+        self.meet(hash, key);
         let same = |flight: &Arc<Flight<K, V>>| flight.hash == hash && key.equivalent(&flight.key);
         if let Some(at) = self.row.iter().position(|(_, flight)| same(flight)) {
             return Some(self.row.swap_remove(at).1);
@@ -94,19 +190,24 @@ impl<K, V> Board<K, V> {
     }
 
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = Arc<Flight<K, V>>> {
+        while !self.seats.is_empty() {
+            self.meet_at(0);
+        }
         let row = std::mem::take(&mut self.row).into_iter().map(|(_, flight)| flight);
         row.chain(std::mem::take(&mut self.rest))
     }
 
-    /// Panics where a flight stands twice. For tests.
+    /// Panics where a key has two loads. For tests.
     pub(crate) fn validate(&self)
     where
         K: Eq,
     {
-        let all = || self.row.iter().map(|(_, flight)| flight).chain(&self.rest);
-        for flight in all() {
-            let same = all().filter(|f| f.hash == flight.hash && f.key == flight.key);
-            assert_eq!(same.count(), 1, "two flights of one key");
+        let flights = self.row.iter().map(|(_, flight)| flight).chain(&self.rest);
+        let flights = flights.map(|flight| (flight.hash, &flight.key));
+        let seats = self.seats.iter().map(|seat| (seat.begin.hash, &seat.key));
+        let all: Vec<_> = flights.chain(seats).collect();
+        for one in &all {
+            assert_eq!(all.iter().filter(|other| *other == one).count(), 1, "two loads of one key");
         }
     }
 }

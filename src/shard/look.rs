@@ -470,7 +470,7 @@ impl<K, V> Shard<K, V> {
         };
         self.begun += 1;
         let (number, since) = (self.begun, terms.tags.version());
-        let begin = Begin { hash, is_absent, number, attempt, after, reason, in_batch, since };
+        let begin = Begin { alias: 0, hash, is_absent, number, attempt, after, reason, in_batch, since };
         let flight = Arc::new(Flight::new(begin, key, terms.now));
         self.board.post(Arc::clone(&flight));
         flight
@@ -491,6 +491,7 @@ impl<K, V> Shard<K, V> {
         Q: ?Sized + Equivalent<K>,
         K: Eq,
     {
+        self.board.meet(hash, key);
         let mut overdue = None;
         let role = loop {
             match self.judge(hash, key, ask, terms) {

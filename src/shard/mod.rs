@@ -13,6 +13,7 @@ pub(crate) mod fences;
 pub(crate) mod leave;
 pub(crate) mod look;
 pub(crate) mod outbox;
+pub(crate) mod seat;
 pub(crate) mod store;
 pub(crate) mod validate;
 pub(crate) mod walk;

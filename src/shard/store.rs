@@ -175,7 +175,7 @@ impl<K, V> Shard<K, V> {
     where
         Q: ?Sized + Equivalent<K>,
     {
-        self.board.get(hash, key).is_some()
+        self.board.has(hash, key)
     }
 
     /// Takes this flight off the board; `false` if it lost its key before.

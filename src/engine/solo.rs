@@ -1,0 +1,176 @@
+//! A load that nobody but its caller knows of, as most are: where the cache asks nothing of a load
+//! but its value, it has a seat on its shard's board, and no flight unless somebody comes for it.
+//!
+//! Whatever is not simple about it is left to a [`Lead`], which it becomes.
+
+use super::lead::{Lead, Progress};
+use super::store::Store;
+use crate::parts::stack;
+use crate::rules::expiry::NEVER;
+use crate::rules::loaded::Loaded;
+use crate::shard::outbox::Outbox;
+use crate::shard::store::Credit;
+use crate::words::error::LoadError;
+use crate::words::tick::Tick;
+use equivalent::Equivalent;
+use std::sync::Arc;
+
+/// What such a load is called: an address that is nobody else's while its caller holds this still.
+#[derive(Debug)]
+pub(crate) struct Alias(u8);
+
+impl Alias {
+    pub(crate) fn new() -> Self {
+        Self(0)
+    }
+
+    fn id(&self) -> usize {
+        std::ptr::from_ref(&self.0).addr()
+    }
+}
+
+/// The right and the duty to load a key, as a [`Lead`] has it.
+pub(crate) struct Solo<'s, K, V, S>
+where
+    K: Clone + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: Send + Sync + 'static,
+{
+    store: &'s Arc<Store<K, V, S>>,
+    hash: u64,
+    alias: &'s Alias,
+    began: Tick,
+    /// It has landed, or is another's to land.
+    is_over: bool,
+}
+
+impl<K, V, S> Store<K, V, S>
+where
+    K: Clone + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: Send + Sync + 'static,
+{
+    /// Begins to load a key of which nothing is known; `None` if something is, or if more is asked
+    /// of this cache's loads.
+    #[inline]
+    pub(crate) fn set_out<'s, Q>(
+        self: &'s Arc<Self>,
+        hash: u64,
+        key: &Q,
+        alias: &'s Alias,
+    ) -> Option<Solo<'s, K, V, S>>
+    where
+        Q: ?Sized + Equivalent<K> + ToOwned<Owned = K>,
+    {
+        if !self.loads_alone {
+            return None;
+        }
+        // the user's `Clone` runs before the lock is taken, and its `Drop` after
+        let mut owned = Some(key.to_owned());
+        let unwritten;
+        let (is_seated, began) = {
+            let mut shard = self.cell(hash).shard.write();
+            unwritten = owned.as_ref().and_then(|key| self.queues.latest(hash, key));
+            let terms = self.terms();
+            (unwritten.is_none() && shard.sit(hash, alias.id(), &mut owned, &terms), terms.now)
+        };
+        if !is_seated {
+            return None;
+        }
+        self.lookups.miss();
+        self.lookups.load();
+        Some(Solo { store: self, hash, alias, began, is_over: false })
+    }
+}
+
+impl<K, V, S> Solo<'_, K, V, S>
+where
+    K: Clone + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: Send + Sync + 'static,
+{
+    /// Runs the user's loader, stores what it brings if the key is still this load's, and then
+    /// reports what had to leave.
+    #[inline]
+    pub(crate) fn load<E: Send + Sync + 'static>(
+        mut self,
+        load: impl FnOnce() -> Result<Option<V>, E>,
+    ) -> Result<V, LoadError<E>> {
+        let result = {
+            let _running = stack::enter(self.alias.id());
+            load()
+        };
+        let value = match result {
+            Ok(Some(value)) => value,
+            other => return self.land_otherwise(other.map(Loaded::from)),
+        };
+        // the user's `Clone` runs before the lock is taken
+        let mut stored = Some(value.clone());
+        let mut credit = Credit::new(&self.store.budget);
+        let mut out = Outbox::new();
+        let landed = {
+            let mut shard = self.store.cell(self.hash).shard.write();
+            let terms = self.store.terms();
+            let name = (self.hash, self.alias.id());
+            let landed = shard.land_seated(name, &mut stored, &mut credit, &terms, &mut out);
+            if landed.is_ok() {
+                self.store.ledger.note(self.hash);
+            }
+            landed.map(|stamp| (stamp.fresh_for(terms.now), terms.now))
+        };
+        self.is_over = true;
+        match landed {
+            Ok((life, now)) => {
+                let took = now.saturating_sub(self.began);
+                if took > 0 {
+                    self.store.counts.load_millis.add(took);
+                }
+                if life < NEVER || self.store.lives.idle < NEVER {
+                    self.store.request_sweep();
+                }
+                if self.store.hears() {
+                    self.store.report_all(out);
+                }
+                Ok(value)
+            }
+            Err(flight) => {
+                drop((stored, credit, out));
+                let lead = Lead::risen(Arc::clone(self.store), flight, Progress::Waiting);
+                lead.land(Ok(Loaded::new(value)), None).map(|got| got.value)
+            }
+        }
+    }
+
+    /// It brought something else than a value.
+    #[cold]
+    fn land_otherwise<E: Send + Sync + 'static>(
+        mut self,
+        result: Result<Loaded<V>, E>,
+    ) -> Result<V, LoadError<E>> {
+        match self.rise(Progress::Waiting) {
+            Some(lead) => lead.land(result, None).map(|got| got.value),
+            None => unreachable!("a load lands once"),
+        }
+    }
+
+    /// From now on it is a load as all others are.
+    fn rise(&mut self, progress: Progress) -> Option<Lead<K, V, S>> {
+        self.is_over = true;
+        let flight = self.store.cell(self.hash).shard.write().rise(self.hash, self.alias.id())?;
+        Some(Lead::risen(Arc::clone(self.store), flight, progress))
+    }
+}
+
+impl<K, V, S> Drop for Solo<'_, K, V, S>
+where
+    K: Clone + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: Send + Sync + 'static,
+{
+    fn drop(&mut self) {
+        if !self.is_over {
+            // the user's code panicked
+            drop(self.rise(Progress::Running));
+        }
+    }
+}
