@@ -9,7 +9,7 @@ use crate::front::loading::LoadingCache;
 use crate::front::loading_async::AsyncLoadingCache;
 use crate::rules::ahead::{Ahead, RefreshAhead};
 use crate::rules::backoff::BackOff;
-use crate::rules::expiry::{Lives, NEVER, Windows, share, ticks};
+use crate::rules::expiry::{Draw, Lives, NEVER, Windows, share, ticks};
 use crate::words::clock::Clock;
 use crate::words::error::{ConfigError, Given};
 use crate::words::pool::Pool;
@@ -704,6 +704,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     }
 
     fn plan(self) -> Plan<K, V, S> {
+        let (ttl, jitter) = (self.ttl.map_or(NEVER, ticks), self.jitter.map_or(0, share));
         let bound = self.max_entries.or(self.max_weight).unwrap_or(u64::MAX);
         Plan {
             shards: shards(self.shards, bound, self.max_weight.is_some()),
@@ -711,8 +712,8 @@ impl<K, V, S> CacheBuilder<K, V, S> {
             hasher: self.hasher,
             clock: self.clock.unwrap_or_else(Clock::system),
             lives: Lives {
-                ttl: self.ttl.map_or(NEVER, ticks),
-                jitter: self.jitter.map_or(0, share),
+                ttl,
+                jitter,
                 idle: self.idle.map_or(NEVER, ticks),
                 negative: ticks(self.negative),
                 windows: Windows {
@@ -723,6 +724,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
                     BackOff::new(ticks(min), ticks(max))
                 }),
                 ahead: Ahead::new(self.refresh_ahead),
+                draw: Draw::new(ttl, jitter),
             },
             weigher: self.weigher,
             listener: self.listener,

@@ -168,10 +168,9 @@ where
         let tags = self.tags.find(tags.iter().map(Tag::as_str)).map(|names| names.since(version));
         let notes = Notes::of(validator, tags);
         let hash24 = Hash::new(hash);
-        let mut put =
-            Some(Put { hash: hash24, key, value: Some(value), units, ttl, took: 0, notes });
+        let put = Put { hash: hash24, key, value: Some(value), units, ttl, took: 0, notes };
         let mut out = Outbox::new();
-        self.put(hash, &mut put, By::Extra(since), &mut out);
+        self.put(hash, put, By::Extra(since), &mut out);
         self.deliver(out);
     }
 }

@@ -96,7 +96,7 @@ where
     pub(crate) fn record(&self, item: &Arc<Item<K, V>>, accept: impl FnOnce(Tick) -> bool) -> bool {
         let hash = item.hash;
         // the user's code comes first: once it is accepted, nothing may stop it
-        let mut put = item.value.clone().map(|value| {
+        let put = item.value.clone().map(|value| {
             let key = item.key.clone();
             let units = self.units(&key, Some(&value));
             let ttl = self.lives.ttl;
@@ -113,9 +113,9 @@ where
             shard.put_back(&flight);
         }
         let mut shown = Shown { store: self, item, flight: &flight, is_done: false };
-        let is_put = put.is_some();
-        shown.is_done =
-            is_put && self.put(hash, &mut put, By::Flight(&flight), &mut out) != Stored::Fenced;
+        shown.is_done = put.is_some_and(|put| {
+            self.put(hash, put, By::Flight(&flight), &mut out) != Stored::Fenced
+        });
         drop(shown);
         self.deliver(out);
         true

@@ -448,7 +448,7 @@ where
         self.progress = Progress::Running;
         let key = self.flight.key.clone();
         let units = self.store.units(&key, value);
-        let mut put = Some(Put {
+        let put = Put {
             hash: Hash::new(self.flight.hash),
             key,
             // with no life there is nothing to store, only something to take out
@@ -457,9 +457,9 @@ where
             ttl,
             took: took.max(1),
             notes,
-        });
+        };
         self.progress = Progress::Waiting;
-        self.store.put(self.flight.hash, &mut put, By::Flight(&self.flight), out)
+        self.store.put(self.flight.hash, put, By::Flight(&self.flight), out)
     }
 }
 

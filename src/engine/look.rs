@@ -8,16 +8,15 @@ use crate::parts::group::Hash;
 use crate::parts::stack;
 use crate::rules::got::{Got, How, StaleWhy};
 use crate::shard::Shard;
-use crate::shard::entry::Entry;
 pub(crate) use crate::shard::look::Looked;
 use crate::shard::look::{Ask, AtHome, Joined, Role, Time};
 use crate::shard::outbox::Outbox;
 use crate::shard::walk::Cursor;
 use crate::words::clock::TRUST;
 use crate::words::striped::Lookups;
-use crate::words::sync::ReadGuard;
 use crate::words::tick::Tick;
 use equivalent::Equivalent;
+use std::ops::Deref;
 use std::sync::Arc;
 
 /// What a caller that found nothing does next.
@@ -84,9 +83,13 @@ impl<K, V, S> Store<K, V, S> {
         V: Clone + Send + Sync + 'static,
         S: Send + Sync + 'static,
     {
-        match self.glance(hash, key) {
-            Some(value) => Looked::Value(value),
-            None => self.get_in_full(hash, key, true, false),
+        if self.is_plain {
+            match self.glance(hash, key) {
+                Some(value) => Looked::Value(value),
+                None => self.get_plain(hash, key, true),
+            }
+        } else {
+            self.get_in_full(hash, key, true, false)
         }
     }
 
@@ -99,9 +102,13 @@ impl<K, V, S> Store<K, V, S> {
         V: Clone + Send + Sync + 'static,
         S: Send + Sync + 'static,
     {
-        match self.glance(hash, key) {
-            Some(value) => Looked::Value(value),
-            None => self.get_in_full(hash, key, false, true),
+        if self.is_plain {
+            match self.glance(hash, key) {
+                Some(value) => Looked::Value(value),
+                None => self.get_plain(hash, key, false),
+            }
+        } else {
+            self.get_in_full(hash, key, false, true)
         }
     }
 
@@ -115,9 +122,6 @@ impl<K, V, S> Store<K, V, S> {
         Q: ?Sized + Equivalent<K>,
         V: Clone,
     {
-        if !self.is_plain {
-            return None;
-        }
         let line = self.lookups.own()?;
         let shard = self.cell(hash).shard.read_biased()?;
         let value = shard.glance(Hash::new(hash), key, |entry| entry.value.clone())?;
@@ -126,6 +130,34 @@ impl<K, V, S> Store<K, V, S> {
             self.clock.compare();
         }
         Some(value)
+    }
+
+    /// Most of what is left: look-ups in what is written to now and then, and most misses.
+    #[inline(never)]
+    fn get_plain<Q>(&self, hash: u64, key: &Q, misses: bool) -> Looked<V>
+    where
+        Q: ?Sized + Equivalent<K>,
+        V: Clone,
+    {
+        let cell = self.cell(hash);
+        let Some(shard) = cell.shard.read_counted() else {
+            return self.get_elsewhere(hash, key, cell.shard.read(), misses);
+        };
+        match shard.get_at_home(Hash::new(hash), key, |entry| entry.value.clone()) {
+            AtHome::Value(value) => {
+                drop(shard);
+                self.count_hit();
+                Looked::Value(value)
+            }
+            AtHome::Nothing => {
+                drop(shard);
+                if misses {
+                    self.lookups.miss();
+                }
+                Looked::Nothing
+            }
+            AtHome::Unsure => self.get_elsewhere(hash, key, shard, misses),
+        }
     }
 
     /// All other look-ups.
@@ -140,26 +172,7 @@ impl<K, V, S> Store<K, V, S> {
         if !self.lives.ahead.is_never() {
             return self.get_ahead(hash, key, misses, loads);
         }
-        let shard = self.cell(hash).shard.read();
-        if self.is_plain {
-            let value = |entry: &Entry<K, V>| entry.value.clone();
-            match shard.get_at_home(Hash::new(hash), key, &**self, value) {
-                AtHome::Value(value) => {
-                    drop(shard);
-                    self.count_hit();
-                    return Looked::Value(value);
-                }
-                AtHome::Nothing => {
-                    drop(shard);
-                    if misses {
-                        self.lookups.miss();
-                    }
-                    return Looked::Nothing;
-                }
-                AtHome::Unsure => {}
-            }
-        }
-        self.get_elsewhere(hash, key, shard, misses)
+        self.get_elsewhere(hash, key, self.cell(hash).shard.read(), misses)
     }
 
     /// The rest of [`get`](Self::get).
@@ -168,7 +181,7 @@ impl<K, V, S> Store<K, V, S> {
         &self,
         hash: u64,
         key: &Q,
-        shard: ReadGuard<'_, Shard<K, V>>,
+        shard: impl Deref<Target = Shard<K, V>>,
         misses: bool,
     ) -> Looked<V>
     where

@@ -66,10 +66,9 @@ where
         let units = self.units(&key, Some(&value));
         let ttl = ttl.unwrap_or(self.lives.ttl);
         let hash24 = Hash::new(hash);
-        let mut put =
-            Some(Put { hash: hash24, key, value: Some(value), units, ttl, took: 0, notes: None });
+        let put = Put { hash: hash24, key, value: Some(value), units, ttl, took: 0, notes: None };
         let mut out = Outbox::new();
-        self.put(hash, &mut put, By::Write, &mut out);
+        self.put_here(hash, put, By::Write, &mut out);
         if self.hears() {
             self.report_all(out);
         }
@@ -91,26 +90,38 @@ where
         let units = self.units(&key, Some(&value));
         let ttl = ttl.unwrap_or(self.lives.ttl);
         let hash24 = Hash::new(hash);
-        let mut put =
-            Some(Put { hash: hash24, key, value: Some(value), units, ttl, took: 0, notes });
+        let put = Put { hash: hash24, key, value: Some(value), units, ttl, took: 0, notes };
         let mut out = Outbox::new();
-        self.put(hash, &mut put, By::Write, &mut out);
+        self.put(hash, put, By::Write, &mut out);
         self.deliver(out);
     }
 
-    /// Stores, if that is right. What is to be stored is taken out of its place, and not handed
-    /// over: a copy of what was written just before costs more than the search for its key.
-    #[inline]
+    /// Stores, if that is right.
     pub(super) fn put(
         &self,
         hash: u64,
-        put: &mut Option<Put<K, V>>,
+        put: Put<K, V>,
+        by: By<'_, K, V>,
+        out: &mut Outbox<K, V>,
+    ) -> Stored {
+        self.put_here(hash, put, by, out)
+    }
+
+    /// The same, within its caller: what is to be stored then need not stand in memory until it
+    /// stands in its slot.
+    #[inline(always)]
+    fn put_here(
+        &self,
+        hash: u64,
+        put: Put<K, V>,
         by: By<'_, K, V>,
         out: &mut Outbox<K, V>,
     ) -> Stored {
         let mut credit = Credit::new(&self.budget);
-        let tried = self.try_put(hash, put, by, &mut credit, out);
-        tried.unwrap_or_else(|| self.put_with_room_of_others(hash, put, by, credit, out))
+        match self.try_put(hash, put, by, &mut credit, out) {
+            Ok(stored) => stored,
+            Err(put) => self.put_with_room_of_others(hash, put, by, credit, out),
+        }
     }
 
     /// What is cached is what the source has: begins a new life of it. `None` if it is not there any
@@ -153,74 +164,78 @@ where
         Stored::No
     }
 
-    /// One attempt, within the key's own shard. `None` if that has nothing left to evict.
+    /// One attempt, within the key's own shard. Gives back what is to be stored if that has nothing
+    /// left to evict.
+    #[inline(always)]
     fn try_put(
         &self,
         hash: u64,
-        put: &mut Option<Put<K, V>>,
+        put: Put<K, V>,
         by: By<'_, K, V>,
         credit: &mut Credit<'_>,
         out: &mut Outbox<K, V>,
-    ) -> Option<Stored> {
-        let Some(wanted) = put.as_ref() else { return Some(Stored::No) };
+    ) -> Result<Stored, Put<K, V>> {
+        // its key and its value are dropped after the lock
+        let mut refused;
         let mut shard = self.cell(hash).shard.write();
         let terms = self.terms();
         match by {
-            By::Write => shard.fence(hash, &wanted.key, out),
-            By::Flight(flight) if !shard.take_off(flight) => return Some(Stored::Fenced),
+            By::Write => shard.fence(hash, &put.key, out),
+            By::Flight(flight) if !shard.take_off(flight) => return Ok(Stored::Fenced),
             // it may have read before the write that is in progress, or after
-            By::Flight(_) if shard.is_fenced(hash, &wanted.key) => return Some(Stored::Fenced),
+            By::Flight(_) if shard.is_fenced(hash, &put.key) => return Ok(Stored::Fenced),
             // a tag of what it brings was removed, or expired, since it began
-            By::Flight(_) if wanted.is_outdated() => return Some(Stored::Fenced),
+            By::Flight(_) if put.is_outdated() => return Ok(Stored::Fenced),
             By::Flight(_) => {}
-            By::Fence if !shard.is_undisputed(hash, &wanted.key) => return Some(Stored::Fenced),
-            By::Fence => shard.ground(hash, &wanted.key, out),
-            By::Restored(_) if shard.stands(Hash::new(hash), &wanted.key, &terms) => {
-                return Some(Stored::Fenced);
+            By::Fence if !shard.is_undisputed(hash, &put.key) => return Ok(Stored::Fenced),
+            By::Fence => shard.ground(hash, &put.key, out),
+            By::Restored(_) if shard.stands(Hash::new(hash), &put.key, &terms) => {
+                return Ok(Stored::Fenced);
             }
             By::Extra(since) | By::Restored(since) => {
                 let is_newest = self.ledger.is_quiet(hash, since);
                 // a load that runs will bring its own, and a source that has yet to be written to
                 // told of what was
-                let key = &wanted.key;
-                let is_written = shard.is_loading(hash, key)
-                    || shard.is_fenced(hash, key)
-                    || self.queues.holds(hash, &|other| other == key);
-                if !is_newest || is_written || wanted.is_outdated() {
-                    return Some(Stored::Fenced);
+                let is_written = shard.is_loading(hash, &put.key)
+                    || shard.is_fenced(hash, &put.key)
+                    || self.queues.holds(hash, &|other| *other == put.key);
+                if !is_newest || is_written || put.is_outdated() {
+                    return Ok(Stored::Fenced);
                 }
             }
         }
-        shard.forgive(hash, &wanted.key, out);
+        shard.forgive(hash, &put.key, out);
         if !matches!(by, By::Restored(_)) {
             // those are many, and older than anything that looks there
             self.ledger.note(hash);
         }
-        let stored = if wanted.ttl == 0 || wanted.units > self.budget.max() {
+        if put.ttl == 0 || put.units > self.budget.max() {
+            refused = Some(put);
             match by {
-                By::Write | By::Fence => shard.refuse(put, false, &terms, out),
-                By::Flight(_) => shard.refuse(put, true, &terms, out),
+                By::Write | By::Fence => shard.refuse(&mut refused, false, &terms, out),
+                By::Flight(_) => shard.refuse(&mut refused, true, &terms, out),
                 // nobody asked for it: all stays as it is
                 By::Extra(_) | By::Restored(_) => {}
             }
-            Stored::No
-        } else {
-            let is_absent = matches!(by, By::Flight(flight) if flight.is_absent);
-            let Some(stamp) = shard.store(put, is_absent, credit, &terms, out) else {
+            return Ok(Stored::No);
+        }
+        let is_absent = matches!(by, By::Flight(flight) if flight.is_absent);
+        let standing = if is_absent { None } else { shard.slot(put.hash, &put.key) };
+        let stamp = match shard.store(put, standing, is_absent, credit, &terms, out) {
+            Ok(stamp) => stamp,
+            Err(put) => {
                 if let By::Flight(flight) = by {
                     shard.put_back(flight);
                 }
-                return None;
-            };
-            Stored::Yes(stamp.fresh_for(terms.now))
+                return Err(put);
+            }
         };
         drop(shard);
-        if let Stored::Yes(life) = stored {
-            if life < NEVER || self.lives.idle < NEVER {
-                self.request_sweep();
-            }
+        let life = stamp.fresh_for(terms.now);
+        if life < NEVER || self.lives.idle < NEVER {
+            self.request_sweep();
         }
-        Some(stored)
+        Ok(Stored::Yes(life))
     }
 
     /// The key's own shard has nothing left to evict: the room is in other ones. Callers take
@@ -229,20 +244,21 @@ where
     fn put_with_room_of_others(
         &self,
         hash: u64,
-        put: &mut Option<Put<K, V>>,
+        mut put: Put<K, V>,
         by: By<'_, K, V>,
         credit: Credit<'_>,
         out: &mut Outbox<K, V>,
     ) -> Stored {
-        let units = put.as_ref().map_or(0, |put| put.units);
+        let units = put.units;
         // what it holds goes back before it waits: the one whose turn it is may need just that
         drop(credit);
         let _turn = self.heavy.lock();
         let mut credit = Credit::new(&self.budget);
         loop {
             self.make_room(hash, units, &mut credit, out);
-            if let Some(stored) = self.try_put(hash, put, by, &mut credit, out) {
-                return stored;
+            match self.try_put(hash, put, by, &mut credit, out) {
+                Ok(stored) => return stored,
+                Err(back) => put = back,
             }
         }
     }

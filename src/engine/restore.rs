@@ -79,7 +79,7 @@ where
         let names = self.tags.find(tags.iter().map(String::as_str));
         let tags = names.map(|names| names.since(since.tags));
         let notes = Some(Box::new(Notes { validator, tags, restored: Some(returned) }));
-        let mut put = Some(Put {
+        let put = Put {
             hash: Hash::new(hash),
             key,
             value: Some(value),
@@ -87,9 +87,9 @@ where
             ttl: left,
             took: 0,
             notes,
-        });
+        };
         let mut out = Outbox::new();
-        let stored = self.put(hash, &mut put, By::Restored(since.moment), &mut out);
+        let stored = self.put(hash, put, By::Restored(since.moment), &mut out);
         self.deliver(out);
         matches!(stored, Stored::Yes(_))
     }

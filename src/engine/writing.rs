@@ -92,9 +92,9 @@ where
         let units = self.store.units(&key, Some(&value));
         let ttl = ttl.unwrap_or(self.store.lives.ttl);
         let hash = Hash::new(self.hash);
-        let mut put = Some(Put { hash, key, value: Some(value), units, ttl, took: 0, notes: None });
+        let put = Put { hash, key, value: Some(value), units, ttl, took: 0, notes: None };
         let mut out = Outbox::new();
-        let stored = self.store.put(self.hash, &mut put, By::Fence, &mut out);
+        let stored = self.store.put(self.hash, put, By::Fence, &mut out);
         self.store.deliver(out);
         matches!(stored, Stored::Yes(_))
     }

@@ -197,9 +197,7 @@ where
         match self.store.get_or_search(hash, key) {
             Looked::Value(value) => Ok(value),
             Looked::Missing => Err(LoadError::NotFound),
-            Looked::Nothing => {
-                blocking::load_simply(&self.store, hash, key, || load().map(Some))
-            }
+            Looked::Nothing => blocking::load_simply(&self.store, hash, key, || load().map(Some)),
         }
     }
 
@@ -322,9 +320,7 @@ where
         match self.store.get_or_search(hash, key) {
             Looked::Value(value) => Ok(Some(value)),
             Looked::Missing => Ok(None),
-            Looked::Nothing => {
-                or_none(blocking::load_simply(&self.store, hash, key, load))
-            }
+            Looked::Nothing => or_none(blocking::load_simply(&self.store, hash, key, load)),
         }
     }
 

@@ -120,7 +120,17 @@ impl Begin {
     pub(crate) fn of_nothing(hash: u64) -> Self {
         let reason = LoadReason::Miss;
         let (alias, number, attempt, after, since) = (0, 0, 0, 0, 0);
-        Self { alias, hash, is_absent: true, number, attempt, after, reason, in_batch: false, since }
+        Self {
+            alias,
+            hash,
+            is_absent: true,
+            number,
+            attempt,
+            after,
+            reason,
+            in_batch: false,
+            since,
+        }
     }
 }
 
@@ -130,7 +140,8 @@ pub(crate) struct Ticket(Option<u64>);
 
 impl<K, V> Flight<K, V> {
     pub(crate) fn new(begin: Begin, key: K, now: Tick) -> Self {
-        let Begin { alias, hash, is_absent, number, attempt, after, reason, in_batch, since } = begin;
+        let Begin { alias, hash, is_absent, number, attempt, after, reason, in_batch, since } =
+            begin;
         Self {
             alias,
             key,

@@ -9,6 +9,7 @@
 
 use super::eviction::{SlotId, Slots};
 use super::group::{DEAD, Group, HEAT, Hash, LANES, MAIN, TAGGED, TAKEN};
+use crate::words::prefetch::prefetch;
 
 /// How many groups an entry may stand away from home. In a table 11/16 full, runs of full groups
 /// are short; only keys that share their hash get this far, and a bound keeps a flood of them from
@@ -181,6 +182,31 @@ impl<T> Table<T> {
         &mut group.slots[lane]
     }
 
+    /// Puts an entry where another one stands, which was hit by that, and gives back the other one;
+    /// this one where none stands.
+    #[inline]
+    pub(crate) fn replace(&mut self, id: SlotId, entry: T) -> Result<T, T> {
+        let (group, lane) = self.group_mut(id);
+        let Some(old) = &mut group.slots[lane] else { return Err(entry) };
+        let old = std::mem::replace(old, entry);
+        group.warm(lane);
+        Ok(old)
+    }
+
+    /// Takes the entry out of a live slot, and frees that. Its id must be in no queue any more.
+    #[inline]
+    pub(crate) fn evict(&mut self, id: SlotId) -> Option<T> {
+        let (g, lane) = place(id);
+        let group = &mut self.groups[g];
+        debug_assert!(group.is_live(lane));
+        let old = group.slots[lane].take();
+        let hash = group.hash(lane);
+        group.set_mark(lane, 0);
+        self.pass(hash, g, u32::wrapping_sub);
+        self.live -= 1;
+        old
+    }
+
     pub(crate) fn hash_of(&self, id: SlotId) -> Hash {
         let (g, lane) = place(id);
         self.groups[g].hash(lane)
@@ -351,11 +377,12 @@ impl<T> Slots for Table<T> {
 
     #[inline]
     fn prefetch(&self, id: SlotId) {
-        // A load that nobody waits for: without `unsafe` there is no prefetch instruction, and the
-        // processor runs on past a load whose value is not needed.
         let (g, lane) = place(id);
         if let Some(group) = self.groups.get(g) {
-            std::hint::black_box(group.tags[lane] ^ u8::from(group.slots[lane].is_some()));
+            prefetch(group);
+            // the header may reach into the next line, where a newcomer's and a victim's hashes stand
+            prefetch(&group.high[lane]);
+            prefetch(&group.slots[lane]);
         }
     }
 }

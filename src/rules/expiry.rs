@@ -194,6 +194,32 @@ impl Windows {
     }
 }
 
+/// How the lives of one TTL are drawn without arithmetic on it, as long as their codes have one
+/// exponent: then even steps of the code are even steps of the life.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Draw {
+    ttl: u64,
+    /// The code of the longest life.
+    top: u64,
+    /// How many codes there are; zero where it cannot be done like this.
+    codes: u64,
+    exponent: u64,
+}
+
+impl Draw {
+    pub(crate) fn new(ttl: u64, jitter: u64) -> Self {
+        let ttl = ttl.min(NEVER);
+        let off =
+            if ttl < NEVER { ((u128::from(ttl) * u128::from(jitter)) >> 32) as u64 } else { 0 };
+        let (top, bottom) = (encode(ttl), encode(ttl.saturating_sub(off).max(1)));
+        let exponent = top >> MANTISSA_BITS;
+        // what is not drawn is kept exactly
+        let is_even = bottom >> MANTISSA_BITS == exponent && (jitter > 0 || decode(top) == ttl);
+        let codes = if is_even && ttl > 0 { top - bottom + 1 } else { 0 };
+        Self { ttl, top, codes, exponent }
+    }
+}
+
 /// What the builder said about lives.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lives {
@@ -211,6 +237,8 @@ pub(crate) struct Lives {
     pub(crate) back_off: BackOff,
     /// When what is still fresh is loaded again.
     pub(crate) ahead: Ahead,
+    /// For `ttl` and `jitter`.
+    pub(crate) draw: Draw,
 }
 
 impl Lives {
@@ -219,6 +247,18 @@ impl Lives {
     /// `random` is 64 random bits.
     #[inline]
     pub(crate) fn stamp(&self, now: Tick, ttl: u64, random: u64) -> Stamp {
+        let Draw { ttl: usual, top, codes, exponent } = self.draw;
+        if ttl == usual && codes > 0 {
+            let below = ((u128::from(random) * u128::from(codes)) >> 64) as u64;
+            let code = top - below;
+            return Stamp::of(now + ((code & ((1 << MANTISSA_BITS) - 1)) << exponent), code);
+        }
+        self.stamp_unusual(now, ttl, random)
+    }
+
+    /// The same for any TTL.
+    #[inline(never)]
+    fn stamp_unusual(&self, now: Tick, ttl: u64, random: u64) -> Stamp {
         if self.jitter == 0 || ttl >= NEVER {
             return Stamp::new(now, ttl);
         }
@@ -291,6 +331,37 @@ mod tests {
         assert!(late.is_fresh(NEVER - 1));
     }
 
+    #[test]
+    fn the_usual_lives_are_drawn_evenly() {
+        // of one exponent, and of two
+        for (ttl, jitter) in [(300_000, 0.1), (60_000, 0.5), (270_000, 0.1), (1, 1.0), (7, 0.0)] {
+            let jitter = share(jitter);
+            let draw = Draw::new(ttl, jitter);
+            let (windows, back_off) = (Windows::default(), BackOff::default());
+            let (idle, negative, ahead) = (NEVER, 0, Ahead::Never);
+            let lives = Lives { ttl, jitter, idle, negative, windows, back_off, ahead, draw };
+            let off = ((u128::from(ttl) * u128::from(jitter)) >> 32) as u64;
+            let life = |random| lives.stamp(1, ttl, random).expiry() - 1;
+            let longest = life(0);
+            assert_eq!(longest, ttl);
+            let shortest = life(u64::MAX);
+            assert!(shortest >= (ttl - off).max(1) - (ttl >> 16), "{shortest}");
+            let middle = life(u64::MAX / 2);
+            assert!(middle.abs_diff(ttl - off / 2) <= 1 + (ttl >> 15), "{ttl}: {middle}");
+        }
+    }
+
+    #[test]
+    fn a_life_that_is_not_drawn_is_exact() {
+        let ttl = (1 << 30) + 1;
+        let draw = Draw::new(ttl, 0);
+        let (windows, back_off) = (Windows::default(), BackOff::default());
+        let (idle, negative, ahead) = (NEVER, 0, Ahead::Never);
+        let lives = Lives { ttl, jitter: 0, idle, negative, windows, back_off, ahead, draw };
+        assert_eq!(lives.stamp(5, ttl, 9).expiry(), 5 + ttl);
+        assert_eq!(lives.stamp(5, NEVER, 9).expiry(), 5 + NEVER);
+    }
+
     proptest! {
         #[test]
         fn a_life_ends_at_its_tick(now in 1..NEVER / 2, life in 1..NEVER / 2, later in 0..NEVER / 2) {
@@ -309,7 +380,12 @@ mod tests {
         }
 
         #[test]
-        fn jitter_only_shortens(ttl in 1..NEVER, jitter in 0.0..=1.0_f64, random: u64) {
+        fn jitter_only_shortens(
+            ttl in 1..NEVER,
+            usual in prop_oneof![Just(None), (1..NEVER).prop_map(Some)],
+            jitter in 0.0..=1.0_f64,
+            random: u64,
+        ) {
             let (windows, back_off) = (Windows::default(), BackOff::default());
             let jitter_share = share(jitter);
             let lives = Lives {
@@ -320,6 +396,7 @@ mod tests {
                 windows,
                 back_off,
                 ahead: Ahead::Never,
+                draw: Draw::new(usual.unwrap_or(ttl), jitter_share),
             };
             let life = lives.stamp(1, ttl, random).expiry() - 1;
             prop_assert!(life <= ttl && life >= 1);

@@ -8,7 +8,10 @@ use crate::words::tick::Tick;
 use hashbrown::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-pub(crate) struct Aside<K> {
+/// None until there is something to keep: then all that a plain shard asks is whether there is.
+pub(crate) struct Aside<K>(Option<Box<Kept<K>>>);
+
+struct Kept<K> {
     /// By slot. The ids are the table's own, no caller chooses them: any hasher will do.
     missing: HashMap<SlotId, Missing<K>, ahash::RandomState>,
     /// By slot too, of the few that have any.
@@ -20,8 +23,8 @@ pub(crate) struct Aside<K> {
     costs: Option<Vec<u16>>,
 }
 
-impl<K> Aside<K> {
-    pub(crate) fn new(slots: usize, weighted: bool, idle: bool, costs: bool) -> Self {
+impl<K> Kept<K> {
+    fn new(slots: usize, weighted: bool, idle: bool, costs: bool) -> Self {
         Self {
             missing: HashMap::with_hasher(ahash::RandomState::with_seeds(1, 2, 3, 4)),
             notes: HashMap::with_hasher(ahash::RandomState::with_seeds(1, 2, 3, 4)),
@@ -32,69 +35,103 @@ impl<K> Aside<K> {
     }
 
     /// An empty one of the same kind.
-    pub(crate) fn sized(&self, slots: usize) -> Self {
-        Self::new(slots, self.weights.is_some(), self.used.is_some(), self.costs.is_some())
+    fn sized(&self, slots: usize) -> Aside<K> {
+        Aside::new(slots, self.weights.is_some(), self.used.is_some(), self.costs.is_some())
+    }
+}
+
+impl<K> Aside<K> {
+    pub(crate) fn new(slots: usize, weighted: bool, idle: bool, costs: bool) -> Self {
+        let keeps_any = weighted || idle || costs;
+        Self(keeps_any.then(|| Box::new(Kept::new(slots, weighted, idle, costs))))
     }
 
+    /// An empty one of the same kind.
+    pub(crate) fn sized(&self, slots: usize) -> Self {
+        self.0.as_ref().map_or(Self(None), |kept| kept.sized(slots))
+    }
+
+    /// Whether there is nothing to any entry but what stands in its slot.
+    #[inline]
+    pub(crate) fn is_bare(&self) -> bool {
+        self.0.is_none()
+    }
+
+    fn kept(&mut self) -> &mut Kept<K> {
+        self.0.get_or_insert_with(|| Box::new(Kept::new(0, false, false, false)))
+    }
+
+    #[inline]
     pub(crate) fn missing(&self, id: SlotId) -> Option<&Missing<K>> {
-        self.missing.get(&id)
+        self.0.as_ref()?.missing.get(&id)
     }
 
     /// How many slots stand for "not found".
+    #[inline]
     pub(crate) fn missing_len(&self) -> usize {
-        self.missing.len()
+        self.0.as_ref().map_or(0, |kept| kept.missing.len())
     }
 
     pub(crate) fn set_missing(&mut self, id: SlotId, missing: Missing<K>) {
-        self.missing.insert(id, missing);
+        self.kept().missing.insert(id, missing);
     }
 
     #[inline]
     pub(crate) fn take_missing(&mut self, id: SlotId) -> Option<Missing<K>> {
         // most caches hold none, and then this is one comparison
-        if self.missing.is_empty() { None } else { self.missing.remove(&id) }
+        let missing = &mut self.0.as_mut()?.missing;
+        if missing.is_empty() { None } else { missing.remove(&id) }
     }
 
+    #[inline]
     pub(crate) fn notes(&self, id: SlotId) -> Option<&Notes> {
-        if self.notes.is_empty() { None } else { self.notes.get(&id).map(|notes| &**notes) }
+        let notes = &self.0.as_ref()?.notes;
+        if notes.is_empty() { None } else { notes.get(&id).map(|notes| &**notes) }
     }
 
     /// How many slots have notes.
     pub(crate) fn notes_len(&self) -> usize {
-        self.notes.len()
+        self.0.as_ref().map_or(0, |kept| kept.notes.len())
     }
 
     pub(crate) fn set_notes(&mut self, id: SlotId, notes: Box<Notes>) {
-        self.notes.insert(id, notes);
+        self.kept().notes.insert(id, notes);
     }
 
     /// Nothing of the user's is in them: they may be dropped under the lock.
     #[inline]
     pub(crate) fn take_notes(&mut self, id: SlotId) -> Option<Box<Notes>> {
-        if self.notes.is_empty() { None } else { self.notes.remove(&id) }
+        let notes = &mut self.0.as_mut()?.notes;
+        if notes.is_empty() { None } else { notes.remove(&id) }
     }
 
     #[inline]
     pub(crate) fn units(&self, id: SlotId) -> u64 {
-        self.weights.as_ref().map_or(1, |weights| weights[id as usize])
+        let weights = self.0.as_ref().and_then(|kept| kept.weights.as_ref());
+        weights.map_or(1, |weights| weights[id as usize])
     }
 
     #[inline]
     pub(crate) fn set_units(&mut self, id: SlotId, units: u64) {
-        if let Some(weights) = &mut self.weights {
+        if let Some(weights) = self.0.as_mut().and_then(|kept| kept.weights.as_mut()) {
             weights[id as usize] = units;
         }
     }
 
     #[inline]
+    fn used(&self) -> Option<&Vec<AtomicU64>> {
+        self.0.as_ref()?.used.as_ref()
+    }
+
+    #[inline]
     pub(crate) fn last_use(&self, id: SlotId) -> Option<Tick> {
-        self.used.as_ref().map(|used| used[id as usize].load(Relaxed))
+        self.used().map(|used| used[id as usize].load(Relaxed))
     }
 
     /// Whether times of use are kept.
     #[inline]
     pub(crate) fn has_idle(&self) -> bool {
-        self.used.is_some()
+        self.used().is_some()
     }
 
     /// Whether a slot has gone unused for longer than `idle`; if not, it is used now.
@@ -115,7 +152,7 @@ impl<K> Aside<K> {
 
     #[inline]
     pub(crate) fn touch(&self, id: SlotId, now: Tick) {
-        if let Some(used) = &self.used {
+        if let Some(used) = self.used() {
             used[id as usize].store(now, Relaxed);
         }
     }
@@ -123,18 +160,22 @@ impl<K> Aside<K> {
     /// How many ticks the value took to load; zero if it is not known.
     #[inline]
     pub(crate) fn cost(&self, id: SlotId) -> u64 {
-        self.costs.as_ref().map_or(0, |costs| costs[id as usize].into())
+        let costs = self.0.as_ref().and_then(|kept| kept.costs.as_ref());
+        costs.map_or(0, |costs| costs[id as usize].into())
     }
 
     #[inline]
     pub(crate) fn set_cost(&mut self, id: SlotId, took: u64) {
-        if let Some(costs) = &mut self.costs {
+        if let Some(costs) = self.0.as_mut().and_then(|kept| kept.costs.as_mut()) {
             costs[id as usize] = u16::try_from(took).unwrap_or(u16::MAX);
         }
     }
 
     /// The slot `old` of the table before it grew is `new` in the one after.
     pub(crate) fn carry(&mut self, to: &mut Self, old: SlotId, new: SlotId) {
+        if self.is_bare() {
+            return;
+        }
         if let Some(missing) = self.take_missing(old) {
             to.set_missing(new, missing);
         }

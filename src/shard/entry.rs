@@ -84,6 +84,12 @@ pub(crate) struct Put<K, V> {
 }
 
 impl<K, V> Put<K, V> {
+    /// Whether it is a value, and nothing is to be kept aside of it but what a shard keeps of all.
+    #[inline]
+    pub(crate) fn is_bare(&self) -> bool {
+        self.value.is_some() && self.notes.is_none()
+    }
+
     /// Whether something has happened to its tags since its load started.
     pub(crate) fn is_outdated(&self) -> bool {
         self.notes.as_ref().is_some_and(|notes| notes.fate() != Fate::Untouched)

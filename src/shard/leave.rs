@@ -178,7 +178,6 @@ impl<K, V> Shard<K, V> {
 
     /// Empties a live slot and counts why: what is past its last window left by expiring, and
     /// what a tag removed was removed, whoever it was that came upon it. The slot is still live: it is to be filled, freed or buried next.
-    #[inline]
     pub(super) fn vacate(
         &mut self,
         id: SlotId,
@@ -195,13 +194,7 @@ impl<K, V> Shard<K, V> {
                 true => RemovalCause::Expired,
                 false => cause,
             };
-            *match cause {
-                RemovalCause::Replaced => &mut self.tally.replaced,
-                RemovalCause::Removed => &mut self.tally.removed,
-                RemovalCause::Expired => &mut self.tally.expired,
-                RemovalCause::Evicted => &mut self.tally.evicted,
-                RemovalCause::Rejected => &mut self.tally.rejected,
-            } += 1;
+            self.tally.left(cause);
             out.value(entry.key, entry.value, cause);
         } else if let Some(missing) = self.aside.take_missing(id) {
             out.key(missing.key);

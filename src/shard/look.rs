@@ -13,7 +13,7 @@ use crate::parts::tags::Tagged;
 use crate::rules::expiry::{Age, Lives, NEVER, Stamp, duration};
 use crate::rules::got::{Got, How, StaleWhy};
 use crate::rules::loaded::LoadReason;
-use crate::words::clock::is_before;
+use crate::words::clock::{Clock, is_before};
 use crate::words::tick::Tick;
 use equivalent::Equivalent;
 use std::any::TypeId;
@@ -151,6 +151,21 @@ pub(crate) trait Time {
     fn now(&self) -> Tick;
 }
 
+/// The machine's clock.
+struct System;
+
+impl Time for System {
+    #[inline]
+    fn is_before(&self, at: Tick) -> bool {
+        is_before(at)
+    }
+
+    #[inline]
+    fn now(&self) -> Tick {
+        Clock::system().now()
+    }
+}
+
 /// Whether a life lasts, by the cheapest reading of the time that tells.
 #[inline]
 fn is_fresh(stamp: Stamp, time: &impl Time) -> bool {
@@ -180,13 +195,13 @@ impl<K, V> Shard<K, V> {
     }
 
     /// The part of [`get`](Self::get) that most look-ups end in: a fresh value in its home group, or
-    /// nothing there and nothing elsewhere. Only where no use prolongs a life.
+    /// nothing there and nothing elsewhere. Only where no use prolongs a life, and by the system's
+    /// clock.
     #[inline]
     pub(crate) fn get_at_home<Q, R>(
         &self,
         hash: Hash,
         key: &Q,
-        time: &impl Time,
         read: impl FnOnce(&Entry<K, V>) -> R,
     ) -> AtHome<R>
     where
@@ -196,7 +211,7 @@ impl<K, V> Shard<K, V> {
         for lane in group.tagged(hash.tag()) {
             if let Some(entry) = &group.slots[lane] {
                 if key.equivalent(&entry.key) {
-                    if !is_fresh(entry.stamp, time) {
+                    if !is_fresh(entry.stamp, &System) {
                         return AtHome::Unsure;
                     }
                     let mark = group.mark(lane);
@@ -462,7 +477,7 @@ impl<K, V> Shard<K, V> {
         K: Eq,
     {
         // what storing touches is asked for now
-        self.policy.expect(&self.table, Hash::new(hash).bits());
+        self.policy.expect(Hash::new(hash).bits());
         let Beginning { is_absent, reason, in_batch } = beginning;
         let (attempt, after) = match self.failures.get(hash, &key) {
             Some(failure) => (failure.in_a_row, failure.number),
@@ -470,7 +485,8 @@ impl<K, V> Shard<K, V> {
         };
         self.begun += 1;
         let (number, since) = (self.begun, terms.tags.version());
-        let begin = Begin { alias: 0, hash, is_absent, number, attempt, after, reason, in_batch, since };
+        let begin =
+            Begin { alias: 0, hash, is_absent, number, attempt, after, reason, in_batch, since };
         let flight = Arc::new(Flight::new(begin, key, terms.now));
         self.board.post(Arc::clone(&flight));
         flight

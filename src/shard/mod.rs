@@ -23,6 +23,7 @@ use crate::parts::group::Hash;
 use crate::parts::table::Table;
 use crate::parts::tags::{Fate, Tags, Version};
 use crate::rules::expiry::{Age, Lives, NEVER};
+use crate::words::removal::RemovalCause;
 use crate::words::tick::Tick;
 use aside::Aside;
 use board::Board;
@@ -65,6 +66,20 @@ pub(crate) struct Tally {
     pub(crate) expired: u64,
     pub(crate) evicted: u64,
     pub(crate) rejected: u64,
+}
+
+impl Tally {
+    /// A value left.
+    #[inline]
+    fn left(&mut self, cause: RemovalCause) {
+        *match cause {
+            RemovalCause::Replaced => &mut self.replaced,
+            RemovalCause::Removed => &mut self.removed,
+            RemovalCause::Expired => &mut self.expired,
+            RemovalCause::Evicted => &mut self.evicted,
+            RemovalCause::Rejected => &mut self.rejected,
+        } += 1;
+    }
 }
 
 /// Where the look for expired entries stands.
@@ -239,11 +254,9 @@ impl<K, V> Shard<K, V> {
 
     #[inline]
     fn draw(&mut self) -> u64 {
-        // splitmix64 (Steele, Lea, Flood 2014): one add and three mixes, any seed will do
-        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.random;
-        z = (z ^ z >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ z >> 31
+        // wyrand (Wang Yi 2019): one addition and one multiplication, any seed will do
+        self.random = self.random.wrapping_add(0xA076_1D64_78BD_642F);
+        let wide = u128::from(self.random) * u128::from(self.random ^ 0xE703_7ED1_A0B4_28DB);
+        wide as u64 ^ (wide >> 64) as u64
     }
 }

@@ -31,7 +31,7 @@ impl<K: Eq, V> Shard<K, V> {
             return false;
         }
         // what storing touches is asked for now
-        self.policy.expect(&self.table, Hash::new(hash).bits());
+        self.policy.expect(Hash::new(hash).bits());
         self.begun += 1;
         let (number, since) = (self.begun, terms.tags.version());
         let begin = Begin { alias, number, since, ..Begin::of_nothing(hash) };
@@ -49,7 +49,7 @@ impl<K: Eq, V> Shard<K, V> {
     pub(crate) fn land_seated(
         &mut self,
         (hash, alias): (u64, usize),
-        value: &mut Option<V>,
+        seated: &mut Option<V>,
         credit: &mut Credit<'_>,
         terms: &Terms<'_>,
         out: &mut Outbox<K, V>,
@@ -65,22 +65,19 @@ impl<K: Eq, V> Shard<K, V> {
             && terms.budget.max() > 0
             && terms.now < posted.saturating_add(terms.load_timeout);
         let took = terms.now.saturating_sub(posted).max(1);
-        let mut put = Some(Put {
-            hash: Hash::new(hash),
-            key,
-            value: value.take(),
-            units: 1,
-            ttl,
-            took,
-            notes: None,
-        });
-        if is_simple {
-            if let Some(stamp) = self.store(&mut put, true, credit, terms, out) {
-                return Ok(stamp);
+        let key = if is_simple {
+            let (hash, value) = (Hash::new(hash), seated.take());
+            let put = Put { hash, key, value, units: 1, ttl, took, notes: None };
+            match self.store(put, None, true, credit, terms, out) {
+                Ok(stamp) => return Ok(stamp),
+                Err(put) => {
+                    *seated = put.value;
+                    put.key
+                }
             }
-        }
-        let Some(Put { key, value: left, .. }) = put else { unreachable!("it was not stored") };
-        *value = left;
+        } else {
+            key
+        };
         let flight = Seat { begin, key, posted }.into_flight();
         self.board.post(Arc::clone(&flight));
         Err(flight)

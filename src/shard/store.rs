@@ -37,11 +37,14 @@ impl<'b> Credit<'b> {
     /// Pays `units`, all or nothing, out of what is held and of what the budget has left.
     #[inline]
     fn pay(&mut self, units: u64) -> bool {
-        let more = units.saturating_sub(self.units);
-        if more > 0 && !self.budget.try_take(more) {
+        if self.units >= units {
+            self.units -= units;
+            return true;
+        }
+        if !self.budget.try_take(units - self.units) {
             return false;
         }
-        self.units = self.units + more - units;
+        self.units = 0;
         true
     }
 }
@@ -120,7 +123,7 @@ impl<K, V> Shard<K, V> {
 
     #[inline]
     fn draw_life(&mut self, ttl: u64, terms: &Terms<'_>) -> Stamp {
-        let random = if terms.lives.jitter == 0 { 0 } else { self.draw() };
+        let random = self.draw();
         terms.lives.stamp(terms.now, ttl, random)
     }
 
@@ -188,68 +191,109 @@ impl<K, V> Shard<K, V> {
         self.board.post(Arc::clone(flight));
     }
 
-    /// Stores, evicting what has to go first. Leaves the entry where it is, and says `None`, where
-    /// the shard has nothing left to evict and the room must come from another one. `is_absent`
-    /// spares the search for what stands under the key.
+    /// The slot of what stands under a key, for [`store`](Self::store).
     #[inline]
+    pub(crate) fn slot<Q>(&self, hash: Hash, key: &Q) -> Option<SlotId>
+    where
+        Q: ?Sized + Equivalent<K>,
+    {
+        self.locate(hash, key)
+    }
+
+    /// Stores over what stands in the key's slot, if it has one, or evicts what has to go first.
+    /// Gives back what is to be stored where the shard has nothing left to evict, and the room must
+    /// come from another one. `was_expected` says that what storing touches was asked for before.
+    /// None of the user's code runs in here.
+    #[inline(always)]
     pub(crate) fn store(
         &mut self,
-        slot: &mut Option<Put<K, V>>,
-        is_absent: bool,
+        put: Put<K, V>,
+        standing: Option<SlotId>,
+        was_expected: bool,
         credit: &mut Credit<'_>,
         terms: &Terms<'_>,
         out: &mut Outbox<K, V>,
-    ) -> Option<Stamp>
-    where
-        K: Eq,
-    {
-        let &mut Some(ref put) = slot else { return None };
-        let (hash, units) = (put.hash, put.units);
-        let standing = if is_absent {
-            None // and what storing touches was asked for when the load began
-        } else {
-            self.locate(hash, &put.key)
-        };
+    ) -> Result<Stamp, Put<K, V>> {
         self.examine(LOOKED_AT, terms, out);
+        if let (Some(id), true) = (standing, self.aside.is_bare() && put.is_bare()) {
+            return self.overwrite(id, put, was_expected, credit, terms, out);
+        }
         // what stood there may just have been found expired
         let Some(id) = standing.filter(|&id| self.table.is_live(id)) else {
-            return self.admit(slot, is_absent, credit, terms, out);
+            return self.admit(put, was_expected, credit, terms, out);
         };
         let held = self.aside.units(id);
-        if held != units {
+        if held != put.units {
             credit.add(held);
-            if !credit.pay(units) {
+            if !credit.pay(put.units) {
                 // it needs more room than its predecessor had: out with that, in as a newcomer
                 self.vacate(id, RemovalCause::Replaced, terms, out);
                 self.bury(id, terms);
-                return self.admit(slot, is_absent, credit, terms, out);
+                return self.admit(put, was_expected, credit, terms, out);
             }
         }
         // in place, under the same key: the policy counts it as a hit
-        let put = slot.take()?;
         self.vacate(id, RemovalCause::Replaced, terms, out);
         self.table.warm(id);
-        Some(self.fill(id, put, terms))
+        Ok(self.fill(id, put, terms))
+    }
+
+    /// [`store`](Self::store) as it mostly is: a value over another one, and nothing beside them.
+    #[inline(always)]
+    fn overwrite(
+        &mut self,
+        id: SlotId,
+        put: Put<K, V>,
+        was_expected: bool,
+        credit: &mut Credit<'_>,
+        terms: &Terms<'_>,
+        out: &mut Outbox<K, V>,
+    ) -> Result<Stamp, Put<K, V>> {
+        let Put { key, value: Some(value), ttl, .. } = put else {
+            return self.admit(put, was_expected, credit, terms, out);
+        };
+        let windows = terms.lives.windows;
+        let stamp = self.draw_life(ttl, terms);
+        let entry = Entry { key, value, stamp };
+        match self.table.replace(id, entry) {
+            Ok(old) => {
+                let is_gone = windows.end(old.stamp.expiry()) <= terms.now;
+                let cause = if is_gone { RemovalCause::Expired } else { RemovalCause::Replaced };
+                self.tally.left(cause);
+                out.value(old.key, old.value, cause);
+                self.tally.insertions += 1;
+                self.sweep.expects(windows.end(stamp.expiry()));
+                Ok(stamp)
+            }
+            // what stood there has just been found expired
+            Err(Entry { key, value, .. }) => {
+                let put = Put { key, value: Some(value), ..put };
+                self.admit(put, was_expected, credit, terms, out)
+            }
+        }
     }
 
     /// The key is not there: the policy is asked, room is made, a slot is claimed.
     #[inline(never)]
     fn admit(
         &mut self,
-        slot: &mut Option<Put<K, V>>,
+        put: Put<K, V>,
         was_expected: bool,
         credit: &mut Credit<'_>,
         terms: &Terms<'_>,
         out: &mut Outbox<K, V>,
-    ) -> Option<Stamp> {
-        let &mut Some(Put { hash, units, .. }) = slot else { return None };
+    ) -> Result<Stamp, Put<K, V>> {
+        let (hash, units) = (put.hash, put.units);
         if !was_expected {
             // asked for at once, these loads overlap
-            self.policy.expect(&self.table, hash.bits());
+            self.policy.expect(hash.bits());
         }
         let admission = self.policy.arrive(&mut self.table, hash.bits());
         while !credit.pay(units) {
-            credit.add(self.evict(terms, out)?);
+            match self.evict(terms, out) {
+                Some(freed) => credit.add(freed),
+                None => return Err(put),
+            }
         }
         let Claim { id, was_dead } = self.claim(hash, credit, terms, out);
         if was_dead {
@@ -258,8 +302,7 @@ impl<K, V> Shard<K, V> {
             self.policy.place(&mut self.table, id, admission);
         }
         terms.budget.entered();
-        let put = slot.take()?;
-        Some(self.fill(id, put, terms))
+        Ok(self.fill(id, put, terms))
     }
 
     /// What is not to be stored, because it has no life or weighs more than the cache may: what
@@ -287,8 +330,24 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn fill(&mut self, id: SlotId, put: Put<K, V>, terms: &Terms<'_>) -> Stamp {
+        if !(self.aside.is_bare() && put.is_bare()) {
+            return self.fill_in_full(id, put, terms);
+        }
+        let Put { key, value: Some(value), ttl, .. } = put else {
+            return self.fill_in_full(id, put, terms);
+        };
+        let stamp = self.draw_life(ttl, terms);
+        self.sweep.expects(terms.lives.windows.end(stamp.expiry()));
+        *self.table.entry_mut(id) = Some(Entry { key, value, stamp });
+        self.tally.insertions += 1;
+        stamp
+    }
+
+    /// The same where there is more to it than a value.
+    #[inline(never)]
+    fn fill_in_full(&mut self, id: SlotId, put: Put<K, V>, terms: &Terms<'_>) -> Stamp {
         let Put { key, value, units, ttl, took, notes, .. } = put;
         self.aside.set_units(id, units);
         self.aside.set_cost(id, took);
@@ -331,6 +390,16 @@ impl<K, V> Shard<K, V> {
     /// caller's now; `None` if nothing is left.
     pub(crate) fn evict(&mut self, terms: &Terms<'_>, out: &mut Outbox<K, V>) -> Option<u64> {
         let id = self.policy.evict(&mut self.table)?;
+        if self.aside.is_bare() {
+            if let Some(old) = self.table.evict(id) {
+                let is_gone = terms.lives.windows.end(old.stamp.expiry()) <= terms.now;
+                let cause = if is_gone { RemovalCause::Expired } else { RemovalCause::Evicted };
+                self.tally.left(cause);
+                out.value(old.key, old.value, cause);
+            }
+            terms.budget.left(1);
+            return Some(1);
+        }
         let units = self.aside.units(id);
         self.vacate(id, RemovalCause::Evicted, terms, out);
         self.table.free(id);

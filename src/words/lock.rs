@@ -58,6 +58,12 @@ impl<T> RwLock<T> {
         Some(BiasedGuard { lock: self, place, stays: PhantomData })
     }
 
+    /// Shared access, if it is to be had without waiting, by the word that threads share.
+    #[inline]
+    pub(crate) fn read_counted(&self) -> Option<CountedGuard<'_, T>> {
+        self.raw.enter_counted().then(|| CountedGuard { lock: self, stays: PhantomData })
+    }
+
     /// Exclusive access.
     #[inline]
     pub(crate) fn write(&self) -> WriteGuard<'_, T> {
@@ -118,6 +124,29 @@ impl<T> Drop for BiasedGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
         self.place.leave();
+    }
+}
+
+/// Shared access by the word, until it is dropped.
+pub(crate) struct CountedGuard<'l, T> {
+    lock: &'l RwLock<T>,
+    stays: PhantomData<*const ()>,
+}
+
+impl<T> Deref for CountedGuard<'_, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: as for `ReadGuard`: writers wait until the word counts no readers.
+        unsafe { &*self.lock.data.get() }
+    }
+}
+
+impl<T> Drop for CountedGuard<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        self.lock.raw.leave_counted();
     }
 }
 

@@ -8,6 +8,7 @@ pub(crate) mod keeper;
 #[cfg(not(any(larder_loom, larder_shuttle)))]
 pub(crate) mod lock;
 pub(crate) mod pool;
+pub(crate) mod prefetch;
 #[cfg(any(test, not(any(larder_loom, larder_shuttle))))]
 pub(crate) mod raw_lock;
 pub(crate) mod removal;

@@ -109,13 +109,29 @@ impl Raw {
         if self.word.fetch_add(READER, Ordering::Acquire) & (WRITER | PARKED) != 0 {
             self.wait_to_read();
         }
+        self.count_read();
+        Entered::Counted
+    }
+
+    /// Enters as a reader by the word, if nobody has to be waited for.
+    #[inline]
+    pub(crate) fn enter_counted(&self) -> bool {
+        let word = self.word.load(Ordering::Relaxed);
+        if word & (WRITER | PARKED) != 0 || self.try_enter(word, word + READER).is_err() {
+            return false;
+        }
+        self.count_read();
+        true
+    }
+
+    #[inline]
+    fn count_read(&self) {
         let reads = self.reads.load(Ordering::Relaxed);
         if reads < PATIENCE {
             self.reads.store(reads + 1, Ordering::Relaxed);
         } else {
             self.is_biased.store(true, Ordering::SeqCst);
         }
-        Entered::Counted
     }
 
     /// Enters as a reader if the lock is biased, by the thread's own `place`; `None` if it is not.
@@ -147,10 +163,15 @@ impl Raw {
     }
 
     #[inline]
+    pub(crate) fn leave_counted(&self) {
+        self.leave(READER);
+    }
+
+    #[inline]
     pub(crate) fn leave_reading(&self, entered: Entered<'_>) {
         match entered {
             Entered::At(place) => place.leave(),
-            Entered::Counted => self.leave(READER),
+            Entered::Counted => self.leave_counted(),
         }
     }
 

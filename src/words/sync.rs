@@ -14,7 +14,7 @@ pub(crate) use explored::*;
 
 #[cfg(not(any(larder_loom, larder_shuttle)))]
 mod real {
-    pub(crate) use crate::words::lock::{ReadGuard, RwLock};
+    pub(crate) use crate::words::lock::RwLock;
     pub(crate) use parking_lot::Mutex;
     pub(crate) use std::sync::atomic;
     pub(crate) use std::thread;
@@ -49,7 +49,6 @@ mod explored {
     #[cfg(larder_shuttle)]
     pub(crate) use shuttle::{thread, thread_local};
 
-    pub(crate) use imp::RwLockReadGuard as ReadGuard;
     pub(crate) use imp::atomic;
 
     #[derive(Debug, Default)]
@@ -80,6 +79,12 @@ mod explored {
         /// Never, for the lock of the explorers is not ours.
         pub(crate) fn read_biased(&self) -> Option<imp::RwLockReadGuard<'_, T>> {
             None
+        }
+
+        /// Waits all the same.
+        #[allow(clippy::unnecessary_wraps, reason = "as the real one")]
+        pub(crate) fn read_counted(&self) -> Option<imp::RwLockReadGuard<'_, T>> {
+            Some(self.read())
         }
 
         pub(crate) fn write(&self) -> imp::RwLockWriteGuard<'_, T> {

@@ -6,7 +6,8 @@
 //! entries, let loops fall to a hit ratio of 0.
 
 use super::ticks::{OLDEST, Ticks};
-use wide::u8x16;
+use crate::words::prefetch::prefetch;
+use wide::{CmpEq, i16x8, u8x16};
 
 const WAYS: usize = 16;
 /// 15 bits of the hash tell the ghosts of a line apart: one lookup in two thousand errs.
@@ -47,6 +48,20 @@ impl Line {
     /// Without ghosts: places of the greatest age, which are the next to be written.
     fn empty(now: Ticks) -> Self {
         Self { print: [0; WAYS], used: [now.oldest(); WAYS], gone: [0; WAYS] }
+    }
+
+    /// The place of a ghost. All sixteen at once, for most keys have none.
+    #[inline]
+    fn find(&self, print: u16) -> Option<usize> {
+        // 15 bits each, so none is negative
+        let prints = self.print.map(|print| (print & PRINT) as i16);
+        let wanted = i16x8::splat(print as i16);
+        let mask = |from: usize| {
+            let half: [i16; WAYS / 2] = std::array::from_fn(|at| prints[from + at]);
+            i16x8::from(half).cmp_eq(wanted).move_mask() as u32
+        };
+        let found = mask(0) | mask(WAYS / 2) << (WAYS / 2);
+        (found != 0).then(|| found.trailing_zeros() as usize % WAYS)
     }
 
     /// The place to write: the one used longest ago. Every stamp is visited on the way, and set to
@@ -119,7 +134,7 @@ impl Ghosts {
     pub(super) fn prefetch(&self, hash: u32) {
         let at = (u64::from(hash & 0xff_ffff) * self.lines.len() as u64) >> 24;
         if let Some(line) = self.lines.get(at as usize) {
-            std::hint::black_box(line.print[0]);
+            prefetch(line);
         }
     }
 
@@ -128,12 +143,7 @@ impl Ghosts {
     pub(super) fn take(&mut self, hash: u32, now: Ticks) -> Option<Ghost> {
         let line = self.line(hash)?;
         let print = print(hash);
-        // Without an early exit the comparison is a few vector instructions, and most keys have
-        // no ghost.
-        if line.print.iter().fold(0, |n, p| n | u16::from(p & PRINT == print)) == 0 {
-            return None;
-        }
-        let at = line.print.iter().position(|p| p & PRINT == print)?;
+        let at = line.find(print)?;
         let kind = std::mem::take(&mut line.print[at]) & MAIN;
         let used = std::mem::replace(&mut line.used[at], now.oldest());
         let gone = line.gone[at];

@@ -68,7 +68,7 @@ pub(crate) trait Policy: Sized {
     /// first go is taken, and followed from there.
     fn new(capacity: usize, seed: u64) -> Self;
     /// A key that is not resident is being loaded: what storing it will touch is wanted soon.
-    fn expect(&self, slots: &impl Slots, hash: u32);
+    fn expect(&self, hash: u32);
     /// A key that is not resident is about to be stored.
     fn arrive(&mut self, slots: &mut impl Slots, hash: u32) -> Admission;
     /// It has been given a slot that was free.

@@ -87,6 +87,22 @@ impl Rings {
         (ends.len > 0).then(|| self.chunks[ends.tail as usize].ids[ends.from as usize % CHUNK])
     }
 
+    /// The two oldest ids.
+    #[inline]
+    pub(super) fn peek_two(&self, queue: Queue) -> (Option<SlotId>, Option<SlotId>) {
+        let ends = self.ends(queue);
+        if ends.len == 0 {
+            return (None, None);
+        }
+        let chunk = &self.chunks[ends.tail as usize];
+        let from = ends.from as usize % CHUNK;
+        let second = match chunk.ids.get(from + 1) {
+            Some(id) => Some(*id),
+            None => self.chunks.get(chunk.next as usize).map(|next| next.ids[0]),
+        };
+        (Some(chunk.ids[from]), second.filter(|_| ends.len > 1))
+    }
+
     /// When the oldest id was pushed: between the time its chunk was begun and the time the next
     /// one was, if there is a next one.
     #[inline]

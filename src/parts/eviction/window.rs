@@ -221,6 +221,19 @@ impl ClockWindow {
         }
     }
 
+    /// Asks for what the next evictions will touch: the ghosts' line of the next one, whose slot was
+    /// asked for an eviction ago, and the slot of the one after it.
+    #[inline]
+    fn look_ahead(&self, slots: &impl Slots) {
+        let (next, after) = self.rings.peek_two(Queue::Window);
+        if let Some(next) = next {
+            self.ghosts.prefetch(slots.hash(next));
+        }
+        if let Some(after) = after {
+            slots.prefetch(after);
+        }
+    }
+
     fn one_in_four(&mut self) -> bool {
         // xorshift
         self.random ^= self.random << 13;
@@ -276,12 +289,9 @@ impl Policy for ClockWindow {
         policy
     }
 
-    fn expect(&self, slots: &impl Slots, hash: u32) {
+    fn expect(&self, hash: u32) {
         if self.filled {
             self.ghosts.prefetch(hash);
-            if let Some(id) = self.rings.peek(Queue::Window) {
-                slots.prefetch(id);
-            }
         }
     }
 
@@ -347,7 +357,9 @@ impl Policy for ClockWindow {
             let heat = if rounds == 0 { 0 } else { heat };
             rounds = rounds.saturating_sub(1);
             if heat == 0 {
-                return Some(self.leave_window(slots, id));
+                let id = self.leave_window(slots, id);
+                self.look_ahead(slots);
+                return Some(id);
             } else if heat < HOT {
                 self.requeue(slots, id, Queue::Window, 0);
             } else {
