@@ -14,6 +14,7 @@ use crate::shard::outbox::Outbox;
 use crate::shard::walk::Cursor;
 use crate::words::clock::TRUST;
 use crate::words::striped::Lookups;
+use crate::words::sync::CountedGuard;
 use crate::words::tick::Tick;
 use equivalent::Equivalent;
 use std::ops::Deref;
@@ -83,14 +84,7 @@ impl<K, V, S> Store<K, V, S> {
         V: Clone + Send + Sync + 'static,
         S: Send + Sync + 'static,
     {
-        if self.is_plain {
-            match self.glance(hash, key) {
-                Some(value) => Looked::Value(value),
-                None => self.get_plain(hash, key, true),
-            }
-        } else {
-            self.get_in_full(hash, key, true, false)
-        }
+        self.look_up(hash, key, true, false)
     }
 
     /// The same for a call that will load what it does not find: that is counted by its [`Search`].
@@ -102,14 +96,27 @@ impl<K, V, S> Store<K, V, S> {
         V: Clone + Send + Sync + 'static,
         S: Send + Sync + 'static,
     {
+        self.look_up(hash, key, false, true)
+    }
+
+    #[inline]
+    fn look_up<Q>(self: &Arc<Self>, hash: u64, key: &Q, misses: bool, loads: bool) -> Looked<V>
+    where
+        Q: ?Sized + Equivalent<K>,
+        K: Clone + Eq + Send + Sync + 'static,
+        V: Clone + Send + Sync + 'static,
+        S: Send + Sync + 'static,
+    {
         if self.is_plain {
-            match self.glance(hash, key) {
-                Some(value) => Looked::Value(value),
-                None => self.get_plain(hash, key, false),
+            if let Some(value) = self.glance(hash, key) {
+                return Looked::Value(value);
             }
-        } else {
-            self.get_in_full(hash, key, false, true)
+            // the lock is entered before the compiler has many registers to save: see `glance`
+            if let Some(shard) = self.cell(hash).shard.read_counted() {
+                return self.get_counted(shard, hash, key, misses);
+            }
         }
+        self.get_in_full(hash, key, misses, loads)
     }
 
     /// Most hits on what is read more than written: nothing in here is a call, unless the key's
@@ -134,15 +141,17 @@ impl<K, V, S> Store<K, V, S> {
 
     /// Most of what is left: look-ups in what is written to now and then, and most misses.
     #[inline(never)]
-    fn get_plain<Q>(&self, hash: u64, key: &Q, misses: bool) -> Looked<V>
+    fn get_counted<Q>(
+        &self,
+        shard: CountedGuard<'_, Shard<K, V>>,
+        hash: u64,
+        key: &Q,
+        misses: bool,
+    ) -> Looked<V>
     where
         Q: ?Sized + Equivalent<K>,
         V: Clone,
     {
-        let cell = self.cell(hash);
-        let Some(shard) = cell.shard.read_counted() else {
-            return self.get_elsewhere(hash, key, cell.shard.read(), misses);
-        };
         match shard.get_at_home(Hash::new(hash), key, |entry| entry.value.clone()) {
             AtHome::Value(value) => {
                 drop(shard);

@@ -22,6 +22,7 @@ use crate::words::removal::Removal;
 use crate::words::striped::Lookups;
 use crate::words::sync::atomic::{AtomicBool, AtomicU64};
 use crate::words::sync::{Counter, Mutex, RwLock};
+use crate::words::tick::Tick;
 use std::any::TypeId;
 use std::hash::{BuildHasher, Hash as StdHash};
 use std::sync::{Arc, Weak};
@@ -200,10 +201,17 @@ impl<K, V, S> Store<K, V, S> {
 
     /// To be called with the shard's lock held: a clock that was read before waiting for the lock
     /// would serve what expired meanwhile.
+    #[inline]
     pub(super) fn terms(&self) -> Terms<'_> {
+        self.terms_at(self.clock.now())
+    }
+
+    /// The same for who has read the clock under the lock.
+    #[inline]
+    pub(super) fn terms_at(&self, now: Tick) -> Terms<'_> {
         let load_timeout = self.load_timeout;
         let (lives, budget, tags) = (&self.lives, &self.budget, &self.tags);
-        Terms { now: self.clock.now(), lives, budget, tags, load_timeout }
+        Terms { now, lives, budget, tags, load_timeout }
     }
 
     /// Reports and drops what left, in order; no lock is held.

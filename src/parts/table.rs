@@ -182,15 +182,13 @@ impl<T> Table<T> {
         &mut group.slots[lane]
     }
 
-    /// Puts an entry where another one stands, which was hit by that, and gives back the other one;
-    /// this one where none stands.
+    /// Puts an entry where another one stands, which was hit by that, and gives back the other one.
     #[inline]
-    pub(crate) fn replace(&mut self, id: SlotId, entry: T) -> Result<T, T> {
+    pub(crate) fn replace(&mut self, id: SlotId, entry: T) -> Option<T> {
         let (group, lane) = self.group_mut(id);
-        let Some(old) = &mut group.slots[lane] else { return Err(entry) };
-        let old = std::mem::replace(old, entry);
+        let old = group.slots[lane].replace(entry);
         group.warm(lane);
-        Ok(old)
+        old
     }
 
     /// Takes the entry out of a live slot, and frees that. Its id must be in no queue any more.

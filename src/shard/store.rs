@@ -7,9 +7,10 @@ use crate::parts::budget::Budget;
 use crate::parts::eviction::{Policy, SlotId, Slots};
 use crate::parts::flight::Flight;
 use crate::parts::group::{Hash, LANES};
-use crate::parts::table::{Claim, Table};
-use crate::rules::expiry::{NEVER, Stamp};
+use crate::parts::table::{Claim, Table, id};
+use crate::rules::expiry::{Lives, NEVER, Stamp};
 use crate::words::removal::RemovalCause;
+use crate::words::tick::Tick;
 use equivalent::Equivalent;
 use std::sync::Arc;
 
@@ -191,20 +192,51 @@ impl<K, V> Shard<K, V> {
         self.board.post(Arc::clone(flight));
     }
 
-    /// The slot of what stands under a key, for [`store`](Self::store).
+    /// The slot of what stands under a key, for [`store`](Self::store). Most stand at home.
     #[inline]
     pub(crate) fn slot<Q>(&self, hash: Hash, key: &Q) -> Option<SlotId>
     where
         Q: ?Sized + Equivalent<K>,
     {
-        self.locate(hash, key)
+        let (home, group) = self.table.home(hash)?;
+        for lane in group.tagged(hash.tag()) {
+            if let Some(entry) = &group.slots[lane] {
+                if key.equivalent(&entry.key) {
+                    return Some(id(home, lane));
+                }
+            }
+        }
+        if group.overflow == 0 && self.aside.is_bare() { None } else { self.locate(hash, key) }
+    }
+
+    /// Whether a write is no more than that: nothing is under way that it would have to do with,
+    /// nothing is kept beside the entries, and nothing has expired yet.
+    #[inline]
+    pub(crate) fn is_calm(&self, now: Tick) -> bool {
+        self.fences.is_empty()
+            && self.board.is_empty()
+            && self.failures.is_empty()
+            && self.aside.is_bare()
+            && now < self.sweep.earliest
+    }
+
+    /// Stores under a key for which nothing else stands, in a [calm](Self::is_calm) shard.
+    #[inline]
+    pub(crate) fn store_new(
+        &mut self,
+        put: Put<K, V>,
+        credit: &mut Credit<'_>,
+        terms: &Terms<'_>,
+        out: &mut Outbox<K, V>,
+    ) -> Result<Stamp, Put<K, V>> {
+        self.admit(put, false, credit, terms, out)
     }
 
     /// Stores over what stands in the key's slot, if it has one, or evicts what has to go first.
     /// Gives back what is to be stored where the shard has nothing left to evict, and the room must
     /// come from another one. `was_expected` says that what storing touches was asked for before.
     /// None of the user's code runs in here.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn store(
         &mut self,
         put: Put<K, V>,
@@ -215,9 +247,6 @@ impl<K, V> Shard<K, V> {
         out: &mut Outbox<K, V>,
     ) -> Result<Stamp, Put<K, V>> {
         self.examine(LOOKED_AT, terms, out);
-        if let (Some(id), true) = (standing, self.aside.is_bare() && put.is_bare()) {
-            return self.overwrite(id, put, was_expected, credit, terms, out);
-        }
         // what stood there may just have been found expired
         let Some(id) = standing.filter(|&id| self.table.is_live(id)) else {
             return self.admit(put, was_expected, credit, terms, out);
@@ -238,39 +267,26 @@ impl<K, V> Shard<K, V> {
         Ok(self.fill(id, put, terms))
     }
 
-    /// [`store`](Self::store) as it mostly is: a value over another one, and nothing beside them.
-    #[inline(always)]
-    fn overwrite(
+    /// Puts a value in the place of another one, in a [calm](Self::is_calm) shard: that is how most
+    /// updates go. Returns the other one, and why it left.
+    #[inline]
+    pub(crate) fn overwrite(
         &mut self,
         id: SlotId,
-        put: Put<K, V>,
-        was_expected: bool,
-        credit: &mut Credit<'_>,
-        terms: &Terms<'_>,
-        out: &mut Outbox<K, V>,
-    ) -> Result<Stamp, Put<K, V>> {
-        let Put { key, value: Some(value), ttl, .. } = put else {
-            return self.admit(put, was_expected, credit, terms, out);
+        (key, value): (K, V),
+        ttl: u64,
+        (lives, now): (&Lives, Tick),
+    ) -> Option<(Entry<K, V>, RemovalCause)> {
+        let stamp = lives.stamp(now, ttl, self.draw());
+        let old = self.table.replace(id, Entry { key, value, stamp })?;
+        let cause = match lives.windows.end(old.stamp.expiry()) <= now {
+            true => RemovalCause::Expired,
+            false => RemovalCause::Replaced,
         };
-        let windows = terms.lives.windows;
-        let stamp = self.draw_life(ttl, terms);
-        let entry = Entry { key, value, stamp };
-        match self.table.replace(id, entry) {
-            Ok(old) => {
-                let is_gone = windows.end(old.stamp.expiry()) <= terms.now;
-                let cause = if is_gone { RemovalCause::Expired } else { RemovalCause::Replaced };
-                self.tally.left(cause);
-                out.value(old.key, old.value, cause);
-                self.tally.insertions += 1;
-                self.sweep.expects(windows.end(stamp.expiry()));
-                Ok(stamp)
-            }
-            // what stood there has just been found expired
-            Err(Entry { key, value, .. }) => {
-                let put = Put { key, value: Some(value), ..put };
-                self.admit(put, was_expected, credit, terms, out)
-            }
-        }
+        self.tally.left(cause);
+        self.tally.insertions += 1;
+        self.sweep.expects(lives.windows.end(stamp.expiry()));
+        Some((old, cause))
     }
 
     /// The key is not there: the policy is asked, room is made, a slot is claimed.
@@ -497,7 +513,7 @@ impl<K, V> Shard<K, V> {
         self.aside = aside;
         // a new round of the look for the expired, which passes everybody again
         self.sweep.hand = 0;
-        self.sweep.of_round = super::Tick::MAX;
+        self.sweep.of_round = Tick::MAX;
     }
 
     fn next_groups(&self) -> usize {
