@@ -14,7 +14,6 @@ use crate::shard::outbox::Outbox;
 use crate::shard::walk::Cursor;
 use crate::words::clock::TRUST;
 use crate::words::striped::Lookups;
-use crate::words::sync::CountedGuard;
 use crate::words::tick::Tick;
 use equivalent::Equivalent;
 use std::ops::Deref;
@@ -84,7 +83,10 @@ impl<K, V, S> Store<K, V, S> {
         V: Clone + Send + Sync + 'static,
         S: Send + Sync + 'static,
     {
-        self.look_up(hash, key, true, false)
+        match self.glance(hash, key) {
+            Some(value) => Looked::Value(value),
+            None => self.get_plain(hash, key, true, false),
+        }
     }
 
     /// The same for a call that will load what it does not find: that is counted by its [`Search`].
@@ -96,27 +98,10 @@ impl<K, V, S> Store<K, V, S> {
         V: Clone + Send + Sync + 'static,
         S: Send + Sync + 'static,
     {
-        self.look_up(hash, key, false, true)
-    }
-
-    #[inline]
-    fn look_up<Q>(self: &Arc<Self>, hash: u64, key: &Q, misses: bool, loads: bool) -> Looked<V>
-    where
-        Q: ?Sized + Equivalent<K>,
-        K: Clone + Eq + Send + Sync + 'static,
-        V: Clone + Send + Sync + 'static,
-        S: Send + Sync + 'static,
-    {
-        if self.is_plain {
-            if let Some(value) = self.glance(hash, key) {
-                return Looked::Value(value);
-            }
-            // the lock is entered before the compiler has many registers to save: see `glance`
-            if let Some(shard) = self.cell(hash).shard.read_counted() {
-                return self.get_counted(shard, hash, key, misses);
-            }
+        match self.glance(hash, key) {
+            Some(value) => Looked::Value(value),
+            None => self.get_plain(hash, key, false, true),
         }
-        self.get_in_full(hash, key, misses, loads)
     }
 
     /// Most hits on what is read more than written: nothing in here is a call, unless the key's
@@ -129,9 +114,13 @@ impl<K, V, S> Store<K, V, S> {
         Q: ?Sized + Equivalent<K>,
         V: Clone,
     {
+        if !self.is_plain {
+            return None;
+        }
         let line = self.lookups.own()?;
         let shard = self.cell(hash).shard.read_biased()?;
-        let value = shard.glance(Hash::new(hash), key, |entry| entry.value.clone())?;
+        let glanced = shard.glance(Hash::new(hash), key, |entry| entry.value.clone());
+        let AtHome::Value(value) = glanced else { return None };
         drop(shard);
         if line.hit() % u64::from(TRUST) == 0 {
             self.clock.compare();
@@ -141,21 +130,29 @@ impl<K, V, S> Store<K, V, S> {
 
     /// Most of what is left: look-ups in what is written to now and then, and most misses.
     #[inline(never)]
-    fn get_counted<Q>(
-        &self,
-        shard: CountedGuard<'_, Shard<K, V>>,
-        hash: u64,
-        key: &Q,
-        misses: bool,
-    ) -> Looked<V>
+    fn get_plain<Q>(self: &Arc<Self>, hash: u64, key: &Q, misses: bool, loads: bool) -> Looked<V>
     where
         Q: ?Sized + Equivalent<K>,
-        V: Clone,
+        K: Clone + Eq + Send + Sync + 'static,
+        V: Clone + Send + Sync + 'static,
+        S: Send + Sync + 'static,
     {
-        match shard.get_at_home(Hash::new(hash), key, |entry| entry.value.clone()) {
+        if !self.is_plain {
+            return self.get_in_full(hash, key, misses, loads);
+        }
+        let lock = &self.cell(hash).shard;
+        let Some(shard) = lock.read_counted() else {
+            return self.get_elsewhere(hash, key, lock.read(), misses);
+        };
+        let Some(line) = self.lookups.own() else {
+            return self.get_elsewhere(hash, key, shard, misses);
+        };
+        match shard.glance(Hash::new(hash), key, |entry| entry.value.clone()) {
             AtHome::Value(value) => {
                 drop(shard);
-                self.count_hit();
+                if line.hit() % u64::from(TRUST) == 0 {
+                    self.clock.compare();
+                }
                 Looked::Value(value)
             }
             AtHome::Nothing => {

@@ -71,19 +71,22 @@ where
         let hash24 = Hash::new(hash);
         if self.weigher.is_some() || ttl == 0 || self.budget.max() == 0 {
             let units = self.units(&key, Some(&value));
-            let put = Put { hash: hash24, key, value: Some(value), units, ttl, took: 0, notes: None };
+            let put =
+                Put { hash: hash24, key, value: Some(value), units, ttl, took: 0, notes: None };
             let shard = self.cell(hash).shard.write();
             return self.insert_in_full(hash, put, shard);
         }
         let mut shard = self.cell(hash).shard.write();
         let now = self.clock.now();
         if !shard.is_calm(now) {
-            let put = Put { hash: hash24, key, value: Some(value), units: 1, ttl, took: 0, notes: None };
+            let put =
+                Put { hash: hash24, key, value: Some(value), units: 1, ttl, took: 0, notes: None };
             return self.insert_in_full(hash, put, shard);
         }
         self.ledger.note(hash);
         let Some(id) = shard.slot(hash24, &key) else {
-            let put = Put { hash: hash24, key, value: Some(value), units: 1, ttl, took: 0, notes: None };
+            let put =
+                Put { hash: hash24, key, value: Some(value), units: 1, ttl, took: 0, notes: None };
             return self.insert_new(hash, put, now, shard);
         };
         let left = shard.overwrite(id, (key, value), ttl, (&self.lives, now));

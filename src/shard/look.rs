@@ -7,13 +7,12 @@ use crate::parts::eviction::{Policy, SlotId};
 use crate::parts::flight::{Begin, Flight, Landing};
 use crate::parts::group::{HEAT, Hash, TAGGED};
 use crate::parts::stack;
-use crate::parts::table::id;
 #[cfg(feature = "snapshot")]
 use crate::parts::tags::Tagged;
 use crate::rules::expiry::{Age, Lives, NEVER, Stamp, duration};
 use crate::rules::got::{Got, How, StaleWhy};
 use crate::rules::loaded::LoadReason;
-use crate::words::clock::{Clock, is_before};
+use crate::words::clock::is_before;
 use crate::words::tick::Tick;
 use equivalent::Equivalent;
 use std::any::TypeId;
@@ -151,21 +150,6 @@ pub(crate) trait Time {
     fn now(&self) -> Tick;
 }
 
-/// The machine's clock.
-struct System;
-
-impl Time for System {
-    #[inline]
-    fn is_before(&self, at: Tick) -> bool {
-        is_before(at)
-    }
-
-    #[inline]
-    fn now(&self) -> Tick {
-        Clock::system().now()
-    }
-}
-
 /// Whether a life lasts, by the cheapest reading of the time that tells.
 #[inline]
 fn is_fresh(stamp: Stamp, time: &impl Time) -> bool {
@@ -194,11 +178,11 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// The part of [`get`](Self::get) that most look-ups end in: a fresh value in its home group, or
-    /// nothing there and nothing elsewhere. Only where no use prolongs a life, and by the system's
-    /// clock.
+    /// The part of [`get`](Self::get) that most look-ups end in, and that has no call in it: a value in
+    /// its home group that is fresh by the cheapest reading of the system's clock and has no tags, or
+    /// nothing there and nothing elsewhere. Only where no use prolongs a life.
     #[inline]
-    pub(crate) fn get_at_home<Q, R>(
+    pub(crate) fn glance<Q, R>(
         &self,
         hash: Hash,
         key: &Q,
@@ -207,18 +191,22 @@ impl<K, V> Shard<K, V> {
     where
         Q: ?Sized + Equivalent<K>,
     {
-        let Some((home, group)) = self.table.home(hash) else { return AtHome::Nothing };
+        let Some((_, group)) = self.table.home(hash) else { return AtHome::Nothing };
         for lane in group.tagged(hash.tag()) {
             if let Some(entry) = &group.slots[lane] {
                 if key.equivalent(&entry.key) {
-                    if !is_fresh(entry.stamp, &System) {
+                    let expiry = entry.stamp.expiry();
+                    if !(is_before(expiry) || entry.stamp.is_for_ever()) {
                         return AtHome::Unsure;
                     }
+                    // most are as hot as can be, and without tags: one test tells both
                     let mark = group.mark(lane);
-                    if mark & TAGGED != 0 && self.cut_by_tags(id(home, lane)) < Tick::MAX {
-                        return AtHome::Nothing;
+                    if mark & (HEAT | TAGGED) != HEAT {
+                        if mark & TAGGED != 0 {
+                            return AtHome::Unsure;
+                        }
+                        group.warm_from(lane, mark);
                     }
-                    group.warm_from(lane, mark);
                     return AtHome::Value(read(entry));
                 }
             }
@@ -227,41 +215,6 @@ impl<K, V> Shard<K, V> {
             return AtHome::Nothing;
         }
         AtHome::Unsure
-    }
-
-    /// The part of that which has no call in it: the value, if it is there, is fresh, and has no
-    /// tags.
-    #[inline]
-    pub(crate) fn glance<Q, R>(
-        &self,
-        hash: Hash,
-        key: &Q,
-        read: impl FnOnce(&Entry<K, V>) -> R,
-    ) -> Option<R>
-    where
-        Q: ?Sized + Equivalent<K>,
-    {
-        let (_, group) = self.table.home(hash)?;
-        for lane in group.tagged(hash.tag()) {
-            if let Some(entry) = &group.slots[lane] {
-                if key.equivalent(&entry.key) {
-                    let expiry = entry.stamp.expiry();
-                    if !(is_before(expiry) || entry.stamp.is_for_ever()) {
-                        return None;
-                    }
-                    // most are as hot as can be, and without tags: one test tells both
-                    let mark = group.mark(lane);
-                    if mark & (HEAT | TAGGED) != HEAT {
-                        if mark & TAGGED != 0 {
-                            return None;
-                        }
-                        group.warm_from(lane, mark);
-                    }
-                    return Some(read(entry));
-                }
-            }
-        }
-        None
     }
 
     fn serves(&self, id: SlotId, entry: &Entry<K, V>, lives: &Lives, time: &impl Time) -> bool {

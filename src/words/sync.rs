@@ -14,7 +14,7 @@ pub(crate) use explored::*;
 
 #[cfg(not(any(larder_loom, larder_shuttle)))]
 mod real {
-    pub(crate) use crate::words::lock::{CountedGuard, RwLock, WriteGuard};
+    pub(crate) use crate::words::lock::{RwLock, WriteGuard};
     pub(crate) use parking_lot::Mutex;
     pub(crate) use std::sync::atomic;
     pub(crate) use std::thread;
@@ -49,7 +49,6 @@ mod explored {
     #[cfg(larder_shuttle)]
     pub(crate) use shuttle::{thread, thread_local};
 
-    pub(crate) use imp::RwLockReadGuard as CountedGuard;
     pub(crate) use imp::RwLockWriteGuard as WriteGuard;
     pub(crate) use imp::atomic;
 
