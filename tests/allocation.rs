@@ -111,6 +111,27 @@ fn a_hit_allocates_nothing() {
     }
 }
 
+#[test]
+fn a_load_that_nobody_waits_for_allocates_nothing() {
+    let _alone = alone();
+    let (clock, _) = Clock::manual();
+    let builder = Cache::<u64, u64>::builder().max_entries(500).shards(2);
+    let cache = builder.time_to_live(secs(10)).jitter(0.1).clock(clock).build().unwrap();
+    let load = |key: u64| cache.get_or_load(&key, || Ok::<_, String>(key)).unwrap();
+    // until it is full, and has seen what comes and goes
+    (0..5_000).for_each(|key| _ = load(key));
+    let loads = allocations(|| {
+        for key in 5_000..6_000 {
+            assert_eq!(load(key), key);
+            assert_eq!(cache.get_or_insert_with(&(key + 10_000), || 1), 1);
+            let load = || Ok::<_, String>(Some(2));
+            assert_eq!(cache.get_or_load_optional(&(key + 20_000), load).unwrap(), Some(2));
+        }
+    });
+    assert_eq!(loads, 0);
+    cache.validate();
+}
+
 /// A loader whose future is not small.
 async fn load() -> Result<u64, String> {
     let large = [black_box(1_u8); 2_000];
