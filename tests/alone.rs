@@ -18,9 +18,11 @@ fn is_stored(it: &Fixture, meanwhile: impl FnOnce()) -> bool {
     it.get(&1) == Some(10)
 }
 
+type Event = fn(&Fixture);
+
 #[test]
 fn what_happens_to_its_key_reaches_a_load_that_was_alone() {
-    let events: [(&str, fn(&Fixture)); 8] = [
+    let events: [(&str, Event); 8] = [
         ("insert", |it| it.insert(1, 5)),
         ("insert of no life", |it| it.at(&1).ttl(ms(0)).insert(5)),
         ("remove", |it| _ = it.remove(&1)),

@@ -5,7 +5,6 @@ use super::lead::Lead;
 use super::put::By;
 use super::store::Store;
 use crate::parts::breaker::Verdict;
-use crate::parts::group::Hash;
 use crate::parts::ledger::Moment;
 use crate::parts::stack;
 use crate::parts::tags::Version;
@@ -167,8 +166,7 @@ where
         let ttl = ttl.map_or(self.lives.ttl, ticks);
         let tags = self.tags.find(tags.iter().map(Tag::as_str)).map(|names| names.since(version));
         let notes = Notes::of(validator, tags);
-        let hash24 = Hash::new(hash);
-        let put = Put { hash: hash24, key, value: Some(value), units, ttl, took: 0, notes };
+        let put = Put { notes, ..Put::of(hash, key, value, units, ttl) };
         let mut out = Outbox::new();
         self.put(hash, put, By::Extra(since), &mut out);
         self.deliver(out);

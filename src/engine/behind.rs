@@ -9,7 +9,6 @@ use super::put::{By, Stored};
 use super::store::Store;
 use crate::parts::backlog::Item;
 use crate::parts::flight::{Begin, Flight, Landing};
-use crate::parts::group::Hash;
 use crate::rules::got::{Got, How};
 use crate::shard::entry::Put;
 use crate::shard::outbox::Outbox;
@@ -100,7 +99,7 @@ where
             let key = item.key.clone();
             let units = self.units(&key, Some(&value));
             let ttl = self.lives.ttl;
-            Put { hash: Hash::new(hash), key, value: Some(value), units, ttl, took: 0, notes: None }
+            Put::of(hash, key, value, units, ttl)
         });
         let flight = Arc::new(Flight::new(begin(hash), item.key.clone(), self.clock.now()));
         let mut out = Outbox::new();

@@ -91,8 +91,7 @@ where
         let key = self.key().clone();
         let units = self.store.units(&key, Some(&value));
         let ttl = ttl.unwrap_or(self.store.lives.ttl);
-        let hash = Hash::new(self.hash);
-        let put = Put { hash, key, value: Some(value), units, ttl, took: 0, notes: None };
+        let put = Put::of(self.hash, key, value, units, ttl);
         let mut out = Outbox::new();
         let stored = self.store.put(self.hash, put, By::Fence, &mut out);
         self.store.deliver(out);

@@ -56,13 +56,11 @@ where
     E: Send + Sync + 'static,
 {
     let alias = Alias::new();
-    match store.set_out(hash, key, &alias) {
-        Some(solo) => solo.load(load),
-        None => {
-            let load = |lead: &mut Lead<K, V, S>| lead.run(|| load().map(Loaded::from));
-            plain(self::load(store, hash, key, &Call::plain::<E>(), load))
-        }
+    if let Some(solo) = store.set_out(hash, key, &alias) {
+        return solo.load(load);
     }
+    let load = |lead: &mut Lead<K, V, S>| lead.run(|| load().map(Loaded::from));
+    plain(self::load(store, hash, key, &Call::plain::<E>(), load))
 }
 
 fn decide<Q, K, V, S, E>(
@@ -148,11 +146,10 @@ where
     S: Send + Sync + 'static,
 {
     let alias = Alias::new();
-    let made = match store.set_out(hash, key, &alias) {
-        Some(solo) => solo.load(|| Ok::<_, Never>(Some(make()))),
-        None => return make_known(store, hash, key, make),
+    let Some(solo) = store.set_out(hash, key, &alias) else {
+        return make_known(store, hash, key, make);
     };
-    match made {
+    match solo.load(|| Ok::<_, Never>(Some(make()))) {
         Ok(value) => value,
         Err(_) => unreachable!("a value was landed"),
     }

@@ -84,6 +84,12 @@ pub(crate) struct Put<K, V> {
 }
 
 impl<K, V> Put<K, V> {
+    /// A value that was not loaded, with nothing beside it.
+    #[inline]
+    pub(crate) fn of(hash: u64, key: K, value: V, units: u64, ttl: u64) -> Self {
+        Self { hash: Hash::new(hash), key, value: Some(value), units, ttl, took: 0, notes: None }
+    }
+
     /// Whether it is a value, and nothing is to be kept aside of it but what a shard keeps of all.
     #[inline]
     pub(crate) fn is_bare(&self) -> bool {

@@ -220,18 +220,6 @@ impl<K, V> Shard<K, V> {
             && now < self.sweep.earliest
     }
 
-    /// Stores under a key for which nothing else stands, in a [calm](Self::is_calm) shard.
-    #[inline]
-    pub(crate) fn store_new(
-        &mut self,
-        put: Put<K, V>,
-        credit: &mut Credit<'_>,
-        terms: &Terms<'_>,
-        out: &mut Outbox<K, V>,
-    ) -> Result<Stamp, Put<K, V>> {
-        self.admit(put, false, credit, terms, out)
-    }
-
     /// Stores over what stands in the key's slot, if it has one, or evicts what has to go first.
     /// Gives back what is to be stored where the shard has nothing left to evict, and the room must
     /// come from another one. `was_expected` says that what storing touches was asked for before.
@@ -268,7 +256,7 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Puts a value in the place of another one, in a [calm](Self::is_calm) shard: that is how most
-    /// updates go. Returns the other one, and why it left.
+    /// updates go. Returns the other one.
     #[inline]
     pub(crate) fn overwrite(
         &mut self,
@@ -276,22 +264,19 @@ impl<K, V> Shard<K, V> {
         (key, value): (K, V),
         ttl: u64,
         (lives, now): (&Lives, Tick),
-    ) -> Option<(Entry<K, V>, RemovalCause)> {
+    ) -> Option<Entry<K, V>> {
         let stamp = lives.stamp(now, ttl, self.draw());
-        let old = self.table.replace(id, Entry { key, value, stamp })?;
-        let cause = match lives.windows.end(old.stamp.expiry()) <= now {
-            true => RemovalCause::Expired,
-            false => RemovalCause::Replaced,
-        };
-        self.tally.left(cause);
-        self.tally.insertions += 1;
         self.sweep.expects(lives.windows.end(stamp.expiry()));
-        Some((old, cause))
+        self.tally.insertions += 1;
+        let old = self.table.replace(id, Entry { key, value, stamp })?;
+        self.tally.replaced += 1;
+        Some(old)
     }
 
-    /// The key is not there: the policy is asked, room is made, a slot is claimed.
+    /// Nothing stands under the key: the policy is asked, room is made, a slot is claimed. Otherwise as
+    /// [`store`](Self::store).
     #[inline(never)]
-    fn admit(
+    pub(crate) fn admit(
         &mut self,
         put: Put<K, V>,
         was_expected: bool,
@@ -346,7 +331,7 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    #[inline(always)]
+    #[inline]
     fn fill(&mut self, id: SlotId, put: Put<K, V>, terms: &Terms<'_>) -> Stamp {
         if !(self.aside.is_bare() && put.is_bare()) {
             return self.fill_in_full(id, put, terms);

@@ -52,6 +52,8 @@ impl Line {
 
     /// The place of a ghost. All sixteen at once, for most keys have none.
     #[inline]
+    #[allow(clippy::cast_possible_wrap, reason = "15 bits")]
+    #[allow(clippy::cast_sign_loss, reason = "eight bits")]
     fn find(&self, print: u16) -> Option<usize> {
         // 15 bits each, so none is negative
         let prints = self.print.map(|print| (print & PRINT) as i16);
