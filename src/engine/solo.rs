@@ -71,8 +71,8 @@ where
         let (is_seated, began) = {
             let mut shard = self.cell(hash).shard.write();
             unwritten = owned.as_ref().and_then(|key| self.queues.latest(hash, key));
-            let terms = self.terms();
-            (unwritten.is_none() && shard.sit(hash, alias.id(), &mut owned, &terms), terms.now)
+            let (now, since) = (self.clock.now(), self.tags.version());
+            (unwritten.is_none() && shard.sit((hash, alias.id()), &mut owned, now, since), now)
         };
         if !is_seated {
             return None;
@@ -111,8 +111,8 @@ where
         let landed = {
             let mut shard = self.store.cell(self.hash).shard.write();
             let terms = self.store.terms();
-            let name = (self.hash, self.alias.id());
-            let landed = shard.land_seated(name, &mut stored, &mut credit, &terms, &mut out);
+            let alias = self.alias.id();
+            let landed = shard.land_seated(alias, &mut stored, &mut credit, &terms, &mut out);
             if landed.is_ok() {
                 self.store.ledger.note(self.hash);
             }
@@ -134,6 +134,7 @@ where
                 Ok(value)
             }
             Err(flight) => {
+                let Some(flight) = flight else { unreachable!("a load lands once") };
                 drop((stored, credit, out));
                 let lead = Lead::risen(Arc::clone(self.store), flight, Progress::Waiting);
                 lead.land(Ok(Loaded::new(value)), None).map(|got| got.value)
@@ -156,7 +157,7 @@ where
     /// From now on it is a load as all others are.
     fn rise(&mut self, progress: Progress) -> Option<Lead<K, V, S>> {
         self.is_over = true;
-        let flight = self.store.cell(self.hash).shard.write().rise(self.hash, self.alias.id())?;
+        let flight = self.store.cell(self.hash).shard.write().rise(self.alias.id())?;
         Some(Lead::risen(Arc::clone(self.store), flight, progress))
     }
 }

@@ -14,6 +14,7 @@
 //! processor can only do when the writes have left its store buffer.
 
 use crate::parts::flight::{Begin, Flight};
+use crate::parts::tags::Version;
 use crate::words::tick::Tick;
 use equivalent::Equivalent;
 use hashbrown::HashTable;
@@ -32,18 +33,13 @@ pub(crate) struct Board<K, V> {
 
 /// A load that nobody but its caller knows of: what it takes to make a flight of it.
 pub(crate) struct Seat<K> {
-    /// Its hash, and what it is called.
-    pub(crate) begin: Begin,
+    /// What it is called.
+    pub(crate) alias: usize,
+    pub(crate) hash: u64,
     pub(crate) key: K,
+    pub(crate) number: u64,
+    pub(crate) since: Version,
     pub(crate) posted: Tick,
-}
-
-/// What has become of a load that began in a seat.
-pub(crate) enum Seated<K, V> {
-    /// Nobody has come.
-    Alone(Seat<K>),
-    /// Somebody has. It may have lost its key since.
-    Met(Arc<Flight<K, V>>),
 }
 
 impl<K> Seat<K> {
@@ -51,11 +47,13 @@ impl<K> Seat<K> {
     where
         Q: ?Sized + Equivalent<K>,
     {
-        self.begin.hash == hash && key.equivalent(&self.key)
+        self.hash == hash && key.equivalent(&self.key)
     }
 
     pub(crate) fn into_flight<V>(self) -> Arc<Flight<K, V>> {
-        Arc::new(Flight::new(self.begin, self.key, self.posted))
+        let Self { alias, hash, key, number, since, posted } = self;
+        let begin = Begin { alias, number, since, ..Begin::of_nothing(hash) };
+        Arc::new(Flight::new(begin, key, posted))
     }
 }
 
@@ -79,7 +77,9 @@ impl<K, V> Board<K, V> {
     where
         Q: ?Sized + Equivalent<K>,
     {
-        self.seats.iter().any(|seat| seat.is_of(hash, key)) || self.get(hash, key).is_some()
+        !self.is_empty()
+            && (self.seats.iter().any(|seat| seat.is_of(hash, key))
+                || self.get(hash, key).is_some())
     }
 
     /// The flight of a key; that of a load in a seat only after it was [met](Self::meet).
@@ -120,21 +120,31 @@ impl<K, V> Board<K, V> {
         self.seats.push(seat);
     }
 
-    /// What has become of the load of this hash that is called so. It is in its seat no more; if it
-    /// was met and still has its key, it stays on the board.
+    /// The seat of the load that is called so, if nobody has come for it.
     #[inline]
-    pub(crate) fn rise(&mut self, hash: u64, alias: usize) -> Option<Seated<K, V>> {
-        let at = self.seats.iter().position(|seat| seat.begin.alias == alias);
-        match at {
-            Some(at) => Some(Seated::Alone(self.seats.swap_remove(at))),
-            None => self.rise_met(hash, alias).map(Seated::Met),
-        }
+    pub(crate) fn seat(&self, alias: usize) -> Option<usize> {
+        self.seats.iter().position(|seat| seat.alias == alias)
     }
 
-    #[cold]
-    fn rise_met(&mut self, hash: u64, alias: usize) -> Option<Arc<Flight<K, V>>> {
-        let is_it = |flight: &Arc<Flight<K, V>>| flight.hash == hash && flight.id() == alias;
-        self.met.iter().position(is_it).map(|at| self.met.swap_remove(at))
+    /// When the load in a seat began.
+    #[inline]
+    pub(crate) fn posted(&self, seat: usize) -> Tick {
+        self.seats[seat].posted
+    }
+
+    /// It is in its seat no more, and neither is it on the board.
+    #[inline]
+    pub(crate) fn vacate(&mut self, seat: usize) -> Seat<K> {
+        self.seats.swap_remove(seat)
+    }
+
+    /// The flight of the load that began in a seat under this name. On the board, if it has its key.
+    pub(crate) fn rise(&mut self, alias: usize) -> Option<Arc<Flight<K, V>>> {
+        if let Some(seat) = self.seat(alias) {
+            self.meet_at(seat);
+        }
+        let at = self.met.iter().position(|flight| flight.id() == alias)?;
+        Some(self.met.swap_remove(at))
     }
 
     /// Somebody comes for a key: if its load is in a seat, it has a flight from now on.
@@ -204,7 +214,7 @@ impl<K, V> Board<K, V> {
     {
         let flights = self.row.iter().map(|(_, flight)| flight).chain(&self.rest);
         let flights = flights.map(|flight| (flight.hash, &flight.key));
-        let seats = self.seats.iter().map(|seat| (seat.begin.hash, &seat.key));
+        let seats = self.seats.iter().map(|seat| (seat.hash, &seat.key));
         let all: Vec<_> = flights.chain(seats).collect();
         for one in &all {
             assert_eq!(all.iter().filter(|other| *other == one).count(), 1, "two loads of one key");
