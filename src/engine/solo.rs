@@ -135,9 +135,15 @@ where
             }
             Err(flight) => {
                 let Some(flight) = flight else { unreachable!("a load lands once") };
-                drop((stored, credit, out));
+                // what it holds goes back: the landing may need just that
+                drop(credit);
                 let lead = Lead::risen(Arc::clone(self.store), flight, Progress::Waiting);
-                lead.land(Ok(Loaded::new(value)), None).map(|got| got.value)
+                let got = lead.land(Ok(Loaded::new(value)), None);
+                // a clone that was made in vain, and what had expired: their `Drop` may wait for
+                // somebody who waits for this load
+                drop(stored);
+                self.store.deliver(out);
+                got.map(|got| got.value)
             }
         }
     }
