@@ -52,11 +52,16 @@ pub(super) struct Rings {
     free: u32,
     window: Ends,
     main: Ends,
+    /// How many chunks a full shard needs, if that is known.
+    wanted: usize,
 }
 
 impl Rings {
-    pub(super) const fn new() -> Self {
-        Self { chunks: Vec::new(), free: NONE, window: Ends::EMPTY, main: Ends::EMPTY }
+    /// `ids` is how many will be queued when the shard is full, or 0 if that is not known.
+    pub(super) const fn new(ids: usize) -> Self {
+        // both ends of both queues may be half empty
+        let wanted = if ids == 0 { usize::MAX } else { ids.div_ceil(CHUNK) + 2 };
+        Self { chunks: Vec::new(), free: NONE, window: Ends::EMPTY, main: Ends::EMPTY, wanted }
     }
 
     #[inline]
@@ -142,8 +147,15 @@ impl Rings {
     fn begin_chunk(&mut self, queue: Queue, now: u32) {
         let new = if self.free == NONE {
             if self.chunks.len() == self.chunks.capacity() {
-                // An eighth more: doubling would hold twice what the full shard needs.
-                self.chunks.reserve_exact(1 + self.chunks.len() / 8);
+                // An eighth more: doubling would hold twice what the full shard needs. What is held
+                // beyond that, by luck of the hash, is little.
+                let len = self.chunks.len();
+                let more = if len < self.wanted {
+                    (1 + len / 8).min(self.wanted - len)
+                } else {
+                    1 + len / 64
+                };
+                self.chunks.reserve_exact(more);
             }
             self.chunks.push(Chunk { ids: [0; CHUNK], next: NONE, born: now });
             (self.chunks.len() - 1) as u32
@@ -218,7 +230,7 @@ mod tests {
 
     #[test]
     fn two_queues_behave_like_two_deques() {
-        let mut rings = Rings::new();
+        let mut rings = Rings::new(0);
         let mut model = [VecDeque::new(), VecDeque::new()];
         let mut rng = 1_u64;
         for step in 0..50_000_u32 {
@@ -251,7 +263,7 @@ mod tests {
 
     #[test]
     fn chunks_are_used_again_whichever_queue_had_them() {
-        let mut rings = Rings::new();
+        let mut rings = Rings::new(0);
         for id in 0..1_000 {
             rings.push(Queue::Window, id, 0);
         }
@@ -271,8 +283,19 @@ mod tests {
     }
 
     #[test]
+    fn a_full_shard_holds_no_chunk_in_reserve() {
+        let mut rings = Rings::new(1_000);
+        for id in 0..1_000 {
+            rings.push(if id % 3 == 0 { Queue::Window } else { Queue::Main }, id, 0);
+        }
+        assert_eq!((rings.chunks.len(), rings.chunks.capacity()), (17, 18));
+        (0..200).for_each(|id| rings.push(Queue::Main, id, 0));
+        assert_eq!((rings.chunks.len(), rings.chunks.capacity()), (20, 20));
+    }
+
+    #[test]
     fn renumbering_keeps_order_and_dates_and_drops_the_dead() {
-        let mut rings = Rings::new();
+        let mut rings = Rings::new(0);
         for id in 0..300 {
             rings.push(Queue::Window, id, 7);
             rings.push(Queue::Main, 1_000 + id, id);

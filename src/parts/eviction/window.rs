@@ -269,7 +269,7 @@ impl ClockWindow {
 impl Policy for ClockWindow {
     fn new(capacity: usize, seed: u64) -> Self {
         let mut policy = Self {
-            rings: Rings::new(),
+            rings: Rings::new(capacity),
             ghosts: Ghosts::new(),
             window: 0,
             main: 0,
