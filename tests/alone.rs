@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Fixture, checked, ms, secs, uncalled, with_cache};
-use larder::{Cache, LoadError};
+use larder::{Cache, Clock, LoadError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A load of key 1, during which `meanwhile` happens. Whether it was stored.
@@ -136,6 +136,16 @@ fn more_loads_run_at_once_than_there_are_seats() {
             }
         },
     );
+}
+
+#[test]
+fn a_load_without_a_life_is_not_stored() {
+    let (clock, _) = Clock::manual();
+    let builder = Cache::<u64, u64>::builder().shards(1).clock(clock);
+    let cache = checked(builder.max_entries(10).time_to_live(ms(0)));
+    assert_eq!(cache.get_or_load(&1, || Ok::<_, String>(10)).unwrap(), 10);
+    cache.insert(2, 20);
+    assert_eq!((cache.get(&1), cache.get(&2), cache.len()), (None, None, 0));
 }
 
 #[test]

@@ -104,7 +104,7 @@ where
         let ttl = put.ttl;
         let mut credit = Credit::new(&self.budget);
         let mut out = Outbox::new();
-        let stored = shard.admit(put, false, &mut credit, &self.terms_at(now), &mut out);
+        let stored = shard.admit(put, &mut credit, &self.terms_at(now), &mut out);
         drop(shard);
         match stored {
             Ok(_) => self.will_expire(ttl),
@@ -276,7 +276,7 @@ where
         }
         let is_absent = matches!(by, By::Flight(flight) if flight.is_absent);
         let standing = if is_absent { None } else { shard.slot(put.hash, &put.key) };
-        let stamp = match shard.store(put, standing, is_absent, credit, &terms, out) {
+        let stamp = match shard.store(put, standing, credit, &terms, out) {
             Ok(stamp) => stamp,
             Err(put) => {
                 if let By::Flight(flight) = by {

@@ -56,7 +56,7 @@ impl<K: Eq, V> Shard<K, V> {
     ) -> Result<Stamp, Option<Arc<Flight<K, V>>>> {
         let ttl = terms.lives.ttl;
         let Some(at) = self.board.seat(alias) else { return Err(self.board.rise(alias)) };
-        let is_simple = self.fences.is_empty() && ttl > 0 && terms.budget.max() > 0;
+        let is_simple = self.fences.is_empty() && ttl > 0;
         if !is_simple || terms.now >= self.board.posted(at).saturating_add(terms.load_timeout) {
             return Err(self.board.rise(alias));
         }
@@ -65,7 +65,7 @@ impl<K: Eq, V> Shard<K, V> {
         let stored = value.take();
         let put =
             Put { hash: Hash::new(hash), key, value: stored, units: 1, ttl, took, notes: None };
-        match self.store(put, None, true, credit, terms, out) {
+        match self.store(put, None, credit, terms, out) {
             Ok(stamp) => Ok(stamp),
             Err(Put { key, value: left, .. }) => {
                 *value = left;

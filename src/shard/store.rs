@@ -222,14 +222,13 @@ impl<K, V> Shard<K, V> {
 
     /// Stores over what stands in the key's slot, if it has one, or evicts what has to go first.
     /// Gives back what is to be stored where the shard has nothing left to evict, and the room must
-    /// come from another one. `was_expected` says that what storing touches was asked for before.
-    /// None of the user's code runs in here.
+    /// come from another one. None of the
+    /// user's code runs in here.
     #[inline]
     pub(crate) fn store(
         &mut self,
         put: Put<K, V>,
         standing: Option<SlotId>,
-        was_expected: bool,
         credit: &mut Credit<'_>,
         terms: &Terms<'_>,
         out: &mut Outbox<K, V>,
@@ -237,7 +236,7 @@ impl<K, V> Shard<K, V> {
         self.examine(LOOKED_AT, terms, out);
         // what stood there may just have been found expired
         let Some(id) = standing.filter(|&id| self.table.is_live(id)) else {
-            return self.admit(put, was_expected, credit, terms, out);
+            return self.admit(put, credit, terms, out);
         };
         let held = self.aside.units(id);
         if held != put.units {
@@ -246,7 +245,7 @@ impl<K, V> Shard<K, V> {
                 // it needs more room than its predecessor had: out with that, in as a newcomer
                 self.vacate(id, RemovalCause::Replaced, terms, out);
                 self.bury(id, terms);
-                return self.admit(put, was_expected, credit, terms, out);
+                return self.admit(put, credit, terms, out);
             }
         }
         // in place, under the same key: the policy counts it as a hit
@@ -279,16 +278,11 @@ impl<K, V> Shard<K, V> {
     pub(crate) fn admit(
         &mut self,
         put: Put<K, V>,
-        was_expected: bool,
         credit: &mut Credit<'_>,
         terms: &Terms<'_>,
         out: &mut Outbox<K, V>,
     ) -> Result<Stamp, Put<K, V>> {
         let (hash, units) = (put.hash, put.units);
-        if !was_expected {
-            // asked for at once, these loads overlap
-            self.policy.expect(hash.bits());
-        }
         let admission = self.policy.arrive(&mut self.table, hash.bits());
         while !credit.pay(units) {
             match self.evict(terms, out) {

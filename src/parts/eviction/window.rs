@@ -99,10 +99,15 @@ impl ClockWindow {
     }
 
     /// Something must go: from here on there are ghosts.
+    #[inline]
     fn fill(&mut self) {
-        if self.filled && !self.guessed {
-            return;
+        if !self.filled || self.guessed {
+            self.begin_ghosts();
         }
+    }
+
+    #[inline(never)]
+    fn begin_ghosts(&mut self) {
         self.follow();
         self.filled = true;
         self.ghosts.fit(self.capacity, self.misses);
@@ -110,10 +115,13 @@ impl ClockWindow {
 
     /// Whether a newcomer goes to the main queue because there is nothing yet to weigh it against:
     /// nothing ever had to go, and the window is to have what is left over.
+    #[inline]
     fn warming(&mut self) -> bool {
-        if self.filled {
-            return false;
-        }
+        !self.filled && self.wants_main()
+    }
+
+    #[inline(never)]
+    fn wants_main(&mut self) -> bool {
         if self.guessed {
             self.follow();
             self.target = Target::new(self.window + self.main + 1);
