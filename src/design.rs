@@ -51,7 +51,7 @@
 //!        │
 //!        ▼
 //!        land                                  engine/solo.rs, engine/lead.rs
-//!        │  clone the key and the value, weigh: no lock
+//!        │  clone the value (of a flight, the key too), weigh: no lock
 //!        ├── put         exclusive lock        engine/put.rs, shard/store.rs
 //!        │     off the board; it was not there: fenced, nothing is stored
 //!        │     room first, by evicting; then the entry
@@ -75,8 +75,9 @@
 //! * *Flights stand beside the entries, not in their place.* The board (`shard/board.rs`) is a
 //!   small table under the same lock. An entry stays where it is while its successor loads, which
 //!   is what serving it meanwhile will need, and the entries' table knows nothing of loads.
-//! * *One place where a load meets the map.* Whoever brings a value goes through `put`, and a load
-//!   only gets past its first line while its flight is on the board.
+//! * *A load meets the map only from the board.* Whoever brings a value goes through `put`, where a
+//!   flight that is not on the board any more gets no further; and what is stored from a seat was
+//!   still in it. (`insert` has a short way of its own where nothing is under way in its shard.)
 //!
 //! # Floors, and which file is which
 //!
@@ -173,8 +174,8 @@
 //! The user's code that runs under a shard's lock is `Eq` of keys, and `Clone` of keys and values
 //! under the shared one. Everything else is arranged around the lock: keys are made owned before it
 //! is taken, hashes are stored, values that leave are gathered in an outbox and dropped after it. A
-//! panic under a lock finds the shard between two steps that each leave it whole; `parking_lot`'s
-//! locks do not poison, so the cache goes on.
+//! panic under a lock finds the shard between two steps that each leave it whole; the locks do not
+//! poison, so the cache goes on.
 //!
 //! # What always holds
 //!

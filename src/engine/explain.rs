@@ -11,8 +11,9 @@ impl<K, V, S> Store<K, V, S> {
     where
         Q: ?Sized + Equivalent<K>,
     {
-        if self.loads_alone {
-            self.cell(hash).shard.write().meet(hash, key);
+        let cell = self.cell(hash);
+        if self.loads_alone && cell.shard.read().is_loading(hash, key) {
+            cell.shard.write().meet(hash, key);
         }
         let (mut told, flight, now) = {
             let shard = self.cell(hash).shard.read();

@@ -4,6 +4,7 @@ use super::away::Away;
 use super::guard::Leave;
 use super::put::{By, Stored};
 use super::store::Store;
+use super::unreported::Unreported;
 use crate::parts::breaker::Verdict;
 use crate::parts::flight::{Brought, Flight, Landing};
 use crate::parts::group::Hash;
@@ -460,20 +461,6 @@ where
         };
         self.progress = Progress::Waiting;
         self.store.put(self.flight.hash, put, By::Flight(&self.flight), out)
-    }
-}
-
-/// What left and is not reported yet, while user code runs that may panic.
-struct Unreported<'l, K, V, S> {
-    store: &'l Store<K, V, S>,
-    out: &'l mut Outbox<K, V>,
-}
-
-impl<K, V, S> Drop for Unreported<'_, K, V, S> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.store.deliver(std::mem::replace(self.out, Outbox::new()));
-        }
     }
 }
 

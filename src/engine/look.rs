@@ -107,7 +107,8 @@ impl<K, V, S> Store<K, V, S> {
     /// Most hits on what is read more than written: nothing in here is a call, unless the key's
     /// comparison or the value's clone is one, and one look at the clock in [`TRUST`]. So the compiler
     /// has few registers to save, and that counts: what was saved has to reach memory before the lock
-    /// can be entered. For the same reason it is better not inlined into its callers.
+    /// can be entered. For the same reason it is better not inlined into its callers, and it is not: the
+    /// compiler finds it too long for that.
     #[inline]
     fn glance<Q>(&self, hash: u64, key: &Q) -> Option<V>
     where
@@ -128,7 +129,8 @@ impl<K, V, S> Store<K, V, S> {
         Some(value)
     }
 
-    /// Most of what is left: look-ups in what is written to now and then, and most misses.
+    /// Most of what is left: look-ups in what is written to now and then, and most misses. No calls here
+    /// either.
     #[inline(never)]
     fn get_plain<Q>(self: &Arc<Self>, hash: u64, key: &Q, misses: bool, loads: bool) -> Looked<V>
     where

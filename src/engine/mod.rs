@@ -16,4 +16,5 @@ pub(crate) mod solo;
 pub(crate) mod store;
 pub(crate) mod sweeper;
 pub(crate) mod take;
+mod unreported;
 pub(crate) mod writing;

@@ -1,6 +1,8 @@
-//! Storing: one function where every value meets the map, whoever brings it.
+//! Storing: where every value meets the map, whoever brings it, but for what a load brings of which
+//! nobody else knows ([`solo`](super::solo)).
 
 use super::store::Store;
+use super::unreported::Unreported;
 use crate::parts::flight::Flight;
 use crate::parts::group::Hash;
 use crate::parts::ledger::Moment;
@@ -75,7 +77,7 @@ where
         }
         let mut shard = self.cell(hash).shard.write();
         let now = self.clock.now();
-        if !shard.is_calm(now) {
+        if !shard.is_calm(hash, &key, now) {
             return self.insert_in_full(hash, Put::of(hash, key, value, 1, ttl), shard);
         }
         self.ledger.note(hash);
@@ -107,27 +109,23 @@ where
         let stored = shard.admit(put, &mut credit, &self.terms_at(now), &mut out);
         drop(shard);
         match stored {
-            Ok(_) => self.will_expire(ttl),
+            Ok(_) => {
+                drop(credit);
+                self.will_expire(ttl);
+            }
             Err(put) => {
-                self.put_with_room_of_others(hash, put, By::Write, credit, &mut out);
+                self.put_with_room_of_others(hash, &mut Some(put), By::Write, credit, &mut out);
             }
         }
-        if self.hears() {
-            self.report_all(out);
-        }
+        self.deliver(out);
     }
 
     /// The same where there is more to it.
     #[inline(never)]
     fn insert_in_full(&self, hash: u64, put: Put<K, V>, shard: WriteGuard<'_, Shard<K, V>>) {
-        // dropped after the lock
-        let (mut credit, mut out) = (Credit::new(&self.budget), Outbox::new());
-        if let Err(put) = self.try_put(hash, put, By::Write, &mut credit, &mut out, shard) {
-            self.put_with_room_of_others(hash, put, By::Write, credit, &mut out);
-        }
-        if self.hears() {
-            self.report_all(out);
-        }
+        let (mut put, mut out) = (Some(put), Outbox::new());
+        self.put_locked(hash, &mut put, By::Write, &mut out, shard);
+        self.deliver(out);
     }
 
     /// Something was stored that lives for so long: it has to be swept some day.
@@ -167,11 +165,24 @@ where
         by: By<'_, K, V>,
         out: &mut Outbox<K, V>,
     ) -> Stored {
+        self.put_locked(hash, &mut Some(put), by, out, self.cell(hash).shard.write())
+    }
+
+    /// The same for who has the lock. What is not stored stays in `put`, to be dropped by who holds
+    /// nothing; and when this returns, the room that was left over has gone back: what is reported
+    /// next may need it.
+    fn put_locked(
+        &self,
+        hash: u64,
+        put: &mut Option<Put<K, V>>,
+        by: By<'_, K, V>,
+        out: &mut Outbox<K, V>,
+        shard: WriteGuard<'_, Shard<K, V>>,
+    ) -> Stored {
         let mut credit = Credit::new(&self.budget);
-        let shard = self.cell(hash).shard.write();
         match self.try_put(hash, put, by, &mut credit, out, shard) {
-            Ok(stored) => stored,
-            Err(put) => self.put_with_room_of_others(hash, put, by, credit, out),
+            Some(stored) => stored,
+            None => self.put_with_room_of_others(hash, put, by, credit, out),
         }
     }
 
@@ -213,20 +224,17 @@ where
         Stored::No
     }
 
-    /// One attempt, within the key's own shard. Gives back what is to be stored if that has nothing
-    /// left to evict.
+    /// One attempt, within the key's own shard. `None` if that has nothing left to evict.
     fn try_put(
         &self,
         hash: u64,
-        put: Put<K, V>,
+        slot: &mut Option<Put<K, V>>,
         by: By<'_, K, V>,
         credit: &mut Credit<'_>,
         out: &mut Outbox<K, V>,
-        shard: WriteGuard<'_, Shard<K, V>>,
-    ) -> Result<Stored, Put<K, V>> {
-        // its key and its value are dropped after the lock
-        let mut refused;
-        let mut shard = shard;
+        mut shard: WriteGuard<'_, Shard<K, V>>,
+    ) -> Option<Stored> {
+        let Some(put) = slot.as_ref() else { return Some(Stored::No) };
         let terms = self.terms();
         let is_fenced = match by {
             By::Write => {
@@ -255,9 +263,7 @@ where
             }
         };
         if is_fenced {
-            // its caller may have the heavy turn
-            out.unstored(put);
-            return Ok(Stored::Fenced);
+            return Some(Stored::Fenced);
         }
         shard.forgive(hash, &put.key, out);
         if !matches!(by, By::Restored(_)) {
@@ -265,30 +271,32 @@ where
             self.ledger.note(hash);
         }
         if put.ttl == 0 || put.units > self.budget.max() {
-            refused = Some(put);
             match by {
-                By::Write | By::Fence => shard.refuse(&mut refused, false, &terms, out),
-                By::Flight(_) => shard.refuse(&mut refused, true, &terms, out),
+                By::Write | By::Fence => shard.refuse(slot, false, &terms, out),
+                By::Flight(_) => shard.refuse(slot, true, &terms, out),
                 // nobody asked for it: all stays as it is
                 By::Extra(_) | By::Restored(_) => {}
             }
-            return Ok(Stored::No);
+            return Some(Stored::No);
         }
         let is_absent = matches!(by, By::Flight(flight) if flight.is_absent);
         let standing = if is_absent { None } else { shard.slot(put.hash, &put.key) };
-        let stamp = match shard.store(put, standing, credit, &terms, out) {
-            Ok(stamp) => stamp,
+        // from here on none of the user's code runs
+        match shard.store(slot.take()?, standing, credit, &terms, out) {
+            Ok(stamp) => {
+                drop(shard);
+                let life = stamp.fresh_for(terms.now);
+                self.will_expire(life);
+                Some(Stored::Yes(life))
+            }
             Err(put) => {
                 if let By::Flight(flight) = by {
                     shard.put_back(flight);
                 }
-                return Err(put);
+                *slot = Some(put);
+                None
             }
-        };
-        drop(shard);
-        let life = stamp.fresh_for(terms.now);
-        self.will_expire(life);
-        Ok(Stored::Yes(life))
+        }
     }
 
     /// The key's own shard has nothing left to evict: the room is in other ones. Callers take
@@ -297,22 +305,23 @@ where
     fn put_with_room_of_others(
         &self,
         hash: u64,
-        mut put: Put<K, V>,
+        put: &mut Option<Put<K, V>>,
         by: By<'_, K, V>,
         credit: Credit<'_>,
         out: &mut Outbox<K, V>,
     ) -> Stored {
-        let units = put.units;
+        let units = put.as_ref().map_or(0, |put| put.units);
         // what it holds goes back before it waits: the one whose turn it is may need just that
         drop(credit);
+        // an `Eq` that panics does not keep what had to go from being reported, after the turn
+        let unreported = Unreported { store: self, out };
         let _turn = self.heavy.lock();
         let mut credit = Credit::new(&self.budget);
         loop {
-            self.make_room(hash, units, &mut credit, out);
+            self.make_room(hash, units, &mut credit, unreported.out);
             let shard = self.cell(hash).shard.write();
-            match self.try_put(hash, put, by, &mut credit, out, shard) {
-                Ok(stored) => return stored,
-                Err(back) => put = back,
+            if let Some(stored) = self.try_put(hash, put, by, &mut credit, unreported.out, shard) {
+                return stored;
             }
         }
     }

@@ -5,8 +5,8 @@
 
 use super::lead::{Lead, Progress};
 use super::store::Store;
+use super::unreported::Unreported;
 use crate::parts::stack;
-use crate::rules::expiry::NEVER;
 use crate::rules::loaded::Loaded;
 use crate::shard::outbox::Outbox;
 use crate::shard::store::Credit;
@@ -93,56 +93,60 @@ where
     /// reports what had to leave.
     #[inline]
     pub(crate) fn load<E: Send + Sync + 'static>(
-        mut self,
+        self,
         load: impl FnOnce() -> Result<Option<V>, E>,
     ) -> Result<V, LoadError<E>> {
+        // if its `Clone` panics, those who wait are told before it is dropped
+        let value;
+        let mut solo = self;
         let result = {
-            let _running = stack::enter(self.alias.id());
+            let _running = stack::enter(solo.alias.id());
             load()
         };
-        let value = match result {
+        value = match result {
             Ok(Some(value)) => value,
-            other => return self.land_otherwise(other.map(Loaded::from)),
+            other => return solo.land_otherwise(other.map(Loaded::from)),
         };
         // the user's `Clone` runs before the lock is taken
         let mut stored = Some(value.clone());
-        let mut credit = Credit::new(&self.store.budget);
+        let store = solo.store;
+        let mut credit = Credit::new(&store.budget);
         let mut out = Outbox::new();
         let landed = {
-            let mut shard = self.store.cell(self.hash).shard.write();
-            let terms = self.store.terms();
-            let alias = self.alias.id();
+            let mut shard = store.cell(solo.hash).shard.write();
+            let terms = store.terms();
+            let alias = solo.alias.id();
             let landed = shard.land_seated(alias, &mut stored, &mut credit, &terms, &mut out);
             if landed.is_ok() {
-                self.store.ledger.note(self.hash);
+                store.ledger.note(solo.hash);
             }
             landed.map(|stamp| (stamp.fresh_for(terms.now), terms.now))
         };
-        self.is_over = true;
+        solo.is_over = true;
+        // what is left of it goes back: whatever comes next may need just that
+        drop(credit);
         match landed {
             Ok((life, now)) => {
-                let took = now.saturating_sub(self.began);
+                let took = now.saturating_sub(solo.began);
                 if took > 0 {
-                    self.store.counts.load_millis.add(took);
+                    store.counts.load_millis.add(took);
                 }
-                if life < NEVER || self.store.lives.idle < NEVER {
-                    self.store.request_sweep();
-                }
-                if self.store.hears() {
-                    self.store.report_all(out);
+                store.will_expire(life);
+                if store.hears() {
+                    store.report_all(out);
                 }
                 Ok(value)
             }
             Err(flight) => {
                 let Some(flight) = flight else { unreachable!("a load lands once") };
-                // what it holds goes back: the landing may need just that
-                drop(credit);
-                let lead = Lead::risen(Arc::clone(self.store), flight, Progress::Waiting);
+                let lead = Lead::risen(Arc::clone(store), flight, Progress::Waiting);
+                let unreported = Unreported { store, out: &mut out };
                 let got = lead.land(Ok(Loaded::new(value)), None);
-                // a clone that was made in vain, and what had expired: their `Drop` may wait for
-                // somebody who waits for this load
+                // A clone that was made in vain, and what had expired: their `Drop` may wait for
+                // somebody who waits for this load.
                 drop(stored);
-                self.store.deliver(out);
+                drop(unreported);
+                store.deliver(out);
                 got.map(|got| got.value)
             }
         }

@@ -132,7 +132,8 @@ where
     ///
     /// The first caller that finds nothing runs its closure; all others, threads and tasks, wait
     /// for that one load and get clones of its value, or its error. Other keys are not held up.
-    /// On a hit the closure is not called and nothing is allocated.
+    /// On a hit the closure is not called and nothing is allocated; nor is anything by a load that nobody
+    /// else waits for, in a cache without windows, guards or a weigher.
     ///
     /// Where a [stale window](crate::CacheBuilder::stale_while_revalidate) is set, a value past its
     /// life may be served instead of waiting, or instead of an error.
@@ -536,7 +537,7 @@ where
 
     /// Why a key is, or is not, fresh: its age and deadlines, the last error and the next try, a load
     /// that is under way and how many wait for it, and how the guards of the source stand. For
-    /// people and their consoles: it takes a shard's lock in shared mode and the guards' own, counts
+    /// people and their consoles: it takes a shard's lock, for a moment, and the guards' own, counts
     /// as no look-up and no use, and shows neither the key nor the value. What it says held when it
     /// looked.
     pub fn explain<Q>(&self, key: &Q) -> Explanation

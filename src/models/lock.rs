@@ -43,6 +43,14 @@ impl Guarded {
         self.raw.leave_reading(entered);
     }
 
+    /// Not at all, if it would have to wait.
+    fn read_if_free(&self) {
+        if self.raw.enter_counted() {
+            self.data.with(|_| ());
+            self.raw.leave_counted();
+        }
+    }
+
     fn write(&self) {
         self.raw.enter_to_write(|| &self.places);
         self.data.with_mut(|_| ());
@@ -73,6 +81,18 @@ fn two_writers_and_a_reader_all_get_in_alone() {
     explore_up_to(3, || {
         let it = Guarded::new();
         let reader = run(&it, |it| it.read(None));
+        let writer = run(&it, Guarded::write);
+        it.write();
+        reader.join().unwrap();
+        writer.join().unwrap();
+    });
+}
+
+#[test]
+fn a_reader_that_does_not_wait_keeps_writers_out_and_wakes_them() {
+    explore_up_to(3, || {
+        let it = Guarded::new();
+        let reader = run(&it, |it| (0..2).for_each(|_| it.read_if_free()));
         let writer = run(&it, Guarded::write);
         it.write();
         reader.join().unwrap();

@@ -75,7 +75,7 @@ pub(crate) struct Put<K, V> {
     pub(crate) value: Option<V>,
     /// What it takes of the cache's budget.
     pub(crate) units: u64,
-    /// Ticks, before jitter; not zero.
+    /// Ticks, before jitter; with zero it is refused.
     pub(crate) ttl: u64,
     /// How many ticks it took to load, at least one; zero for what was not loaded.
     pub(crate) took: u64,

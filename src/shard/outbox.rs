@@ -3,7 +3,6 @@
 //! User code runs in a listener and in the `Drop` of keys and values, and it may call the cache: so
 //! nothing of it happens under a lock. One value leaves in the usual case; that costs no allocation.
 
-use super::entry::Put;
 use crate::parts::flight::Flight;
 use crate::words::removal::{Removal, RemovalCause};
 use std::sync::Arc;
@@ -17,10 +16,6 @@ enum Left<K, V> {
     Value(Removal<K, V>),
     /// Of which there is nothing to report.
     Key(K),
-    /// It was not stored, and its caller knows.
-    Unstored {
-        _held: Box<Put<K, V>>,
-    },
     /// It lost its key; the last handle to it drops that.
     Flight {
         _held: Arc<Flight<K, V>>,
@@ -45,11 +40,6 @@ impl<K, V> Outbox<K, V> {
         self.rest.push(Left::Key(key));
     }
 
-    #[cold]
-    pub(crate) fn unstored(&mut self, put: Put<K, V>) {
-        self.rest.push(Left::Unstored { _held: Box::new(put) });
-    }
-
     pub(crate) fn flight(&mut self, flight: Arc<Flight<K, V>>) {
         self.rest.push(Left::Flight { _held: flight });
     }
@@ -58,7 +48,7 @@ impl<K, V> Outbox<K, V> {
     pub(crate) fn into_values(self) -> impl Iterator<Item = Removal<K, V>> {
         self.first.into_iter().chain(self.rest.into_iter().filter_map(|left| match left {
             Left::Value(removal) => Some(removal),
-            Left::Key(_) | Left::Unstored { .. } | Left::Flight { .. } => None,
+            Left::Key(_) | Left::Flight { .. } => None,
         }))
     }
 }

@@ -26,7 +26,7 @@ impl<K: Eq, V> Shard<K, V> {
         since: Version,
     ) -> bool {
         let Some(key) = owned.as_ref() else { return false };
-        let is_known = !self.failures.is_empty()
+        let is_known = self.failures.get(hash, key).is_some()
             || self.board.has(hash, key)
             || self.slot(Hash::new(hash), key).is_some();
         if is_known || !self.board.has_seat() {
@@ -56,7 +56,8 @@ impl<K: Eq, V> Shard<K, V> {
     ) -> Result<Stamp, Option<Arc<Flight<K, V>>>> {
         let ttl = terms.lives.ttl;
         let Some(at) = self.board.seat(alias) else { return Err(self.board.rise(alias)) };
-        let is_simple = self.fences.is_empty() && ttl > 0;
+        // without room at all it is refused, and nothing is begun for it
+        let is_simple = self.fences.is_empty() && ttl > 0 && terms.budget.max() > 0;
         if !is_simple || terms.now >= self.board.posted(at).saturating_add(terms.load_timeout) {
             return Err(self.board.rise(alias));
         }

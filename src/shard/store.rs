@@ -209,13 +209,16 @@ impl<K, V> Shard<K, V> {
         if group.overflow == 0 && self.aside.is_bare() { None } else { self.locate(hash, key) }
     }
 
-    /// Whether a write is no more than that: nothing is under way that it would have to do with,
-    /// nothing is kept beside the entries, and nothing has expired yet.
+    /// Whether a write of a key is no more than that: nothing is under way that it would have to do
+    /// with, no load of the key has failed, nothing is kept beside the entries, and nothing has expired yet.
     #[inline]
-    pub(crate) fn is_calm(&self, now: Tick) -> bool {
+    pub(crate) fn is_calm<Q>(&self, hash: u64, key: &Q, now: Tick) -> bool
+    where
+        Q: ?Sized + Equivalent<K>,
+    {
         self.fences.is_empty()
             && self.board.is_empty()
-            && self.failures.is_empty()
+            && self.failures.get(hash, key).is_none()
             && self.aside.is_bare()
             && now < self.sweep.earliest
     }
@@ -311,9 +314,11 @@ impl<K, V> Shard<K, V> {
     ) where
         K: Eq,
     {
-        let Some(Put { hash, key, value, ttl, .. }) = slot.take() else { return };
-        let cause = if ttl == 0 { RemovalCause::Removed } else { RemovalCause::Replaced };
-        self.remove(hash, &key, cause, terms, out);
+        let Some(put) = slot.as_ref() else { return };
+        let cause = if put.ttl == 0 { RemovalCause::Removed } else { RemovalCause::Replaced };
+        // the key's `Eq` first: if that panics, what is refused is dropped after the lock
+        self.remove(put.hash, &put.key, cause, terms, out);
+        let Some(Put { key, value, ttl, .. }) = slot.take() else { return };
         match value {
             Some(value) if ttl > 0 => {
                 self.tally.rejected += 1;

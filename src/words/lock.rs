@@ -58,7 +58,8 @@ impl<T> RwLock<T> {
         Some(BiasedGuard { lock: self, place, stays: PhantomData })
     }
 
-    /// Shared access, if it is to be had without waiting, by the word that threads share.
+    /// Shared access, if it is to be had without waiting and the lock is not biased: by the word that
+    /// threads share.
     #[inline]
     pub(crate) fn read_counted(&self) -> Option<CountedGuard<'_, T>> {
         self.raw.enter_counted().then(|| CountedGuard { lock: self, stays: PhantomData })

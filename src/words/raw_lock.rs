@@ -113,9 +113,13 @@ impl Raw {
         Entered::Counted
     }
 
-    /// Enters as a reader by the word, if nobody has to be waited for.
+    /// Enters as a reader by the word, if nobody has to be waited for, and if it is not biased: then
+    /// readers are to leave the word alone.
     #[inline]
     pub(crate) fn enter_counted(&self) -> bool {
+        if self.is_biased.load(Ordering::Relaxed) {
+            return false;
+        }
         let word = self.word.load(Ordering::Relaxed);
         if word & (WRITER | PARKED) != 0 || self.try_enter(word, word + READER).is_err() {
             return false;

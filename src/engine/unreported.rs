@@ -1,0 +1,18 @@
+//! What left and is not reported yet, while user code runs that may panic.
+
+use super::store::Store;
+use crate::shard::outbox::Outbox;
+
+/// Reports what is in `out` if it goes because of a panic; else that is left to its owner.
+pub(super) struct Unreported<'l, K, V, S> {
+    pub(super) store: &'l Store<K, V, S>,
+    pub(super) out: &'l mut Outbox<K, V>,
+}
+
+impl<K, V, S> Drop for Unreported<'_, K, V, S> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.store.deliver(std::mem::replace(self.out, Outbox::new()));
+        }
+    }
+}
