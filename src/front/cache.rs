@@ -479,7 +479,8 @@ where
         self.store.expire(self.store.hash(key), key)
     }
 
-    /// Removes every entry that has this tag; see [`At::tag`] and [`Loaded::tag`]. As with
+    /// Removes every entry that has this tag; see [`At::tag`] and
+    /// [`Loaded::tag`](crate::Loaded::tag). As with
     /// [`remove`](Self::remove), what was removed is never served again, and no load with this tag
     /// that is under way will be stored: not one that names the tag only when it is done, nor one of
     /// a tag that nobody has named before.
