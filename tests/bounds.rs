@@ -7,7 +7,7 @@ use common::{Checked, Record, checked, wait_until};
 use larder::{Cache, CacheBuilder, RemovalCause};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread::{self, ScopedJoinHandle};
 
 fn entries(most: u64) -> CacheBuilder<u64, u64> {
@@ -349,18 +349,18 @@ fn heavy_inserts_that_compete_for_the_whole_budget_all_end() {
 
 #[test]
 fn the_room_that_an_insert_leaves_over_is_there_for_what_its_listener_inserts() {
-    let itself: Arc<OnceLock<Cache<u64, u64>>> = Arc::default();
-    let builder = Cache::<u64, u64>::builder().max_weight(100).weigher(|_, weight| *weight);
-    let builder = builder.shards(1).on_removal({
+    let itself: Arc<OnceLock<Weak<Checked<u64, u64>>>> = Arc::default();
+    let builder = weight(100).shards(1).on_removal({
         let itself = Arc::clone(&itself);
         move |removal| {
-            if removal.key == 1 {
-                itself.get().unwrap().insert(3, 100);
+            let cache = itself.get().and_then(Weak::upgrade);
+            if let Some(cache) = cache.filter(|_| removal.key == 1) {
+                cache.insert(3, 100);
             }
         }
     });
-    let cache = checked(builder);
-    itself.set(cache.clone()).unwrap();
+    let cache = Arc::new(checked(builder));
+    itself.set(Arc::downgrade(&cache)).unwrap();
     cache.insert(1, 100);
     cache.insert(2, 1); // takes out the first one, and of its room leaves 99
     assert_eq!((cache.weight(), cache.get(&3)), (100, Some(100)));
