@@ -10,6 +10,7 @@ pub(crate) mod entry;
 pub(crate) mod explain;
 pub(crate) mod failures;
 pub(crate) mod fences;
+mod grow;
 pub(crate) mod leave;
 pub(crate) mod look;
 pub(crate) mod outbox;
