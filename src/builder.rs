@@ -757,8 +757,9 @@ fn shards(wanted: Option<usize>, bound: u64, weighted: bool) -> usize {
     } else {
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
         let (at_least, at_most) = match bound {
-            // it may become as large as any, and is split as for a million
-            u64::MAX => (1 << 20, 1 << 20),
+            // it may become as large as any, and is split as for two million: a shard of a cache of
+            // ten million then stands still for less than a millisecond when it grows
+            u64::MAX => (1 << 21, 1 << 21),
             _ if weighted => (bound / MOST_WEIGHT, bound / LEAST_WEIGHT),
             _ => (bound, bound),
         };

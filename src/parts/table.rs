@@ -32,10 +32,21 @@ pub(crate) struct Claim {
 
 impl<T> Table<T> {
     pub(crate) fn with_groups(n: usize) -> Self {
-        let mut groups = Vec::new();
-        groups.reserve_exact(n);
-        groups.resize_with(n, Group::new);
-        Self { groups, live: 0, dead: 0 }
+        let mut table = Self::with_room_for(n);
+        table.extend(n);
+        table
+    }
+
+    /// One of no groups yet, with memory for so many.
+    pub(crate) fn with_room_for(groups: usize) -> Self {
+        Self { groups: Vec::with_capacity(groups), live: 0, dead: 0 }
+    }
+
+    /// Makes it one of `n` groups. Nothing may stand in it yet: what stands in a table depends on how
+    /// many groups that has.
+    pub(crate) fn extend(&mut self, n: usize) {
+        debug_assert!(self.taken() == 0 && n >= self.groups.len());
+        self.groups.resize_with(n, Group::new);
     }
 
     pub(crate) fn groups(&self) -> usize {
@@ -243,18 +254,38 @@ impl<T> Table<T> {
         if g + 1 == self.groups.len() { 0 } else { g + 1 }
     }
 
-    /// Moves a live slot into `to`, where it starts with the same heat and flags.
-    /// `None` if there is no room within its reach: the entry stays here.
-    pub(crate) fn move_to(&mut self, to: &mut Self, id: SlotId) -> Option<SlotId> {
-        let claim = to.claim(self.hash_of(id))?;
-        debug_assert!(!claim.was_dead);
-        let (from, lane) = self.group_mut(id);
-        let (target, there) = to.group_mut(claim.id);
-        target.slots[there] = from.slots[lane].take();
-        target.seen[there] = from.seen[lane];
-        let mark = from.mark(lane);
-        target.set_mark(there, mark);
-        Some(claim.id)
+    /// Moves all live slots into `to`, where they start with the same heat and flags; those for which
+    /// there is no room within reach stay. From front to back: whatever the number of groups, homes
+    /// keep their order, so both tables are gone through as they lie in memory. (72,000 entries in
+    /// the order of the policy's queues, which is all over them: 4.6 ms. Like this, and then the ids
+    /// in the queues: 1.3.)
+    ///
+    /// What is left is good for one thing: it knows [where](Self::moved) everything went.
+    pub(crate) fn move_into(&mut self, to: &mut Self) {
+        for g in 0..self.groups.len() {
+            for lane in 0..LANES {
+                let from = &mut self.groups[g];
+                let mark = from.mark(lane);
+                if mark & (TAKEN | DEAD) != TAKEN {
+                    continue;
+                }
+                let Some(claim) = to.claim(from.hash(lane)) else { continue };
+                debug_assert!(!claim.was_dead);
+                let (target, there) = to.group_mut(claim.id);
+                target.slots[there] = from.slots[lane].take();
+                target.seen[there] = from.seen[lane];
+                target.set_mark(there, mark);
+                from.forward(lane, claim.id);
+            }
+        }
+    }
+
+    /// Where the entry of a slot went when all were [moved](Self::move_into); `None` if it had none, or
+    /// stayed.
+    #[inline]
+    pub(crate) fn moved(&self, id: SlotId) -> Option<SlotId> {
+        let (g, lane) = place(id);
+        self.groups[g].forwarded(lane)
     }
 
     /// Adds to, or takes from, the overflow of every group from the home of `hash` to before `g`.
@@ -431,6 +462,36 @@ mod tests {
         assert_eq!(get(&table, Hash::new(3), 99), None);
         assert_eq!(put(&mut table, Hash::new(3), 99), None);
         table.validate();
+    }
+
+    #[test]
+    fn what_moved_is_where_the_old_table_says_and_what_found_no_room_has_stayed() {
+        let (mut old, mut new) = (Table::with_groups(20), Table::with_groups(8));
+        let hash = |value: u32| Hash::new(u64::from(value).wrapping_mul(0x9E37_79B9) & 0xFF_FFFF);
+        let ids: Vec<_> =
+            (0..200).map(|value| (value, put(&mut old, hash(value), value).unwrap().id)).collect();
+        for (value, id) in &ids {
+            old.stand(*id, value % 2 == 0, (value % 8) as u8, *value as u8);
+        }
+        *old.entry_mut(ids[7].1) = None;
+        old.kill(ids[7].1);
+        old.move_into(&mut new);
+        new.validate();
+        let mut stayed = 0;
+        for (value, id) in ids {
+            let Some(there) = old.moved(id) else {
+                assert!(value == 7 || old.entry(id) == Some(&value));
+                stayed += 1;
+                continue;
+            };
+            assert_eq!((new.entry(there), new.hash_of(there)), (Some(&value), hash(value)));
+            assert_eq!((new.in_main(there), new.heat(there)), (value % 2 == 0, (value % 8) as u8));
+            assert_eq!(
+                (new.seen(there), get(&new, hash(value), value)),
+                (value as u8, Some(there))
+            );
+        }
+        assert_eq!((new.live(), stayed), (128, 72));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Leaving: removal, expiry, and the look for what has expired.
 
 use super::entry::Terms;
+use super::grow::Growth;
 use super::outbox::Outbox;
 use super::{Shard, Sweep};
 use crate::parts::eviction::{Policy, SlotId, Slots};
@@ -150,6 +151,7 @@ impl<K, V> Shard<K, V> {
 
     fn reset(&mut self) {
         self.table = Table::with_groups(0);
+        self.growth = Growth::new();
         self.aside = self.aside.sized(0);
         self.policy.clear();
         self.sweep = Sweep::new();

@@ -32,6 +32,7 @@ use entry::{Entry, Notes, Terms};
 use equivalent::Equivalent;
 use failures::Failures;
 use fences::Fences;
+use grow::Growth;
 
 /// A table is made for 11 taken slots of 16. At 13 it is 6 bytes an entry smaller, but every fourth
 /// group is full and look-ups walk on: hits in 64k entries are 10 % slower, `get_or_insert_with`
@@ -40,6 +41,7 @@ const LOAD: usize = 11;
 
 pub(crate) struct Shard<K, V> {
     table: Table<Entry<K, V>>,
+    growth: Growth<Entry<K, V>>,
     policy: ClockWindow,
     aside: Aside<K>,
     board: Board<K, V>,
@@ -115,6 +117,7 @@ impl<K, V> Shard<K, V> {
     pub(crate) fn new(share: Option<usize>, lives: &Lives, weighted: bool, seed: u64) -> Self {
         Self {
             table: Table::with_groups(0),
+            growth: Growth::new(),
             policy: ClockWindow::new(share.unwrap_or(0), seed),
             aside: Aside::new(0, weighted, lives.idle < NEVER, lives.ahead.needs_costs()),
             board: Board::new(),

@@ -14,6 +14,7 @@ impl<K: Eq, V> Shard<K, V> {
     /// Panics where something does not hold.
     pub(crate) fn validate(&self) -> Held {
         self.table.validate();
+        self.validate_growth();
         self.policy.validate(&self.table);
         self.board.validate();
         self.failures.validate();
