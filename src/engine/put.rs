@@ -82,7 +82,7 @@ where
         }
         self.ledger.note(hash);
         let Some(id) = shard.slot(Hash::new(hash), &key) else {
-            return self.insert_new(hash, Put::of(hash, key, value, 1, ttl), now, shard);
+            return self.insert_new(hash, (key, value), ttl, now, shard);
         };
         let left = shard.overwrite(id, (key, value), ttl, (&self.lives, now));
         drop(shard);
@@ -99,25 +99,23 @@ where
     fn insert_new(
         &self,
         hash: u64,
-        put: Put<K, V>,
+        entry: (K, V),
+        ttl: u64,
         now: Tick,
         mut shard: WriteGuard<'_, Shard<K, V>>,
     ) {
-        let ttl = put.ttl;
-        let mut credit = Credit::new(&self.budget);
-        let mut out = Outbox::new();
-        let stored = shard.admit(put, &mut credit, &self.terms_at(now), &mut out);
+        let mut left = None;
+        let terms = (&self.lives, now, &self.budget);
+        if let Err((key, value)) = shard.welcome(Hash::new(hash), entry, ttl, terms, &mut left) {
+            return self.insert_in_full(hash, Put::of(hash, key, value, 1, ttl), shard);
+        }
         drop(shard);
-        match stored {
-            Ok(_) => {
-                drop(credit);
-                self.will_expire(ttl);
-            }
-            Err(put) => {
-                self.put_with_room_of_others(hash, &mut Some(put), By::Write, credit, &mut out);
+        self.will_expire(ttl);
+        if let Some(Entry { key, value, .. }) = left {
+            if self.hears() {
+                self.report(Removal { key, value, cause: RemovalCause::Evicted });
             }
         }
-        self.deliver(out);
     }
 
     /// The same where there is more to it.

@@ -121,21 +121,35 @@ impl<T> Table<T> {
         None
     }
 
+    /// Whether any slot waits for the policy to come upon it.
+    #[inline]
+    pub(crate) fn has_dead(&self) -> bool {
+        self.dead > 0
+    }
+
     /// Finds a slot for a newcomer: a dead one that it can take over, or a free one. `None` if all
     /// within reach of its home are live.
     #[inline]
     pub(crate) fn claim(&mut self, hash: Hash) -> Option<Claim> {
+        if self.has_dead() {
+            return self.claim_beyond(hash, hash.home(self.groups.len()));
+        }
+        self.claim_free(hash).map(|id| Claim { id, was_dead: false })
+    }
+
+    /// The same in a table without dead slots: most find a free one at home.
+    #[inline]
+    pub(crate) fn claim_free(&mut self, hash: Hash) -> Option<SlotId> {
+        debug_assert!(!self.has_dead());
         let home = hash.home(self.groups.len());
-        if self.dead == 0 {
-            if let Some(group) = self.groups.get_mut(home) {
-                if let Some(lane) = group.free_lane() {
-                    group.take(lane, hash, 0);
-                    self.live += 1;
-                    return Some(Claim { id: id(home, lane), was_dead: false });
-                }
+        if let Some(group) = self.groups.get_mut(home) {
+            if let Some(lane) = group.free_lane() {
+                group.take(lane, hash, 0);
+                self.live += 1;
+                return Some(id(home, lane));
             }
         }
-        self.claim_beyond(hash, home)
+        self.claim_beyond(hash, home).map(|claim| claim.id)
     }
 
     /// [`claim`](Self::claim) in full.

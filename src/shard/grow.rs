@@ -35,6 +35,12 @@ impl<T> Growth<T> {
 }
 
 impl<K, V> Shard<K, V> {
+    /// Whether a newcomer has more to do than to claim a slot that is free.
+    #[inline]
+    pub(super) fn is_crowded(&self) -> bool {
+        self.table.has_dead() || self.table.taken() >= self.growth.from
+    }
+
     /// A slot for a newcomer, in a table that grows when it has to.
     #[inline]
     pub(super) fn claim(

@@ -27,13 +27,19 @@ impl<K, V> Outbox<K, V> {
         Self { first: None, rest: Vec::new() }
     }
 
+    #[inline]
     pub(crate) fn value(&mut self, key: K, value: V, cause: RemovalCause) {
         let removal = Removal { key, value, cause };
         if self.first.is_none() {
             self.first = Some(removal);
         } else {
-            self.rest.push(Left::Value(removal));
+            self.one_more(Left::Value(removal));
         }
+    }
+
+    #[cold]
+    fn one_more(&mut self, left: Left<K, V>) {
+        self.rest.push(left);
     }
 
     pub(crate) fn key(&mut self, key: K) {

@@ -2,7 +2,7 @@
 
 use super::Shard;
 use super::board::Seat;
-use super::entry::{Put, Terms};
+use super::entry::{Entry, Put, Terms};
 use super::outbox::Outbox;
 use super::store::Credit;
 use crate::parts::eviction::Policy;
@@ -10,6 +10,7 @@ use crate::parts::flight::Flight;
 use crate::parts::group::Hash;
 use crate::parts::tags::Version;
 use crate::rules::expiry::Stamp;
+use crate::words::removal::RemovalCause;
 use crate::words::tick::Tick;
 use equivalent::Equivalent;
 use std::sync::Arc;
@@ -62,10 +63,27 @@ impl<K: Eq, V> Shard<K, V> {
             return Err(self.board.rise(alias));
         }
         let Seat { hash, key, number, since, posted, .. } = self.board.vacate(at);
+        let Some(stored) = value.take() else { unreachable!("a load lands once") };
+        let mut entry = (key, stored);
+        if self.aside.is_bare() && terms.now < self.sweep.earliest {
+            let mut left = None;
+            let welcomed = self.welcome(
+                Hash::new(hash),
+                entry,
+                ttl,
+                (terms.lives, terms.now, terms.budget),
+                &mut left,
+            );
+            if let Some(Entry { key, value, .. }) = left {
+                out.value(key, value, RemovalCause::Evicted);
+            }
+            match welcomed {
+                Ok(stamp) => return Ok(stamp),
+                Err(back) => entry = back,
+            }
+        }
         let took = terms.now.saturating_sub(posted).max(1);
-        let stored = value.take();
-        let put =
-            Put { hash: Hash::new(hash), key, value: stored, units: 1, ttl, took, notes: None };
+        let put = Put { took, ..Put::of(hash, entry.0, entry.1, 1, ttl) };
         match self.store(put, None, credit, terms, out) {
             Ok(stamp) => Ok(stamp),
             Err(Put { key, value: left, .. }) => {

@@ -275,6 +275,40 @@ impl<K, V> Shard<K, V> {
         Some(old)
     }
 
+    /// A newcomer of one unit in a [calm](Self::is_calm) shard without dead slots, of a table that is not
+    /// about to grow: that is how most of them come. If one has to go for it, that is `left`, evicted.
+    /// Gives key and value back, and has done nothing, where there is more to it.
+    #[inline]
+    pub(crate) fn welcome(
+        &mut self,
+        hash: Hash,
+        (key, value): (K, V),
+        ttl: u64,
+        (lives, now, budget): (&Lives, Tick, &Budget),
+        left: &mut Option<Entry<K, V>>,
+    ) -> Result<Stamp, (K, V)> {
+        if self.is_crowded() {
+            return Err((key, value));
+        }
+        // before anybody goes: then there is nothing to be undone if all within reach are taken
+        let Some(id) = self.table.claim_free(hash) else { return Err((key, value)) };
+        let admission = self.policy.arrive(&mut self.table, hash.bits());
+        if !budget.try_take(1) {
+            let Some(victim) = self.policy.evict(&mut self.table) else {
+                self.table.free(id);
+                return Err((key, value));
+            };
+            *left = self.table.evict(victim);
+            self.tally.evicted += 1;
+        }
+        self.policy.place(&mut self.table, id, admission);
+        let stamp = lives.stamp(now, ttl, self.draw());
+        self.sweep.expects(lives.windows.end(stamp.expiry()));
+        *self.table.entry_mut(id) = Some(Entry { key, value, stamp });
+        self.tally.insertions += 1;
+        Ok(stamp)
+    }
+
     /// Nothing stands under the key: the policy is asked, room is made, a slot is claimed. Otherwise as
     /// [`store`](Self::store).
     #[inline(never)]

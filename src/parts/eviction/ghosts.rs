@@ -10,10 +10,12 @@ use crate::words::prefetch::prefetch;
 use wide::{CmpEq, i16x8, u8x16};
 
 const WAYS: usize = 16;
+/// So many prints are compared at once.
+const HALF: usize = WAYS / 2;
 /// 15 bits of the hash tell the ghosts of a line apart: one lookup in two thousand errs.
-const PRINT: u16 = 0x7fff;
+const PRINT: i16 = 0x7fff;
 /// Set in a ghost that the main queue evicted.
-const MAIN: u16 = 0x8000;
+const MAIN: i16 = i16::MIN;
 /// Ghosts of the smallest table, 4 KiB. A small shard profits from many times its size: OLTP at
 /// 250 entries gains 2 points.
 const LEAST: usize = 1_024;
@@ -39,7 +41,7 @@ pub(super) enum Ghost {
 #[repr(align(64))]
 struct Line {
     /// 0 for none.
-    print: [u16; WAYS],
+    print: [[i16; HALF]; 2],
     used: [u8; WAYS],
     gone: [u8; WAYS],
 }
@@ -47,23 +49,23 @@ struct Line {
 impl Line {
     /// Without ghosts: places of the greatest age, which are the next to be written.
     fn empty(now: Ticks) -> Self {
-        Self { print: [0; WAYS], used: [now.oldest(); WAYS], gone: [0; WAYS] }
+        Self { print: [[0; HALF]; 2], used: [now.oldest(); WAYS], gone: [0; WAYS] }
     }
 
     /// The place of a ghost. All sixteen at once, for most keys have none.
     #[inline]
-    #[allow(clippy::cast_possible_wrap, reason = "15 bits")]
     #[allow(clippy::cast_sign_loss, reason = "eight bits")]
-    fn find(&self, print: u16) -> Option<usize> {
-        // 15 bits each, so none is negative
-        let prints = self.print.map(|print| (print & PRINT) as i16);
-        let wanted = i16x8::splat(print as i16);
-        let mask = |from: usize| {
-            let half: [i16; WAYS / 2] = std::array::from_fn(|at| prints[from + at]);
-            i16x8::from(half).cmp_eq(wanted).move_mask() as u32
-        };
-        let found = mask(0) | mask(WAYS / 2) << (WAYS / 2);
+    fn find(&self, print: i16) -> Option<usize> {
+        let wanted = i16x8::splat(print);
+        let mask =
+            |half| (i16x8::new(half) & i16x8::splat(PRINT)).cmp_eq(wanted).move_mask() as u32;
+        let found = mask(self.print[0]) | mask(self.print[1]) << HALF;
         (found != 0).then(|| found.trailing_zeros() as usize % WAYS)
+    }
+
+    #[inline]
+    fn print(&mut self, at: usize) -> &mut i16 {
+        &mut self.print[at / HALF % 2][at % HALF]
     }
 
     /// The place to write: the one used longest ago. Every stamp is visited on the way, and set to
@@ -77,7 +79,7 @@ impl Line {
         let most = age.to_array().iter().fold(0, |most, age| most.max(*age));
         if most == OLDEST {
             // a place without a ghost looks just as old, and goes first
-            if let Some(empty) = self.print.iter().position(|print| *print == 0) {
+            if let Some(empty) = self.print.iter().flatten().position(|print| *print == 0) {
                 return empty;
             }
         }
@@ -93,8 +95,9 @@ pub(super) struct Ghosts {
 
 /// 0 stands for "no ghost", so the one hash in 32,768 that has this print shares another's.
 #[inline]
-fn print(hash: u32) -> u16 {
-    (hash as u16 & PRINT).max(1)
+#[allow(clippy::cast_possible_wrap, reason = "15 bits")]
+fn print(hash: u32) -> i16 {
+    (hash as i16 & PRINT).max(1)
 }
 
 impl Ghosts {
@@ -146,7 +149,7 @@ impl Ghosts {
         let line = self.line(hash)?;
         let print = print(hash);
         let at = line.find(print)?;
-        let kind = std::mem::take(&mut line.print[at]) & MAIN;
+        let kind = std::mem::take(line.print(at)) & MAIN;
         let used = std::mem::replace(&mut line.used[at], now.oldest());
         let gone = line.gone[at];
         Some(if kind == 0 { Ghost::Window { used, gone } } else { Ghost::Main { gone } })
@@ -161,7 +164,7 @@ impl Ghosts {
     pub(super) fn add(&mut self, hash: u32, ghost: Ghost, now: Ticks) {
         let Some(line) = self.line(hash) else { return };
         let at = line.oldest(now);
-        (line.print[at], line.used[at], line.gone[at]) = match ghost {
+        (*line.print(at), line.used[at], line.gone[at]) = match ghost {
             Ghost::Window { used, gone } => (print(hash), used, gone),
             Ghost::Main { gone } => (print(hash) | MAIN, now.stamp(), gone),
         };

@@ -117,6 +117,13 @@ impl Rings {
         Some((chunk.born, self.chunks.get(chunk.next as usize).map(|next| next.born)))
     }
 
+    /// When the chunk of the oldest id was begun.
+    #[inline]
+    pub(super) fn born(&self, queue: Queue) -> Option<u32> {
+        let ends = self.ends(queue);
+        (ends.len > 0).then(|| self.chunks[ends.tail as usize].born)
+    }
+
     /// Puts an id at the young end; `now` dates the chunk if a new one must be begun.
     #[inline]
     pub(super) fn push(&mut self, queue: Queue, id: SlotId, now: u32) {
