@@ -112,13 +112,7 @@ where
     /// refresh in the background, it is told that there is nothing, and asks
     /// [`lead_ahead`](Self::lead_ahead).
     #[inline(never)]
-    pub(super) fn get_ahead<Q>(
-        self: &Arc<Self>,
-        hash: u64,
-        key: &Q,
-        misses: bool,
-        loads: bool,
-    ) -> Looked<V>
+    pub(super) fn get_ahead<Q>(self: &Arc<Self>, hash: u64, key: &Q, loads: bool) -> Looked<V>
     where
         Q: ?Sized + Equivalent<K>,
     {
@@ -133,7 +127,7 @@ where
         if is_due && self.refresher.is_none() && loads {
             return Looked::Nothing;
         }
-        self.count(&looked, misses);
+        self.count(&looked, loads);
         if is_due {
             self.refresh_due(hash, key);
         }

@@ -85,7 +85,7 @@ impl<K, V, S> Store<K, V, S> {
     {
         match self.glance(hash, key) {
             Some(value) => Looked::Value(value),
-            None => self.get_plain(hash, key, true, false),
+            None => self.get_plain(hash, key, false),
         }
     }
 
@@ -98,10 +98,19 @@ impl<K, V, S> Store<K, V, S> {
         V: Clone + Send + Sync + 'static,
         S: Send + Sync + 'static,
     {
-        match self.glance(hash, key) {
-            Some(value) => Looked::Value(value),
-            None => self.get_plain(hash, key, false, true),
-        }
+        self.glance(hash, key).map_or_else(|| self.search_on(hash, key), Looked::Value)
+    }
+
+    /// The rest of [`get_or_search`](Self::get_or_search), if a [glance](Self::glance) was not enough.
+    #[inline]
+    pub(crate) fn search_on<Q>(self: &Arc<Self>, hash: u64, key: &Q) -> Looked<V>
+    where
+        Q: ?Sized + Equivalent<K>,
+        K: Clone + Eq + Send + Sync + 'static,
+        V: Clone + Send + Sync + 'static,
+        S: Send + Sync + 'static,
+    {
+        self.get_plain(hash, key, true)
     }
 
     /// Most hits on what is read more than written: nothing in here is a call, unless the key's
@@ -110,7 +119,7 @@ impl<K, V, S> Store<K, V, S> {
     /// can be entered. For the same reason it is better not inlined into its callers, and it is not: the
     /// compiler finds it too long for that.
     #[inline]
-    fn glance<Q>(&self, hash: u64, key: &Q) -> Option<V>
+    pub(crate) fn glance<Q>(&self, hash: u64, key: &Q) -> Option<V>
     where
         Q: ?Sized + Equivalent<K>,
         V: Clone,
@@ -130,9 +139,9 @@ impl<K, V, S> Store<K, V, S> {
     }
 
     /// Most of what is left: look-ups in what is written to now and then, and most misses. No calls here
-    /// either.
+    /// either. What a call misses that `loads` then is counted elsewhere.
     #[inline(never)]
-    fn get_plain<Q>(self: &Arc<Self>, hash: u64, key: &Q, misses: bool, loads: bool) -> Looked<V>
+    fn get_plain<Q>(self: &Arc<Self>, hash: u64, key: &Q, loads: bool) -> Looked<V>
     where
         Q: ?Sized + Equivalent<K>,
         K: Clone + Eq + Send + Sync + 'static,
@@ -140,14 +149,14 @@ impl<K, V, S> Store<K, V, S> {
         S: Send + Sync + 'static,
     {
         if !self.is_plain {
-            return self.get_in_full(hash, key, misses, loads);
+            return self.get_in_full(hash, key, loads);
         }
         let lock = &self.cell(hash).shard;
         let Some(shard) = lock.read_counted() else {
-            return self.get_elsewhere(hash, key, lock.read(), misses);
+            return self.get_elsewhere(hash, key, lock.read(), loads);
         };
         let Some(line) = self.lookups.own() else {
-            return self.get_elsewhere(hash, key, shard, misses);
+            return self.get_elsewhere(hash, key, shard, loads);
         };
         match shard.glance(Hash::new(hash), key, |entry| entry.value.clone()) {
             AtHome::Value(value) => {
@@ -159,18 +168,18 @@ impl<K, V, S> Store<K, V, S> {
             }
             AtHome::Nothing => {
                 drop(shard);
-                if misses {
+                if !loads {
                     self.lookups.miss();
                 }
                 Looked::Nothing
             }
-            AtHome::Unsure => self.get_elsewhere(hash, key, shard, misses),
+            AtHome::Unsure => self.get_elsewhere(hash, key, shard, loads),
         }
     }
 
     /// All other look-ups.
     #[inline(never)]
-    fn get_in_full<Q>(self: &Arc<Self>, hash: u64, key: &Q, misses: bool, loads: bool) -> Looked<V>
+    fn get_in_full<Q>(self: &Arc<Self>, hash: u64, key: &Q, loads: bool) -> Looked<V>
     where
         Q: ?Sized + Equivalent<K>,
         K: Clone + Eq + Send + Sync + 'static,
@@ -178,9 +187,9 @@ impl<K, V, S> Store<K, V, S> {
         S: Send + Sync + 'static,
     {
         if !self.lives.ahead.is_never() {
-            return self.get_ahead(hash, key, misses, loads);
+            return self.get_ahead(hash, key, loads);
         }
-        self.get_elsewhere(hash, key, self.cell(hash).shard.read(), misses)
+        self.get_elsewhere(hash, key, self.cell(hash).shard.read(), loads)
     }
 
     /// The rest of [`get`](Self::get).
@@ -190,7 +199,7 @@ impl<K, V, S> Store<K, V, S> {
         hash: u64,
         key: &Q,
         shard: impl Deref<Target = Shard<K, V>>,
-        misses: bool,
+        loads: bool,
     ) -> Looked<V>
     where
         Q: ?Sized + Equivalent<K>,
@@ -202,7 +211,7 @@ impl<K, V, S> Store<K, V, S> {
             Looked::Nothing => Looked::Nothing,
         };
         drop(shard);
-        self.count(&looked, misses);
+        self.count(&looked, loads);
         looked
     }
 
@@ -233,7 +242,7 @@ impl<K, V, S> Store<K, V, S> {
             // the caller has a loader, and the cache has none: see `lead_ahead`
             return Looked::Nothing;
         }
-        self.count(&looked, false);
+        self.count(&looked, true);
         if is_due {
             self.refresh_due(hash, key);
         }
@@ -272,11 +281,11 @@ impl<K, V, S> Store<K, V, S> {
     }
 
     #[inline]
-    pub(super) fn count<R>(&self, looked: &Looked<R>, misses: bool) {
+    pub(super) fn count<R>(&self, looked: &Looked<R>, loads: bool) {
         match looked {
             Looked::Value(_) | Looked::Missing => self.count_hit(),
-            Looked::Nothing if misses => self.lookups.miss(),
-            Looked::Nothing => {}
+            Looked::Nothing if loads => {}
+            Looked::Nothing => self.lookups.miss(),
         }
     }
 

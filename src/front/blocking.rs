@@ -41,8 +41,32 @@ where
     counted(search, result)
 }
 
-/// The same for a call that says nothing of itself, with a loader that is shown nothing.
-pub(super) fn load_simply<Q, K, V, S, E>(
+/// A call that says nothing of itself, with a loader that is shown nothing, after a
+/// [glance](Store::glance) that found nothing. Apart from its callers, whose hits are a tenth faster for
+/// having few registers to save; and so is the rest apart from this.
+#[inline(never)]
+pub(super) fn search<Q, K, V, S, E>(
+    store: &Arc<Store<K, V, S>>,
+    hash: u64,
+    key: &Q,
+    load: impl FnOnce() -> Result<Option<V>, E>,
+) -> Result<V, LoadError<E>>
+where
+    Q: ?Sized + Equivalent<K> + ToOwned<Owned = K>,
+    K: Clone + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: Send + Sync + 'static,
+    E: Send + Sync + 'static,
+{
+    match store.search_on(hash, key) {
+        Looked::Value(value) => Ok(value),
+        Looked::Missing => Err(LoadError::NotFound),
+        Looked::Nothing => load_simply(store, hash, key, load),
+    }
+}
+
+#[inline(never)]
+fn load_simply<Q, K, V, S, E>(
     store: &Arc<Store<K, V, S>>,
     hash: u64,
     key: &Q,
@@ -132,13 +156,29 @@ where
     }
 }
 
-/// `get_or_insert_with`: whatever is not a value is answered by the caller's own closure.
-pub(super) fn make<Q, K, V, S>(
+/// `get_or_insert_with` after a [glance](Store::glance) that found nothing.
+#[inline(never)]
+pub(super) fn search_or_make<Q, K, V, S>(
     store: &Arc<Store<K, V, S>>,
     hash: u64,
     key: &Q,
     make: impl FnOnce() -> V,
 ) -> V
+where
+    Q: ?Sized + Equivalent<K> + ToOwned<Owned = K>,
+    K: Clone + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: Send + Sync + 'static,
+{
+    match store.search_on(hash, key) {
+        Looked::Value(value) => value,
+        Looked::Missing | Looked::Nothing => self::make(store, hash, key, make),
+    }
+}
+
+/// Whatever is not a value is answered by the caller's own closure.
+#[inline(never)]
+fn make<Q, K, V, S>(store: &Arc<Store<K, V, S>>, hash: u64, key: &Q, make: impl FnOnce() -> V) -> V
 where
     Q: ?Sized + Equivalent<K> + ToOwned<Owned = K>,
     K: Clone + Eq + Send + Sync + 'static,

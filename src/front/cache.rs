@@ -195,10 +195,9 @@ where
         E: Send + Sync + 'static,
     {
         let hash = self.store.hash(key);
-        match self.store.get_or_search(hash, key) {
-            Looked::Value(value) => Ok(value),
-            Looked::Missing => Err(LoadError::NotFound),
-            Looked::Nothing => blocking::load_simply(&self.store, hash, key, || load().map(Some)),
+        match self.store.glance(hash, key) {
+            Some(value) => Ok(value),
+            None => blocking::search(&self.store, hash, key, || load().map(Some)),
         }
     }
 
@@ -256,9 +255,9 @@ where
         Q: ?Sized + Hash + Equivalent<K> + ToOwned<Owned = K>,
     {
         let hash = self.store.hash(key);
-        match self.store.get_or_search(hash, key) {
-            Looked::Value(value) => value,
-            Looked::Missing | Looked::Nothing => blocking::make(&self.store, hash, key, make),
+        match self.store.glance(hash, key) {
+            Some(value) => value,
+            None => blocking::search_or_make(&self.store, hash, key, make),
         }
     }
 
@@ -318,10 +317,9 @@ where
         E: Send + Sync + 'static,
     {
         let hash = self.store.hash(key);
-        match self.store.get_or_search(hash, key) {
-            Looked::Value(value) => Ok(Some(value)),
-            Looked::Missing => Ok(None),
-            Looked::Nothing => or_none(blocking::load_simply(&self.store, hash, key, load)),
+        match self.store.glance(hash, key) {
+            Some(value) => Ok(Some(value)),
+            None => or_none(blocking::search(&self.store, hash, key, load)),
         }
     }
 
