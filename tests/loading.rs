@@ -712,3 +712,32 @@ fn a_revalidation_that_a_call_for_many_keys_began_is_counted() {
         assert_eq!((source.loads(), stats.loads, stats.load_failures), (2, 2, 1), "{batched}");
     }
 }
+
+#[test]
+fn a_loader_may_be_shared_and_of_a_type_that_nobody_names() {
+    /// Knows of even numbers, and answers for many at once.
+    struct Halves(AtomicU64);
+    impl Loader<u64, u64> for Halves {
+        type Error = String;
+
+        fn load(&self, key: &u64, _: &LoadCx<u64>) -> Result<Loaded<u64>, String> {
+            self.load_many(&[*key]).map(|mut all| all.remove(0).1)
+        }
+
+        fn load_many(&self, keys: &[u64]) -> Result<Vec<(u64, Loaded<u64>)>, String> {
+            self.0.fetch_add(1, SeqCst);
+            Ok(keys.iter().map(|key| (*key, Loaded::new(key / 2))).collect())
+        }
+    }
+    let halves = Arc::new(Halves(AtomicU64::new(0)));
+    let build = |loader: Arc<dyn Loader<u64, u64, Error = String>>| {
+        Cache::builder().max_entries(100).build_loading(loader).unwrap()
+    };
+    let (one, other) = (build(halves.clone()), build(halves.clone()));
+    assert_eq!((one.load(&8).unwrap(), other.load(&8).unwrap()), (4, 4));
+    assert_eq!(halves.0.load(SeqCst), 2);
+    assert_eq!(one.load_many(&[2, 4, 6]).got.len(), 3);
+    assert_eq!(halves.0.load(SeqCst), 3, "its own way of loading many is used");
+    one.validate();
+    other.validate();
+}

@@ -3,6 +3,7 @@
 use crate::rules::loaded::{LoadCx, Loaded};
 use std::fmt;
 use std::future::Future;
+use std::sync::Arc;
 
 /// Where a [`LoadingCache`](crate::LoadingCache) gets its values from (read-through).
 ///
@@ -135,6 +136,51 @@ pub trait AsyncLoader<K, V>: Send + Sync + 'static {
             }
             Ok(loaded)
         }
+    }
+}
+
+/// A loader that other parts of the program hold too, or that is chosen while it runs:
+/// `Arc<dyn Loader<K, V, Error = E>>`.
+impl<K, V, L: Loader<K, V> + ?Sized> Loader<K, V> for Arc<L> {
+    type Error = L::Error;
+
+    fn load(&self, key: &K, cx: &LoadCx<V>) -> Result<Loaded<V>, L::Error> {
+        (**self).load(key, cx)
+    }
+
+    fn load_many(&self, keys: &[K]) -> Result<Vec<(K, Loaded<V>)>, L::Error>
+    where
+        K: Clone,
+    {
+        (**self).load_many(keys)
+    }
+
+    fn is_of_one_key(&self) -> bool {
+        (**self).is_of_one_key()
+    }
+}
+
+/// A loader that other parts of the program hold too.
+impl<K, V, L: AsyncLoader<K, V>> AsyncLoader<K, V> for Arc<L> {
+    type Error = L::Error;
+
+    fn load(
+        &self,
+        key: &K,
+        cx: &LoadCx<V>,
+    ) -> impl Future<Output = Result<Loaded<V>, L::Error>> + Send {
+        (**self).load(key, cx)
+    }
+
+    fn load_many(
+        &self,
+        keys: &[K],
+    ) -> impl Future<Output = Result<Vec<(K, Loaded<V>)>, L::Error>> + Send
+    where
+        K: Clone + Send + Sync,
+        V: Send + Sync,
+    {
+        (**self).load_many(keys)
     }
 }
 
