@@ -65,6 +65,7 @@ where
     }
 }
 
+/// Nothing was found: to load alone, if nothing is known of the key, or as everybody.
 #[inline(never)]
 fn load_simply<Q, K, V, S, E>(
     store: &Arc<Store<K, V, S>>,

@@ -14,8 +14,9 @@ use crate::parts::table::{Claim, Table};
 use crate::words::removal::RemovalCause;
 use crate::words::tick::Tick;
 
-/// Groups of the next table that a newcomer makes ready: half a page of small entries. More would
-/// make it late, fewer would need the memory earlier.
+/// Groups of the next table that a newcomer makes ready: half a page of small entries. More of them
+/// would hold the newcomer up, and with fewer the next table would have to be begun, and its memory
+/// held, earlier.
 const AT_ONCE: usize = 4;
 /// Smaller tables are made when they are needed: 30 KiB of small entries.
 const WORTH_IT: usize = 64;
