@@ -507,15 +507,17 @@
 //! at once, compares the key, reads a clock (where values expire and reads are frequent that is one
 //! load from memory), raises a small counter beside the entry until it is at its limit, and clones
 //! the value. It allocates nothing. Writers of the same shard wait for each other; shards are eight
-//! a core by default, where the bound allows 256 entries for each. What limits one very hot key on
-//! many cores is its shard's lock word.
+//! a core by default, where the bound allows 512 entries for each. While a shard is read and not written,
+//! its readers write nothing that they share, however many there are.
 //!
 //! A **miss** that loads takes the lock twice more, once to decide who loads and once to store, and
-//! allocates the key and the load in flight.
+//! clones the key and the value. The load in flight is allocated when somebody else waits for it.
 //!
 //! **Memory**: about 1.45 × (key + value + 8) + 17 bytes an entry once the cache is full, which for
 //! `u64` to `u64` is 52, and what keys and values own on the heap. A time to idle or a weigher adds
-//! twelve bytes each. A cache starts with some KiB and allocates nothing ahead of what is stored.
+//! twelve bytes each. A cache starts with some KiB and grows with what is stored: by half, or up to its
+//! full size by doubling, and a shard of some hundred entries and more makes the next table ready with
+//! the last newcomers before it is needed.
 //!
 //! **Threads**: the first cache with a time to live, or the first task that waits for a load,
 //! starts one thread for the whole process (`larder-keeper`). It sleeps until something is due,

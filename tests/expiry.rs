@@ -3,7 +3,7 @@
 mod common;
 
 use common::tasks::block_on;
-use common::{ms, with_cache};
+use common::{ms, secs, with_cache};
 use larder::{LoadError, Loaded, RemovalCause};
 use std::cell::Cell;
 
@@ -166,6 +166,22 @@ fn not_found_is_remembered_for_its_own_time_to_the_millisecond() {
             assert_eq!(ask(), 2);
             let stats = it.stats();
             assert_eq!((stats.hits, stats.misses, stats.load_failures), (2, 2, 0));
+        },
+    );
+}
+
+#[test]
+fn who_makes_what_is_not_found_has_missed_it() {
+    with_cache(
+        |builder| builder.negative_ttl(secs(5)),
+        |it| {
+            let none = |key: u64| it.get_or_load_optional(&key, || Ok::<_, String>(None)).unwrap();
+            assert_eq!((none(1), none(2), none(1)), (None, None, None));
+            assert_eq!((it.stats().hits, it.stats().misses), (1, 2));
+            assert_eq!(it.get_or_insert_with(&1, || 10), 10);
+            assert_eq!(block_on(it.get_or_insert_with_async(&2, || async { 20 })), 20);
+            assert_eq!((it.stats().hits, it.stats().misses), (1, 4));
+            assert_eq!((it.get(&1), it.get(&2)), (Some(10), Some(20)));
         },
     );
 }

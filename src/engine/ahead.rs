@@ -2,6 +2,7 @@
 
 use super::away::Away;
 use super::lead::Lead;
+use super::look::Purpose;
 use super::store::Store;
 use crate::parts::eviction::SlotId;
 use crate::parts::flight::Landing;
@@ -108,11 +109,11 @@ where
     S: Send + Sync + 'static,
 {
     /// A look-up of a cache whose hits look ahead; kept apart, so that those of others pay one test.
-    /// `loads` says that the caller has a loader at hand: where a cache with a loader of its own would
-    /// refresh in the background, it is told that there is nothing, and asks
+    /// A caller that loads has a loader at hand: where a cache with a loader of its own would refresh in
+    /// the background, it is told that there is nothing, and asks
     /// [`lead_ahead`](Self::lead_ahead).
     #[inline(never)]
-    pub(super) fn get_ahead<Q>(self: &Arc<Self>, hash: u64, key: &Q, loads: bool) -> Looked<V>
+    pub(super) fn get_ahead<Q>(self: &Arc<Self>, hash: u64, key: &Q, purpose: Purpose) -> Looked<V>
     where
         Q: ?Sized + Equivalent<K>,
     {
@@ -124,10 +125,10 @@ where
                 entry.value.clone()
             })
         };
-        if is_due && self.refresher.is_none() && loads {
+        if is_due && self.refresher.is_none() && purpose != Purpose::Get {
             return Looked::Nothing;
         }
-        self.count(&looked, loads);
+        self.count(&looked, purpose);
         if is_due {
             self.refresh_due(hash, key);
         }

@@ -63,6 +63,17 @@ impl Drop for Search<'_> {
     }
 }
 
+/// What a key is looked up for, and so what is counted at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To be told.
+    Get,
+    /// To be loaded otherwise: what it misses its [`Search`] counts.
+    Load,
+    /// The same by a call to which "there is none" is no answer.
+    Make,
+}
+
 impl<K, V, S> Time for Store<K, V, S> {
     fn is_before(&self, at: Tick) -> bool {
         self.clock.is_before(at)
@@ -85,32 +96,28 @@ impl<K, V, S> Store<K, V, S> {
     {
         match self.glance(hash, key) {
             Some(value) => Looked::Value(value),
-            None => self.get_plain(hash, key, false),
+            None => self.get_plain(hash, key, Purpose::Get),
         }
     }
 
-    /// The same for a call that will load what it does not find: that is counted by its [`Search`].
+    /// The same for a call that will load what it does not find.
     #[inline]
-    pub(crate) fn get_or_search<Q>(self: &Arc<Self>, hash: u64, key: &Q) -> Looked<V>
+    pub(crate) fn get_or_search<Q>(
+        self: &Arc<Self>,
+        hash: u64,
+        key: &Q,
+        purpose: Purpose,
+    ) -> Looked<V>
     where
         Q: ?Sized + Equivalent<K>,
         K: Clone + Eq + Send + Sync + 'static,
         V: Clone + Send + Sync + 'static,
         S: Send + Sync + 'static,
     {
-        self.glance(hash, key).map_or_else(|| self.search_on(hash, key), Looked::Value)
-    }
-
-    /// The rest of [`get_or_search`](Self::get_or_search), if a [glance](Self::glance) was not enough.
-    #[inline]
-    pub(crate) fn search_on<Q>(self: &Arc<Self>, hash: u64, key: &Q) -> Looked<V>
-    where
-        Q: ?Sized + Equivalent<K>,
-        K: Clone + Eq + Send + Sync + 'static,
-        V: Clone + Send + Sync + 'static,
-        S: Send + Sync + 'static,
-    {
-        self.get_plain(hash, key, true)
+        match self.glance(hash, key) {
+            Some(value) => Looked::Value(value),
+            None => self.get_plain(hash, key, purpose),
+        }
     }
 
     /// Most hits on what is read more than written: nothing in here is a call, unless the key's
@@ -139,9 +146,9 @@ impl<K, V, S> Store<K, V, S> {
     }
 
     /// Most of what is left: look-ups in what is written to now and then, and most misses. No calls here
-    /// either. What a call misses that `loads` then is counted elsewhere.
+    /// either.
     #[inline(never)]
-    fn get_plain<Q>(self: &Arc<Self>, hash: u64, key: &Q, loads: bool) -> Looked<V>
+    pub(crate) fn get_plain<Q>(self: &Arc<Self>, hash: u64, key: &Q, purpose: Purpose) -> Looked<V>
     where
         Q: ?Sized + Equivalent<K>,
         K: Clone + Eq + Send + Sync + 'static,
@@ -149,14 +156,14 @@ impl<K, V, S> Store<K, V, S> {
         S: Send + Sync + 'static,
     {
         if !self.is_plain {
-            return self.get_in_full(hash, key, loads);
+            return self.get_in_full(hash, key, purpose);
         }
         let lock = &self.cell(hash).shard;
         let Some(shard) = lock.read_counted() else {
-            return self.get_elsewhere(hash, key, lock.read(), loads);
+            return self.get_elsewhere(hash, key, lock.read(), purpose);
         };
         let Some(line) = self.lookups.own() else {
-            return self.get_elsewhere(hash, key, shard, loads);
+            return self.get_elsewhere(hash, key, shard, purpose);
         };
         match shard.glance(Hash::new(hash), key, |entry| entry.value.clone()) {
             AtHome::Value(value) => {
@@ -168,18 +175,18 @@ impl<K, V, S> Store<K, V, S> {
             }
             AtHome::Nothing => {
                 drop(shard);
-                if !loads {
+                if purpose == Purpose::Get {
                     self.lookups.miss();
                 }
                 Looked::Nothing
             }
-            AtHome::Unsure => self.get_elsewhere(hash, key, shard, loads),
+            AtHome::Unsure => self.get_elsewhere(hash, key, shard, purpose),
         }
     }
 
     /// All other look-ups.
     #[inline(never)]
-    fn get_in_full<Q>(self: &Arc<Self>, hash: u64, key: &Q, loads: bool) -> Looked<V>
+    fn get_in_full<Q>(self: &Arc<Self>, hash: u64, key: &Q, purpose: Purpose) -> Looked<V>
     where
         Q: ?Sized + Equivalent<K>,
         K: Clone + Eq + Send + Sync + 'static,
@@ -187,9 +194,9 @@ impl<K, V, S> Store<K, V, S> {
         S: Send + Sync + 'static,
     {
         if !self.lives.ahead.is_never() {
-            return self.get_ahead(hash, key, loads);
+            return self.get_ahead(hash, key, purpose);
         }
-        self.get_elsewhere(hash, key, self.cell(hash).shard.read(), loads)
+        self.get_elsewhere(hash, key, self.cell(hash).shard.read(), purpose)
     }
 
     /// The rest of [`get`](Self::get).
@@ -199,7 +206,7 @@ impl<K, V, S> Store<K, V, S> {
         hash: u64,
         key: &Q,
         shard: impl Deref<Target = Shard<K, V>>,
-        loads: bool,
+        purpose: Purpose,
     ) -> Looked<V>
     where
         Q: ?Sized + Equivalent<K>,
@@ -211,7 +218,7 @@ impl<K, V, S> Store<K, V, S> {
             Looked::Nothing => Looked::Nothing,
         };
         drop(shard);
-        self.count(&looked, loads);
+        self.count(&looked, purpose);
         looked
     }
 
@@ -242,7 +249,7 @@ impl<K, V, S> Store<K, V, S> {
             // the caller has a loader, and the cache has none: see `lead_ahead`
             return Looked::Nothing;
         }
-        self.count(&looked, true);
+        self.count(&looked, Purpose::Load);
         if is_due {
             self.refresh_due(hash, key);
         }
@@ -281,11 +288,12 @@ impl<K, V, S> Store<K, V, S> {
     }
 
     #[inline]
-    pub(super) fn count<R>(&self, looked: &Looked<R>, loads: bool) {
+    pub(super) fn count<R>(&self, looked: &Looked<R>, purpose: Purpose) {
         match looked {
-            Looked::Value(_) | Looked::Missing => self.count_hit(),
-            Looked::Nothing if loads => {}
-            Looked::Nothing => self.lookups.miss(),
+            Looked::Value(_) => self.count_hit(),
+            Looked::Missing if purpose != Purpose::Make => self.count_hit(),
+            Looked::Nothing if purpose == Purpose::Get => self.lookups.miss(),
+            Looked::Missing | Looked::Nothing => {}
         }
     }
 

@@ -5,7 +5,7 @@ use super::guard::admit;
 use super::outcome::{joined, plain};
 use crate::engine::guard::{Caller, Carried};
 use crate::engine::lead::Lead;
-use crate::engine::look::{Looked, Next};
+use crate::engine::look::{Looked, Next, Purpose};
 use crate::engine::solo::Alias;
 use crate::engine::store::Store;
 use crate::parts::flight::{Flight, Landing};
@@ -58,7 +58,7 @@ where
     S: Send + Sync + 'static,
     E: Send + Sync + 'static,
 {
-    match store.search_on(hash, key) {
+    match store.get_plain(hash, key, Purpose::Load) {
         Looked::Value(value) => Ok(value),
         Looked::Missing => Err(LoadError::NotFound),
         Looked::Nothing => load_simply(store, hash, key, load),
@@ -171,7 +171,7 @@ where
     V: Clone + Send + Sync + 'static,
     S: Send + Sync + 'static,
 {
-    match store.search_on(hash, key) {
+    match store.get_plain(hash, key, Purpose::Make) {
         Looked::Value(value) => value,
         Looked::Missing | Looked::Nothing => self::make(store, hash, key, make),
     }

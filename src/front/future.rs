@@ -6,7 +6,7 @@ use super::guard::admit_async;
 use super::outcome::joined;
 use crate::engine::guard::{Caller, Carried};
 use crate::engine::lead::Lead;
-use crate::engine::look::{Looked, Next};
+use crate::engine::look::{Looked, Next, Purpose};
 use crate::engine::store::Store;
 use crate::parts::flight::{Flight, Landing};
 use crate::parts::waiter::{Bell, Waiter};
@@ -143,7 +143,7 @@ where
     F: FnOnce() -> Fut,
     Fut: Future<Output = V>,
 {
-    if let Looked::Value(value) = store.get_or_search(hash, key) {
+    if let Looked::Value(value) = store.get_or_search(hash, key, Purpose::Make) {
         return value;
     }
     let search = store.search();

@@ -7,7 +7,7 @@ use super::loader::Loader;
 use super::outcome::plain;
 use super::warm::{CHUNK, Warmed, warm};
 use super::{blocking, gather, many};
-use crate::engine::look::Looked;
+use crate::engine::look::{Looked, Purpose};
 use crate::rules::loaded::LoadCx;
 use crate::rules::many::Many;
 use crate::words::error::LoadError;
@@ -104,7 +104,7 @@ where
     {
         let store = &self.cache.store;
         let hash = store.hash(key);
-        match store.get_or_search(hash, key) {
+        match store.get_or_search(hash, key, Purpose::Load) {
             Looked::Value(value) => return Ok(value),
             Looked::Missing => return Err(LoadError::NotFound),
             Looked::Nothing => {}

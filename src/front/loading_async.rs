@@ -8,7 +8,7 @@ use super::outcome::plain;
 use super::warm::{CHUNK, Warmed, warm_async};
 use super::{future, gather, many};
 use crate::engine::lead::Lead;
-use crate::engine::look::Looked;
+use crate::engine::look::{Looked, Purpose};
 use crate::rules::many::Many;
 use crate::words::error::LoadError;
 use crate::words::runtime::Runtime;
@@ -106,7 +106,7 @@ where
         let store = &self.cache.store;
         if let Some(gather) = &self.gather {
             let hash = store.hash(key);
-            match store.get_or_search(hash, key) {
+            match store.get_or_search(hash, key, Purpose::Load) {
                 Looked::Value(value) => return Ok(value),
                 Looked::Missing => return Err(LoadError::NotFound),
                 Looked::Nothing => {}

@@ -94,12 +94,22 @@ impl<K, V> Shard<K, V> {
     #[cold]
     #[inline(never)]
     fn prepare(&mut self, terms: &Terms<'_>, out: &mut Outbox<K, V>) {
-        if self.table.taken() >= self.limit() {
+        let groups = self.size_after(self.table.groups());
+        // Also if it is ready too early, by newcomers for whom others had to go: a shard that stays as
+        // full as this would hold both tables for ever.
+        let is_ready = self.growth.next.as_ref().is_some_and(|next| next.groups() == groups);
+        if is_ready || self.table.taken() >= self.limit() {
             return self.grow(terms, out);
         }
-        let groups = self.size_after(self.table.groups());
         let next = self.growth.next.get_or_insert_with(|| Table::with_room_for(groups));
         next.extend((next.groups() + AT_ONCE).min(groups));
+    }
+
+    /// Gives back what was made ready of the next table. The newcomers from here on begin again; what they
+    /// do not get done, the last of them does.
+    pub(super) fn put_off_growing(&mut self) {
+        self.growth.next = None;
+        self.growth.from = self.growth.from.max(self.table.taken());
     }
 
     /// Panics where the next table holds anything, or will not be ready in time. For tests.
@@ -121,7 +131,7 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Moves everything into a table of the next size; dead slots stay behind. One stall of the shard:
-    /// some ten microseconds a thousand entries.
+    /// some twenty microseconds a thousand entries.
     #[cold]
     fn grow(&mut self, terms: &Terms<'_>, out: &mut Outbox<K, V>) {
         let groups = self.next_groups();

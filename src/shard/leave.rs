@@ -137,8 +137,9 @@ impl<K, V> Shard<K, V> {
         freed
     }
 
-    /// Gives the table's memory back, if nothing is left in it.
+    /// Gives the table's memory back, if nothing is left in it, and that of the table after it.
     pub(crate) fn shrink(&mut self) {
+        self.put_off_growing();
         if self.table.live() == 0 && self.table.groups() > 0 {
             self.reset();
         }

@@ -277,7 +277,7 @@ impl<K, V> Shard<K, V> {
 
     /// A newcomer of one unit in a [calm](Self::is_calm) shard without dead slots, of a table that is not
     /// about to grow: that is how most of them come. If one has to go for it, that is `left`, evicted.
-    /// Gives key and value back, and has done nothing, where there is more to it.
+    /// Gives key and value back where there is more to it; then nothing has happened.
     #[inline]
     pub(crate) fn welcome(
         &mut self,
@@ -290,10 +290,15 @@ impl<K, V> Shard<K, V> {
         if self.is_crowded() {
             return Err((key, value));
         }
-        // before anybody goes: then there is nothing to be undone if all within reach are taken
-        let Some(id) = self.table.claim_free(hash) else { return Err((key, value)) };
+        let has_room = budget.try_take(1);
+        // before anybody goes: then there is little to be undone if all within reach are taken
+        let may_claim = has_room || self.table.live() > 0;
+        let Some(id) = may_claim.then(|| self.table.claim_free(hash)).flatten() else {
+            budget.give_back(u64::from(has_room));
+            return Err((key, value));
+        };
         let admission = self.policy.arrive(&mut self.table, hash.bits());
-        if !budget.try_take(1) {
+        if !has_room {
             let Some(victim) = self.policy.evict(&mut self.table) else {
                 self.table.free(id);
                 return Err((key, value));

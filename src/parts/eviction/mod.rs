@@ -83,8 +83,8 @@ pub(crate) trait Policy: Sized {
     /// A live entry leaves otherwise (removed, expired): its slot is dead from now on, and its id
     /// stays in its queue until the hand meets it. Called before the slot is marked dead.
     fn died(&mut self, slots: &impl Slots, id: SlotId);
-    /// The table grew. Every queue is walked in order, oldest first; `f` moves one entry and gives
-    /// its new id, or `None` if the slot was dead.
+    /// The table grew. Every queue is walked in order, oldest first; `f` gives an entry's new id, or
+    /// `None` if the slot was dead or its entry found no room.
     fn renumber(&mut self, f: impl FnMut(SlotId) -> Option<SlotId>);
     /// All slots were freed at once.
     fn clear(&mut self);
