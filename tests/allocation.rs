@@ -236,22 +236,22 @@ fn memory_does_not_grow_with_the_number_of_keys_ever_seen() {
 fn no_shard_holds_two_tables_however_full_it_comes_to_be() {
     let _alone = alone();
     // what its entries weigh is not known ahead, so its table grows by steps, and full is anywhere
-    for weight in (1_700..2_700).step_by(20) {
+    for weight in (1_700_u32..2_700).step_by(20) {
         let before = live();
-        let builder = Cache::<u64, u64>::builder().max_weight(weight).shards(1);
+        let builder = Cache::<u64, u64>::builder().max_weight(weight.into()).shards(1);
         let cache = builder.weigher(|_, _| 1).build().unwrap();
         (0..20_000).for_each(|key| cache.insert(key, key));
-        let an_entry = (live() - before) / weight as i64;
+        let an_entry = (live() - before) / i64::from(weight);
         assert!(an_entry < 100, "{an_entry} bytes an entry at {weight}");
         cache.validate();
     }
     // nor does one that just stays where it is, after a sweep
-    for entries in (5_000..6_000).step_by(20) {
+    for entries in (5_000_u32..6_000).step_by(20) {
         let before = live();
         let cache = Cache::<u64, u64>::builder().max_entries(10_000).shards(1).build().unwrap();
-        (0..entries).for_each(|key| cache.insert(key, key));
+        (0..u64::from(entries)).for_each(|key| cache.insert(key, key));
         cache.sweep();
-        let an_entry = (live() - before) / entries as i64;
+        let an_entry = (live() - before) / i64::from(entries);
         assert!(an_entry < 90, "{an_entry} bytes an entry at {entries}");
         cache.validate();
     }
