@@ -407,6 +407,25 @@ fn what_a_reply_brings_besides_does_not_overwrite_a_write() {
 }
 
 #[test]
+fn what_a_reply_brings_besides_does_not_overwrite_what_other_shards_got_meanwhile() {
+    let it = checked(Cache::<u64, u64>::builder().max_entries(10_000).shards(64));
+    it.get_or_load_many(&[1], |_| {
+        for key in 2..100 {
+            if key % 2 == 0 {
+                it.insert(key, 7);
+            } else {
+                it.get_or_load(&key, || Ok::<_, String>(7)).unwrap();
+            }
+        }
+        Ok::<_, String>((1..200).map(|key| (key, 20)).collect::<Vec<_>>())
+    });
+    assert!((2..100).all(|key| it.get(&key) == Some(7)));
+    // of the rest some are kept out that share a place of the ledger with what was written
+    assert!((100..200).filter(|key| it.get(key) == Some(20)).count() > 20);
+    it.validate();
+}
+
+#[test]
 fn what_a_reply_brings_besides_does_not_overwrite_another_load() {
     let load =
         |it: &Fixture, value| it.get_or_load_optional(&2, || Ok::<_, String>(value)).unwrap();
