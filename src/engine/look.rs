@@ -87,27 +87,7 @@ impl<K, V, S> Time for Store<K, V, S> {
 impl<K, V, S> Store<K, V, S> {
     /// A look-up that counts.
     #[inline]
-    pub(crate) fn get<Q>(self: &Arc<Self>, hash: u64, key: &Q) -> Looked<V>
-    where
-        Q: ?Sized + Equivalent<K>,
-        K: Clone + Eq + Send + Sync + 'static,
-        V: Clone + Send + Sync + 'static,
-        S: Send + Sync + 'static,
-    {
-        match self.glance(hash, key) {
-            Some(value) => Looked::Value(value),
-            None => self.get_plain(hash, key, Purpose::Get),
-        }
-    }
-
-    /// The same for a call that will load what it does not find.
-    #[inline]
-    pub(crate) fn get_or_search<Q>(
-        self: &Arc<Self>,
-        hash: u64,
-        key: &Q,
-        purpose: Purpose,
-    ) -> Looked<V>
+    pub(crate) fn get<Q>(self: &Arc<Self>, hash: u64, key: &Q, purpose: Purpose) -> Looked<V>
     where
         Q: ?Sized + Equivalent<K>,
         K: Clone + Eq + Send + Sync + 'static,
@@ -222,7 +202,7 @@ impl<K, V, S> Store<K, V, S> {
         looked
     }
 
-    /// As [`get_or_search`](Self::get_or_search), with what there is to say about the value, and
+    /// As [`get`](Self::get) for a call that loads, with what there is to say about the value, and
     /// only what this caller accepts.
     pub(crate) fn got_or_search<Q>(
         self: &Arc<Self>,

@@ -5,7 +5,7 @@ use super::call::Call;
 use super::entries::Entries;
 use super::outcome::{optional, or_none, plain};
 use super::{blocking, future, many};
-use crate::engine::look::Looked;
+use crate::engine::look::{Looked, Purpose};
 use crate::engine::store::Store;
 use crate::rules::explain::Explanation;
 use crate::rules::got::Got;
@@ -95,7 +95,7 @@ where
     where
         Q: ?Sized + Hash + Equivalent<K>,
     {
-        match self.store.get(self.store.hash(key), key) {
+        match self.store.get(self.store.hash(key), key, Purpose::Get) {
             Looked::Value(value) => Some(value),
             Looked::Missing | Looked::Nothing => None,
         }

@@ -128,7 +128,7 @@ where
     finish(counted(search, result))
 }
 
-/// The async twin of [`blocking::make`](super::blocking::make).
+/// The async twin of [`blocking::search_or_make`](super::blocking::search_or_make).
 pub(super) async fn make<Q, K, V, S, F, Fut>(
     store: &Arc<Store<K, V, S>>,
     hash: u64,
@@ -143,7 +143,7 @@ where
     F: FnOnce() -> Fut,
     Fut: Future<Output = V>,
 {
-    if let Looked::Value(value) = store.get_or_search(hash, key, Purpose::Make) {
+    if let Looked::Value(value) = store.get(hash, key, Purpose::Make) {
         return value;
     }
     let search = store.search();

@@ -38,7 +38,7 @@ use std::sync::Arc;
 /// # Ok::<_, larder::ConfigError>(())
 /// ```
 pub trait Loader<K, V>: Send + Sync + 'static {
-    /// How a load fails. All who wait for it get the same error, in an [`Arc`](std::sync::Arc).
+    /// How a load fails. All who wait for it get the same error, in an [`Arc`].
     type Error: Send + Sync + 'static;
 
     /// The value of `key`, or that there is none ([`Loaded::missing`]).
@@ -97,7 +97,7 @@ pub trait Loader<K, V>: Send + Sync + 'static {
 /// }
 /// ```
 pub trait AsyncLoader<K, V>: Send + Sync + 'static {
-    /// How a load fails. All who wait for it get the same error, in an [`Arc`](std::sync::Arc).
+    /// How a load fails. All who wait for it get the same error, in an [`Arc`].
     type Error: Send + Sync + 'static;
 
     /// The value of `key`, or that there is none ([`Loaded::missing`]).

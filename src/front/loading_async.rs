@@ -106,7 +106,7 @@ where
         let store = &self.cache.store;
         if let Some(gather) = &self.gather {
             let hash = store.hash(key);
-            match store.get_or_search(hash, key, Purpose::Load) {
+            match store.get(hash, key, Purpose::Load) {
                 Looked::Value(value) => return Ok(value),
                 Looked::Missing => return Err(LoadError::NotFound),
                 Looked::Nothing => {}

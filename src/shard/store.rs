@@ -299,6 +299,7 @@ impl<K, V> Shard<K, V> {
         };
         let admission = self.policy.arrive(&mut self.table, hash.bits());
         if !has_room {
+            // there is one, of those that stood there before it
             let Some(victim) = self.policy.evict(&mut self.table) else {
                 self.table.free(id);
                 return Err((key, value));

@@ -3,7 +3,7 @@
 use super::builder::Settings;
 use super::desk::{Desk, Left, Offer};
 use super::writer::{Change, GaveUp, Unwritten, WriteError};
-use crate::engine::look::Looked;
+use crate::engine::look::{Looked, Purpose};
 use crate::engine::store::Store;
 use crate::parts::backlog::{Abandoned, Item, Taken};
 use crate::rules::expiry::ticks;
@@ -60,7 +60,7 @@ where
     {
         let hash = self.store.hash(key);
         // what the cache has of a key is its last change, or nothing
-        if let Looked::Value(value) = self.store.get(hash, key) {
+        if let Looked::Value(value) = self.store.get(hash, key, Purpose::Get) {
             return Some(value);
         }
         self.desk.latest(hash, key)?.value.clone()
