@@ -2,7 +2,8 @@
 //!
 //! By cachegrind without its caches, which counts what callgrind counts at three times the speed:
 //! larder's clock is wound for readers only while they read often, and under valgrind they may not.
-//! Without a time to live the count is that of a wound clock, but for an instruction or two.
+//! So each run is repeated, and the least counts. Without a time to live the count is that of a wound
+//! clock, but for an instruction or two.
 
 use std::env;
 use std::error::Error;
@@ -15,6 +16,10 @@ const ENTRIES: u64 = 1_024;
 /// A shorter and a longer run, whose difference is taken.
 const FEW: u64 = 1_000_000;
 const MANY: u64 = 2_000_000;
+
+/// How often each is run. What is counted too often is the thread that winds the clock, and the reads of
+/// one that it does not wind.
+const TRIES: usize = 3;
 
 const NO_TTL: &str = "larder, no TTL";
 
@@ -72,6 +77,14 @@ fn count(name: &str, is_strings: bool, hits: u64) -> Result<u64, Box<dyn Error>>
     Ok(figure.ok_or_else(|| format!("valgrind counted nothing: {told}"))?)
 }
 
+fn least(name: &str, is_strings: bool, hits: u64) -> Result<u64, Box<dyn Error>> {
+    let mut least = count(name, is_strings, hits)?;
+    for _ in 1..TRIES {
+        least = least.min(count(name, is_strings, hits)?);
+    }
+    Ok(least)
+}
+
 pub fn table(only: &[String]) -> Result<Table, Box<dyn Error>> {
     let contenders = select::<Numbers>(only, &COUNTED)?;
     let mut table = Table::new(["instructions a hit", "u64", "String"]);
@@ -81,8 +94,8 @@ pub fn table(only: &[String]) -> Result<Table, Box<dyn Error>> {
     }
     for name in names {
         let of = |is_strings| -> Result<f64, Box<dyn Error>> {
-            let few = count(name, is_strings, FEW)?;
-            let many = count(name, is_strings, MANY)?;
+            let few = least(name, is_strings, FEW)?;
+            let many = least(name, is_strings, MANY)?;
             Ok(many.saturating_sub(few) as f64 / (MANY - FEW) as f64)
         };
         table.row([name.into(), figure(of(false)?), figure(of(true)?)]);

@@ -54,13 +54,19 @@ impl Line {
 
     /// The place of a ghost. All sixteen at once, for most keys have none.
     #[inline]
-    #[allow(clippy::cast_sign_loss, reason = "eight bits")]
     fn find(&self, print: i16) -> Option<usize> {
+        let found = self.matching(print);
+        (found != 0).then(|| found.trailing_zeros() as usize % WAYS)
+    }
+
+    /// The places with this print, or by 0 those without a ghost: bit n for place n.
+    #[inline]
+    #[allow(clippy::cast_sign_loss, reason = "eight bits")]
+    fn matching(&self, print: i16) -> u32 {
         let wanted = i16x8::splat(print);
         let mask =
             |half| (i16x8::new(half) & i16x8::splat(PRINT)).cmp_eq(wanted).move_mask() as u32;
-        let found = mask(self.print[0]) | mask(self.print[1]) << HALF;
-        (found != 0).then(|| found.trailing_zeros() as usize % WAYS)
+        mask(self.print[0]) | mask(self.print[1]) << HALF
     }
 
     #[inline]
@@ -72,18 +78,17 @@ impl Line {
     /// the greatest age that can be told if it has passed it. All sixteen at once: one by one, this
     /// was a sixth of an insert.
     #[inline]
+    #[allow(clippy::cast_sign_loss, reason = "sixteen bits")]
     fn oldest(&mut self, now: Ticks) -> usize {
         let stamp = u8x16::splat(now.stamp());
         let age = (stamp - u8x16::from(self.used)).min(u8x16::splat(OLDEST));
         self.used = (stamp - age).to_array();
         let most = age.to_array().iter().fold(0, |most, age| most.max(*age));
-        if most == OLDEST {
-            // a place without a ghost looks just as old, and goes first
-            if let Some(empty) = self.print.iter().flatten().position(|print| *print == 0) {
-                return empty;
-            }
-        }
-        age.cmp_eq(u8x16::splat(most)).move_mask().trailing_zeros() as usize % WAYS
+        let oldest = age.cmp_eq(u8x16::splat(most)).move_mask() as u32;
+        // a place without a ghost looks just as old, and goes first
+        let empty = if most == OLDEST { self.matching(0) } else { 0 };
+        let wanted = if empty == 0 { oldest } else { empty };
+        wanted.trailing_zeros() as usize % WAYS
     }
 }
 
