@@ -21,29 +21,31 @@ pub(crate) struct Running {
 
 /// The load `id` runs: an address that is its own while it does.
 pub(crate) fn enter(id: usize) -> Running {
-    RUNNING.with(|running| running.borrow_mut().push(id));
-    Running { loads: 1 }
+    enter_all([id].into_iter())
 }
 
 /// Several run at once, by one loader.
 pub(crate) fn enter_all(ids: impl ExactSizeIterator<Item = usize>) -> Running {
     let loads = ids.len();
-    RUNNING.with(|running| running.borrow_mut().extend(ids));
-    Running { loads }
+    // while a thread ends it has no list any more: then nobody is told of recursion
+    let has_entered = RUNNING.try_with(|running| running.borrow_mut().extend(ids)).is_ok();
+    Running { loads: if has_entered { loads } else { 0 } }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        RUNNING.with(|running| {
-            let mut running = running.borrow_mut();
-            let left = running.len().saturating_sub(self.loads);
-            running.truncate(left);
-        });
+        if self.loads > 0 {
+            let _ = RUNNING.try_with(|running| {
+                let mut running = running.borrow_mut();
+                let left = running.len().saturating_sub(self.loads);
+                running.truncate(left);
+            });
+        }
     }
 }
 
 pub(crate) fn is_running(id: usize) -> bool {
-    RUNNING.with(|running| running.borrow().contains(&id))
+    RUNNING.try_with(|running| running.borrow().contains(&id)).unwrap_or(false)
 }
 
 #[cfg(all(test, not(any(larder_loom, larder_shuttle))))]
