@@ -33,8 +33,10 @@ pub(crate) struct Batch<K, V, S> {
     version: Version,
     /// One call of the source, however many keys.
     leave: Leave,
-    /// The user's code is running: if this is dropped now, it panicked.
+    /// The loader is running: if this is dropped now, it panicked.
     is_running: bool,
+    /// The same for the user's code that lands what it brought; its time is counted already.
+    is_landing: bool,
 }
 
 impl<K, V, S> Batch<K, V, S> {
@@ -43,7 +45,7 @@ impl<K, V, S> Batch<K, V, S> {
         store.lookups.load();
         let (started, since) = (store.clock.now(), store.ledger.watch());
         let version = store.tags.version();
-        Self { store, leads, started, since, version, leave, is_running: false }
+        Self { store, leads, started, since, version, leave, is_running: false, is_landing: false }
     }
 
     /// Runs a part of the user's loader: a whole blocking one, or one poll of an async one.
@@ -99,13 +101,13 @@ where
             }
         };
         // `Hash` and `Eq` of keys are the user's code as well
-        self.is_running = true;
+        self.is_landing = true;
         let (brought, extra) = self.assign(reply);
         // before the batch's own values land, which are writes to the ledger too
         for (hash, key, loaded) in extra {
             self.store.put_extra(hash, key, loaded, self.since, self.version);
         }
-        self.is_running = false;
+        self.is_landing = false;
         let leads = std::mem::take(&mut self.leads).into_iter();
         let land = |(lead, loaded): (Lead<K, V, S>, Option<Loaded<V>>)| {
             lead.land(Ok(loaded.unwrap_or_else(Loaded::missing)), None)
@@ -142,9 +144,11 @@ impl<K, V, S> Drop for Batch<K, V, S> {
     fn drop(&mut self) {
         self.store.ledger.leave();
         if self.is_running {
-            self.store.counts.load_failures.add(1);
             self.count_time();
             self.leave.hand_back(Verdict::Failure);
+        }
+        if self.is_running || self.is_landing {
+            self.store.counts.load_failures.add(1);
             self.leads.iter_mut().for_each(Lead::panicked);
         }
     }

@@ -42,8 +42,10 @@ pub(crate) struct Lead<K, V, S> {
 pub(super) enum Progress {
     /// Nothing of the user's runs.
     Waiting,
-    /// The user's code is running: if the lead is dropped now, it panicked.
+    /// The loader is running: if the lead is dropped now, it panicked.
     Running,
+    /// The same for the user's code that lands what it brought; its time is counted already.
+    Landing,
     /// It has come to its end.
     Done,
 }
@@ -371,7 +373,7 @@ where
                 let Notes { validator: old_validator, tags, .. } = *old.notes.unwrap_or_default();
                 let notes = Notes::of(validator.or(old_validator), self.tagged(&said, tags));
                 // the loader may have kept what it was shown
-                self.progress = Progress::Running;
+                self.progress = Progress::Landing;
                 let value = Arc::try_unwrap(old.value).unwrap_or_else(|shared| V::clone(&shared));
                 self.progress = Progress::Waiting;
                 (Some(value), notes, true)
@@ -409,7 +411,7 @@ where
             tagged.first_event().is_some_and(|at| at <= self.flight.last_joined())
         };
         let is_late = tagged.as_ref().is_some_and(is_late);
-        self.progress = Progress::Running;
+        self.progress = Progress::Landing;
         let landing = match &value {
             _ if is_late => Some(Landing::Abandoned),
             // off the board: nobody joins any more, and usually nobody has
@@ -446,7 +448,7 @@ where
         out: &mut Outbox<K, V>,
     ) -> Stored {
         // the key's and the value's `Clone` and the weigher are the user's code as well
-        self.progress = Progress::Running;
+        self.progress = Progress::Landing;
         let key = self.flight.key.clone();
         let units = self.store.units(&key, value);
         let put = Put {
@@ -473,6 +475,7 @@ impl<K, V, S> Drop for Lead<K, V, S> {
                 self.leave.hand_back(Verdict::Failure);
                 self.land_failed(Landing::Panicked);
             }
+            Progress::Landing => self.land_failed(Landing::Panicked),
             Progress::Waiting => {
                 self.store.cell(self.flight.hash).shard.write().take_off(&self.flight);
                 self.flight.land(Landing::Abandoned);
