@@ -8,7 +8,7 @@ use crate::words::tick::Tick;
 use hashbrown::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// None until there is something to keep: then all that a plain shard asks is whether there is.
+/// None while there is nothing to keep: then all that a plain shard asks is whether there is.
 pub(crate) struct Aside<K>(Option<Box<Kept<K>>>);
 
 struct Kept<K> {
@@ -34,6 +34,12 @@ impl<K> Kept<K> {
         }
     }
 
+    /// Whether it neither keeps anything nor has to be there to keep it.
+    fn is_done(&self) -> bool {
+        let is_optional = self.weights.is_none() && self.used.is_none() && self.costs.is_none();
+        is_optional && self.missing.is_empty() && self.notes.is_empty()
+    }
+
     /// An empty one of the same kind.
     fn sized(&self, slots: usize) -> Aside<K> {
         Aside::new(slots, self.weights.is_some(), self.used.is_some(), self.costs.is_some())
@@ -55,6 +61,13 @@ impl<K> Aside<K> {
     #[inline]
     pub(crate) fn is_bare(&self) -> bool {
         self.0.is_none()
+    }
+
+    /// What was kept of a few entries is gone with them: the shard is as plain as before.
+    fn let_go(&mut self) {
+        if self.0.as_ref().is_some_and(|kept| kept.is_done()) {
+            self.0 = None;
+        }
     }
 
     fn kept(&mut self) -> &mut Kept<K> {
@@ -80,7 +93,12 @@ impl<K> Aside<K> {
     pub(crate) fn take_missing(&mut self, id: SlotId) -> Option<Missing<K>> {
         // most caches hold none, and then this is one comparison
         let missing = &mut self.0.as_mut()?.missing;
-        if missing.is_empty() { None } else { missing.remove(&id) }
+        if missing.is_empty() {
+            return None;
+        }
+        let taken = missing.remove(&id);
+        self.let_go();
+        taken
     }
 
     #[inline]
@@ -102,7 +120,12 @@ impl<K> Aside<K> {
     #[inline]
     pub(crate) fn take_notes(&mut self, id: SlotId) -> Option<Box<Notes>> {
         let notes = &mut self.0.as_mut()?.notes;
-        if notes.is_empty() { None } else { notes.remove(&id) }
+        if notes.is_empty() {
+            return None;
+        }
+        let taken = notes.remove(&id);
+        self.let_go();
+        taken
     }
 
     #[inline]
@@ -187,5 +210,37 @@ impl<K> Aside<K> {
         if let Some(at) = self.last_use(old) {
             to.touch(new, at);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::expiry::Stamp;
+
+    fn missing(key: u64) -> Missing<u64> {
+        Missing { key, stamp: Stamp::new(0, 1) }
+    }
+
+    #[test]
+    fn a_plain_shard_is_plain_again_when_what_few_had_is_gone() {
+        let mut aside = Aside::new(16, false, false, false);
+        assert!(aside.is_bare());
+        aside.set_missing(1, missing(1));
+        aside.set_notes(2, Box::default());
+        aside.set_missing(3, missing(3));
+        assert!(aside.take_missing(1).is_some() && aside.take_notes(2).is_some());
+        assert!(!aside.is_bare(), "one is left");
+        assert!(aside.take_missing(3).is_some() && aside.is_bare());
+        assert!(aside.take_missing(3).is_none() && aside.take_notes(3).is_none());
+    }
+
+    #[test]
+    fn what_is_kept_of_all_entries_stays() {
+        let mut aside = Aside::new(16, true, false, false);
+        aside.set_units(5, 7);
+        aside.set_missing(1, missing(1));
+        assert!(aside.take_missing(1).is_some() && !aside.is_bare());
+        assert_eq!(aside.units(5), 7);
     }
 }
