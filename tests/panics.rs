@@ -262,3 +262,73 @@ fn what_left_is_reported_though_a_clone_panics_on_the_way() {
     CLONES.store(usize::MAX, SeqCst);
     assert_eq!((cache.stats().evicted, told.load(SeqCst)), (1, 2));
 }
+
+#[test]
+fn the_time_of_a_load_counts_once_though_its_landing_panics() {
+    let (clock, hand) = Clock::manual();
+    let builder = Cache::<u64, u64>::builder().clock(clock).max_weight(9);
+    let weigher = |_: &u64, value: &u64| {
+        assert_ne!(*value, 13, "expected: the weigher's own trouble");
+        1
+    };
+    let cache = builder.weigher(weigher).load_timeout(ms(1_000)).build().unwrap();
+    let slow = |value| {
+        hand.advance(ms(100));
+        Ok::<_, String>(value)
+    };
+    let load = |value| catch_unwind(AssertUnwindSafe(|| cache.get_or_load(&1, || slow(value))));
+    assert!(load(13).is_err());
+    assert_eq!((cache.stats().load_time, cache.stats().load_failures), (ms(100), 1));
+    assert_eq!(load(1).unwrap().unwrap(), 1);
+    assert_eq!((cache.stats().load_time, cache.stats().load_failures), (ms(200), 1));
+
+    // of several at once, one value beside the one that was asked for
+    let load_many = |_: &[u64]| slow(0).map(|_| vec![(2, 2), (3, 13)]);
+    let many = catch_unwind(AssertUnwindSafe(|| drop(cache.get_or_load_many(&[2], load_many))));
+    assert!(many.is_err());
+    assert_eq!((cache.stats().load_time, cache.stats().load_failures), (ms(300), 2));
+    cache.validate();
+}
+
+#[test]
+fn a_task_whose_value_cannot_be_cloned_is_told_so_by_its_clone_alone() {
+    struct Uncloned;
+
+    impl Clone for Uncloned {
+        fn clone(&self) -> Self {
+            panic!("expected: made for nobody");
+        }
+    }
+
+    // with no life nothing is stored, and nobody else waits: there is nothing to clone it for
+    let cache: Cache<u64, Uncloned> =
+        Cache::builder().max_entries(9).time_to_live(ms(0)).build().unwrap();
+    block_on(cache.get_or_insert_with_async(&1, || async { Uncloned }));
+}
+
+#[test]
+fn a_thread_that_ends_may_still_load() {
+    struct AtTheEnd(Cache<u64, u64>);
+
+    impl Drop for AtTheEnd {
+        fn drop(&mut self) {
+            assert_eq!(self.0.get_or_load(&1, || Ok::<_, String>(10)).unwrap(), 10);
+            assert_eq!(self.0.get_or_load(&2, || Ok::<_, String>(20)).unwrap(), 20);
+        }
+    }
+
+    thread_local! {
+        static LAST: std::cell::RefCell<Option<AtTheEnd>> = const { std::cell::RefCell::new(None) };
+    }
+
+    let cache: Cache<u64, u64> = Cache::new(9);
+    let own = cache.clone();
+    thread::spawn(move || {
+        // what is first used goes last
+        LAST.set(Some(AtTheEnd(own.clone())));
+        assert_eq!(own.get_or_load(&1, || Ok::<_, String>(10)).unwrap(), 10);
+    })
+    .join()
+    .unwrap();
+    assert_eq!((cache.get(&2), cache.stats().loads), (Some(20), 2));
+}

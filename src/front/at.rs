@@ -218,6 +218,11 @@ where
         let store = self.store;
         let hash = store.hash(self.key);
         let call = self.call::<E>(hash);
+        match store.got_or_search(hash, self.key, &call.ask) {
+            Looked::Value(got) => return Ok(got),
+            Looked::Missing => return Err(LoadError::NotFound),
+            Looked::Nothing => {}
+        }
         let tags = self.tags;
         let load = |lead: &mut Lead<K, V, S>| {
             lead.tag(tags.iter());

@@ -237,7 +237,7 @@ where
                 }
                 carried.inherit(&flight);
             }
-            Next::Failed(_) => {}
+            Next::Failed(_) => unreachable!("who makes is told of no failure"),
             Next::Lead(mut lead) | Next::Revalidate(mut lead) => {
                 let may_serve = || store.is_servable(hash, key, &call.ask);
                 let caller = Caller::Makes;

@@ -232,6 +232,11 @@ where
         Fut: Future<Output = Result<V, E>>,
     {
         let hash = self.store.hash(key);
+        match self.store.get(hash, key, Purpose::Load) {
+            Looked::Value(value) => return Ok(value),
+            Looked::Missing => return Err(LoadError::NotFound),
+            Looked::Nothing => {}
+        }
         let call = Call::plain::<E>();
         future::load(&self.store, hash, key, call, |lead| lead.run(load), plain).await
     }
@@ -344,6 +349,11 @@ where
         Fut: Future<Output = Result<Option<V>, E>>,
     {
         let hash = self.store.hash(key);
+        match self.store.get(hash, key, Purpose::Load) {
+            Looked::Value(value) => return Ok(Some(value)),
+            Looked::Missing => return Ok(None),
+            Looked::Nothing => {}
+        }
         let call = Call::plain::<E>();
         future::load(&self.store, hash, key, call, |lead| lead.run(load), optional).await
     }

@@ -20,7 +20,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-/// The async twin of [`blocking::load`](super::blocking::load). `load` makes the loader's future,
+/// The async twin of [`blocking::load`](super::blocking::load), for who has looked and found nothing. `load` makes the loader's future,
 /// `finish` turns the outcome into what the front returns: one future for all fronts, with no other
 /// one wrapped around it, since each layer would carry the loader's future once more.
 pub(super) async fn load<Q, K, V, S, R, E, F, Fut, T>(
@@ -41,11 +41,6 @@ where
     F: FnOnce(&mut Lead<K, V, S>) -> Fut,
     Fut: Future<Output = Result<R, E>>,
 {
-    match store.got_or_search(hash, key, &call.ask) {
-        Looked::Value(got) => return finish(Ok(got)),
-        Looked::Missing => return finish(Err(LoadError::NotFound)),
-        Looked::Nothing => {}
-    }
     let search = store.search();
     let mut ahead = store.lead_ahead(hash, key);
     let is_ahead = ahead.is_some();
@@ -178,7 +173,7 @@ where
                 }
                 carried.inherit(&flight);
             }
-            Next::Failed(_) => {}
+            Next::Failed(_) => unreachable!("who makes is told of no failure"),
             Next::Lead(mut lead) | Next::Revalidate(mut lead) => {
                 let may_serve = || store.is_servable(hash, key, &call.ask);
                 let caller = Caller::Makes;
@@ -205,9 +200,11 @@ where
         None => maker.as_mut().poll(task),
     })
     .await;
-    match lead.map(|lead| lead.land::<Never>(Ok(Loaded::new(value.clone())), None)) {
-        Some(Ok(got)) => got.value,
-        _ => value,
+    // inside its own load the value is made, and the load that runs stores its own
+    let Some(lead) = lead else { return value };
+    match lead.land::<Never>(Ok(Loaded::new(value)), None) {
+        Ok(got) => got.value,
+        Err(_) => unreachable!("a value was landed"),
     }
 }
 

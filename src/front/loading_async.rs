@@ -104,13 +104,13 @@ where
         Q: ?Sized + Hash + Equivalent<K> + ToOwned<Owned = K>,
     {
         let store = &self.cache.store;
+        let hash = store.hash(key);
+        match store.get(hash, key, Purpose::Load) {
+            Looked::Value(value) => return Ok(value),
+            Looked::Missing => return Err(LoadError::NotFound),
+            Looked::Nothing => {}
+        }
         if let Some(gather) = &self.gather {
-            let hash = store.hash(key);
-            match store.get(hash, key, Purpose::Load) {
-                Looked::Value(value) => return Ok(value),
-                Looked::Missing => return Err(LoadError::NotFound),
-                Looked::Nothing => {}
-            }
             let load = |keys: Vec<K>| async move { self.loader.load_many(&keys).await };
             // seldom come to, and larger than all the rest
             return plain(Box::pin(gather::load_async(store, gather, hash, key, load)).await);
@@ -119,7 +119,7 @@ where
             let (cx, key) = (lead.cx(), lead.key().clone());
             async move { self.loader.load(&key, &cx).await }
         };
-        future::load(store, store.hash(key), key, Call::plain::<L::Error>(), load, plain).await
+        future::load(store, hash, key, Call::plain::<L::Error>(), load, plain).await
     }
 
     /// The values of many keys: from the cache, and with one call of the loader's `load_many` for
