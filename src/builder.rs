@@ -125,13 +125,14 @@ impl<K, V> Cache<K, V> {
 }
 
 impl<K, V, S> CacheBuilder<K, V, S> {
-    /// Bounds the cache to so many entries. Zero stores nothing; loads are still shared.
+    /// Bounds the cache to `entries` entries, cached "not found" included. Zero stores nothing; loads are
+    /// still shared.
     pub fn max_entries(mut self, entries: u64) -> Self {
         self.max_entries = Some(entries);
         self
     }
 
-    /// Bounds the cache to so much weight over all entries, in the units of the
+    /// Bounds the weight of all entries together to `weight`, in the units of the
     /// [`weigher`](Self::weigher): bytes, say. The budget is the whole cache's: one entry may take
     /// all of it. A cached "not found" weighs 1.
     pub fn max_weight(mut self, weight: u64) -> Self {
@@ -148,7 +149,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         self
     }
 
-    /// Says what an entry weighs. Called once an entry, when it is stored, with no lock held. The
+    /// Says what an entry weighs. Called once per stored value, before it is stored, with no lock held. The
     /// number is taken as it is: entries of weight zero are not bounded, and one beyond the whole
     /// budget is refused and reported as [`Rejected`](crate::RemovalCause::Rejected).
     pub fn weigher(mut self, weigher: impl Fn(&K, &V) -> u64 + Send + Sync + 'static) -> Self {
@@ -182,17 +183,17 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         self
     }
 
-    /// Sliding expiry: a value that no hit used for so long expires, whatever is left of its time
-    /// to live, which no hit prolongs. `peek`, `contains` and `entries` are no hits. Costs twelve
-    /// bytes an entry more.
+    /// Sliding expiry: a value that no hit has used for `idle` expires, whatever is left of its time
+    /// to live, which no hit prolongs. `peek`, `contains` and `entries` are no hits. In whole
+    /// milliseconds, rounded up. Costs twelve bytes an entry more.
     pub fn time_to_idle(mut self, idle: Duration) -> Self {
         self.idle = Some(idle);
         self
     }
 
-    /// Within so long after its expiry a value is served stale, at once, while one caller loads its
-    /// successor: the first who finds it so, on its own time. (RFC 5861.) Zero, the default, serves
-    /// nothing stale.
+    /// For `window` after its expiry a value is served stale, at once, while one caller loads its
+    /// successor: the first who finds it so, and it waits for that load. (RFC 5861.) In whole
+    /// milliseconds, rounded up; zero, the default, serves nothing stale.
     ///
     /// The window counts from the expiry and ends for good: no use of the value prolongs it. It
     /// counts also from an [`expire`](Cache::expire), which ends a life early; what is removed is
@@ -227,10 +228,10 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         self
     }
 
-    /// Within so long after its expiry a value is served stale if the load of its successor fails,
+    /// For `window` after its expiry a value is served stale if the load of its successor fails,
     /// panics under another caller or times out. Callers wait for that load first, unless they are
-    /// still within [`stale_while_revalidate`](Self::stale_while_revalidate). (RFC 5861.) Zero, the
-    /// default, serves no value for an error.
+    /// still within [`stale_while_revalidate`](Self::stale_while_revalidate). (RFC 5861.) In whole
+    /// milliseconds, rounded up; zero, the default, serves no value for an error.
     ///
     /// Both windows count from the expiry, so this one is as good as not there unless it is the
     /// longer one. It ends as hard, and for the same values. After a failure the source is left
@@ -264,7 +265,8 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// another type loads, and so does a [forced](crate::At::force) one.)
     ///
     /// Unset, it is one second for as long as there is a stale value to serve, after an error or a
-    /// panic, and otherwise nothing: the next call loads. Zero for both holds nothing back.
+    /// panic, and otherwise nothing: the next call loads. Zero for both holds nothing back. In whole
+    /// milliseconds, rounded up.
     ///
     /// A shard remembers the failures of 128 keys; beyond that, of those that are held back the
     /// longest.
@@ -273,7 +275,8 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         self
     }
 
-    /// How long "the source has no such value" is cached. Zero, the default, does not keep it.
+    /// How long "the source has no such value" is cached, in whole milliseconds, rounded up. Zero, the
+    /// default, does not keep it. No jitter is taken off.
     pub fn negative_ttl(mut self, ttl: Duration) -> Self {
         self.negative = ttl;
         self
@@ -285,7 +288,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// A cache with a loader of its own ([`build_loading`](Self::build_loading)) does so in the
     /// background, and every caller is served the old value at once. In one without,
     /// a closure that was given to `get_or_load` never runs in the background: the one caller whose
-    /// `get_or_load` is the first to find the value due loads on its own time, and falls back on the
+    /// `get_or_load` is the first to find the value due waits for its own load, and falls back on the
     /// value that is still fresh if that fails; all others are served it at once.
     ///
     /// The refresh of a key is held back while a load of it is in flight, so there is one at a time.
@@ -294,7 +297,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         self
     }
 
-    /// How long a load may hold its key, 60 s by default. Then those who wait get
+    /// How long a load may hold its key, 60 s by default; in whole milliseconds, rounded up. Then those who wait get
     /// [`TimedOut`](crate::LoadError::TimedOut), the next caller loads, and the late result is not
     /// stored.
     ///
@@ -332,8 +335,8 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         self
     }
 
-    /// Leaves a source alone that fails: after so many `failures` in a row, over all keys, the
-    /// breaker is open for `open_for`, and who would load is served a stale value, if a window allows
+    /// Leaves a source alone that fails: after `failures` failures in a row, over all keys, the
+    /// breaker is open for `open_for` (whole milliseconds, rounded up), and who would load is served a stale value, if a window allows
     /// one, or gets [`CircuitOpen`](crate::LoadError::CircuitOpen), at once and without a call to the
     /// source. Then
     /// one load is let through as a probe. If it succeeds, all go through again; if it fails, the
@@ -352,9 +355,9 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         self
     }
 
-    /// How long a load may keep those waiting who can be served a stale value: so long after it
-    /// began they get that instead, and the load goes on. The one who loads is not interrupted. None
-    /// by default. Says nothing where no stale window is set.
+    /// How long a load may keep those waiting who can be served a stale value: `timeout` after it
+    /// began they get that instead, and the load goes on. The one who loads is not interrupted. In
+    /// whole milliseconds, rounded up; none by default. Has no effect where no stale window is set.
     pub fn soft_timeout(mut self, timeout: Duration) -> Self {
         self.soft_timeout = Some(timeout);
         self
@@ -413,7 +416,9 @@ impl<K, V, S> CacheBuilder<K, V, S> {
 
     /// Into how many independently locked parts the cache is split: a hint, clamped to
     /// `1..=1024` and to the bound. By default eight a core, each of 512 entries or more and, where
-    /// the bound is large, of 8,192 or less.
+    /// the bound is large, of 8,192 or less. Weights are taken for bytes: eight a core
+    /// where entries of 32 KiB would still be 512 each, more where entries of 1 KiB would be over 8,192.
+    /// A cache without a bound is split as one of two million entries.
     pub fn shards(mut self, shards: usize) -> Self {
         self.shards = Some(shards);
         self

@@ -60,8 +60,8 @@
 //!        └── the outbox is reported and dropped, no lock
 //! ```
 //!
-//! The blocking front and the async one differ in how they wait and in nothing else: a flight keeps
-//! wakers, and a blocked thread is a waker that unparks. So there is one engine, not two, and both
+//! The blocking front and the async one differ in how they wait: a flight keeps wakers, and a
+//! blocked thread is a waker that unparks. (Besides, only a blocking load may begin in a seat.) So there is one engine, not two, and both
 //! kinds of callers meet in one flight.
 //!
 //! Four choices carry the rest:
@@ -86,12 +86,12 @@
 //! | floor | | |
 //! |---|---|---|
 //! | 6 | `builder` | settings, their defaults and refusals, the number of shards |
-//! | 5 | `front/` | `cache` the plain calls · `at` one call said in full · `many` many keys · `blocking`, `future` the two ways to wait · `behind/` the queue of writes with its threads · `snapshot/` warm restarts · `http/` header fields · `call` what one caller says, and what it gets when its load comes to nothing · `loader`, `loading`, `loading_async` caches that own their loader, `background`, `gather`, `warm` what they do with it · `outcome` what a follower makes of a landing · `entries` the walk |
-//! | 4 | `engine/` | `store` all shards with hasher, clock, budget, listener · `look` reading and joining · `lead` from the decision to lead to the landing, `solo` the same for a load that nobody else knows of, `batch` of several at once, `away` without a caller, `ahead` of need · `put` storing · `guard` leave to call the source · `explain` what there is to say of a key · `take` removing · `writing` writes at the source · `behind` changes ahead of the source · `restore` entries of an earlier process · `sweeper` what expired |
+//! | 5 | `front/` | `cache` the plain calls · `at` one call said in full · `many` many keys · `blocking`, `future` the two ways to wait · `behind/` the queue of writes with its threads · `snapshot/` warm restarts · `http/` header fields · `call` what one caller says, and what it gets when its load comes to nothing · `loader`, `loading`, `loading_async` caches that own their loader, `background`, `gather`, `warm` what they do with it · `outcome` what a follower makes of a landing · `guard` the wait for a slot · `writing`, `invalidator` what a writer says · `entries` the walk |
+//! | 4 | `engine/` | `store` all shards with hasher, clock, budget, listener · `look` reading and joining · `lead` from the decision to lead to the landing, `solo` the same for a load that nobody else knows of, `batch` of several at once, `away` without a caller, `ahead` of need · `put` storing · `guard` leave to call the source · `explain` what there is to say of a key · `take` removing · `writing` writes at the source · `behind` changes ahead of the source · `restore` entries of an earlier process · `sweeper` what expired · `unreported` what left while user code may panic |
 //! | 3 | `shard/` | `look`, `store`, `leave`, `walk` what can be done to one shard · `grow` its table · `entry` · `aside` what few entries have · `board` flights · `seat` loads without one · `failures` what failed lately · `fences` writes in progress · `outbox` what left · `validate` |
 //! | 2 | `parts/` | `group`, `table` where entries stand · `eviction/` who goes · `flight`, `waiter`, `stack` loads and those who wait · `slots`, `turn`, `breaker` what spares the source · `ledger` what was written lately, `tags` what happened to groups · `budget` the bound · `backlog` what is to be written |
-//! | 1 | `rules/` | `expiry` lives, stamps, windows · `ahead` when to refresh · `backoff` pauses · `got`, `loaded`, `stats` what goes in and out |
-//! | 0 | `words/` | `clock`, `tick`, `alarms`, `keeper` time · `error`, `removal` · `runtime`, `pool`, `stepping` where background work runs · `thread_number`, `striped` counting · `raw_lock`, `lock` the lock of a shard · `sync` locks, or the doubles of loom and shuttle |
+//! | 1 | `rules/` | `expiry` lives, stamps, windows · `ahead` when to refresh · `backoff` pauses · `got`, `loaded`, `many`, `tag`, `explain`, `stats` what goes in and out |
+//! | 0 | `words/` | `clock`, `tick`, `alarms`, `keeper` time · `error`, `removal` · `contain` panics of the user's code · `prefetch` · `runtime`, `pool`, `stepping` where background work runs · `thread_number`, `striped` counting · `raw_lock`, `lock` the lock of a shard · `sync` locks, or the doubles of loom and shuttle |
 //!
 //! The engine owns locks, hasher and clock and knows nothing of waiting. A shard owns neither a
 //! lock nor a clock: it is given the time, fills an outbox, and calls nobody, so it can be tested
@@ -173,6 +173,9 @@
 //!   is read under them.
 //! * So are those of a gathering and of the place where callers find it, the latter first, and those
 //!   of the pool and of what is on its way to a runtime.
+//! * The registry of tags has one, in which each tag's own is taken; a tag's own is also taken under a
+//!   shard's lock, by who asks what has happened to an entry's tags. The list of write-behind queues is
+//!   read under a shard's lock. Under these no other is taken.
 //! * The keeper's mutex guards its list. Wakers and jobs are taken out under it and run after it.
 //!
 //! The user's code that runs under a shard's lock is `Eq` of keys, and `Clone` of keys and values
@@ -457,11 +460,12 @@
 //! *Until the shard is full* there are no ghosts to go by, and no memory is spent on them:
 //! newcomers fill the main ring, and the window has what is left over.
 //!
-//! Every loop in the rule is bounded (64 steps), ages are clamped before a byte could wrap, and
+//! Every loop in the rule is bounded: 64 live entries are looked at, and what died in between is let go
+//! of, each once. Ages are clamped before a byte could wrap, and
 //! both rings together cost four bytes an entry (chunks of ids out of one pool), ghosts four more.
 //!
-//! It loses to LRU where only recency counts: popularity that drifts from key to key, or a working
-//! set that is exchanged as a whole. The table of hit ratios stands at the top of the file.
+//! It loses to LRU where nothing is worth keeping for its frequency: a working set that is exchanged as
+//! a whole, or keys that come twice and never again. The table of hit ratios stands at the top of the file.
 //!
 //! # Time
 //!

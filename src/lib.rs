@@ -81,7 +81,7 @@
 //! is freed by later inserts, by [`sweep`](Cache::sweep), or in the background within about a
 //! minute, whether or not anybody asks for it again.
 //!
-//! # One load a key
+//! # One load per key
 //!
 //! The first caller that finds nothing loads; all others wait for that load. That is decided in one
 //! step, so there is no moment between looking and waiting in which a second load could begin.
@@ -123,9 +123,9 @@
 //! * **A panic stays with its caller.** It unwinds the one whose loader it was; those who waited
 //!   get [`Panicked`](LoadError::Panicked), and the key can be loaded at once.
 //! * **Asking for one's own key** inside its loader is an error,
-//!   [`Recursive`](LoadError::Recursive), and no deadlock. Other keys are fine. Two waits are not
-//!   recognised, and end at `load_timeout`: for a task that the loader spawns and awaits, and of two
-//!   loaders that ask for each other's key.
+//!   [`Recursive`](LoadError::Recursive), and no deadlock. Other keys are fine. Two deadlocks are
+//!   not detected, and end at `load_timeout`: a loader that awaits a task which it spawned and which
+//!   asks for the same key, and two loaders that ask for each other's.
 //!
 //! The first of these, seen from inside a loader:
 //!
@@ -295,13 +295,13 @@
 //!
 //! # Sparing the source
 //!
-//! One load a key still lets a thousand keys ask for a thousand things at once, and a source that is
+//! One load per key still lets a thousand keys ask for a thousand things at once, and a source that is
 //! down be asked by everybody. Two settings, each for all keys together:
 //!
-//! * [`max_concurrent_loads`](CacheBuilder::max_concurrent_loads): so many loads run at once, the
+//! * [`max_concurrent_loads`](CacheBuilder::max_concurrent_loads): at most that many loads run at once, the
 //!   others wait in line, first come, first served, threads and tasks alike. A load inside a load
 //!   uses its parent's slot.
-//! * [`circuit_breaker`](CacheBuilder::circuit_breaker): after so many failures in a row the source
+//! * [`circuit_breaker`](CacheBuilder::circuit_breaker): after a number of failures in a row the source
 //!   is left alone for a while, and callers are told [`CircuitOpen`](LoadError::CircuitOpen) at once;
 //!   then a single load finds out whether it is back.
 //!
@@ -508,7 +508,8 @@
 //! load from memory), raises a small counter beside the entry until it is at its limit, and clones
 //! the value. It allocates nothing. Writers of the same shard wait for each other; shards are eight
 //! a core by default, where the bound allows 512 entries for each. While a shard is read and not written,
-//! its readers write nothing that they share, however many there are.
+//! its readers write nothing that they share, up to 63 threads; further ones count
+//! themselves in a word of the shard's.
 //!
 //! A **miss** that loads takes the lock twice more, once to decide who loads and once to store, and
 //! clones the key and the value. The load in flight is allocated when somebody else waits for it.

@@ -14,8 +14,8 @@ use equivalent::Equivalent;
 
 impl<K, V> Shard<K, V> {
     /// Takes out what stands under a key, reported as `cause`, or as expired where its last window
-    /// is over. Whether there was a fresh value; a caller that wants it finds it as the last one in
-    /// the outbox.
+    /// is over. Whether there was a fresh value; a caller that wants it, and began with an
+    /// empty outbox, finds it there as the first value.
     pub(crate) fn remove<Q>(
         &mut self,
         hash: Hash,

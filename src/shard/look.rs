@@ -157,7 +157,7 @@ fn is_fresh(stamp: Stamp, time: &impl Time) -> bool {
 }
 
 impl<K, V> Shard<K, V> {
-    /// A hit leaves a mark of one bit of heat and, with a time to idle, the time; both under a
+    /// A hit raises the slot's heat by one and leaves, with a time to idle, the time; both under a
     /// shared lock. The time is asked for only where a value was found whose life ends.
     #[inline]
     pub(crate) fn get<Q, R>(

@@ -277,7 +277,7 @@ impl<K, V> Shard<K, V> {
 
     /// A newcomer of one unit in a [calm](Self::is_calm) shard without dead slots, of a table that is not
     /// about to grow: that is how most of them come. If one has to go for it, that is `left`, evicted.
-    /// Gives key and value back where there is more to it; then nothing has happened.
+    /// Gives key and value back where there is more to it; then nothing has happened to any entry.
     #[inline]
     pub(crate) fn welcome(
         &mut self,

@@ -20,7 +20,7 @@ pub(crate) type SlotId = u32;
 pub(crate) trait Slots {
     /// Whether the slot holds an entry; `false` for a dead one.
     fn is_live(&self, id: SlotId) -> bool;
-    /// Gives a dead slot back to the table. Its id must be in no queue any more.
+    /// Gives a slot back to the table, dead or emptied. Its id must be in no queue any more.
     fn free(&mut self, id: SlotId);
     /// Hits since the policy last looked, up to seven.
     fn heat(&self, id: SlotId) -> u8;
