@@ -8,7 +8,7 @@ use common::{Fixture, checked, ms, uncalled, with_cache};
 use larder::{Cache, CacheBuilder, Clock, Got, How, LoadError, LoadReason, Loaded, StaleWhy};
 use std::future::pending;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 fn windows(builder: CacheBuilder<u64, u64>) -> CacheBuilder<u64, u64> {
     builder.time_to_live(ms(100)).stale_while_revalidate(ms(30)).stale_if_error(ms(50))
@@ -245,6 +245,29 @@ fn one_callers_patience_is_its_own() {
         let strict = at(0).max_age(ms(100)).fallback(7).load(|_| Ok::<_, String>(11));
         assert_eq!(seen(strict), (7, How::Fallback), "joined, and waited for no time at all");
         leader.pend();
+    });
+}
+
+#[test]
+fn patience_lasts_as_long_as_was_said() {
+    let patience = ms(3);
+    let cache = checked(Cache::<u64, u64>::builder().max_entries(100));
+    let gate = Gate::new();
+    thread::scope(|scope| {
+        let leader = scope.spawn(|| cache.get_or_load(&1, || Ok::<_, String>(gate.pass(10))));
+        gate.wait_until_entered(1);
+        for _ in 0..20 {
+            // the clock that values live by falls behind meanwhile
+            let before = Instant::now();
+            while before.elapsed() < Duration::from_micros(2_500) {}
+            let began = Instant::now();
+            let result =
+                cache.at(&1).timeout(patience).load(|_| -> Result<u64, String> { uncalled() });
+            assert!(matches!(result, Err(LoadError::TimedOut)), "{result:?}");
+            assert!(began.elapsed() >= patience, "{:?}", began.elapsed());
+        }
+        gate.open();
+        assert_eq!(leader.join().unwrap().unwrap(), 10);
     });
 }
 

@@ -13,7 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const DONE: Result<(), String> = Ok(());
 
@@ -400,6 +400,20 @@ fn the_keeper_ends_what_is_held_by_the_system_clock() {
     wait_until(|| cache.fences() == 0);
     assert_eq!(cache.get_or_load(&1, || Ok::<_, String>(10)).unwrap(), 10);
     assert_eq!(cache.get(&1), Some(10));
+}
+
+#[test]
+fn a_fence_is_held_no_shorter_than_was_said() {
+    let hold = Duration::from_millis(3);
+    let cache = checked(Cache::<u64, u64>::builder().max_entries(100));
+    for key in 0..20 {
+        // the clock that values live by is some milliseconds behind, now and then
+        cache.insert(key, 1);
+        let began = Instant::now();
+        drop(cache.writing(&key).hold_for(hold));
+        wait_until(|| cache.fences() == 0);
+        assert!(began.elapsed() >= hold, "{:?}", began.elapsed());
+    }
 }
 
 #[test]

@@ -163,7 +163,7 @@ where
             holds.1.insert(number, None);
             number
         };
-        let at = self.clock.now().saturating_add(hold.min(NEVER));
+        let at = self.clock.after(hold.min(NEVER));
         let hold = Hold { store: Arc::downgrade(self), number, hash, key };
         let alarm = self.clock.alarm(at, Waker::from(Arc::new(hold)));
         // it may have rung already

@@ -47,7 +47,9 @@ impl<'a, K, V, S, Q: ?Sized> At<'a, K, V, S, Q> {
 
     /// The time to live of what is stored by this call, instead of the cache's; the cache's jitter
     /// is taken off it too. [`Duration::ZERO`] stores nothing and removes what was there,
-    /// [`Duration::MAX`] means for ever. A loader that says a [`Loaded::ttl`] has the last word.
+    /// [`Duration::MAX`] means for ever. A loader that says a [`Loaded::ttl`] has the last word. It is for
+    /// values: "not found" lives for
+    /// [`negative_ttl`](crate::CacheBuilder::negative_ttl), or as the loader says.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
         self
@@ -78,7 +80,8 @@ impl<'a, K, V, S, Q: ?Sized> At<'a, K, V, S, Q> {
     /// longer ago than this; one that began before is left to those who wait for it, and its result
     /// is not stored. What is loaded is stored for everybody.
     ///
-    /// [`Duration::ZERO`] accepts what was stored within the same tick of the clock, a millisecond.
+    /// [`Duration::ZERO`] accepts what was stored within the same tick of the clock: of the system's
+    /// clock, within the last few milliseconds. [`force`](Self::force) accepts nothing that is stored.
     ///
     /// ```
     /// use larder::{Cache, Clock, How};
@@ -106,7 +109,8 @@ impl<'a, K, V, S, Q: ?Sized> At<'a, K, V, S, Q> {
     /// Load, whatever is cached. The load that this caller gets the result of began no earlier than
     /// this call: it joins one that another forced call has begun meanwhile, and takes the key from
     /// one that began before, whose result goes to those who wait for it and is not stored. Neither
-    /// does `error_backoff` hold it back, nor is it served a stale value if the load fails.
+    /// does `error_backoff` hold it back, nor is it served a stale value if the load fails. The guards of
+    /// the source, `circuit_breaker` and `max_concurrent_loads`, hold for it too.
     pub fn force(mut self) -> Self {
         self.force = true;
         self
@@ -120,7 +124,8 @@ impl<'a, K, V, S, Q: ?Sized> At<'a, K, V, S, Q> {
         self
     }
 
-    /// How long this caller waits, for its own load or for another caller's. Then it is served
+    /// How long this caller waits, for its own load or for another caller's: no less, and a few
+    /// milliseconds more at most. Then it is served
     /// what a stale window allows, or the [`fallback`](Self::fallback), or gets
     /// [`LoadError::TimedOut`]; nobody else notices. A load that it waits for goes on. If it is
     /// itself the one who loads, an async loader's future is dropped and another caller that waits
@@ -143,7 +148,7 @@ where
         let since = if self.force { self.store.begun(hash) + 1 } else { 0 };
         let max_age = self.max_age.map_or(NEVER, ticks);
         let ask = Ask { max_age, since, ..Ask::of::<E>() };
-        let until = self.timeout.map(|patience| self.store.clock.now() + ticks(patience));
+        let until = self.timeout.map(|patience| self.store.clock.after(ticks(patience)));
         Call { ask, ttl: self.ttl, until }
     }
 

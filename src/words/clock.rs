@@ -120,9 +120,15 @@ impl Clock {
         }
     }
 
-    /// The exact time since the clock's zero, to measure how long something took. It may be a few
-    /// milliseconds ahead of [`now`](Self::now), and costs some ten times as much.
-    #[cfg(test)]
+    /// The tick at which `ticks` have passed for sure. [`now`](Self::now) may lag a few milliseconds
+    /// behind, and what is measured from there would be over as much too early.
+    pub(crate) fn after(&self, ticks: u64) -> Tick {
+        let now = self.precise().as_nanos().div_ceil(NANOS.into());
+        u64::try_from(now).unwrap_or(u64::MAX).saturating_add(ticks)
+    }
+
+    /// The exact time since the clock's zero. It may be a few milliseconds ahead of
+    /// [`now`](Self::now), and costs some ten times as much.
     pub(crate) fn precise(&self) -> Duration {
         match &self.0 {
             Source::System => system::precise(),
@@ -313,7 +319,6 @@ mod explored {
         START
     }
 
-    #[cfg(test)]
     pub(crate) fn precise() -> Duration {
         Duration::from_millis(START)
     }

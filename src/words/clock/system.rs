@@ -183,7 +183,7 @@ impl Drop for Ticking {
     }
 }
 
-#[cfg(test)]
+/// The exact time.
 pub(crate) fn precise() -> Duration {
     Duration::from_nanos(fine())
 }
