@@ -171,3 +171,17 @@ fn batch_says_how_many_at_a_time() {
         Cache::builder().max_entries(10).build_loading_fn(|n: &u64| Ok::<_, Infallible>(*n));
     plain.unwrap().warm([1, 2, 3]).wait();
 }
+
+#[test]
+fn tasks_end_in_the_middle_of_a_chunk_when_nobody_is_left() {
+    let (runtime, source) = (SteppingRuntime::new(), Source::default());
+    let builder = Cache::builder().max_entries(1_000).runtime(runtime.clone());
+    let cache = builder.build_loading_async(source.clone()).unwrap();
+    let warmed = cache.warm(100..300);
+    runtime.run_until_stalled();
+    drop(cache);
+    source.0.gate.open();
+    runtime.run_until_stalled();
+    assert_eq!((warmed.is_done(), warmed.loaded(), warmed.failed()), (true, 0, 200));
+    assert_eq!(Arc::strong_count(&source.0), 1);
+}

@@ -157,8 +157,12 @@ impl<K> Drop for Keys<K> {
 }
 
 impl<K> Keys<K> {
+    fn are_for_nobody(&self) -> bool {
+        self.handles.strong_count() == 0
+    }
+
     fn next(&self) -> Option<Vec<K>> {
-        if self.handles.strong_count() == 0 || self.progress.state.lock().is_stopped {
+        if self.are_for_nobody() || self.progress.state.lock().is_stopped {
             return None;
         }
         self.left.lock().pop()
@@ -170,7 +174,7 @@ impl<K> Keys<K> {
 
     fn count<V, E>(&self, chunk: &[K], came: Option<&Many<K, V, E>>) {
         let Some(many) = came else {
-            // the loader panicked
+            // the loader panicked, or was dropped
             return self.progress.failed.add(chunk.len() as u64);
         };
         let loaded = many.got.iter().filter(|(_, got)| got.how == How::Loaded).count();
@@ -304,6 +308,9 @@ where
             let load = |keys: Vec<K>| async move { loader.load_many(&keys).await };
             let mut came = pin!(many::load_async(&store, &chunk, load, |reply| reply));
             poll_fn(|task| {
+                if keys.are_for_nobody() {
+                    return Poll::Ready(None);
+                }
                 let mut polled = Poll::Pending;
                 if !contain(|| polled = came.as_mut().poll(task)) {
                     return Poll::Ready(None);
