@@ -264,8 +264,8 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// if a window allows one, else the last error, at once. (A caller whose loader has errors of
     /// another type loads, and so does a [forced](crate::At::force) one.)
     ///
-    /// Unset, it is one second for as long as there is a stale value to serve, after an error or a
-    /// panic, and otherwise nothing: the next call loads. Zero for both holds nothing back. In whole
+    /// Unset, it is one second for as long as there is a value to serve, a stale one or one that is
+    /// refreshed ahead, after an error or a panic, and otherwise nothing: the next call loads. Zero for both holds nothing back. In whole
     /// milliseconds, rounded up.
     ///
     /// A shard remembers the failures of 128 keys; beyond that, of those that are held back the
@@ -508,8 +508,8 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// `max_concurrent_loads` or `circuit_breaker`; a stale window without a `time_to_live` to count
     /// from; an `error_backoff` whose first pause is zero and the longest is not, or above the longest
     /// one; a `batch` of no keys or of no time; a refresh point that is not between 0.0 and 1.0, or a
-    /// `beta` that is negative or no number. What concerns a loader (`batch`, `runtime`) says nothing
-    /// to a cache without one.
+    /// `beta` that is negative or no number. What concerns a loader (`batch`, `runtime`) is
+    /// ignored by a cache without one.
     pub fn build(self) -> Result<Cache<K, V, S>, ConfigError> {
         self.check()?;
         Ok(Cache::over(Store::new(self.plan())))
@@ -541,8 +541,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
 
     /// A cache that loads by itself, by a closure: [`build_loading`](Self::build_loading) where the
     /// value and its error are all there is to say. The closure knows of one key at a time: `load_many`
-    /// and `warm` call it for each, one that fails takes no other with it, and `batch` says nothing to
-    /// it.
+    /// and `warm` call it for each, one that fails takes no other with it, and `batch` is ignored.
     ///
     /// # Errors
     ///

@@ -4,8 +4,10 @@ mod common;
 
 use common::gate::Gate;
 use common::tasks::Task;
-use common::{Fixture, checked, ms, uncalled, with_cache};
-use larder::{BreakerState, Cache, Clock, End, Explanation, Loaded, Standing};
+use common::{Fixture, checked, ms, secs, uncalled, with_cache};
+use larder::{
+    BreakerState, Cache, Clock, End, Explanation, Loaded, RefreshAhead, Standing, SteppingRuntime,
+};
 use std::time::Duration;
 
 fn ends(told: &Explanation) -> [Option<End>; 3] {
@@ -251,4 +253,49 @@ fn a_next_try_is_named_only_where_nobody_loads_until_then() {
             assert!(it.get_or_load(&1, common::uncalled::<u64>).is_err());
         },
     );
+}
+
+#[test]
+fn what_is_served_at_once_is_said_to_be() {
+    let settings = |builder: larder::CacheBuilder<u64, u64>| {
+        builder.time_to_live(ms(100)).stale_if_error(secs(60)).circuit_breaker(2, secs(30))
+    };
+    with_cache(settings, |it: &Fixture| {
+        let first_line = || it.explain(&1).to_string().lines().next().unwrap().to_owned();
+        let fail = |key| it.get_or_load(&key, || Err::<u64, _>("away"));
+        it.insert(1, 10);
+        it.advance(ms(100));
+        assert!(first_line().contains("callers wait for a load"), "{}", first_line());
+        assert_eq!(fail(1).unwrap(), 10);
+        assert_eq!(first_line(), "past its life: served at once, for the last load failed");
+        it.advance(secs(1));
+        assert!(fail(2).is_err());
+        assert_eq!(first_line(), "past its life: served at once, for the circuit is open");
+        assert!(it.explain(&1).to_string().contains("next try with the circuit"));
+        assert_eq!(it.at(&1).load(|_| uncalled::<u64>()).unwrap().value, 10);
+    });
+}
+
+#[test]
+fn a_refresh_that_failed_is_held_back_and_shown_so() {
+    let (clock, hand) = Clock::manual();
+    let runtime = SteppingRuntime::new();
+    let builder = Cache::builder().max_entries(10).time_to_live(secs(100)).clock(clock);
+    let builder = builder.refresh_ahead(RefreshAhead::At(0.5)).runtime(runtime.clone());
+    let calls = std::sync::atomic::AtomicU64::new(0);
+    let load = move |_: &u64| match calls.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
+        0 => Ok(10),
+        _ => Err("away"),
+    };
+    let cache = builder.build_loading_fn(load).unwrap();
+    assert_eq!(cache.load(&1).unwrap(), 10);
+    hand.advance(secs(60));
+    assert_eq!(cache.load(&1).unwrap(), 10);
+    runtime.run_until_stalled();
+    let told = cache.explain(&1);
+    assert_eq!((told.standing, told.failure.unwrap().next_try), (Standing::Fresh, secs(1)));
+    assert_eq!((cache.load(&1).unwrap(), runtime.run_until_stalled()), (10, 0));
+    hand.advance(secs(1));
+    assert_eq!(cache.explain(&1).failure.unwrap().next_try, Duration::ZERO);
+    assert_eq!((cache.load(&1).unwrap(), runtime.run_until_stalled()), (10, 1));
 }

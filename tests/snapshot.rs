@@ -473,3 +473,15 @@ fn a_cached_not_found_is_newer_than_what_is_restored() {
     hand.advance(secs(10));
     assert_eq!(counts(load(&after, &bytes, secs(15))), [1, 0, 0], "it does not hold any more");
 }
+
+#[test]
+fn what_is_over_at_once_is_not_restored() {
+    let before: Cache<u64, u64> = Cache::new(100);
+    (0..50).for_each(|key| before.insert(key, key));
+    let mut bytes = Vec::new();
+    before.save_to(&mut bytes).unwrap();
+    // without a window nobody could be served it
+    let after: Cache<u64, u64> = Cache::new(100);
+    let sum = Snapshot::new().revalidate(true).load_from(&after, &bytes[..]).unwrap();
+    assert_eq!((sum.restored, sum.expired, after.len()), (0, 50, 0));
+}

@@ -28,7 +28,7 @@ use std::time::Duration;
 /// hand.advance(Duration::from_millis(200));
 /// assert_eq!(
 ///     cache.explain(&42).to_string(),
-///     "past its life: callers wait for a load, and are served it if that fails\n\
+///     "past its life: served at once, for the last load failed\n\
 ///      age: 100.2s; fresh until 40.2s ago; served if loads fail for another 3559.8s\n\
 ///      loads: the last one failed 200ms ago, 1 in a row; next try in 800ms\n\
 ///      circuit breaker: closed, 1 failure in a row"
@@ -163,22 +163,37 @@ impl Explanation {
         } else if self.failure.is_some_and(|failure| !failure.next_try.is_zero()) {
             Some("callers are told of the last failure, and nobody loads")
         } else {
-            match self.breaker? {
-                BreakerState::Open { probe_in } if probe_in.is_zero() => None,
-                BreakerState::Open { .. } | BreakerState::Probing => {
-                    Some("callers are told that the circuit is open")
-                }
-                BreakerState::Closed { .. } => None,
-            }
+            self.is_cut_off().then_some("callers are told that the circuit is open")
+        }
+    }
+
+    /// Why nobody waits for a load of what is past its life, where that is not what its window is for.
+    fn served_at_once(&self) -> Option<&'static str> {
+        if self.standing != Standing::ErrorOnly || self.load.is_some() {
+            None
+        } else if self.failure.is_some_and(|failure| !failure.next_try.is_zero()) {
+            Some("for the last load failed")
+        } else {
+            self.is_cut_off().then_some("for the circuit is open")
+        }
+    }
+
+    /// Whether the circuit breaker keeps the next caller from loading.
+    fn is_cut_off(&self) -> bool {
+        match self.breaker {
+            Some(BreakerState::Open { probe_in }) => !probe_in.is_zero(),
+            Some(BreakerState::Probing) => true,
+            Some(BreakerState::Closed { .. }) | None => false,
         }
     }
 }
 
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.instead_of_a_load() {
-            Some(instead) => write!(f, "not cached: {instead}")?,
-            None => write!(f, "{}", self.standing)?,
+        match (self.instead_of_a_load(), self.served_at_once()) {
+            (Some(instead), _) => write!(f, "not cached: {instead}")?,
+            (_, Some(why)) => write!(f, "past its life: served at once, {why}")?,
+            (None, None) => write!(f, "{}", self.standing)?,
         }
         if let Some(age) = self.age {
             write!(f, "\nage: {}", Length(age))?;
@@ -202,7 +217,8 @@ impl fmt::Display for Explanation {
         if let Some(Failing { in_a_row, ago, next_try }) = self.failure {
             let ago = Length(ago);
             write!(f, "\nloads: the last one failed {ago} ago, {in_a_row} in a row; next try ")?;
-            in_or(f, next_try, "at the next call")?;
+            let is_cut_off = self.is_cut_off() && next_try.is_zero();
+            in_or(f, next_try, if is_cut_off { "with the circuit" } else { "at the next call" })?;
         }
         if let Some(Underway { age, waiters, gives_up_in }) = self.load {
             let (age, s) = (Length(age), if waiters == 1 { "" } else { "s" });
@@ -336,7 +352,7 @@ mod tests {
             age: 61s; fresh until 1s ago; served while it reloads for another 29s; \
             served if loads fail for ever\n\
             validator: \"v7\"\n\
-            loads: the last one failed 1s ago, 3 in a row; next try at the next call\n\
+            loads: the last one failed 1s ago, 3 in a row; next try with the circuit\n\
             load under way: in line for 2s; 1 caller waits for it\n\
             write-behind: a change waits to be written\n\
             write under way: what is loaded meanwhile is not stored\n\

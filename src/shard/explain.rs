@@ -55,8 +55,9 @@ impl<K, V> Shard<K, V> {
         }
         let is_stale = matches!(told.standing, Standing::Revalidate | Standing::ErrorOnly);
         told.failure = self.failures.get(hash, key).map(|failure| {
-            // nobody is held back without an answer
-            let holds = is_stale || failure.landing().is_some();
+            // nobody is held back without an answer, and neither is a refresh
+            let refreshes = told.standing == Standing::Fresh && !terms.lives.ahead.is_never();
+            let holds = is_stale || refreshes || failure.landing().is_some();
             let until = if holds { failure.until } else { 0 };
             Failing {
                 in_a_row: failure.in_a_row,

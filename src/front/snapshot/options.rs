@@ -86,7 +86,7 @@ impl Snapshot {
     /// Restores entries with their life at its end: what may be served stale is, and the first use
     /// of each loads it anew (with its validator, so that the source may answer `unchanged`). For
     /// data that may have changed while the process was away. In a cache without stale windows
-    /// nothing is left of such an entry.
+    /// nothing is left of such an entry: all count as [`expired`](Restored::expired).
     pub fn revalidate(mut self, revalidate: bool) -> Self {
         self.revalidate = revalidate;
         self
@@ -167,6 +167,8 @@ impl Snapshot {
         let away = self.now().saturating_sub(header.written);
         let time_to_live = store.lives().ttl;
         let is_shorter = time_to_live < header.time_to_live;
+        // a life at its end, and no window after it
+        let is_over_at_once = self.revalidate && !store.lives().windows.is_any();
         let begun = store.clock.now();
         let mut sum = Restored::default();
         let watch = Watch::new(store);
@@ -181,7 +183,7 @@ impl Snapshot {
                 if is_shorter {
                     left = left.min(time_to_live.saturating_sub(age));
                 }
-                if left == 0 {
+                if left == 0 || is_over_at_once {
                     sum.expired += 1;
                     continue;
                 }
@@ -303,7 +305,10 @@ impl<K, V, S> Cache<K, V, S> {
     /// shared lock, as by [`entries`](Self::entries), so this is no picture of one moment. It blocks
     /// on the writer, which need not be buffered. The bytes are those of
     /// [postcard](https://docs.rs/postcard), which serializes by position: a snapshot is read again
-    /// by the types that wrote it. See [`Snapshot::schema`] for when they change.
+    /// by the types that wrote it. See [`Snapshot::schema`] for when they change. Types that only a
+    /// format with names can read back are written, and refused when they are read: `serde_json::Value`,
+    /// and what has serde's `untagged`, `flatten` or `skip_serializing_if`. Values in an `Arc` need serde's
+    /// feature `rc`.
     ///
     /// # Errors
     ///
