@@ -24,6 +24,21 @@ use std::sync::Arc;
 /// }
 /// assert_eq!(error.to_string(), "the loader failed: the database is away");
 /// ```
+///
+/// With `anyhow` on both sides, what the loader failed of is found in two steps:
+///
+/// ```
+/// # use larder::{Cache, LoadError};
+/// # use std::io;
+/// # let cache: Cache<String, u32> = Cache::new(100);
+/// fn read() -> anyhow::Result<u32> {
+///     Err(io::Error::from(io::ErrorKind::NotFound))?
+/// }
+///
+/// let error: anyhow::Error = cache.get_or_load("answer", read).unwrap_err().into();
+/// let cause = error.downcast_ref::<LoadError<anyhow::Error>>().and_then(LoadError::loader);
+/// assert!(cause.is_some_and(|cause| cause.is::<io::Error>()));
+/// ```
 #[derive(thiserror::Error, Debug)]
 #[non_exhaustive]
 pub enum LoadError<E> {
