@@ -85,7 +85,7 @@
 //!
 //! | floor | | |
 //! |---|---|---|
-//! | 6 | `builder` | settings, their defaults and refusals, the number of shards |
+//! | 6 | `builder/` | `settings` and their defaults · `check` refusals · `plan` what the engine is built by, with the number of shards |
 //! | 5 | `front/` | `cache` the plain calls · `at` one call said in full · `many` many keys · `blocking`, `future` the two ways to wait · `behind/` the queue of writes with its threads · `snapshot/` warm restarts · `http/` header fields · `call` what one caller says, and what it gets when its load comes to nothing · `loader`, `loading`, `loading_async` caches that own their loader, `background`, `gather`, `warm` what they do with it · `outcome` what a follower makes of a landing · `guard` the wait for a slot · `writing`, `invalidator` what a writer says · `entries` the walk |
 //! | 4 | `engine/` | `store` all shards with hasher, clock, budget, listener · `look` reading and joining · `lead` from the decision to lead to the landing, `solo` the same for a load that nobody else knows of, `batch` of several at once, `away` without a caller, `ahead` of need · `put` storing · `guard` leave to call the source · `explain` what there is to say of a key · `take` removing · `writing` writes at the source · `behind` changes ahead of the source · `restore` entries of an earlier process · `sweeper` what expired · `unreported` what left while user code may panic |
 //! | 3 | `shard/` | `look`, `store`, `leave`, `walk` what can be done to one shard · `grow` its table · `entry` · `aside` what few entries have · `board` flights · `seat` loads without one · `failures` what failed lately · `fences` writes in progress · `outbox` what left · `validate` |

@@ -1,20 +1,24 @@
 //! Floor 6: assembly.
 
-use crate::engine::store::{Listener, Plan, Store, Weigher};
+mod check;
+mod plan;
+mod settings;
+
+use crate::engine::store::{Plan, Store};
 use crate::front::background::{ByTasks, ByThreads};
 use crate::front::cache::Cache;
 use crate::front::gather::Gather;
 use crate::front::loader::{AsyncLoader, FnLoader, Loader};
 use crate::front::loading::LoadingCache;
 use crate::front::loading_async::AsyncLoadingCache;
-use crate::rules::ahead::{Ahead, RefreshAhead};
-use crate::rules::backoff::BackOff;
-use crate::rules::expiry::{Draw, Lives, NEVER, Windows, share, ticks};
+use crate::rules::ahead::RefreshAhead;
+use crate::rules::expiry::ticks;
 use crate::words::clock::Clock;
-use crate::words::error::{ConfigError, Given};
+use crate::words::error::ConfigError;
 use crate::words::pool::Pool;
 use crate::words::removal::Removal;
 use crate::words::runtime::Runtime;
+use settings::Settings;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
@@ -35,92 +39,20 @@ use std::time::Duration;
 /// ```
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct CacheBuilder<K, V, S = ahash::RandomState> {
-    max_entries: Option<u64>,
-    max_weight: Option<u64>,
-    unbounded: bool,
-    weigher: Option<Weigher<K, V>>,
-    listener: Option<Listener<K, V>>,
-    ttl: Option<Duration>,
-    jitter: Option<f64>,
-    idle: Option<Duration>,
-    negative: Duration,
-    revalidate: Duration,
-    on_error: Duration,
-    back_off: Option<(Duration, Duration)>,
-    load_timeout: Duration,
-    max_loads: Option<usize>,
-    breaker: Option<(u32, Duration)>,
-    soft_timeout: Option<Duration>,
-    refresh_ahead: RefreshAhead,
-    runtime: Option<Arc<dyn Runtime>>,
-    batch: Option<(usize, Duration)>,
-    shards: Option<usize>,
+    settings: Settings<K, V>,
     hasher: S,
-    clock: Option<Clock>,
-    seed: Option<u64>,
-    name: Option<Arc<str>>,
 }
-
-/// A load that nothing else ends: long enough for any source that works, short enough for a pager.
-const LOAD_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// What a shard holds at least, by default: with 512 entries a shard the hit ratio of caches of 1,000
-/// entries and more is within 0.1 points of one shard's on every trace; with 256 a loop that just
-/// fits loses 3.3, since the hash gives some shards more than they hold.
-const ENTRIES_A_SHARD: u64 = 512;
-
-/// What it holds at most, by default: the pause of a shard that grows is that of moving so many. The
-/// longest insert of 10 million was 0.6 ms; with 65,536 it was 3.6 ms, and nothing else was faster.
-const MOST_A_SHARD: u64 = 8_192;
-
-/// What an entry is taken to weigh at least and at most, where weights are the bound and so the number
-/// of entries is not known: most weighers count bytes. Too many shards cost hits, for each needs
-/// [`ENTRIES_A_SHARD`] to choose from (with sizes from 64 bytes to 256 KiB, 5 points of 45); too few
-/// cost long pauses when they grow.
-const LEAST_WEIGHT: u64 = 1 << 10;
-const MOST_WEIGHT: u64 = 1 << 15;
-
-/// Shards a core, by default: two threads then meet in one shard rarely enough.
-const SHARDS_A_CORE: u64 = 8;
-
-/// The most shards that a cache may have; each takes some hundred bytes before it holds anything.
-const MOST_SHARDS: u64 = 1_024;
 
 impl<K, V> Cache<K, V> {
     /// A cache of at most `max_entries` entries that live until they are evicted or removed, with
     /// all other settings at their defaults.
     pub fn new(max_entries: u64) -> Self {
-        Self::over(Store::new(Self::builder().max_entries(max_entries).plan()))
+        Self::over(Store::new(Self::builder().max_entries(max_entries).into_plan()))
     }
 
     /// Everything that can be set: see [`CacheBuilder`].
     pub fn builder() -> CacheBuilder<K, V> {
-        CacheBuilder {
-            max_entries: None,
-            max_weight: None,
-            unbounded: false,
-            weigher: None,
-            listener: None,
-            ttl: None,
-            jitter: None,
-            idle: None,
-            negative: Duration::ZERO,
-            revalidate: Duration::ZERO,
-            on_error: Duration::ZERO,
-            back_off: None,
-            load_timeout: LOAD_TIMEOUT,
-            max_loads: None,
-            breaker: None,
-            soft_timeout: None,
-            refresh_ahead: RefreshAhead::Never,
-            runtime: None,
-            batch: None,
-            shards: None,
-            hasher: ahash::RandomState::new(),
-            clock: None,
-            seed: None,
-            name: None,
-        }
+        CacheBuilder { settings: Settings::default(), hasher: ahash::RandomState::new() }
     }
 }
 
@@ -128,7 +60,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// Bounds the cache to `entries` entries, cached "not found" included. Zero stores nothing; loads are
     /// still shared.
     pub fn max_entries(mut self, entries: u64) -> Self {
-        self.max_entries = Some(entries);
+        self.settings.max_entries = Some(entries);
         self
     }
 
@@ -136,7 +68,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// [`weigher`](Self::weigher): bytes, say. The budget is the whole cache's: one entry may take
     /// all of it. A cached "not found" weighs 1.
     pub fn max_weight(mut self, weight: u64) -> Self {
-        self.max_weight = Some(weight);
+        self.settings.max_weight = Some(weight);
         self
     }
 
@@ -145,7 +77,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// not make every look-up slow). What a process may be asked for,
     /// it will then hold.
     pub fn unbounded(mut self) -> Self {
-        self.unbounded = true;
+        self.settings.unbounded = true;
         self
     }
 
@@ -153,14 +85,14 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// number is taken as it is: entries of weight zero are not bounded, and one beyond the whole
     /// budget is refused and reported as [`Rejected`](crate::RemovalCause::Rejected).
     pub fn weigher(mut self, weigher: impl Fn(&K, &V) -> u64 + Send + Sync + 'static) -> Self {
-        self.weigher = Some(Box::new(weigher));
+        self.settings.weigher = Some(Box::new(weigher));
         self
     }
 
     /// How long a value is fresh after it was stored. Unset, for ever. Counted in milliseconds,
     /// rounded up; what is longer than 69 years is for ever; zero stores nothing.
     pub fn time_to_live(mut self, ttl: Duration) -> Self {
-        self.ttl = Some(ttl);
+        self.settings.ttl = Some(ttl);
         self
     }
 
@@ -175,11 +107,11 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// What it is for: 10,000 values that were loaded in one second and are all in demand. Without
     /// jitter the source gets 10,000 loads in the second in which they expire; with 0.1 at most 381.
     ///
-    #[doc = include_str!("../benches/plots/jitter.svg")]
+    #[doc = include_str!("../../benches/plots/jitter.svg")]
     ///
     /// (`cargo run --release --manifest-path benches/policies/Cargo.toml --bin jitter`)
     pub fn jitter(mut self, fraction: f64) -> Self {
-        self.jitter = Some(fraction);
+        self.settings.jitter = Some(fraction);
         self
     }
 
@@ -187,7 +119,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// to live, which no hit prolongs. `peek`, `contains` and `entries` are no hits. In whole
     /// milliseconds, rounded up. Costs twelve bytes an entry more.
     pub fn time_to_idle(mut self, idle: Duration) -> Self {
-        self.idle = Some(idle);
+        self.settings.idle = Some(idle);
         self
     }
 
@@ -224,7 +156,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// # Ok::<_, larder::ConfigError>(())
     /// ```
     pub fn stale_while_revalidate(mut self, window: Duration) -> Self {
-        self.revalidate = window;
+        self.settings.revalidate = window;
         self
     }
 
@@ -254,7 +186,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// # Ok::<_, larder::ConfigError>(())
     /// ```
     pub fn stale_if_error(mut self, window: Duration) -> Self {
-        self.on_error = window;
+        self.settings.on_error = window;
         self
     }
 
@@ -271,14 +203,14 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// A shard remembers the failures of 128 keys; beyond that, of those that are held back the
     /// longest.
     pub fn error_backoff(mut self, min: Duration, max: Duration) -> Self {
-        self.back_off = Some((min, max));
+        self.settings.back_off = Some((min, max));
         self
     }
 
     /// How long "the source has no such value" is cached, in whole milliseconds, rounded up. Zero, the
     /// default, does not keep it. No jitter is taken off.
     pub fn negative_ttl(mut self, ttl: Duration) -> Self {
-        self.negative = ttl;
+        self.settings.negative = ttl;
         self
     }
 
@@ -293,7 +225,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     ///
     /// The refresh of a key is held back while a load of it is in flight, so there is one at a time.
     pub fn refresh_ahead(mut self, when: RefreshAhead) -> Self {
-        self.refresh_ahead = when;
+        self.settings.refresh_ahead = when;
         self
     }
 
@@ -307,7 +239,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// holds nothing of it. So does the maker of `get_or_insert_with_async`, which has no error to
     /// return.
     pub fn load_timeout(mut self, timeout: Duration) -> Self {
-        self.load_timeout = timeout;
+        self.settings.load_timeout = timeout;
         self
     }
 
@@ -331,7 +263,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// [`get_or_insert_with`](Cache::get_or_insert_with) waits for its turn like all others, and
     /// as long as it takes.
     pub fn max_concurrent_loads(mut self, loads: usize) -> Self {
-        self.max_loads = Some(loads);
+        self.settings.max_loads = Some(loads);
         self
     }
 
@@ -351,7 +283,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     ///
     /// The idea: M. Nygard, *Release It!* (2007).
     pub fn circuit_breaker(mut self, failures: u32, open_for: Duration) -> Self {
-        self.breaker = Some((failures, open_for));
+        self.settings.breaker = Some((failures, open_for));
         self
     }
 
@@ -359,7 +291,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// began they get that instead, and the load goes on. The one who loads is not interrupted. In
     /// whole milliseconds, rounded up; none by default. Has no effect where no stale window is set.
     pub fn soft_timeout(mut self, timeout: Duration) -> Self {
-        self.soft_timeout = Some(timeout);
+        self.settings.soft_timeout = Some(timeout);
         self
     }
 
@@ -403,14 +335,14 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// # Ok::<_, larder::ConfigError>(())
     /// ```
     pub fn batch(mut self, keys: usize, wait: Duration) -> Self {
-        self.batch = Some((keys, wait));
+        self.settings.batch = Some((keys, wait));
         self
     }
 
     /// Where a cache with a loader of its own runs what nobody waits for. See [`Runtime`] for what
     /// it does without.
     pub fn runtime(mut self, runtime: impl Runtime) -> Self {
-        self.runtime = Some(Arc::new(runtime));
+        self.settings.runtime = Some(Arc::new(runtime));
         self
     }
 
@@ -420,57 +352,32 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// where entries of 32 KiB would still be 512 each, more where entries of 1 KiB would be over 8,192.
     /// A cache without a bound is split as one of two million entries.
     pub fn shards(mut self, shards: usize) -> Self {
-        self.shards = Some(shards);
+        self.settings.shards = Some(shards);
         self
     }
 
     /// Another hasher than the default, which is keyed by the operating system's randomness and
     /// withstands callers that choose their keys to collide.
     pub fn hasher<S2: BuildHasher>(self, hasher: S2) -> CacheBuilder<K, V, S2> {
-        CacheBuilder {
-            max_entries: self.max_entries,
-            max_weight: self.max_weight,
-            unbounded: self.unbounded,
-            weigher: self.weigher,
-            listener: self.listener,
-            ttl: self.ttl,
-            jitter: self.jitter,
-            idle: self.idle,
-            negative: self.negative,
-            revalidate: self.revalidate,
-            on_error: self.on_error,
-            back_off: self.back_off,
-            load_timeout: self.load_timeout,
-            max_loads: self.max_loads,
-            breaker: self.breaker,
-            soft_timeout: self.soft_timeout,
-            refresh_ahead: self.refresh_ahead,
-            runtime: self.runtime,
-            batch: self.batch,
-            shards: self.shards,
-            hasher,
-            clock: self.clock,
-            seed: self.seed,
-            name: self.name,
-        }
+        CacheBuilder { settings: self.settings, hasher }
     }
 
     /// The clock that all times are read from. [`Clock::system`] by default; [`Clock::manual`] for
     /// tests that must not wait.
     pub fn clock(mut self, clock: Clock) -> Self {
-        self.clock = Some(clock);
+        self.settings.clock = Some(clock);
         self
     }
 
     /// Makes the draws of lives, and what else is left to chance, repeatable from run to run.
     pub fn seed(mut self, seed: u64) -> Self {
-        self.seed = Some(seed);
+        self.settings.seed = Some(seed);
         self
     }
 
     /// A name for `Debug` and whatever reports on the cache.
     pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
-        self.name = Some(name.into());
+        self.settings.name = Some(name.into());
         self
     }
 
@@ -494,7 +401,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// # Ok::<_, larder::ConfigError>(())
     /// ```
     pub fn on_removal(mut self, listener: impl Fn(Removal<K, V>) + Send + Sync + 'static) -> Self {
-        self.listener = Some(Box::new(listener));
+        self.settings.listener = Some(Box::new(listener));
         self
     }
 
@@ -511,8 +418,8 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// `beta` that is negative or no number. What concerns a loader (`batch`, `runtime`) is
     /// ignored by a cache without one.
     pub fn build(self) -> Result<Cache<K, V, S>, ConfigError> {
-        self.check()?;
-        Ok(Cache::over(Store::new(self.plan())))
+        self.settings.check()?;
+        Ok(Cache::over(Store::new(self.into_plan())))
     }
 
     /// A cache that loads by itself (read-through): see [`LoadingCache`].
@@ -527,11 +434,11 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         L: Loader<K, V>,
         S: BuildHasher + Send + Sync + 'static,
     {
-        self.check()?;
-        let runtime = self.runtime.take().unwrap_or_else(|| Arc::new(Pool::new()));
+        self.settings.check()?;
+        let runtime = self.settings.runtime.take().unwrap_or_else(|| Arc::new(Pool::new()));
         let loader = Arc::new(loader);
-        let gather = self.batch.map(|(most, wait)| Gather::new(most, ticks(wait)));
-        let mut plan = self.plan();
+        let gather = self.settings.batch.map(|(most, wait)| Gather::new(most, ticks(wait)));
+        let mut plan = self.into_plan();
         plan.refresher = Some(Box::new(ByThreads {
             loader: Arc::clone(&loader),
             runtime: Arc::clone(&runtime),
@@ -577,170 +484,19 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         L: AsyncLoader<K, V>,
         S: BuildHasher + Send + Sync + 'static,
     {
-        self.check()?;
-        let runtime = self.runtime.take().or_else(surrounding).ok_or(ConfigError::NoRuntime)?;
+        self.settings.check()?;
+        let runtime =
+            self.settings.runtime.take().or_else(surrounding).ok_or(ConfigError::NoRuntime)?;
         let loader = Arc::new(loader);
-        let gather = self.batch.map(|(most, wait)| Gather::new(most, ticks(wait)));
-        let mut plan = self.plan();
+        let gather = self.settings.batch.map(|(most, wait)| Gather::new(most, ticks(wait)));
+        let mut plan = self.into_plan();
         plan.refresher =
             Some(Box::new(ByTasks { loader: Arc::clone(&loader), runtime: Arc::clone(&runtime) }));
         Ok(AsyncLoadingCache::over(Cache::over(Store::new(plan)), loader, runtime, gather))
     }
 
-    fn check(&self) -> Result<(), ConfigError> {
-        let bounds = [
-            ("max_entries", self.max_entries.is_some()),
-            ("max_weight", self.max_weight.is_some()),
-            ("unbounded", self.unbounded),
-        ];
-        let mut given = bounds.iter().filter(|(_, given)| *given).map(|(name, _)| *name);
-        let first = given.next();
-        if let (Some(first), Some(second)) = (first, given.next()) {
-            return Err(ConfigError::TwoBounds { first, second });
-        }
-        match (self.weigher.is_some(), self.max_weight.is_some()) {
-            (true, false) => return Err(ConfigError::WeigherWithoutMaxWeight),
-            (false, true) => return Err(ConfigError::MaxWeightWithoutWeigher),
-            _ => {}
-        }
-        if first.is_none() {
-            return Err(ConfigError::NoBound);
-        }
-        if let Some(jitter) = self.jitter {
-            if !(0.0..=1.0).contains(&jitter) {
-                return Err(ConfigError::OutOfRange {
-                    setting: "jitter",
-                    given: Given::Number(jitter),
-                    accepts: "a share of the time to live from 0.0 to 1.0",
-                });
-            }
-        }
-        if self.max_loads == Some(0) {
-            return Err(ConfigError::OutOfRange {
-                setting: "max_concurrent_loads",
-                given: Given::Count(0),
-                accepts: "1 or more; leave it out for no limit",
-            });
-        }
-        match self.breaker {
-            Some((0, _)) => {
-                return Err(ConfigError::OutOfRange {
-                    setting: "circuit_breaker",
-                    given: Given::Count(0),
-                    accepts: "1 failure or more; leave it out for no breaker",
-                });
-            }
-            Some((_, Duration::ZERO)) => {
-                return Err(ConfigError::OutOfRange {
-                    setting: "circuit_breaker",
-                    given: Given::Duration(Duration::ZERO),
-                    accepts: "any time above zero to stay open; leave it out for no breaker",
-                });
-            }
-            _ => {}
-        }
-        let windows =
-            [("stale_while_revalidate", self.revalidate), ("stale_if_error", self.on_error)];
-        for (setting, window) in windows {
-            if self.ttl.is_none() && !window.is_zero() {
-                return Err(ConfigError::WindowWithoutTimeToLive { setting });
-            }
-        }
-        if let Some((min, max)) = self.back_off {
-            if min > max || min.is_zero() && !max.is_zero() {
-                return Err(ConfigError::OutOfRange {
-                    setting: "error_backoff",
-                    given: Given::Duration(min),
-                    accepts: "a first pause above zero and not above the longest one (or zero for \
-                              both, which holds no load back)",
-                });
-            }
-        }
-        self.check_loading()?;
-        let above_zero = [
-            ("load_timeout", Some(self.load_timeout)),
-            ("soft_timeout", self.soft_timeout),
-            ("time_to_idle", self.idle),
-        ];
-        for (setting, given) in above_zero {
-            if given == Some(Duration::ZERO) {
-                return Err(ConfigError::OutOfRange {
-                    setting,
-                    given: Given::Duration(Duration::ZERO),
-                    accepts: "any time above zero; leave it out for the default",
-                });
-            }
-        }
-        Ok(())
-    }
-
-    /// What is said of refreshes and of gathered loads.
-    fn check_loading(&self) -> Result<(), ConfigError> {
-        if let Some((keys, wait)) = self.batch {
-            let refused = match (keys, wait) {
-                (0, _) => {
-                    Some((Given::Count(0), "1 key or more; leave it out to load each by itself"))
-                }
-                (_, Duration::ZERO) => Some((
-                    Given::Duration(wait),
-                    "any time above zero to wait for more keys; leave it out to load each by itself",
-                )),
-                _ => None,
-            };
-            if let Some((given, accepts)) = refused {
-                return Err(ConfigError::OutOfRange { setting: "batch", given, accepts });
-            }
-        }
-        let refused = match self.refresh_ahead {
-            RefreshAhead::At(share) if !(share > 0.0 && share < 1.0) => {
-                Some((share, "a share of a value's life, above 0.0 and below 1.0"))
-            }
-            RefreshAhead::CostAware { beta } if !(beta >= 0.0 && beta.is_finite()) => {
-                Some((beta, "as `beta` a factor from 0.0, which is 1.0 unless there is a reason"))
-            }
-            _ => None,
-        };
-        if let Some((number, accepts)) = refused {
-            let given = Given::Number(number);
-            return Err(ConfigError::OutOfRange { setting: "refresh_ahead", given, accepts });
-        }
-        Ok(())
-    }
-
-    fn plan(self) -> Plan<K, V, S> {
-        let (ttl, jitter) = (self.ttl.map_or(NEVER, ticks), self.jitter.map_or(0, share));
-        let bound = self.max_entries.or(self.max_weight).unwrap_or(u64::MAX);
-        Plan {
-            shards: shards(self.shards, bound, self.max_weight.is_some()),
-            bound,
-            hasher: self.hasher,
-            clock: self.clock.unwrap_or_else(Clock::system),
-            lives: Lives {
-                ttl,
-                jitter,
-                idle: self.idle.map_or(NEVER, ticks),
-                negative: ticks(self.negative),
-                windows: Windows {
-                    revalidate: ticks(self.revalidate),
-                    on_error: ticks(self.on_error),
-                },
-                back_off: self.back_off.map_or_else(BackOff::default, |(min, max)| {
-                    BackOff::new(ticks(min), ticks(max))
-                }),
-                ahead: Ahead::new(self.refresh_ahead),
-                draw: Draw::new(ttl, jitter),
-            },
-            weigher: self.weigher,
-            listener: self.listener,
-            load_timeout: self.load_timeout,
-            max_loads: self.max_loads,
-            breaker: self.breaker,
-            soft_timeout: self.soft_timeout,
-            refresher: None,
-            name: self.name,
-            // keyed like the default hasher: nobody outside can foresee the draws
-            seed: self.seed.unwrap_or_else(|| ahash::RandomState::new().hash_one(())),
-        }
+    fn into_plan(self) -> Plan<K, V, S> {
+        self.settings.plan(self.hasher)
     }
 }
 
@@ -755,44 +511,27 @@ fn surrounding() -> Option<Arc<dyn Runtime>> {
     None
 }
 
-fn shards(wanted: Option<usize>, bound: u64, weighted: bool) -> usize {
-    let shards = if let Some(wanted) = wanted {
-        (wanted as u64).min(bound)
-    } else {
-        let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
-        let (at_least, at_most) = match bound {
-            // it may become as large as any, and is split as for two million: a shard of a cache of
-            // ten million then stands still for less than a millisecond when it grows
-            u64::MAX => (1 << 21, 1 << 21),
-            _ if weighted => (bound / MOST_WEIGHT, bound / LEAST_WEIGHT),
-            _ => (bound, bound),
-        };
-        let for_threads = (cores * SHARDS_A_CORE).min(at_least / ENTRIES_A_SHARD);
-        for_threads.max(at_most / MOST_A_SHARD)
-    };
-    shards.clamp(1, MOST_SHARDS) as usize
-}
-
 impl<K, V, S> fmt::Debug for CacheBuilder<K, V, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let said = &self.settings;
         f.debug_struct("CacheBuilder")
-            .field("name", &self.name)
-            .field("max_entries", &self.max_entries)
-            .field("max_weight", &self.max_weight)
-            .field("unbounded", &self.unbounded)
-            .field("time_to_live", &self.ttl)
-            .field("jitter", &self.jitter)
-            .field("time_to_idle", &self.idle)
-            .field("negative_ttl", &self.negative)
-            .field("stale_while_revalidate", &self.revalidate)
-            .field("stale_if_error", &self.on_error)
-            .field("error_backoff", &self.back_off)
-            .field("refresh_ahead", &self.refresh_ahead)
-            .field("load_timeout", &self.load_timeout)
-            .field("max_concurrent_loads", &self.max_loads)
-            .field("circuit_breaker", &self.breaker)
-            .field("soft_timeout", &self.soft_timeout)
-            .field("shards", &self.shards)
+            .field("name", &said.name)
+            .field("max_entries", &said.max_entries)
+            .field("max_weight", &said.max_weight)
+            .field("unbounded", &said.unbounded)
+            .field("time_to_live", &said.ttl)
+            .field("jitter", &said.jitter)
+            .field("time_to_idle", &said.idle)
+            .field("negative_ttl", &said.negative)
+            .field("stale_while_revalidate", &said.revalidate)
+            .field("stale_if_error", &said.on_error)
+            .field("error_backoff", &said.back_off)
+            .field("refresh_ahead", &said.refresh_ahead)
+            .field("load_timeout", &said.load_timeout)
+            .field("max_concurrent_loads", &said.max_loads)
+            .field("circuit_breaker", &said.breaker)
+            .field("soft_timeout", &said.soft_timeout)
+            .field("shards", &said.shards)
             .finish_non_exhaustive()
     }
 }
