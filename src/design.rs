@@ -32,7 +32,7 @@
 //! │  tag, key, life ─────── fresh ───────────► one mark in the slot, clone, return
 //! │  nothing to serve
 //! ▼
-//! join                   exclusive lock        shard/look.rs
+//! join                   exclusive lock        engine/join.rs, shard/join.rs
 //! │  one decision, one critical section:
 //! ├── somebody stored meanwhile ─────────────► look again
 //! ├── a flight is on the board ──────────────► follow it
@@ -87,9 +87,9 @@
 //! |---|---|---|
 //! | 6 | `builder/` | `settings` and their defaults · `check` refusals · `plan` what the engine is built by, with the number of shards |
 //! | 5 | `front/` | `cache` the plain calls · `at` one call said in full · `many` many keys · `blocking`, `future` the two ways to wait · `behind/` the queue of writes with its threads · `snapshot/` warm restarts · `http/` header fields · `call` what one caller says, and what it gets when its load comes to nothing · `loader`, `loading`, `loading_async` caches that own their loader, `background`, `gather`, `warm` what they do with it · `outcome` what a follower makes of a landing · `guard` the wait for a slot · `writing`, `invalidator` what a writer says · `entries` the walk |
-//! | 4 | `engine/` | `store` all shards with hasher, clock, budget, listener · `look` reading and joining · `lead` from the decision to lead to the landing, `solo` the same for a load that nobody else knows of, `batch` of several at once, `away` without a caller, `ahead` of need · `put` storing · `guard` leave to call the source · `explain` what there is to say of a key · `take` removing · `writing` writes at the source · `behind` changes ahead of the source · `restore` entries of an earlier process · `sweeper` what expired · `unreported` what left while user code may panic |
-//! | 3 | `shard/` | `look`, `store`, `leave`, `walk` what can be done to one shard · `grow` its table · `entry` · `aside` what few entries have · `board` flights · `seat` loads without one · `failures` what failed lately · `fences` writes in progress · `outbox` what left · `validate` |
-//! | 2 | `parts/` | `group`, `table` where entries stand · `eviction/` who goes · `flight`, `waiter`, `stack` loads and those who wait · `slots`, `turn`, `breaker` what spares the source · `ledger` what was written lately, `tags` what happened to groups · `budget` the bound · `backlog` what is to be written |
+//! | 4 | `engine/` | `store` all shards with hasher, clock, budget, listener · `look` reading · `join` who loads · `lead` from the decision to lead to the landing, `solo` the same for a load that nobody else knows of, `batch` of several at once, `away` without a caller, `ahead` of need · `put` storing · `guard` leave to call the source · `explain` what there is to say of a key · `take` removing · `writing` writes at the source · `behind` changes ahead of the source · `restore` entries of an earlier process · `sweeper` what expired · `unreported` what left while user code may panic |
+//! | 3 | `shard/` | `look`, `join`, `store`, `leave`, `walk` what can be done to one shard · `calm` storing where nothing is under way, `under_way` what is · `ask` what one caller accepts · `grow` its table · `entry` · `aside` what few entries have · `board` flights · `seat` loads without one · `failures` what failed lately · `fences` writes in progress · `outbox` what left · `validate` |
+//! | 2 | `parts/` | `group`, `table` where entries stand · `eviction/` who goes · `flight`, `waiter`, `stack` loads and those who wait · `slots`, `turn`, `breaker` what spares the source · `ledger` what was written lately, `tags` what happened to groups · `budget` the bound, `credit` room on its way to an entry · `backlog` what is to be written |
 //! | 1 | `rules/` | `expiry` lives, stamps, windows · `ahead` when to refresh · `backoff` pauses · `got`, `loaded`, `many`, `tag`, `explain`, `stats` what goes in and out |
 //! | 0 | `words/` | `clock`, `tick`, `alarms`, `keeper` time · `error`, `removal` · `contain` panics of the user's code · `prefetch` · `runtime`, `pool`, `stepping` where background work runs · `thread_number`, `striped` counting · `raw_lock`, `lock` the lock of a shard · `sync` locks, or the doubles of loom and shuttle |
 //!
@@ -320,7 +320,7 @@
 //! there (`rules/expiry.rs`). So nothing that is done with a value can move an end. The look-up
 //! of a hit knows fresh and not fresh, and no more.
 //!
-//! Everything else is one decision, `judge` (`shard/look.rs`), which looks at the entry, the flight
+//! Everything else is one decision, `judge` (`shard/join.rs`), which looks at the entry, the flight
 //! and the failure of a key and changes none of them. It is asked twice: under the shared lock,
 //! where its answer may be "serve it", to all callers but one, and under the exclusive lock, where
 //! it makes that one the leader. A stale value is cloned under the shared lock only.

@@ -7,6 +7,7 @@ pub(crate) mod batch;
 pub(crate) mod explain;
 pub(crate) mod guard;
 pub(crate) mod behind;
+pub(crate) mod join;
 pub(crate) mod lead;
 pub(crate) mod look;
 pub(crate) mod put;

@@ -3,6 +3,7 @@
 
 use super::store::Store;
 use super::unreported::Unreported;
+use crate::parts::credit::Credit;
 use crate::parts::flight::Flight;
 use crate::parts::group::Hash;
 use crate::parts::ledger::Moment;
@@ -11,7 +12,6 @@ use crate::rules::expiry::NEVER;
 use crate::shard::Shard;
 use crate::shard::entry::{Entry, Notes, Put};
 use crate::shard::outbox::Outbox;
-use crate::shard::store::Credit;
 use crate::words::removal::{Removal, RemovalCause};
 use crate::words::sync::{WriteGuard, thread};
 use crate::words::tick::Tick;

@@ -6,10 +6,10 @@
 use super::lead::{Lead, Progress};
 use super::store::Store;
 use super::unreported::Unreported;
+use crate::parts::credit::Credit;
 use crate::parts::stack;
 use crate::rules::loaded::Loaded;
 use crate::shard::outbox::Outbox;
-use crate::shard::store::Credit;
 use crate::words::error::LoadError;
 use crate::words::tick::Tick;
 use equivalent::Equivalent;

@@ -8,7 +8,7 @@ use crate::engine::store::Store;
 use crate::rules::expiry::{NEVER, ticks};
 use crate::rules::got::{Got, How};
 use crate::rules::loaded::{LoadCx, Loaded};
-use crate::shard::look::Ask;
+use crate::shard::ask::Ask;
 use crate::words::error::LoadError;
 use equivalent::Equivalent;
 use std::fmt;

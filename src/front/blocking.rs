@@ -4,15 +4,16 @@ use super::call::{Call, Waited, counted, impatient, limits, over, overloaded, se
 use super::guard::admit;
 use super::outcome::{joined, plain};
 use crate::engine::guard::{Caller, Carried};
+use crate::engine::join::Next;
 use crate::engine::lead::Lead;
-use crate::engine::look::{Looked, Next, Purpose};
+use crate::engine::look::{Looked, Purpose};
 use crate::engine::solo::Alias;
 use crate::engine::store::Store;
 use crate::parts::flight::{Flight, Landing};
 use crate::parts::waiter::Waiter;
 use crate::rules::got::Got;
 use crate::rules::loaded::Loaded;
-use crate::shard::look::Ask;
+use crate::shard::ask::Ask;
 use crate::words::error::LoadError;
 use equivalent::Equivalent;
 use std::sync::Arc;

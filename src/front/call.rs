@@ -6,7 +6,7 @@ use crate::engine::store::Store;
 use crate::parts::flight::{Flight, Landing};
 use crate::parts::waiter::Limits;
 use crate::rules::got::{Got, How, StaleWhy};
-use crate::shard::look::Ask;
+use crate::shard::ask::Ask;
 use crate::words::error::LoadError;
 use crate::words::tick::Tick;
 use equivalent::Equivalent;

@@ -5,8 +5,9 @@ use super::call::{Call, Waited, counted, impatient, limits, over, overloaded, se
 use super::guard::admit_async;
 use super::outcome::joined;
 use crate::engine::guard::{Caller, Carried};
+use crate::engine::join::Next;
 use crate::engine::lead::Lead;
-use crate::engine::look::{Looked, Next, Purpose};
+use crate::engine::look::{Looked, Purpose};
 use crate::engine::store::Store;
 use crate::parts::flight::{Flight, Landing};
 use crate::parts::waiter::{Bell, Waiter};

@@ -49,7 +49,7 @@ use std::sync::Arc;
 ///
 /// A miss is loaded by its caller, on its own thread, and others wait for it, as with
 /// [`get_or_load`](Cache::get_or_load). A refresh runs on the cache's
-/// [`Runtime`](crate::Runtime): unless one was given, a pool of at most eight threads (`larder-loader`)
+/// [`Runtime`]: unless one was given, a pool of at most eight threads (`larder-loader`)
 /// that start when there is something to do and end after ten idle seconds. Whoever finds a value due
 /// has it at once and waits for nothing, unless the runtime refuses the work; then that caller does
 /// it. Of a key there is one load at a time, whoever began it, and a refresh is fenced like every

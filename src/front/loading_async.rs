@@ -26,7 +26,7 @@ use std::sync::Arc;
 /// through [`load`](Self::load).
 ///
 /// A miss is loaded as part of its caller's future; if that is dropped, another caller that waits
-/// takes over. A refresh runs as a task on the cache's [`Runtime`](crate::Runtime): with the feature
+/// takes over. A refresh runs as a task on the cache's [`Runtime`]: with the feature
 /// `tokio`, the runtime that the cache was built in. When the last handle to the cache is dropped, its
 /// tasks drop the loader's future and end.
 ///

@@ -3,6 +3,7 @@
 pub(crate) mod breaker;
 pub(crate) mod backlog;
 pub(crate) mod budget;
+pub(crate) mod credit;
 pub(crate) mod eviction;
 pub(crate) mod flight;
 pub(crate) mod group;

@@ -2,7 +2,7 @@
 
 use super::Shard;
 use super::entry::Terms;
-use super::look::{Beginning, Joined, Role};
+use super::join::{Beginning, Joined, Role};
 use super::outbox::Outbox;
 use crate::parts::eviction::SlotId;
 use crate::parts::flight::{Flight, Landing};

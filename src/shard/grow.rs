@@ -6,8 +6,8 @@
 
 use super::entry::Terms;
 use super::outbox::Outbox;
-use super::store::Credit;
 use super::{LOAD, Shard};
+use crate::parts::credit::Credit;
 use crate::parts::eviction::{Policy, Slots};
 use crate::parts::group::{Hash, LANES};
 use crate::parts::table::{Claim, Table};

@@ -4,18 +4,22 @@
 //! the user's code only `Eq` of keys and, under a shared lock, `Clone` run in here.
 
 pub(crate) mod ahead;
+pub(crate) mod ask;
 pub(crate) mod aside;
 pub(crate) mod board;
+mod calm;
 pub(crate) mod entry;
 pub(crate) mod explain;
 pub(crate) mod failures;
 pub(crate) mod fences;
 mod grow;
+pub(crate) mod join;
 pub(crate) mod leave;
 pub(crate) mod look;
 pub(crate) mod outbox;
 pub(crate) mod seat;
 pub(crate) mod store;
+mod under_way;
 pub(crate) mod validate;
 pub(crate) mod walk;
 

@@ -4,7 +4,7 @@ use super::Shard;
 use super::board::Seat;
 use super::entry::{Entry, Put, Terms};
 use super::outbox::Outbox;
-use super::store::Credit;
+use crate::parts::credit::Credit;
 use crate::parts::eviction::Policy;
 use crate::parts::flight::Flight;
 use crate::parts::group::Hash;

@@ -3,100 +3,19 @@
 use super::Shard;
 use super::entry::{Entry, Missing, Notes, Put, Returned, Terms};
 use super::outbox::Outbox;
-use crate::parts::budget::Budget;
+use crate::parts::credit::Credit;
 use crate::parts::eviction::{Policy, SlotId, Slots};
 use crate::parts::flight::Flight;
 use crate::parts::group::Hash;
 use crate::parts::table::{Claim, id};
-use crate::rules::expiry::{Lives, NEVER, Stamp};
+use crate::rules::expiry::{NEVER, Stamp};
 use crate::words::removal::RemovalCause;
-use crate::words::tick::Tick;
 use equivalent::Equivalent;
-use std::sync::Arc;
-
-/// Units taken from the budget, or set free by an eviction, for an entry that is not stored yet.
-/// What is left of them goes back when it is dropped.
-pub(crate) struct Credit<'b> {
-    budget: &'b Budget,
-    units: u64,
-}
-
-impl<'b> Credit<'b> {
-    pub(crate) fn new(budget: &'b Budget) -> Self {
-        Self { budget, units: 0 }
-    }
-
-    pub(crate) fn add(&mut self, units: u64) {
-        self.units += units;
-    }
-
-    /// Whether `units` could be had now. Nothing is taken.
-    pub(crate) fn could_cover(&self, units: u64) -> bool {
-        units <= self.units + (self.budget.max() - self.budget.used())
-    }
-
-    /// Pays `units`, all or nothing, out of what is held and of what the budget has left.
-    #[inline]
-    fn pay(&mut self, units: u64) -> bool {
-        if self.units >= units {
-            self.units -= units;
-            return true;
-        }
-        if !self.budget.try_take(units - self.units) {
-            return false;
-        }
-        self.units = 0;
-        true
-    }
-}
-
-impl Drop for Credit<'_> {
-    fn drop(&mut self) {
-        self.budget.give_back(self.units);
-    }
-}
 
 /// How many slots every insert looks at for expired entries.
 const LOOKED_AT: usize = 4;
 
 impl<K, V> Shard<K, V> {
-    /// Something newer happens to the key: its flight loses it, and so does a write in progress.
-    #[inline]
-    pub(crate) fn fence<Q>(&mut self, hash: u64, key: &Q, out: &mut Outbox<K, V>)
-    where
-        Q: ?Sized + Equivalent<K>,
-    {
-        // most writes find nothing under way in their shard
-        if !(self.fences.is_empty() && self.board.is_empty() && self.failures.is_empty()) {
-            self.fences.dispute(hash, key);
-            self.ground(hash, key, out);
-        }
-    }
-
-    /// Takes the key's flight off the board, if there is one: it began before what happens now.
-    #[inline(never)]
-    pub(crate) fn ground<Q>(&mut self, hash: u64, key: &Q, out: &mut Outbox<K, V>)
-    where
-        Q: ?Sized + Equivalent<K>,
-    {
-        if let Some(flight) = self.board.take_key(hash, key) {
-            flight.ground();
-            out.flight(flight);
-        }
-        self.failures.forget(hash, key, out);
-    }
-
-    /// The key has been loaded: its failures are over.
-    #[inline]
-    pub(crate) fn forgive(&mut self, hash: u64, key: &K, out: &mut Outbox<K, V>)
-    where
-        K: Eq,
-    {
-        if !self.failures.is_empty() {
-            self.failures.forget(hash, key, out);
-        }
-    }
-
     /// Begins a new life of the value that stands under a flight's key, which the source says is
     /// still the right one; its `notes` take the place of the old ones. `None` if nothing stands
     /// there any more.
@@ -133,65 +52,6 @@ impl<K, V> Shard<K, V> {
         self.sweep.expects(end.unwrap_or(NEVER));
     }
 
-    /// A write at the source begins: until it ends, no load of the key is stored.
-    pub(crate) fn raise(&mut self, hash: u64, key: K, out: &mut Outbox<K, V>)
-    where
-        K: Eq,
-    {
-        self.ground(hash, &key, out);
-        if let Some(key) = self.fences.raise(hash, key) {
-            out.key(key);
-        }
-    }
-
-    /// It ends. Whether nothing but it has happened to the key since it began.
-    pub(crate) fn lower<Q>(&mut self, hash: u64, key: &Q, out: &mut Outbox<K, V>) -> bool
-    where
-        Q: ?Sized + Equivalent<K>,
-    {
-        self.ground(hash, key, out);
-        let (is_undisputed, held) = self.fences.lower(hash, key);
-        if let Some(key) = held {
-            out.key(key);
-        }
-        is_undisputed
-    }
-
-    /// Whether the key is being written at the source.
-    #[inline]
-    pub(crate) fn is_fenced<Q>(&self, hash: u64, key: &Q) -> bool
-    where
-        Q: ?Sized + Equivalent<K>,
-    {
-        self.fences.holds(hash, key)
-    }
-
-    /// Whether a single write of the key is in progress, and nothing else has happened to it.
-    pub(crate) fn is_undisputed<Q>(&self, hash: u64, key: &Q) -> bool
-    where
-        Q: ?Sized + Equivalent<K>,
-    {
-        self.fences.is_undisputed(hash, key)
-    }
-
-    /// Whether a load of the key is in flight.
-    pub(crate) fn is_loading<Q>(&self, hash: u64, key: &Q) -> bool
-    where
-        Q: ?Sized + Equivalent<K>,
-    {
-        self.board.has(hash, key)
-    }
-
-    /// Takes this flight off the board; `false` if it lost its key before.
-    pub(crate) fn take_off(&mut self, flight: &Arc<Flight<K, V>>) -> bool {
-        self.board.take(flight)
-    }
-
-    /// Puts a flight back that was taken off in this same critical section.
-    pub(crate) fn put_back(&mut self, flight: &Arc<Flight<K, V>>) {
-        self.board.post(Arc::clone(flight));
-    }
-
     /// The slot of what stands under a key, for [`store`](Self::store). Most stand at home.
     #[inline]
     pub(crate) fn slot<Q>(&self, hash: Hash, key: &Q) -> Option<SlotId>
@@ -207,20 +67,6 @@ impl<K, V> Shard<K, V> {
             }
         }
         if group.overflow == 0 && self.aside.is_bare() { None } else { self.locate(hash, key) }
-    }
-
-    /// Whether a write of a key is no more than that: nothing is under way that it would have to do
-    /// with, no load of the key has failed, nothing is kept beside the entries, and nothing has expired yet.
-    #[inline]
-    pub(crate) fn is_calm<Q>(&self, hash: u64, key: &Q, now: Tick) -> bool
-    where
-        Q: ?Sized + Equivalent<K>,
-    {
-        self.fences.is_empty()
-            && self.board.is_empty()
-            && self.failures.get(hash, key).is_none()
-            && self.aside.is_bare()
-            && now < self.sweep.earliest
     }
 
     /// Stores over what stands in the key's slot, if it has one, or evicts what has to go first.
@@ -255,64 +101,6 @@ impl<K, V> Shard<K, V> {
         self.vacate(id, RemovalCause::Replaced, terms, out);
         self.table.warm(id);
         Ok(self.fill(id, put, terms))
-    }
-
-    /// Puts a value in the place of another one, in a [calm](Self::is_calm) shard: that is how most
-    /// updates go. Returns the other one.
-    #[inline]
-    pub(crate) fn overwrite(
-        &mut self,
-        id: SlotId,
-        (key, value): (K, V),
-        ttl: u64,
-        (lives, now): (&Lives, Tick),
-    ) -> Option<Entry<K, V>> {
-        let stamp = lives.stamp(now, ttl, self.draw());
-        self.sweep.expects(lives.windows.end(stamp.expiry()));
-        self.tally.insertions += 1;
-        let old = self.table.replace(id, Entry { key, value, stamp })?;
-        self.tally.replaced += 1;
-        Some(old)
-    }
-
-    /// A newcomer of one unit in a [calm](Self::is_calm) shard without dead slots, of a table that is not
-    /// about to grow: that is how most of them come. If one has to go for it, that is `left`, evicted.
-    /// Gives key and value back where there is more to it; then nothing has happened to any entry.
-    #[inline]
-    pub(crate) fn welcome(
-        &mut self,
-        hash: Hash,
-        (key, value): (K, V),
-        ttl: u64,
-        (lives, now, budget): (&Lives, Tick, &Budget),
-        left: &mut Option<Entry<K, V>>,
-    ) -> Result<Stamp, (K, V)> {
-        if self.is_crowded() {
-            return Err((key, value));
-        }
-        let has_room = budget.try_take(1);
-        // before anybody goes: then there is little to be undone if all within reach are taken
-        let may_claim = has_room || self.table.live() > 0;
-        let Some(id) = may_claim.then(|| self.table.claim_free(hash)).flatten() else {
-            budget.give_back(u64::from(has_room));
-            return Err((key, value));
-        };
-        let admission = self.policy.arrive(&mut self.table, hash.bits());
-        if !has_room {
-            // there is one, of those that stood there before it
-            let Some(victim) = self.policy.evict(&mut self.table) else {
-                self.table.free(id);
-                return Err((key, value));
-            };
-            *left = self.table.evict(victim);
-            self.tally.evicted += 1;
-        }
-        self.policy.place(&mut self.table, id, admission);
-        let stamp = lives.stamp(now, ttl, self.draw());
-        self.sweep.expects(lives.windows.end(stamp.expiry()));
-        *self.table.entry_mut(id) = Some(Entry { key, value, stamp });
-        self.tally.insertions += 1;
-        Ok(stamp)
     }
 
     /// Nothing stands under the key: the policy is asked, room is made, a slot is claimed. Otherwise as

@@ -1,0 +1,143 @@
+//! Deciding what a caller that found nothing does next, and what ends the load that it waits for.
+
+use super::behind::unwritten as unwritten_value;
+use super::lead::Lead;
+use super::store::Store;
+use crate::parts::flight::{Flight, Landing};
+use crate::parts::stack;
+use crate::rules::got::Got;
+use crate::shard::ask::Ask;
+use crate::shard::join::{Joined, Role};
+use crate::shard::outbox::Outbox;
+use equivalent::Equivalent;
+use std::sync::Arc;
+
+/// What a caller that found nothing does next.
+pub(crate) enum Next<K, V, S> {
+    /// There is an answer now.
+    Look,
+    /// A value to be served at once: past its life, or on its way to the source.
+    Serve(Got<V>),
+    /// The last load failed so, and the next one is held back; or the value is about to be deleted at
+    /// the source.
+    Failed(Landing<V>),
+    /// Wait for somebody else's load.
+    Follow(Arc<Flight<K, V>>),
+    /// It is this very thread or task that loads the key.
+    Recursive,
+    /// Load.
+    Lead(Lead<K, V, S>),
+    /// Load what everybody else is served stale meanwhile. A cache that owns its loader may do so in
+    /// the background, and serve the stale value here too; a closure can only be run by its caller.
+    Revalidate(Lead<K, V, S>),
+}
+
+impl<K, V, S> Store<K, V, S> {
+    /// The number of the load of the key's shard that began last.
+    pub(crate) fn begun(&self, hash: u64) -> u64 {
+        self.cell(hash).shard.read().begun()
+    }
+
+    /// Decides who loads.
+    pub(crate) fn join<Q>(self: &Arc<Self>, hash: u64, key: &Q, ask: &Ask) -> Next<K, V, S>
+    where
+        Q: ?Sized + Equivalent<K> + ToOwned<Owned = K>,
+        K: Clone + Eq + Send + Sync + 'static,
+        V: Clone + Send + Sync + 'static,
+        S: Send + Sync + 'static,
+    {
+        if let Some(got) = self.stale(hash, key, ask) {
+            return Next::Serve(got);
+        }
+        // the user's `Clone` runs before the lock is taken, and its `Drop` after
+        let mut owned = Some(key.to_owned());
+        let mut out = Outbox::new();
+        // outlives the lock: it may be the last handle to what was written just now
+        let unwritten;
+        let Joined { role, overdue } = {
+            let mut shard = self.cell(hash).shard.write();
+            unwritten = owned.as_ref().and_then(|key| self.queues.latest(hash, key));
+            match unwritten.as_ref().map(|item| &item.value) {
+                Some(Some(value)) => {
+                    drop(shard);
+                    return Next::Serve(unwritten_value(value.clone()));
+                }
+                // what is about to be deleted may be made anew by who does not ask the source
+                Some(None) if !ask.over_missing => return Next::Failed(Landing::Missing),
+                _ => {}
+            }
+            shard.join(hash, key, &mut owned, ask, &self.terms(), &mut out)
+        };
+        drop(out);
+        if let Some(flight) = overdue {
+            self.counts.load_timeouts.add(1);
+            flight.land(Landing::TimedOut);
+        }
+        match role {
+            Role::Look => Next::Look,
+            Role::Failed(landing) => Next::Failed(landing),
+            Role::Follow(flight) if stack::is_running(flight.id()) => Next::Recursive,
+            Role::Follow(flight) => {
+                self.hurry(&flight);
+                Next::Follow(flight)
+            }
+            Role::Lead { flight, revalidates } => {
+                let lead = Lead::new(Arc::clone(self), flight);
+                if !revalidates {
+                    return Next::Lead(lead);
+                }
+                // what it is served is taken before anybody can replace it
+                let Some(got) = self.stale(hash, key, ask) else { return Next::Lead(lead) };
+                match self.revalidate(lead) {
+                    Some(lead) => Next::Revalidate(lead),
+                    None => Next::Serve(got),
+                }
+            }
+        }
+    }
+
+    /// A flight came to nothing. If it had its key until now, the failure is remembered; `false` if
+    /// it had not. Everybody who waits is told.
+    pub(super) fn fail(&self, flight: &Arc<Flight<K, V>>, landing: Landing<V>) -> bool {
+        let mut out = Outbox::new();
+        let had_key = {
+            let mut shard = self.cell(flight.hash).shard.write();
+            let had_key = shard.take_off(flight);
+            if had_key {
+                shard.fail(flight, landing.clone(), &self.terms(), &mut out);
+            }
+            had_key
+        };
+        flight.land(landing);
+        had_key
+    }
+
+    /// The tick at which those who wait for this flight give it up.
+    pub(crate) fn deadline(&self, flight: &Flight<K, V>) -> u64 {
+        flight.started().saturating_add(self.load_timeout)
+    }
+
+    /// How many ticks after its beginning those who wait for a load are served a stale value, if
+    /// there is one.
+    pub(crate) fn soft_timeout(&self) -> Option<u64> {
+        self.soft_timeout.filter(|_| self.lives.windows.is_any())
+    }
+
+    /// The flight has had its time: it loses its key, and everybody who waits is told.
+    pub(crate) fn time_out(&self, flight: &Arc<Flight<K, V>>) {
+        if self.fail(flight, Landing::TimedOut) {
+            flight.ground();
+            self.counts.load_timeouts.add(1);
+        }
+    }
+
+    /// The runtime would not have some work.
+    pub(crate) fn count_refused(&self) {
+        self.counts.refused.add(1);
+    }
+
+    /// A miss waits for another caller's load.
+    pub(crate) fn count_joined(&self) {
+        self.counts.joined.add(1);
+    }
+}
