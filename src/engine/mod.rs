@@ -6,6 +6,8 @@ pub(crate) mod away;
 pub(crate) mod batch;
 pub(crate) mod explain;
 pub(crate) mod guard;
+mod heavy;
+mod insert;
 pub(crate) mod behind;
 pub(crate) mod join;
 pub(crate) mod lead;

@@ -2,7 +2,6 @@
 //! nobody else knows ([`solo`](super::solo)).
 
 use super::store::Store;
-use super::unreported::Unreported;
 use crate::parts::credit::Credit;
 use crate::parts::flight::Flight;
 use crate::parts::group::Hash;
@@ -10,11 +9,9 @@ use crate::parts::ledger::Moment;
 use crate::parts::tags::Fate;
 use crate::rules::expiry::NEVER;
 use crate::shard::Shard;
-use crate::shard::entry::{Entry, Notes, Put};
+use crate::shard::entry::{Notes, Put};
 use crate::shard::outbox::Outbox;
-use crate::words::removal::{Removal, RemovalCause};
-use crate::words::sync::{WriteGuard, thread};
-use crate::words::tick::Tick;
+use crate::words::sync::WriteGuard;
 use std::sync::Arc;
 
 /// By what right a value is stored.
@@ -66,93 +63,12 @@ where
         }
     }
 
-    /// `insert`: takes the key's flight off, whatever it brings is older. Most find nothing under way in
-    /// their shard, and for these it is written out here: an update then takes a fifth less.
-    pub(crate) fn insert(&self, hash: u64, key: K, value: V, ttl: Option<u64>) {
-        let ttl = ttl.unwrap_or(self.lives.ttl);
-        if self.weigher.is_some() || ttl == 0 || self.budget.max() == 0 {
-            let units = self.units(&key, Some(&value));
-            let put = Put::of(hash, key, value, units, ttl);
-            return self.insert_in_full(hash, put, self.cell(hash).shard.write());
-        }
-        let mut shard = self.cell(hash).shard.write();
-        let now = self.clock.now();
-        if !shard.is_calm(hash, &key, now) {
-            return self.insert_in_full(hash, Put::of(hash, key, value, 1, ttl), shard);
-        }
-        self.ledger.note(hash);
-        let Some(id) = shard.slot(Hash::new(hash), &key) else {
-            return self.insert_new(hash, (key, value), ttl, now, shard);
-        };
-        let left = shard.overwrite(id, (key, value), ttl, (&self.lives, now));
-        drop(shard);
-        self.will_expire(ttl);
-        if let Some(Entry { key, value, .. }) = left {
-            if self.hears() {
-                self.report(Removal { key, value, cause: RemovalCause::Replaced });
-            }
-        }
-    }
-
-    /// The rest of [`insert`](Self::insert) for a key under which nothing stands.
-    #[inline(never)]
-    fn insert_new(
-        &self,
-        hash: u64,
-        entry: (K, V),
-        ttl: u64,
-        now: Tick,
-        mut shard: WriteGuard<'_, Shard<K, V>>,
-    ) {
-        let mut left = None;
-        let terms = (&self.lives, now, &self.budget);
-        if let Err((key, value)) = shard.welcome(Hash::new(hash), entry, ttl, terms, &mut left) {
-            return self.insert_in_full(hash, Put::of(hash, key, value, 1, ttl), shard);
-        }
-        drop(shard);
-        self.will_expire(ttl);
-        if let Some(Entry { key, value, .. }) = left {
-            if self.hears() {
-                self.report(Removal { key, value, cause: RemovalCause::Evicted });
-            }
-        }
-    }
-
-    /// The same where there is more to it.
-    #[inline(never)]
-    fn insert_in_full(&self, hash: u64, put: Put<K, V>, shard: WriteGuard<'_, Shard<K, V>>) {
-        let (mut put, mut out) = (Some(put), Outbox::new());
-        self.put_locked(hash, &mut put, By::Write, &mut out, shard);
-        self.deliver(out);
-    }
-
     /// Something was stored that lives for so long: it has to be swept some day.
     #[inline]
     pub(super) fn will_expire(&self, life: u64) {
         if life < NEVER || self.lives.idle < NEVER {
             self.request_sweep();
         }
-    }
-
-    /// As [`insert`](Self::insert), with tags.
-    pub(crate) fn insert_tagged<'t>(
-        &self,
-        hash: u64,
-        key: K,
-        value: V,
-        ttl: Option<u64>,
-        tags: impl Iterator<Item = &'t str>,
-    ) {
-        // what happens to one of them from here on is newer
-        let since = self.tags.version();
-        let tags = self.tags.find(tags).map(|names| names.since(since));
-        let notes = Notes::of(None, tags);
-        let units = self.units(&key, Some(&value));
-        let ttl = ttl.unwrap_or(self.lives.ttl);
-        let put = Put { notes, ..Put::of(hash, key, value, units, ttl) };
-        let mut out = Outbox::new();
-        self.put(hash, put, By::Write, &mut out);
-        self.deliver(out);
     }
 
     /// Stores, if that is right.
@@ -169,7 +85,7 @@ where
     /// The same for who has the lock. What is not stored stays in `put`, to be dropped by who holds
     /// nothing; and when this returns, the room that was left over has gone back: what is reported
     /// next may need it.
-    fn put_locked(
+    pub(super) fn put_locked(
         &self,
         hash: u64,
         put: &mut Option<Put<K, V>>,
@@ -223,7 +139,7 @@ where
     }
 
     /// One attempt, within the key's own shard. `None` if that has nothing left to evict.
-    fn try_put(
+    pub(super) fn try_put(
         &self,
         hash: u64,
         slot: &mut Option<Put<K, V>>,
@@ -293,58 +209,6 @@ where
                 }
                 *slot = Some(put);
                 None
-            }
-        }
-    }
-
-    /// The key's own shard has nothing left to evict: the room is in other ones. Callers take
-    /// turns, so that two of them cannot hold half of the room each and wait for the other.
-    #[cold]
-    fn put_with_room_of_others(
-        &self,
-        hash: u64,
-        put: &mut Option<Put<K, V>>,
-        by: By<'_, K, V>,
-        credit: Credit<'_>,
-        out: &mut Outbox<K, V>,
-    ) -> Stored {
-        let units = put.as_ref().map_or(0, |put| put.units);
-        // what it holds goes back before it waits: the one whose turn it is may need just that
-        drop(credit);
-        // an `Eq` that panics does not keep what had to go from being reported, after the turn
-        let unreported = Unreported { store: self, out };
-        let _turn = self.heavy.lock();
-        let mut credit = Credit::new(&self.budget);
-        loop {
-            self.make_room(hash, units, &mut credit, unreported.out);
-            let shard = self.cell(hash).shard.write();
-            if let Some(stored) = self.try_put(hash, put, by, &mut credit, unreported.out, shard) {
-                return stored;
-            }
-        }
-    }
-
-    /// Evicts in the other shards, one entry in each, until `units` could be had.
-    fn make_room(&self, hash: u64, units: u64, credit: &mut Credit<'_>, out: &mut Outbox<K, V>) {
-        let home = self.index(hash);
-        let n = self.cells.len();
-        let mut nothing_for = 0;
-        for index in (0..n).cycle().skip(home + 1) {
-            if credit.could_cover(units) {
-                return;
-            }
-            if nothing_for == n {
-                // all of it is in other inserts' hands, which are about to finish
-                thread::yield_now();
-                return;
-            }
-            let mut shard = self.cells[index].shard.write();
-            match shard.evict(&self.terms(), out) {
-                Some(freed) => {
-                    credit.add(freed);
-                    nothing_for = 0;
-                }
-                None => nothing_for += 1,
             }
         }
     }

@@ -1,9 +1,10 @@
 //! Waiting for a slot, as a thread or as a task, until it is there or a deadline comes.
 
 use super::slots::{Place, Queued, Rank, Slot, Slots, Turned};
-use super::waiter::{Bell, Unpark};
+use super::waiter::Bell;
 use crate::words::clock::Clock;
 use crate::words::tick::Tick;
+use crate::words::unpark::Unpark;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;

@@ -3,13 +3,13 @@
 use super::flight::{Flight, Landing, Ticket};
 
 use crate::words::clock::{Alarm, Clock};
-use crate::words::sync::thread::{self, Thread};
 use crate::words::tick::Tick;
+use crate::words::unpark::Unpark;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 
 /// How long one waits.
 #[derive(Clone, Copy, Debug)]
@@ -115,21 +115,5 @@ impl Bell {
             }
         }
         self.0 = Some((at, waker.clone(), clock.alarm(at, waker.clone())));
-    }
-}
-
-/// Wakes a thread that parks.
-pub(crate) struct Unpark(Thread);
-
-impl Unpark {
-    /// The one that calls.
-    pub(crate) fn this() -> Arc<Self> {
-        Arc::new(Self(thread::current()))
-    }
-}
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
     }
 }

@@ -3,6 +3,9 @@
 //! Everything timed in the crate asks a [`Clock`] and nothing else, so that a test can hold time in
 //! its hand.
 
+mod manual;
+#[cfg(any(larder_loom, larder_shuttle))]
+mod explored;
 #[cfg(not(any(larder_loom, larder_shuttle)))]
 pub(crate) mod system;
 #[cfg(all(test, not(any(larder_loom, larder_shuttle))))]
@@ -13,19 +16,20 @@ mod explored_tests;
 
 use std::fmt;
 use std::sync::{Arc, Weak};
-use std::task::{Wake, Waker};
+use std::task::Waker;
 use std::time::Duration;
 
 #[cfg(any(larder_loom, larder_shuttle))]
 use self::explored as system;
-use super::alarms::{Alarms, Ticket, fire};
-use super::contain::contain;
+use super::alarms::Ticket;
 use super::keeper;
-use super::sync::atomic::{AtomicU64, Ordering};
-use super::sync::{Mutex, thread};
+use super::sync::thread;
 use super::tick::Tick;
+use super::unpark::Unpark;
 
 pub(crate) use super::keeper::Job;
+use manual::Hand;
+pub use manual::ManualClock;
 pub(crate) use system::{TRUST, Ticking};
 
 /// What clocks show when they begin: one second. Not 0, which is free to mean "none".
@@ -88,10 +92,7 @@ impl Clock {
     /// A manual clock that has run for `start` already, for tests near the ends of its range.
     #[doc(hidden)]
     pub fn manual_at(start: Duration) -> (Self, ManualClock) {
-        let hand = Arc::new(Hand {
-            nanos: AtomicU64::new(later(START * NANOS, start)),
-            alarms: Mutex::new(Alarms::new()),
-        });
+        let hand = Arc::new(Hand::at(start));
         (Self(Source::Manual(Arc::clone(&hand))), ManualClock(hand))
     }
 
@@ -132,7 +133,7 @@ impl Clock {
     pub(crate) fn precise(&self) -> Duration {
         match &self.0 {
             Source::System => system::precise(),
-            Source::Manual(hand) => Duration::from_nanos(hand.nanos.load(Ordering::Acquire)),
+            Source::Manual(hand) => hand.precise(),
         }
     }
 
@@ -164,7 +165,7 @@ impl Clock {
         match &self.0 {
             Source::System => system::park_until(at),
             Source::Manual(_) => {
-                let alarm = self.alarm(at, Arc::new(Parked(thread::current())).into());
+                let alarm = self.alarm(at, Unpark::this().into());
                 thread::park();
                 drop(alarm);
             }
@@ -212,120 +213,7 @@ impl Drop for Alarm {
         match self.0.take() {
             None => (),
             Some(Set::Keeper(ticket)) => keeper::take_back(ticket),
-            Some(Set::Hand(hand, ticket)) => {
-                // the guard is gone at the end of this statement, the waker after it
-                let waker = hand.alarms.lock().take_back(ticket);
-                drop(waker);
-            }
-        }
-    }
-}
-
-struct Parked(thread::Thread);
-
-impl Wake for Parked {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-/// Moves a manual clock. Copies of it move the same clock.
-#[derive(Clone, Debug)]
-pub struct ManualClock(Arc<Hand>);
-
-impl ManualClock {
-    /// Moves the clock ahead by `by`, and wakes every caller whose timeout came due on the way, the
-    /// earliest first, in this call.
-    ///
-    /// The clock counts in nanoseconds and tells milliseconds: what is left over is kept for the next
-    /// call. It stops at the end of its range, 69 years after its zero, and does not wrap.
-    pub fn advance(&self, by: Duration) {
-        self.0.advance(by);
-    }
-}
-
-/// A clock that is moved by hand: its time in nanoseconds, and who waits for it.
-struct Hand {
-    /// Written under the lock of `alarms`, so that two who advance it do not lose time.
-    nanos: AtomicU64,
-    alarms: Mutex<Alarms>,
-}
-
-impl fmt::Debug for Hand {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let nanos = self.nanos.load(Ordering::Acquire);
-        Duration::from_nanos(nanos).fmt(f)
-    }
-}
-
-impl Hand {
-    #[inline]
-    fn now(&self) -> Tick {
-        self.nanos.load(Ordering::Acquire) / NANOS
-    }
-
-    fn advance(&self, by: Duration) {
-        let mut alarms = self.alarms.lock();
-        let nanos = later(self.nanos.load(Ordering::Acquire), by);
-        self.nanos.store(nanos, Ordering::Release);
-        let due = alarms.due(nanos / NANOS);
-        drop(alarms);
-        fire(due);
-    }
-
-    fn alarm(&self, at: Tick, waker: Waker) -> Option<Ticket> {
-        let mut alarms = self.alarms.lock();
-        // under the lock, or an `advance` could pass between the look and the entry
-        if self.now() < at {
-            return Some(alarms.set(at, waker));
-        }
-        drop(alarms);
-        contain(|| waker.wake());
-        None
-    }
-}
-
-fn later(nanos: u64, by: Duration) -> u64 {
-    let by = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
-    nanos.saturating_add(by).min(LAST * NANOS)
-}
-
-/// The explorers know no time but the manual clock's: the system clock stands still, and nothing
-/// timed by it comes.
-#[cfg(any(larder_loom, larder_shuttle))]
-mod explored {
-    use super::{Duration, START, Tick, thread};
-
-    #[derive(Debug)]
-    pub(crate) enum Ticking {}
-
-    impl Ticking {
-        pub(crate) fn start() -> Option<Self> {
-            None
-        }
-    }
-
-    pub(crate) const TRUST: u32 = 64;
-
-    pub(crate) fn now() -> Tick {
-        START
-    }
-
-    pub(crate) fn glance() -> Tick {
-        START
-    }
-
-    pub(crate) fn look() -> Tick {
-        START
-    }
-
-    pub(crate) fn precise() -> Duration {
-        Duration::from_millis(START)
-    }
-
-    pub(crate) fn park_until(at: Tick) {
-        if at > START {
-            thread::park();
+            Some(Set::Hand(hand, ticket)) => hand.take_back(ticket),
         }
     }
 }

@@ -18,3 +18,4 @@ pub(crate) mod striped;
 pub(crate) mod sync;
 pub(crate) mod thread_number;
 pub(crate) mod tick;
+pub(crate) mod unpark;

@@ -3,11 +3,11 @@
 
 use crate::engine::behind::Ahead;
 use crate::parts::backlog::{Abandoned, Accepted, Backlog, Item, Step, Taken, Terms};
-use crate::parts::waiter::Unpark;
 use crate::words::clock::Clock;
 use crate::words::contain::contain;
 use crate::words::sync::Mutex;
 use crate::words::tick::Tick;
+use crate::words::unpark::Unpark;
 use equivalent::Equivalent;
 use std::sync::Arc;
 use std::task::{Poll, Waker};

@@ -1,4 +1,7 @@
 use super::*;
+use crate::words::sync::atomic::{AtomicU64, Ordering};
+use crate::words::sync::thread;
+use std::task::Wake;
 
 #[cfg(larder_loom)]
 fn explore(f: impl Fn() + Send + Sync + 'static) {

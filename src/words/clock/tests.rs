@@ -1,6 +1,8 @@
 use super::*;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+use crate::words::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::sync::mpsc::{Sender, channel};
+use std::task::Wake;
 
 /// How long a test waits for another thread before it calls it a hang.
 const WATCHDOG: Duration = Duration::from_secs(30);

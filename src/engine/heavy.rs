@@ -1,0 +1,68 @@
+//! Storing what takes its room from other shards than its own.
+
+use super::put::{By, Stored};
+use super::store::Store;
+use super::unreported::Unreported;
+use crate::parts::credit::Credit;
+use crate::shard::entry::Put;
+use crate::shard::outbox::Outbox;
+use crate::words::sync::thread;
+
+impl<K, V, S> Store<K, V, S>
+where
+    K: Eq + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    S: Send + Sync + 'static,
+{
+    /// The key's own shard has nothing left to evict: the room is in other ones. Callers take
+    /// turns, so that two of them cannot hold half of the room each and wait for the other.
+    #[cold]
+    pub(super) fn put_with_room_of_others(
+        &self,
+        hash: u64,
+        put: &mut Option<Put<K, V>>,
+        by: By<'_, K, V>,
+        credit: Credit<'_>,
+        out: &mut Outbox<K, V>,
+    ) -> Stored {
+        let units = put.as_ref().map_or(0, |put| put.units);
+        // what it holds goes back before it waits: the one whose turn it is may need just that
+        drop(credit);
+        // an `Eq` that panics does not keep what had to go from being reported, after the turn
+        let unreported = Unreported { store: self, out };
+        let _turn = self.heavy.lock();
+        let mut credit = Credit::new(&self.budget);
+        loop {
+            self.make_room(hash, units, &mut credit, unreported.out);
+            let shard = self.cell(hash).shard.write();
+            if let Some(stored) = self.try_put(hash, put, by, &mut credit, unreported.out, shard) {
+                return stored;
+            }
+        }
+    }
+
+    /// Evicts in the other shards, one entry in each, until `units` could be had.
+    fn make_room(&self, hash: u64, units: u64, credit: &mut Credit<'_>, out: &mut Outbox<K, V>) {
+        let home = self.index(hash);
+        let n = self.cells.len();
+        let mut nothing_for = 0;
+        for index in (0..n).cycle().skip(home + 1) {
+            if credit.could_cover(units) {
+                return;
+            }
+            if nothing_for == n {
+                // all of it is in other inserts' hands, which are about to finish
+                thread::yield_now();
+                return;
+            }
+            let mut shard = self.cells[index].shard.write();
+            match shard.evict(&self.terms(), out) {
+                Some(freed) => {
+                    credit.add(freed);
+                    nothing_for = 0;
+                }
+                None => nothing_for += 1,
+            }
+        }
+    }
+}

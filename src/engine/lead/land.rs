@@ -1,0 +1,151 @@
+//! The end of a load that brought something: stored, told to all who wait, and what left for it reported.
+
+use super::{Lead, Progress};
+use crate::engine::put::{By, Stored};
+use crate::engine::unreported::Unreported;
+use crate::parts::breaker::Verdict;
+use crate::parts::flight::{Brought, Landing};
+use crate::parts::group::Hash;
+use crate::parts::tags::Tagged;
+use crate::rules::expiry::{duration, ticks};
+use crate::rules::got::{Got, How};
+use crate::rules::loaded::{Answer, Loaded};
+use crate::shard::entry::{Notes, Put};
+use crate::shard::outbox::Outbox;
+use crate::words::error::LoadError;
+use std::sync::Arc;
+use std::time::Duration;
+
+impl<K, V, S> Lead<K, V, S>
+where
+    K: Clone + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: Send + Sync + 'static,
+{
+    /// The loader is done. Stores what it brought, if the key is still this flight's, tells
+    /// everybody who waits, and then reports what had to leave. `ttl` is what the caller said.
+    pub(crate) fn land<E: Send + Sync + 'static>(
+        mut self,
+        result: Result<Loaded<V>, E>,
+        ttl: Option<Duration>,
+    ) -> Result<Got<V>, LoadError<E>> {
+        let now = self.count_time();
+        self.leave.hand_back(if result.is_ok() { Verdict::Success } else { Verdict::Failure });
+        self.time_out_if_late(now);
+        let took = now.saturating_sub(self.flight.started());
+        self.store.extend_horizon(took);
+        let Loaded { answer, ttl: own_ttl, validator, tags: said, store } = match result {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                return Err(self.fail(Arc::new(error)));
+            }
+        };
+        let (value, notes, renews) = match answer {
+            Answer::Value(value) => {
+                if self.old().is_some_and(|old| old.validator().is_some()) {
+                    self.store.counts.changed.add(1);
+                }
+                let tags = self.tagged(&said, None);
+                (Some(value), Notes::of(validator, tags), false)
+            }
+            Answer::Missing => (None, Notes::of(None, self.tagged(&said, None)), false),
+            Answer::Unchanged => {
+                let Some(old) = self.beside.as_mut().and_then(|beside| beside.old.take()) else {
+                    self.land_failed(Landing::NothingToRenew);
+                    return Err(LoadError::NothingToRenew);
+                };
+                let Notes { validator: old_validator, tags, .. } = *old.notes.unwrap_or_default();
+                let notes = Notes::of(validator.or(old_validator), self.tagged(&said, tags));
+                // the loader may have kept what it was shown
+                self.progress = Progress::Landing;
+                let value = Arc::try_unwrap(old.value).unwrap_or_else(|shared| V::clone(&shared));
+                self.progress = Progress::Waiting;
+                (Some(value), notes, true)
+            }
+        };
+        let (validator, tagged) = match &notes {
+            Some(notes) => (notes.validator.clone(), notes.tags.clone()),
+            None => (None, None),
+        };
+        let ttl = match value {
+            Some(_) => own_ttl.or(ttl).map_or(self.store.lives.ttl, ticks),
+            None => own_ttl.map_or(self.store.lives.negative, ticks),
+        };
+        let mut out = Outbox::new();
+        let renewed = if renews && store && ttl > 0 {
+            self.store.renew(&self.flight, ttl, notes.as_deref(), &mut out)
+        } else {
+            None
+        };
+        let stored = match renewed {
+            Some(stored) => stored,
+            None if store => self.put(value.as_ref(), ttl, took, notes, &mut out),
+            None => self.store.leave_alone(&self.flight, &mut out),
+        };
+        let fresh_for = match stored {
+            Stored::Yes(life) => duration(life),
+            Stored::No => Duration::ZERO,
+            Stored::Fenced => {
+                self.count_fenced();
+                Duration::ZERO
+            }
+        };
+        // whoever came after something had happened to a tag that nobody could know of looks again
+        let is_late = |tagged: &Tagged| {
+            tagged.first_event().is_some_and(|at| at <= self.flight.last_joined())
+        };
+        let is_late = tagged.as_ref().is_some_and(is_late);
+        self.progress = Progress::Landing;
+        let landing = match &value {
+            _ if is_late => Some(Landing::Abandoned),
+            // off the board: nobody joins any more, and usually nobody has
+            _ if !self.flight.has_followers() => None,
+            Some(value) => {
+                // what had to leave is reported also if this `Clone` panics
+                let unreported = Unreported { store: &self.store, out: &mut out };
+                let (value, validator) = (value.clone(), validator.clone());
+                drop(unreported);
+                Some(Landing::Value(Arc::new(Brought { value, fresh_for, validator })))
+            }
+            None => Some(Landing::Missing),
+        };
+        self.progress = Progress::Done;
+        if let Some(landing) = landing {
+            self.flight.land(landing);
+        }
+        if self.store.hears() {
+            self.store.report_all(out);
+        }
+        match value {
+            Some(value) => Ok(Got::new(value, How::Loaded, Duration::ZERO, fresh_for, validator)),
+            None => Err(LoadError::NotFound),
+        }
+    }
+
+    /// Stores what it brought, if the key is still its own.
+    fn put(
+        &mut self,
+        value: Option<&V>,
+        ttl: u64,
+        took: u64,
+        notes: Option<Box<Notes>>,
+        out: &mut Outbox<K, V>,
+    ) -> Stored {
+        // the key's and the value's `Clone` and the weigher are the user's code as well
+        self.progress = Progress::Landing;
+        let key = self.flight.key.clone();
+        let units = self.store.units(&key, value);
+        let put = Put {
+            hash: Hash::new(self.flight.hash),
+            key,
+            // with no life there is nothing to store, only something to take out
+            value: if ttl > 0 { value.cloned() } else { None },
+            units,
+            ttl,
+            took: took.max(1),
+            notes,
+        };
+        self.progress = Progress::Waiting;
+        self.store.put(self.flight.hash, put, By::Flight(&self.flight), out)
+    }
+}
