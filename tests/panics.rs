@@ -332,3 +332,79 @@ fn a_thread_that_ends_may_still_load() {
     .unwrap();
     assert_eq!((cache.get(&2), cache.stats().loads), (Some(20), 2));
 }
+
+/// A key whose comparison panics once, when it is its turn.
+#[derive(Clone, Debug)]
+struct Moody(u64, Arc<AtomicUsize>);
+
+impl Moody {
+    fn key(&self, id: u64) -> Self {
+        Self(id, Arc::clone(&self.1))
+    }
+
+    fn panics_at(&self, comparison: usize) {
+        self.1.store(comparison, SeqCst);
+    }
+}
+
+impl PartialEq for Moody {
+    fn eq(&self, other: &Self) -> bool {
+        assert_ne!(self.1.fetch_sub(1, SeqCst), 1, "expected: the key's own trouble");
+        self.0 == other.0
+    }
+}
+
+impl Eq for Moody {}
+
+impl std::hash::Hash for Moody {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
+#[test]
+fn a_write_ends_though_its_keys_eq_panics() {
+    let mood = Moody(0, Arc::new(AtomicUsize::new(usize::MAX)));
+    for hold in [ms(0), ms(5)] {
+        // at each of the comparisons that the end of a write comes to
+        for turn in 1..6 {
+            let (clock, hand) = Clock::manual();
+            let cache =
+                Cache::<Moody, u64>::builder().max_entries(10).clock(clock).build().unwrap();
+            let key = mood.key(1);
+            let fence = cache.writing(&key).hold_for(hold);
+            let load = || cache.get_or_load(&key, || Ok::<_, ()>(10));
+            cache.insert(key.clone(), 5);
+            mood.panics_at(turn);
+            let ended = catch_unwind(AssertUnwindSafe(|| drop(fence)));
+            mood.panics_at(usize::MAX);
+            assert!(ended.is_err() || turn > 1, "there is a comparison");
+            hand.advance(ms(5));
+            cache.remove(&key);
+            assert_eq!((cache.fences(), load().unwrap()), (0, 10));
+            assert_eq!(cache.get(&key), Some(10), "{hold:?}, {turn}");
+            cache.validate();
+        }
+    }
+}
+
+#[test]
+fn what_a_write_takes_out_is_reported_though_an_eq_panics_after_that() {
+    let mood = Moody(0, Arc::new(AtomicUsize::new(usize::MAX)));
+    for turn in 1..6 {
+        let told = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&told);
+        let builder = Cache::<Moody, u64>::builder().max_entries(10);
+        let cache = builder.on_removal(move |_| _ = count.fetch_add(1, SeqCst)).build().unwrap();
+        let key = mood.key(1);
+        let fence = cache.writing(&key);
+        cache.insert(key.clone(), 10);
+        mood.panics_at(turn);
+        let again = catch_unwind(AssertUnwindSafe(|| cache.writing(&key)));
+        mood.panics_at(usize::MAX);
+        assert_eq!(cache.stats().removed, told.load(SeqCst) as u64, "{turn}");
+        drop((again, fence));
+        assert_eq!(cache.fences(), 0);
+        cache.validate();
+    }
+}

@@ -2,6 +2,7 @@
 
 use super::put::{By, Stored};
 use super::store::Store;
+use super::unreported::Unreported;
 use crate::parts::group::Hash;
 use crate::rules::expiry::NEVER;
 use crate::shard::entry::Put;
@@ -10,6 +11,7 @@ use crate::words::clock::Alarm;
 use crate::words::removal::RemovalCause;
 use crate::words::sync::Mutex;
 use hashbrown::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Weak};
 use std::task::{Wake, Waker};
 
@@ -34,6 +36,8 @@ pub(crate) struct Fence<K, V, S> {
     hash: u64,
     /// Until it ends.
     key: Option<K>,
+    /// What its shard knows it by.
+    number: u64,
     /// For how many ticks it stays after its end.
     hold: u64,
     /// Its end, by a function made where it was known what `K`, `V` and `S` are good for, which
@@ -41,7 +45,7 @@ pub(crate) struct Fence<K, V, S> {
     end: End<K, V, S>,
 }
 
-type End<K, V, S> = fn(&Arc<Store<K, V, S>>, u64, K, u64);
+type End<K, V, S> = fn(&Arc<Store<K, V, S>>, (u64, u64), K, u64);
 
 impl<K, V, S> Fence<K, V, S> {
     /// Keeps it up for so many ticks after its end. What stands under the key goes at the end of
@@ -61,17 +65,20 @@ where
     pub(crate) fn raise(store: &Arc<Store<K, V, S>>, hash: u64, key: K, leave: Leave) -> Self {
         let mine = key.clone();
         let mut out = Outbox::new();
-        {
+        // what goes is reported also if an `Eq` panics after that
+        let unreported = Unreported { store, out: &mut out };
+        let number = {
             let mut shard = store.cell(hash).shard.write();
             store.ledger.note(hash);
             if leave == Leave::Nothing {
                 let cause = RemovalCause::Removed;
-                shard.remove(Hash::new(hash), &key, cause, &store.terms(), &mut out);
+                shard.remove(Hash::new(hash), &key, cause, &store.terms(), unreported.out);
             }
-            shard.raise(hash, key, &mut out);
-        }
+            shard.raise(hash, key, unreported.out)
+        };
+        drop(unreported);
         let (store, key) = (Arc::clone(store), Some(mine));
-        let fence = Self { store, hash, key, hold: 0, end: Store::end_write };
+        let fence = Self { store, hash, key, number, hold: 0, end: Store::end_write };
         // made before anything is reported: a panic in a `Drop` finds it and lowers it
         fence.store.deliver(out);
         fence
@@ -101,7 +108,7 @@ where
     /// The write ends, and `leave` says what it leaves, whatever `hold_for` said.
     pub(crate) fn lower(mut self, leave: Leave) {
         if let Some(key) = self.key.take() {
-            self.store.end_write_leaving(self.hash, &key, leave);
+            self.store.end_write_leaving((self.hash, self.number), &key, leave);
         }
     }
 }
@@ -109,7 +116,7 @@ where
 impl<K, V, S> Drop for Fence<K, V, S> {
     fn drop(&mut self) {
         if let Some(key) = self.key.take() {
-            (self.end)(&self.store, self.hash, key, self.hold);
+            (self.end)(&self.store, (self.hash, self.number), key, self.hold);
         }
     }
 }
@@ -126,8 +133,10 @@ pub(super) fn no_holds() -> Holds {
 /// A fence that is held: what its alarm calls.
 struct Hold<K, V, S> {
     store: Weak<Store<K, V, S>>,
+    /// Among those that are held.
     number: u64,
-    hash: u64,
+    /// The key's hash, and the fence's number.
+    fence: (u64, u64),
     key: K,
 }
 
@@ -141,7 +150,7 @@ where
         let Some(store) = self.store.upgrade() else { return };
         let alarm = store.holds.lock().1.remove(&self.number);
         drop(alarm);
-        store.end_write_leaving(self.hash, &self.key, Leave::Nothing);
+        store.end_write_leaving(self.fence, &self.key, Leave::Nothing);
     }
 }
 
@@ -151,11 +160,11 @@ where
     V: Send + Sync + 'static,
     S: Send + Sync + 'static,
 {
-    fn end_write(self: &Arc<Self>, hash: u64, key: K, hold: u64) {
+    fn end_write(self: &Arc<Self>, fence: (u64, u64), key: K, hold: u64) {
         if hold == 0 {
-            return self.end_write_leaving(hash, &key, Leave::Nothing);
+            return self.end_write_leaving(fence, &key, Leave::Nothing);
         }
-        self.take_out(hash, &key);
+        self.ending(fence, || self.take_out(fence.0, &key));
         let number = {
             let mut holds = self.holds.lock();
             holds.0 += 1;
@@ -164,7 +173,7 @@ where
             number
         };
         let at = self.clock.after(hold.min(NEVER));
-        let hold = Hold { store: Arc::downgrade(self), number, hash, key };
+        let hold = Hold { store: Arc::downgrade(self), number, fence, key };
         let alarm = self.clock.alarm(at, Waker::from(Arc::new(hold)));
         // it may have rung already
         let late = match self.holds.lock().1.get_mut(&number) {
@@ -174,17 +183,27 @@ where
         drop(late);
     }
 
-    fn end_write_leaving(&self, hash: u64, key: &K, leave: Leave) {
-        let mut out = Outbox::new();
-        {
+    fn end_write_leaving(&self, fence: (u64, u64), key: &K, leave: Leave) {
+        let (hash, mut out) = (fence.0, Outbox::new());
+        self.ending(fence, || {
             let mut shard = self.cell(hash).shard.write();
             self.ledger.note(hash);
-            if !shard.lower(hash, key, &mut out) || leave == Leave::Nothing {
+            if !shard.lower(fence, key, &mut out) || leave == Leave::Nothing {
                 let cause = RemovalCause::Removed;
                 shard.remove(Hash::new(hash), key, cause, &self.terms(), &mut out);
             }
-        }
+        });
         self.deliver(out);
+    }
+
+    /// Runs what ends a write, or a part of that. If the user's `Eq` panics in it, the fence goes all
+    /// the same: else its key would never be cached again.
+    fn ending(&self, (hash, number): (u64, u64), end: impl FnOnce()) {
+        let Err(panic) = catch_unwind(AssertUnwindSafe(end)) else { return };
+        let mut out = Outbox::new();
+        self.cell(hash).shard.write().lower_blindly(hash, number, &mut out);
+        self.deliver(out);
+        resume_unwind(panic);
     }
 
     /// As `remove`, without the value.

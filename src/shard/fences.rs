@@ -9,11 +9,15 @@ use hashbrown::HashTable;
 
 pub(crate) struct Fences<K> {
     raised: HashTable<Fence<K>>,
+    /// The number of the one that was raised last.
+    last: u64,
 }
 
 struct Fence<K> {
     key: K,
     hash: u64,
+    /// By which it is found again without the key's `Eq`, which may panic.
+    number: u64,
     /// How many writes are in progress.
     writes: usize,
     /// Something else has happened to the key since the first of them began: nobody knows in which
@@ -23,7 +27,7 @@ struct Fence<K> {
 
 impl<K> Fences<K> {
     pub(crate) fn new() -> Self {
-        Self { raised: HashTable::new() }
+        Self { raised: HashTable::new(), last: 0 }
     }
 
     #[inline]
@@ -37,27 +41,25 @@ impl<K> Fences<K> {
     }
 
     /// A write begins. Where another one is in progress, both are disputed, and the key comes back,
-    /// to be dropped after the lock.
-    pub(crate) fn raise(&mut self, hash: u64, key: K) -> Option<K>
+    /// to be dropped after the lock. Returns the number to [lower](Self::lower) it by, too.
+    pub(crate) fn raise(&mut self, hash: u64, key: K) -> (u64, Option<K>)
     where
         K: Eq,
     {
         if let Some(fence) = self.find_mut(hash, &key) {
             fence.writes += 1;
             fence.is_disputed = true;
-            return Some(key);
+            return (fence.number, Some(key));
         }
-        let fence = Fence { key, hash, writes: 1, is_disputed: false };
+        self.last += 1;
+        let fence = Fence { key, hash, number: self.last, writes: 1, is_disputed: false };
         self.raised.insert_unique(hash, fence, |fence| fence.hash);
-        None
+        (self.last, None)
     }
 
     /// A write ends. Returns whether it was undisputed, and the key, if it was the last one.
-    pub(crate) fn lower<Q>(&mut self, hash: u64, key: &Q) -> (bool, Option<K>)
-    where
-        Q: ?Sized + Equivalent<K>,
-    {
-        let same = |fence: &Fence<K>| fence.hash == hash && key.equivalent(&fence.key);
+    pub(crate) fn lower(&mut self, hash: u64, number: u64) -> (bool, Option<K>) {
+        let same = |fence: &Fence<K>| fence.number == number;
         let Ok(mut place) = self.raised.find_entry(hash, same) else { return (false, None) };
         let fence = place.get_mut();
         let is_undisputed = !fence.is_disputed;
@@ -127,16 +129,16 @@ mod tests {
     #[test]
     fn a_key_is_held_until_the_last_of_its_writes_ends() {
         let mut fences = Fences::new();
-        assert_eq!(fences.raise(1, 'a'), None);
+        assert_eq!(fences.raise(1, 'a'), (1, None));
         assert!(fences.is_undisputed(1, &'a'));
-        assert_eq!(fences.raise(1, 'b'), None, "one hash, two keys");
-        assert_eq!(fences.raise(1, 'a'), Some('a'));
+        assert_eq!(fences.raise(1, 'b'), (2, None), "one hash, two keys");
+        assert_eq!(fences.raise(1, 'a'), (1, Some('a')));
         assert!(!fences.is_undisputed(1, &'a') && fences.is_undisputed(1, &'b'));
-        assert_eq!(fences.lower(1, &'a'), (false, None));
+        assert_eq!(fences.lower(1, 1), (false, None));
         assert!(fences.holds(1, &'a'));
-        assert_eq!(fences.lower(1, &'a'), (false, Some('a')));
+        assert_eq!(fences.lower(1, 1), (false, Some('a')));
         assert!(!fences.holds(1, &'a'));
-        assert_eq!(fences.lower(1, &'b'), (true, Some('b')));
+        assert_eq!(fences.lower(1, 2), (true, Some('b')));
         assert!(fences.is_empty());
     }
 
@@ -148,7 +150,7 @@ mod tests {
         fences.dispute(2, &'a');
         assert!(fences.is_undisputed(1, &'a'));
         fences.dispute(1, &'a');
-        assert_eq!(fences.lower(1, &'a'), (false, Some('a')));
+        assert_eq!(fences.lower(1, 1), (false, Some('a')));
         fences.raise(2, 'c');
         fences.dispute_all();
         assert!(!fences.is_undisputed(2, &'c'));

@@ -45,23 +45,42 @@ impl<K, V> Shard<K, V> {
     }
 
     /// A write at the source begins: until it ends, no load of the key is stored.
-    pub(crate) fn raise(&mut self, hash: u64, key: K, out: &mut Outbox<K, V>)
+    /// Returns the number to [lower](Self::lower) its fence by.
+    pub(crate) fn raise(&mut self, hash: u64, key: K, out: &mut Outbox<K, V>) -> u64
     where
         K: Eq,
     {
         self.ground(hash, &key, out);
-        if let Some(key) = self.fences.raise(hash, key) {
+        let (number, spare) = self.fences.raise(hash, key);
+        if let Some(key) = spare {
             out.key(key);
         }
+        number
     }
 
     /// It ends. Whether nothing but it has happened to the key since it began.
-    pub(crate) fn lower<Q>(&mut self, hash: u64, key: &Q, out: &mut Outbox<K, V>) -> bool
+    pub(crate) fn lower<Q>(
+        &mut self,
+        (hash, number): (u64, u64),
+        key: &Q,
+        out: &mut Outbox<K, V>,
+    ) -> bool
     where
         Q: ?Sized + Equivalent<K>,
     {
         self.ground(hash, key, out);
-        let (is_undisputed, held) = self.fences.lower(hash, key);
+        self.lower_fence(hash, number, out)
+    }
+
+    /// It ends, and its key's `Eq` has panicked: nobody knows which flight is the key's, so all lose
+    /// theirs.
+    pub(crate) fn lower_blindly(&mut self, hash: u64, number: u64, out: &mut Outbox<K, V>) {
+        self.fence_all(out);
+        self.lower_fence(hash, number, out);
+    }
+
+    fn lower_fence(&mut self, hash: u64, number: u64, out: &mut Outbox<K, V>) -> bool {
+        let (is_undisputed, held) = self.fences.lower(hash, number);
         if let Some(key) = held {
             out.key(key);
         }
