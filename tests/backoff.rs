@@ -5,7 +5,7 @@ mod common;
 use common::doubles::{Counted, Ledger};
 use common::tasks::Task;
 use common::{Fixture, checked, ms, secs, uncalled, with_cache};
-use larder::{Cache, CacheBuilder, How, LoadError, StaleWhy};
+use larder::{Cache, CacheBuilder, Clock, How, LoadError, StaleWhy};
 use std::cell::{Cell, RefCell};
 use std::future::{pending, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -348,4 +348,45 @@ fn a_thousand_callers_and_a_source_that_is_down() {
         assert_eq!(it.stats().load_failures, 2);
         assert!(it.stats().stale_hits > 150_000);
     });
+}
+
+#[derive(Clone)]
+struct OneHash;
+
+impl std::hash::BuildHasher for OneHash {
+    type Hasher = std::hash::DefaultHasher;
+
+    fn build_hasher(&self) -> Self::Hasher {
+        std::hash::DefaultHasher::new()
+    }
+}
+
+/// Whose hash is that of all others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Alike(u64);
+
+impl std::hash::Hash for Alike {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        state.write_u64(1);
+    }
+}
+
+#[test]
+fn of_two_keys_of_one_hash_each_has_its_own_failure() {
+    let (clock, hand) = Clock::manual();
+    let builder = Cache::<Alike, u64>::builder().max_entries(10).error_backoff(ms(5), ms(5));
+    let cache = builder.clock(clock).hasher(OneHash).build().unwrap();
+    let fail = |key| cache.get_or_load(&Alike(key), || Err::<u64, _>("down")).is_err();
+    assert!(fail(2));
+    hand.advance(ms(5));
+    assert!(fail(1));
+    cache.sweep(); // lets go of the key of the first one
+    assert!(fail(1));
+    cache.validate();
+    hand.advance(ms(5));
+    assert!(fail(1));
+    cache.validate();
+    cache.remove(&Alike(1));
+    assert_eq!(cache.get_or_load(&Alike(1), || Ok::<_, &str>(9)).unwrap(), 9);
+    cache.validate();
 }

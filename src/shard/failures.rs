@@ -40,11 +40,20 @@ struct Told<K, V> {
 }
 
 impl<K, V> Failure<K, V> {
+    /// Whether it is this key's, or may be: what nobody is told of any more has let go of its key.
     fn is_of<Q>(&self, hash: u64, key: &Q) -> bool
     where
         Q: ?Sized + Equivalent<K>,
     {
         self.hash == hash && self.told.as_ref().is_none_or(|t| key.equivalent(&t.flight.key))
+    }
+
+    /// Whether it is this key's for sure.
+    fn is_told_of<Q>(&self, hash: u64, key: &Q) -> bool
+    where
+        Q: ?Sized + Equivalent<K>,
+    {
+        self.told.is_some() && self.is_of(hash, key)
     }
 
     /// What the load came to, where that is an answer.
@@ -69,7 +78,12 @@ impl<K, V> Failures<K, V> {
         Q: ?Sized + Equivalent<K>,
     {
         // while all is well, one comparison
-        if self.failed.is_empty() { None } else { self.failed.find(hash, |f| f.is_of(hash, key)) }
+        if self.failed.is_empty() {
+            return None;
+        }
+        // its own before one that may be another key's of the same hash
+        let own = self.failed.find(hash, |f| f.is_told_of(hash, key));
+        own.or_else(|| self.failed.find(hash, |f| f.is_of(hash, key)))
     }
 
     /// A flight that had its key until now, `at`, came to nothing. It takes the place of the failure
@@ -117,7 +131,7 @@ impl<K, V> Failures<K, V> {
     where
         Q: ?Sized + Equivalent<K>,
     {
-        if let Ok(place) = self.failed.find_entry(hash, |f| f.is_of(hash, key)) {
+        while let Ok(place) = self.failed.find_entry(hash, |f| f.is_of(hash, key)) {
             place.remove().0.leave(out);
         }
     }
