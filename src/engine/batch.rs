@@ -4,6 +4,7 @@ use super::guard::Leave;
 use super::lead::Lead;
 use super::put::By;
 use super::store::Store;
+use super::unreported::Unreported;
 use crate::parts::breaker::Verdict;
 use crate::parts::ledger::Moment;
 use crate::parts::stack;
@@ -103,16 +104,26 @@ where
         // `Hash` and `Eq` of keys are the user's code as well
         self.is_landing = true;
         let (brought, extra) = self.assign(reply);
+        let (store, mut out) = (Arc::clone(&self.store), Outbox::new());
+        // what left is reported when all have landed: a listener may ask for any of them
+        let unreported = Unreported { store: &store, out: &mut out };
+        // and a weigher that does is told so
+        let running = stack::enter_all(self.leads.iter().map(Lead::id));
         // before the batch's own values land, which are writes to the ledger too
         for (hash, key, loaded) in extra {
-            self.store.put_extra(hash, key, loaded, self.since, self.version);
+            store.put_extra(hash, key, loaded, (self.since, self.version), unreported.out);
         }
         self.is_landing = false;
         let leads = std::mem::take(&mut self.leads).into_iter();
-        let land = |(lead, loaded): (Lead<K, V, S>, Option<Loaded<V>>)| {
-            lead.land(Ok(loaded.unwrap_or_else(Loaded::missing)), None)
+        let land = |(mut lead, loaded): (Lead<K, V, S>, Option<Loaded<V>>)| {
+            let loaded = Ok(loaded.unwrap_or_else(Loaded::missing));
+            lead.land_quietly(loaded, None, unreported.out)
         };
-        leads.zip(brought).map(land).collect()
+        let landed = leads.zip(brought).map(land).collect();
+        drop(running);
+        drop(unreported);
+        store.deliver(out);
+        landed
     }
 
     /// What the reply has for each lead, and what it has besides. Of two values of one key the last
@@ -161,7 +172,14 @@ where
     S: Send + Sync + 'static,
 {
     /// Stores what a batch brought unasked, if nothing has happened to its key since it began.
-    fn put_extra(&self, hash: u64, key: K, loaded: Loaded<V>, since: Moment, version: Version) {
+    fn put_extra(
+        &self,
+        hash: u64,
+        key: K,
+        loaded: Loaded<V>,
+        (since, version): (Moment, Version),
+        out: &mut Outbox<K, V>,
+    ) {
         let Loaded { answer: Answer::Value(value), ttl, validator, tags, store: true } = loaded
         else {
             return;
@@ -171,8 +189,6 @@ where
         let tags = self.tags.find(tags.iter().map(Tag::as_str)).map(|names| names.since(version));
         let notes = Notes::of(validator, tags);
         let put = Put { notes, ..Put::of(hash, key, value, units, ttl) };
-        let mut out = Outbox::new();
-        self.put(hash, put, By::Extra(since), &mut out);
-        self.deliver(out);
+        self.put(hash, put, By::Extra(since), out);
     }
 }

@@ -178,13 +178,13 @@ impl<K, V, S> Lead<K, V, S> {
     }
 
     /// The loader failed: everybody who waits is told.
-    fn fail<E: Send + Sync + 'static>(mut self, error: Arc<E>) -> LoadError<E> {
+    fn fail<E: Send + Sync + 'static>(&mut self, error: Arc<E>) -> LoadError<E> {
         self.land_failed(Landing::Failed(error.clone()));
         LoadError::Loader(error)
     }
 
     /// As landing a failure, for a loader that failed several keys at once.
-    pub(super) fn fail_with<E: Send + Sync + 'static>(self, error: Arc<E>) -> LoadError<E> {
+    pub(super) fn fail_with<E: Send + Sync + 'static>(mut self, error: Arc<E>) -> LoadError<E> {
         let now = self.count_time();
         self.time_out_if_late(now);
         self.fail(error)

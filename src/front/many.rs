@@ -15,6 +15,7 @@ use crate::engine::lead::Lead;
 use crate::engine::look::{Looked, Search};
 use crate::engine::store::Store;
 use crate::parts::flight::Flight;
+use crate::parts::stack;
 use crate::parts::waiter::Bell;
 use crate::rules::got::Got;
 use crate::rules::loaded::Loaded;
@@ -99,6 +100,8 @@ where
     /// Decides for every open key who loads it. Waits for nobody.
     fn decide(&mut self) -> Round<K, V, S> {
         let mut round = Round { led: Vec::new(), leads: Vec::new(), followed: Vec::new() };
+        // a refresh that is due may run on the spot, and ask for a key that is led already
+        let mut running = Vec::new();
         for (at, wanted) in self.wanted.iter_mut().enumerate() {
             while wanted.outcome.is_none() {
                 let ask = &self.said.ask;
@@ -120,6 +123,7 @@ where
                     }
                     Next::Lead(lead) | Next::Revalidate(lead) => {
                         round.led.push(at);
+                        running.push(stack::enter(lead.id()));
                         round.leads.push(lead);
                         break;
                     }

@@ -6,6 +6,7 @@ use crate::engine::unreported::Unreported;
 use crate::parts::breaker::Verdict;
 use crate::parts::flight::{Brought, Landing};
 use crate::parts::group::Hash;
+use crate::parts::stack;
 use crate::parts::tags::Tagged;
 use crate::rules::expiry::{duration, ticks};
 use crate::rules::got::{Got, How};
@@ -28,6 +29,20 @@ where
         mut self,
         result: Result<Loaded<V>, E>,
         ttl: Option<Duration>,
+    ) -> Result<Got<V>, LoadError<E>> {
+        let mut out = Outbox::new();
+        let landed = self.land_quietly(result, ttl, &mut out);
+        self.store.deliver(out);
+        landed
+    }
+
+    /// The same without the reports: what had to leave is in `out`, for who has something else to do
+    /// before the user's code may be called.
+    pub(in crate::engine) fn land_quietly<E: Send + Sync + 'static>(
+        &mut self,
+        result: Result<Loaded<V>, E>,
+        ttl: Option<Duration>,
+        out: &mut Outbox<K, V>,
     ) -> Result<Got<V>, LoadError<E>> {
         let now = self.count_time();
         self.leave.hand_back(if result.is_ok() { Verdict::Success } else { Verdict::Failure });
@@ -71,16 +86,15 @@ where
             Some(_) => own_ttl.or(ttl).map_or(self.store.lives.ttl, ticks),
             None => own_ttl.map_or(self.store.lives.negative, ticks),
         };
-        let mut out = Outbox::new();
         let renewed = if renews && store && ttl > 0 {
-            self.store.renew(&self.flight, ttl, notes.as_deref(), &mut out)
+            self.store.renew(&self.flight, ttl, notes.as_deref(), out)
         } else {
             None
         };
         let stored = match renewed {
             Some(stored) => stored,
-            None if store => self.put(value.as_ref(), ttl, took, notes, &mut out),
-            None => self.store.leave_alone(&self.flight, &mut out),
+            None if store => self.put(value.as_ref(), ttl, took, notes, out),
+            None => self.store.leave_alone(&self.flight, out),
         };
         let fresh_for = match stored {
             Stored::Yes(life) => duration(life),
@@ -102,7 +116,7 @@ where
             _ if !self.flight.has_followers() => None,
             Some(value) => {
                 // what had to leave is reported also if this `Clone` panics
-                let unreported = Unreported { store: &self.store, out: &mut out };
+                let unreported = Unreported { store: &self.store, out };
                 let (value, validator) = (value.clone(), validator.clone());
                 drop(unreported);
                 Some(Landing::Value(Arc::new(Brought { value, fresh_for, validator })))
@@ -112,9 +126,6 @@ where
         self.progress = Progress::Done;
         if let Some(landing) = landing {
             self.flight.land(landing);
-        }
-        if self.store.hears() {
-            self.store.report_all(out);
         }
         match value {
             Some(value) => Ok(Got::new(value, How::Loaded, Duration::ZERO, fresh_for, validator)),
@@ -131,7 +142,9 @@ where
         notes: Option<Box<Notes>>,
         out: &mut Outbox<K, V>,
     ) -> Stored {
-        // the key's and the value's `Clone` and the weigher are the user's code as well
+        // the key's and the value's `Clone` and the weigher are the user's code as well, and who asks
+        // for the key in there is told so
+        let running = stack::enter(self.flight.id());
         self.progress = Progress::Landing;
         let key = self.flight.key.clone();
         let units = self.store.units(&key, value);
@@ -146,6 +159,7 @@ where
             notes,
         };
         self.progress = Progress::Waiting;
+        drop(running);
         self.store.put(self.flight.hash, put, By::Flight(&self.flight), out)
     }
 }

@@ -1,0 +1,227 @@
+//! What a cache calls of the user's may use the cache: listeners, weighers and refreshes that ask for
+//! the very keys that are being loaded.
+
+mod common;
+
+use common::{Watchdog, ms, secs};
+use larder::{
+    Cache, Clock, LoadCx, LoadError, Loaded, Loader, Refused, Removal, Runtime, SteppingRuntime,
+};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, OnceLock};
+
+type Numbers = Cache<u64, u64>;
+type Seen = Arc<Mutex<Vec<Result<u64, LoadError<String>>>>>;
+
+/// A place for the cache in what is called by it. Its owner breaks the circle.
+#[derive(Clone, Default)]
+struct Own(Arc<OnceLock<Mutex<Option<Numbers>>>>);
+
+impl Own {
+    fn set(&self, cache: &Numbers) {
+        assert!(self.0.set(Mutex::new(Some(cache.clone()))).is_ok());
+    }
+
+    fn get(&self) -> Option<Numbers> {
+        self.0.get()?.lock().unwrap().clone()
+    }
+
+    fn clear(&self) {
+        *self.0.get().unwrap().lock().unwrap() = None;
+    }
+}
+
+#[allow(clippy::unnecessary_wraps)]
+fn tens(keys: &[u64]) -> Result<Vec<(u64, u64)>, String> {
+    Ok(keys.iter().map(|key| (*key, key * 10)).collect())
+}
+
+/// A cache of two, full of 100 and 101, whose listener asks for 2 when one of these leaves.
+fn asking_for_2_when_full() -> (Numbers, Own, Seen) {
+    let (own, seen) = (Own::default(), Seen::default());
+    let (me, answers) = (own.clone(), Arc::clone(&seen));
+    let listener = move |gone: Removal<u64, u64>| {
+        if let Some(cache) = me.get().filter(|_| gone.key >= 100) {
+            let answer = cache.get_or_load(&2, || Ok::<_, String>(22));
+            answers.lock().unwrap().push(answer);
+        }
+    };
+    let builder = Cache::builder().max_entries(2).shards(1).on_removal(listener);
+    let cache = builder.build().unwrap();
+    cache.insert(100, 0);
+    cache.insert(101, 0);
+    own.set(&cache);
+    (cache, own, seen)
+}
+
+#[test]
+fn a_listener_may_ask_for_any_key_of_the_batch_that_evicted() {
+    let _watchdog = Watchdog::start();
+    let (cache, own, seen) = asking_for_2_when_full();
+    let many = cache.get_or_load_many(&[1, 2], tens);
+    assert!(many.error.is_none());
+    let seen = std::mem::take(&mut *seen.lock().unwrap());
+    assert!(!seen.is_empty() && seen.iter().all(Result::is_ok), "{seen:?}");
+    own.clear();
+    cache.validate();
+}
+
+#[test]
+fn also_where_what_evicted_came_unasked() {
+    let _watchdog = Watchdog::start();
+    let (cache, own, seen) = asking_for_2_when_full();
+    let more = |_: &[u64]| Ok::<_, String>(vec![(2, 20), (3, 30)]);
+    assert!(cache.get_or_load_many(&[2], more).error.is_none());
+    let seen = std::mem::take(&mut *seen.lock().unwrap());
+    assert!(!seen.is_empty() && seen.iter().all(Result::is_ok), "{seen:?}");
+    own.clear();
+    cache.validate();
+}
+
+#[test]
+fn a_weigher_that_asks_for_what_it_weighs_is_told_so() {
+    let _watchdog = Watchdog::start();
+    let (own, seen) = (Own::default(), Seen::default());
+    let (me, answers) = (own.clone(), Arc::clone(&seen));
+    let weigher = move |_: &u64, _: &u64| {
+        if let Some(cache) = me.get() {
+            let answer = cache.get_or_load(&2, || Ok::<_, String>(22));
+            answers.lock().unwrap().push(answer);
+        }
+        1
+    };
+    let cache = Cache::builder().max_weight(10).weigher(weigher).build().unwrap();
+    own.set(&cache);
+    let recursive = |expected: usize| {
+        let seen = std::mem::take(&mut *seen.lock().unwrap());
+        assert_eq!(seen.len(), expected);
+        assert!(seen.iter().all(|seen| matches!(seen, Err(LoadError::Recursive))), "{seen:?}");
+    };
+    assert_eq!(cache.get_or_load(&2, || Ok::<_, String>(20)).unwrap(), 20);
+    recursive(1);
+    cache.remove(&2);
+    assert!(cache.get_or_load_many(&[1, 2], tens).error.is_none());
+    recursive(2);
+    own.clear();
+    cache.validate();
+}
+
+/// Runs what it is given where it is given it.
+struct OnTheSpot;
+
+impl Runtime for OnTheSpot {
+    fn spawn_blocking(&self, job: Box<dyn FnOnce() + Send>) -> Result<(), Refused> {
+        job();
+        Ok(())
+    }
+
+    fn spawn(&self, _: Pin<Box<dyn Future<Output = ()> + Send>>) -> Result<(), Refused> {
+        Err(Refused)
+    }
+}
+
+/// Two is one and one; so to load 2 it asks for 1.
+struct Sums(Own);
+
+impl Loader<u64, u64> for Sums {
+    type Error = String;
+
+    fn load(&self, key: &u64, _: &LoadCx<u64>) -> Result<Loaded<u64>, String> {
+        if *key < 2 {
+            return Ok(Loaded::new(*key));
+        }
+        let cache = self.0.get().ok_or("not yet")?;
+        let one =
+            cache.get_or_load(&1, || Ok::<_, String>(1)).map_err(|error| error.to_string())?;
+        Ok(Loaded::new(one + one))
+    }
+}
+
+#[test]
+fn a_refresh_on_the_spot_may_ask_for_what_its_caller_is_about_to_load() {
+    let _watchdog = Watchdog::start();
+    let ((clock, hand), own) = (Clock::manual(), Own::default());
+    let builder = Cache::builder().max_entries(10).clock(clock).runtime(OnTheSpot);
+    let builder = builder.time_to_live(secs(10)).stale_while_revalidate(secs(10));
+    let cache = builder.build_loading(Sums(own.clone())).unwrap();
+    own.set(&cache);
+    assert_eq!(cache.load(&2).unwrap(), 2);
+    hand.advance(secs(10));
+    cache.remove(&1);
+    // 1 is to be loaded by this call, and 2, which may be served, at once by the runtime
+    let many = cache.load_many(&[1, 2]);
+    assert_eq!((many.got.len(), many.error.is_none()), (2, true));
+    own.clear();
+    cache.validate();
+}
+
+#[test]
+fn two_batches_whose_listeners_ask_crosswise_end() {
+    let _watchdog = Watchdog::start();
+    let own = Own::default();
+    let me = own.clone();
+    let listener = move |gone: Removal<u64, u64>| {
+        if let Some(cache) = me.get().filter(|_| gone.key >= 100) {
+            for key in [1, 2, 11, 12] {
+                let _ = cache.get_or_load(&key, || Ok::<_, String>(key));
+            }
+        }
+    };
+    let builder = Cache::builder().max_entries(2).shards(1).on_removal(listener);
+    let cache = builder.load_timeout(ms(20_000)).build().unwrap();
+    own.set(&cache);
+    for round in 0..50 {
+        cache.insert(100 + round, 0);
+        cache.insert(200 + round, 0);
+        std::thread::scope(|scope| {
+            let one = scope.spawn(|| drop(cache.get_or_load_many(&[1, 2], tens)));
+            let other = scope.spawn(|| drop(cache.get_or_load_many(&[11, 12], tens)));
+            one.join().unwrap();
+            other.join().unwrap();
+        });
+        cache.clear();
+    }
+    assert_eq!(cache.stats().load_timeouts, 0);
+    own.clear();
+    cache.validate();
+}
+
+#[test]
+fn gathered_loads_report_when_all_have_landed() {
+    let _watchdog = Watchdog::start();
+    let (own, runtime) = (Own::default(), SteppingRuntime::new());
+    let me = own.clone();
+    let listener = move |gone: Removal<u64, u64>| {
+        if let Some(cache) = me.get().filter(|_| gone.key >= 100) {
+            assert!(cache.get_or_load(&2, || Ok::<_, String>(2)).is_ok());
+        }
+    };
+    let builder = Cache::builder().max_entries(2).shards(1).on_removal(listener).runtime(runtime);
+    let cache = builder.batch(2, ms(1_000)).build_loading(Tens).unwrap();
+    cache.insert(100, 0);
+    cache.insert(101, 0);
+    own.set(&cache);
+    std::thread::scope(|scope| {
+        let one = scope.spawn(|| cache.load(&1).is_ok());
+        let two = scope.spawn(|| cache.load(&2).is_ok());
+        assert!(one.join().unwrap() && two.join().unwrap());
+    });
+    assert_eq!(cache.stats().load_timeouts, 0);
+    own.clear();
+    cache.validate();
+}
+
+struct Tens;
+
+impl Loader<u64, u64> for Tens {
+    type Error = String;
+
+    fn load(&self, key: &u64, _: &LoadCx<u64>) -> Result<Loaded<u64>, String> {
+        Ok(Loaded::new(key * 10))
+    }
+
+    fn load_many(&self, keys: &[u64]) -> Result<Vec<(u64, Loaded<u64>)>, String> {
+        Ok(keys.iter().map(|key| (*key, Loaded::new(key * 10))).collect())
+    }
+}
