@@ -456,6 +456,7 @@
 //! # Ok::<_, larder::ConfigError>(())
 //! ```
 //!
+//! (`tokio::time::pause` stops tokio's clock, and no cache's.)
 //! [`seed`](CacheBuilder::seed) makes the draws of the jitter repeatable as well, and a
 //! [`SteppingRuntime`] runs refreshes one by one, when the test says so.
 //!

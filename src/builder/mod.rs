@@ -340,7 +340,8 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     }
 
     /// Where a cache with a loader of its own runs what nobody waits for. See [`Runtime`] for what
-    /// it does without.
+    /// it does without. An [`AsyncLoadingCache`] keeps the one it was built in: one in a `static` that
+    /// several runtimes use, as tests do, has only the first, and nothing runs there once that has ended.
     pub fn runtime(mut self, runtime: impl Runtime) -> Self {
         self.settings.runtime = Some(Arc::new(runtime));
         self
@@ -385,6 +386,9 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// with no lock held, so it may use the cache; removals by one thread come in their order. A
     /// panic in it is caught and counted in the [`Stats`](crate::Stats). What is still stored when
     /// the cache is dropped is dropped with it, unreported.
+    ///
+    /// A listener that holds a handle of its own cache keeps that alive for ever: give it an
+    /// [`Invalidator`](crate::Invalidator), or a [`Weak`](std::sync::Weak) of what owns the cache.
     ///
     /// Begin with `Cache::<K, V>::builder()`, or say the argument's type, where the compiler does not
     /// know yet what the cache holds:

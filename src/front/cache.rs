@@ -103,7 +103,7 @@ where
 
     /// The value of a key with its age and remaining life, without counting as a look-up or a use:
     /// for looking at a cache rather than using it. Values past their life, but within a stale
-    /// window, are shown too.
+    /// window, are shown too. Costs what [`get`](Self::get) does: a shard's lock in shared mode.
     pub fn peek<Q>(&self, key: &Q) -> Option<Got<V>>
     where
         Q: ?Sized + Hash + Equivalent<K>,
@@ -111,7 +111,9 @@ where
         self.store.peek(self.store.hash(key), key)
     }
 
-    /// Whether [`get`](Self::get) would return a value, without counting as a look-up or a use.
+    /// Whether [`get`](Self::get) would return a value, without counting as a look-up or a use, and
+    /// without a clone of it. Others may change that before it is acted upon: to load what is not there,
+    /// call [`get_or_load`](Self::get_or_load).
     pub fn contains<Q>(&self, key: &Q) -> bool
     where
         Q: ?Sized + Hash + Equivalent<K>,
@@ -124,6 +126,15 @@ where
     /// entries; a value that alone weighs more than `max_weight` is refused and reported as
     /// [`Rejected`](crate::RemovalCause::Rejected), and what stood there goes all the same, as replaced:
     /// it is not the key's value any more.
+    ///
+    /// Takes the lock of the key's shard for itself, for about as long as a look-up and, in a full
+    /// cache, an eviction take. (An insert at which its shard grows moves what that holds, up to a
+    /// millisecond; one whose weight needs the room of other shards takes their locks one by one.) What
+    /// left is reported and dropped after that, on this thread.
+    ///
+    /// # Panics
+    ///
+    /// If the weigher, the key's `Eq`, or the `Drop` of what left does. The cache is valid after that.
     pub fn insert(&self, key: K, value: V) {
         self.store.insert(self.store.hash(&key), key, value, None);
     }
@@ -447,7 +458,8 @@ where
 
     /// Takes a key's value out and returns it, if it was fresh. It is gone: never served again,
     /// and a load that is under way will not bring it back (its callers get their value, it is not
-    /// stored). A cached "not found" goes too.
+    /// stored). A cached "not found" goes too. Takes the lock of the key's shard for itself, and clones
+    /// the value only where a listener gets it as well.
     ///
     /// After a write to the source this is what makes it seen, so nothing may come between the two.
     /// An async handler is dropped where it waits when its client hangs up, and an `await` of the
@@ -540,6 +552,10 @@ where
     }
 
     /// Removes everything. No load that is under way will be stored.
+    ///
+    /// One shard after the other, each under its lock for as long as it takes to empty it: what is
+    /// written meanwhile to a shard that was emptied already stays. What left is reported and dropped
+    /// shard by shard, with no lock held.
     pub fn clear(&self) {
         self.store.clear();
     }

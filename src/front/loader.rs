@@ -45,7 +45,9 @@ pub trait Loader<K, V>: Send + Sync + 'static {
     ///
     /// Runs on the thread of a caller who waits for it, or, to refresh a value that is still served,
     /// on one of the cache's [`Runtime`](crate::Runtime). Of one key at a time there is one such
-    /// call, of different keys there are many. It may use the cache for other keys.
+    /// call, of different keys there are many. It may use the cache for other keys; but
+    /// a loader that holds a handle of its own cache keeps that alive for ever, so it holds a
+    /// [`Weak`](std::sync::Weak) of what owns the cache.
     ///
     /// # Errors
     ///
