@@ -95,9 +95,7 @@ impl<K, V, S> Store<K, V, S> {
         let glanced = shard.glance(Hash::new(hash), key, |entry| entry.value.clone());
         let AtHome::Value(value) = glanced else { return None };
         drop(shard);
-        if line.hit() % u64::from(TRUST) == 0 {
-            self.clock.compare();
-        }
+        self.compare_at(line.hit());
         Some(value)
     }
 
@@ -124,9 +122,7 @@ impl<K, V, S> Store<K, V, S> {
         match shard.glance(Hash::new(hash), key, |entry| entry.value.clone()) {
             AtHome::Value(value) => {
                 drop(shard);
-                if line.hit() % u64::from(TRUST) == 0 {
-                    self.clock.compare();
-                }
+                self.compare_at(line.hit());
                 Looked::Value(value)
             }
             AtHome::Nothing => {
@@ -255,8 +251,14 @@ impl<K, V, S> Store<K, V, S> {
 
     #[inline]
     fn count_hit(&self) {
-        // the hits of a thread go by the clock's cheapest reading, and see to it together
-        if self.lookups.hit() % u64::from(TRUST) == 0 {
+        self.compare_at(self.lookups.hit());
+    }
+
+    /// The hits of a thread go by the clock's cheapest reading, and see to it together. So many there
+    /// were.
+    #[inline]
+    fn compare_at(&self, hits: u64) {
+        if hits % u64::from(TRUST) == 0 {
             self.clock.compare();
         }
     }
