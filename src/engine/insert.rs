@@ -36,12 +36,7 @@ where
         };
         let left = shard.overwrite(id, (key, value), ttl, (&self.lives, now));
         drop(shard);
-        self.will_expire(ttl);
-        if let Some(Entry { key, value, .. }) = left {
-            if self.hears() {
-                self.report(Removal { key, value, cause: RemovalCause::Replaced });
-            }
-        }
+        self.settle(ttl, left, RemovalCause::Replaced);
     }
 
     /// The rest of [`insert`](Self::insert) for a key under which nothing stands.
@@ -60,10 +55,16 @@ where
             return self.insert_in_full(hash, Put::of(hash, key, value, 1, ttl), shard);
         }
         drop(shard);
+        self.settle(ttl, left, RemovalCause::Evicted);
+    }
+
+    /// What is to be done without the lock.
+    #[inline]
+    fn settle(&self, ttl: u64, left: Option<Entry<K, V>>, cause: RemovalCause) {
         self.will_expire(ttl);
         if let Some(Entry { key, value, .. }) = left {
             if self.hears() {
-                self.report(Removal { key, value, cause: RemovalCause::Evicted });
+                self.report(Removal { key, value, cause });
             }
         }
     }
