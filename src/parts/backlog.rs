@@ -5,6 +5,7 @@
 //! at a time, so that its changes arrive in their order. Nothing leaves it but what was written or
 //! was given up on.
 
+use crate::rules::backoff::doubled;
 use crate::words::tick::Tick;
 use equivalent::Equivalent;
 use hashbrown::HashTable;
@@ -270,7 +271,7 @@ impl<K, V> Backlog<K, V> {
             };
             slot.failures = slot.failures.saturating_add(1);
             slot.company = (batch.len() / 2).max(1);
-            let at = now.saturating_add(back_off(terms.back_off, slot.failures));
+            let at = now.saturating_add(doubled(terms.back_off, slot.failures));
             let tries = tries.saturating_add(1);
             // a newer change takes its place: that is the one to be written
             let newer = slot.queued.take();
@@ -414,13 +415,6 @@ impl<K, V> Slot<K, V> {
     }
 }
 
-/// Doubles with each failure, from the first bound to the second.
-fn back_off((least, most): (u64, u64), attempts: u32) -> u64 {
-    let doublings = attempts.saturating_sub(1).min(63);
-    let factor = 1_u64 << doublings;
-    least.saturating_mul(factor).min(most.max(least))
-}
-
 #[cfg(all(test, not(any(larder_loom, larder_shuttle))))]
 mod tests {
     use super::*;
@@ -456,14 +450,6 @@ mod tests {
             Step::Wait(at) => at,
             _ => panic!("something is due at {now}"),
         }
-    }
-
-    #[test]
-    fn back_off_doubles_up_to_its_end() {
-        let pauses: Vec<_> = (1..=5).map(|n| back_off((100, 1_000), n)).collect();
-        assert_eq!(pauses, [100, 200, 400, 800, 1_000]);
-        assert_eq!(back_off((1, u64::MAX), u32::MAX), 1 << 63);
-        assert_eq!(back_off((u64::MAX, u64::MAX), u32::MAX), u64::MAX);
     }
 
     #[test]

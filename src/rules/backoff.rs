@@ -1,4 +1,4 @@
-//! How long a key whose load failed is left alone.
+//! How long a source that failed is left alone: a key whose load did, or the next try of a write.
 
 /// Without a setting: how long a value past its life is served before the source that failed is
 /// asked for it again. In ticks.
@@ -23,15 +23,18 @@ impl BackOff {
     /// its timeout or did not.
     pub(crate) fn hold(self, failures: u32, timed_out: bool) -> u64 {
         match self.0 {
-            Some((min, max)) => {
-                let doublings = failures.saturating_sub(1);
-                min.saturating_mul(1_u64.checked_shl(doublings).unwrap_or(u64::MAX)).min(max)
-            }
+            Some(bounds) => doubled(bounds, failures),
             // who hangs until the timeout is not asked too often as it is
             None if timed_out => 0,
             None => UNSET,
         }
     }
+}
+
+/// The pause after so many failures in a row: it doubles with each, from `min` to `max`.
+pub(crate) fn doubled((min, max): (u64, u64), failures: u32) -> u64 {
+    let factor = 1_u64.checked_shl(failures.saturating_sub(1)).unwrap_or(u64::MAX);
+    min.saturating_mul(factor).min(max.max(min))
 }
 
 #[cfg(test)]
@@ -45,6 +48,8 @@ mod tests {
         assert_eq!(holds, [100, 200, 400, 800, 1_000, 1_000, 1_000, 1_000]);
         assert_eq!(back_off.hold(1, true), 100);
         assert_eq!(BackOff::new(0, 0).hold(7, false), 0);
+        assert_eq!(doubled((u64::MAX, u64::MAX), u32::MAX), u64::MAX);
+        assert_eq!(doubled((100, 50), 3), 100, "the first is the least");
     }
 
     #[test]
