@@ -389,6 +389,24 @@ fn a_write_ends_though_its_keys_eq_panics() {
 }
 
 #[test]
+fn an_eq_that_panics_ends_one_write_and_not_the_other() {
+    let mood = Moody(0, Arc::new(AtomicUsize::new(usize::MAX)));
+    for turn in 1..6 {
+        let cache: Cache<Moody, u64> = Cache::new(10);
+        let key = mood.key(1);
+        let (one, other) = (cache.writing(&key), cache.writing(&key));
+        cache.insert(key.clone(), 5);
+        mood.panics_at(turn);
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(one)));
+        mood.panics_at(usize::MAX);
+        assert_eq!(cache.fences(), 1, "{turn}");
+        drop(other);
+        assert_eq!(cache.fences(), 0);
+        cache.validate();
+    }
+}
+
+#[test]
 fn what_a_write_takes_out_is_reported_though_an_eq_panics_after_that() {
     let mood = Moody(0, Arc::new(AtomicUsize::new(usize::MAX)));
     for turn in 1..6 {

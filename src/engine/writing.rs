@@ -11,6 +11,7 @@ use crate::words::clock::Alarm;
 use crate::words::removal::RemovalCause;
 use crate::words::sync::Mutex;
 use hashbrown::HashMap;
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Weak};
 use std::task::{Wake, Waker};
@@ -164,7 +165,7 @@ where
         if hold == 0 {
             return self.end_write_leaving(fence, &key, Leave::Nothing);
         }
-        self.ending(fence, || self.take_out(fence.0, &key));
+        self.ending(fence, |_| self.take_out(fence.0, &key));
         let number = {
             let mut holds = self.holds.lock();
             holds.0 += 1;
@@ -185,10 +186,12 @@ where
 
     fn end_write_leaving(&self, fence: (u64, u64), key: &K, leave: Leave) {
         let (hash, mut out) = (fence.0, Outbox::new());
-        self.ending(fence, || {
+        self.ending(fence, |is_lowered| {
             let mut shard = self.cell(hash).shard.write();
             self.ledger.note(hash);
-            if !shard.lower(fence, key, &mut out) || leave == Leave::Nothing {
+            let is_undisputed = shard.lower(fence, key, &mut out);
+            is_lowered.set(true);
+            if !is_undisputed || leave == Leave::Nothing {
                 let cause = RemovalCause::Removed;
                 shard.remove(Hash::new(hash), key, cause, &self.terms(), &mut out);
             }
@@ -197,12 +200,17 @@ where
     }
 
     /// Runs what ends a write, or a part of that. If the user's `Eq` panics in it, the fence goes all
-    /// the same: else its key would never be cached again.
-    fn ending(&self, (hash, number): (u64, u64), end: impl FnOnce()) {
-        let Err(panic) = catch_unwind(AssertUnwindSafe(end)) else { return };
-        let mut out = Outbox::new();
-        self.cell(hash).shard.write().lower_blindly(hash, number, &mut out);
-        self.deliver(out);
+    /// the same: else its key would never be cached again. But it goes once: another write of the key
+    /// may be in progress behind it.
+    fn ending(&self, (hash, number): (u64, u64), end: impl FnOnce(&Cell<bool>)) {
+        let is_lowered = Cell::new(false);
+        let ended = catch_unwind(AssertUnwindSafe(|| end(&is_lowered)));
+        let Err(panic) = ended else { return };
+        if !is_lowered.get() {
+            let mut out = Outbox::new();
+            self.cell(hash).shard.write().lower_blindly(hash, number, &mut out);
+            self.deliver(out);
+        }
         resume_unwind(panic);
     }
 
