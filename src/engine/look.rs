@@ -2,13 +2,14 @@
 
 use super::store::Store;
 use crate::parts::group::Hash;
+use crate::rules::expiry::Stamp;
 use crate::rules::got::{Got, How, StaleWhy};
 use crate::shard::Shard;
 use crate::shard::ask::Ask;
 pub(crate) use crate::shard::look::Looked;
 use crate::shard::look::{AtHome, Time};
 use crate::shard::walk::Cursor;
-use crate::words::clock::TRUST;
+use crate::words::clock::{TRUST, is_before, shown};
 use crate::words::striped::Lookups;
 use crate::words::tick::Tick;
 use equivalent::Equivalent;
@@ -50,6 +51,12 @@ pub(crate) enum Purpose {
     Make,
 }
 
+/// Fresh by the clock's cheapest reading.
+#[inline]
+fn is_surely_fresh(stamp: Stamp) -> bool {
+    is_before(stamp.expiry()) || stamp.is_for_ever()
+}
+
 impl<K, V, S> Time for Store<K, V, S> {
     fn is_before(&self, at: Tick) -> bool {
         self.clock.is_before(at)
@@ -87,12 +94,13 @@ impl<K, V, S> Store<K, V, S> {
         Q: ?Sized + Equivalent<K>,
         V: Clone,
     {
-        if !self.is_plain {
+        if shown() >= self.glances_below {
             return None;
         }
         let line = self.lookups.own()?;
         let shard = self.cell(hash).shard.read_biased()?;
-        let glanced = shard.glance(Hash::new(hash), key, |entry| entry.value.clone());
+        let glanced =
+            shard.glance(Hash::new(hash), key, is_surely_fresh, |entry| entry.value.clone());
         let AtHome::Value(value) = glanced else { return None };
         drop(shard);
         self.compare_at(line.hit());
@@ -109,20 +117,53 @@ impl<K, V, S> Store<K, V, S> {
         V: Clone + Send + Sync + 'static,
         S: Send + Sync + 'static,
     {
-        if !self.is_plain {
-            return self.get_in_full(hash, key, purpose);
+        if shown() >= self.glances_below {
+            return if self.is_plain {
+                self.get_still(hash, key, purpose)
+            } else {
+                self.get_in_full(hash, key, purpose)
+            };
         }
         let lock = &self.cell(hash).shard;
         let Some(shard) = lock.read_counted() else {
             return self.get_elsewhere(hash, key, lock.read(), purpose);
         };
-        let Some(line) = self.lookups.own() else {
-            return self.get_elsewhere(hash, key, shard, purpose);
-        };
-        match shard.glance(Hash::new(hash), key, |entry| entry.value.clone()) {
+        let glanced =
+            shard.glance(Hash::new(hash), key, is_surely_fresh, |entry| entry.value.clone());
+        self.tell(glanced, shard, hash, key, purpose)
+    }
+
+    /// The same while nobody winds the clock: there is one reading of it in here. (A hit 18.8 ns; 28.4 if
+    /// all that look-ups may come to is gone through, and 9.1 while the clock is wound.)
+    #[inline(never)]
+    fn get_still<Q>(self: &Arc<Self>, hash: u64, key: &Q, purpose: Purpose) -> Looked<V>
+    where
+        Q: ?Sized + Equivalent<K>,
+        V: Clone,
+    {
+        let shard = self.cell(hash).shard.read();
+        let is_fresh = |stamp: Stamp| stamp.is_for_ever() || stamp.is_fresh(self.clock.now());
+        let glanced = shard.glance(Hash::new(hash), key, is_fresh, |entry| entry.value.clone());
+        self.tell(glanced, shard, hash, key, purpose)
+    }
+
+    #[inline]
+    fn tell<Q>(
+        &self,
+        glanced: AtHome<V>,
+        shard: impl Deref<Target = Shard<K, V>>,
+        hash: u64,
+        key: &Q,
+        purpose: Purpose,
+    ) -> Looked<V>
+    where
+        Q: ?Sized + Equivalent<K>,
+        V: Clone,
+    {
+        match glanced {
             AtHome::Value(value) => {
                 drop(shard);
-                self.compare_at(line.hit());
+                self.count_hit();
                 Looked::Value(value)
             }
             AtHome::Nothing => {

@@ -15,7 +15,7 @@ use crate::rules::stats::Stats;
 use crate::shard::Shard;
 use crate::shard::entry::Terms;
 use crate::shard::outbox::Outbox;
-use crate::words::clock::{Clock, Ticking};
+use crate::words::clock::{Clock, STILL, Ticking};
 use crate::words::contain::contain;
 use crate::words::keeper;
 use crate::words::removal::Removal;
@@ -35,6 +35,9 @@ pub(crate) struct Store<K, V, S> {
     pub(super) cells: Box<[Cell<K, V>]>,
     /// Nothing is asked of a hit but the value, and the time is the system's.
     pub(super) is_plain: bool,
+    /// A hit may be told at a [glance](Self::glance) while what the clock shows is less than this: never
+    /// if the cache is not plain; while it is wound, if its lives end; else always.
+    pub(super) glances_below: Tick,
     /// Nothing is asked of a load but its value: see [`solo`](super::solo).
     pub(super) loads_alone: bool,
     hasher: S,
@@ -128,8 +131,8 @@ impl<K, V, S> Store<K, V, S> {
         };
         let cells = (0..shards as u64).map(cell).collect();
         // a value that lives for ever is served without asking for the time
-        let ticking =
-            (lives.ttl < NEVER || lives.idle < NEVER).then(|| clock.keep_ticking()).flatten();
+        let lives_end = lives.ttl < NEVER || lives.idle < NEVER;
+        let ticking = lives_end.then(|| clock.keep_ticking()).flatten();
         let load_timeout = ticks(plan.load_timeout);
         let slots = plan.max_loads.map(|n| Slots::new(n, load_timeout, clock.clone()));
         let breaker = plan.breaker.map(|(failures, open_for)| {
@@ -138,6 +141,11 @@ impl<K, V, S> Store<K, V, S> {
         let is_guarded = slots.is_some() || breaker.is_some();
         let guards = is_guarded.then(|| Arc::new(Guards { slots, breaker }));
         let is_plain = !clock.is_manual() && lives.idle == NEVER && lives.ahead.is_never();
+        let glances_below = match (is_plain, lives_end) {
+            (false, _) => 0,
+            (true, true) => STILL,
+            (true, false) => Tick::MAX,
+        };
         let loads_alone = guards.is_none()
             && !weighted
             && plan.refresher.is_none()
@@ -156,6 +164,7 @@ impl<K, V, S> Store<K, V, S> {
             guards,
             refresher: plan.refresher,
             is_plain,
+            glances_below,
             loads_alone,
             horizon: AtomicU64::new(lives.ahead.horizon(1)),
             seed,

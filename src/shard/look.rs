@@ -10,7 +10,6 @@ use crate::parts::group::{HEAT, Hash, TAGGED};
 use crate::parts::tags::Tagged;
 use crate::rules::expiry::{Lives, NEVER, Stamp, duration};
 use crate::rules::got::{Got, How};
-use crate::words::clock::is_before;
 use crate::words::tick::Tick;
 use equivalent::Equivalent;
 
@@ -69,14 +68,15 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// The part of [`get`](Self::get) that most look-ups end in, and that has no call in it: a value in
-    /// its home group that is fresh by the cheapest reading of the system's clock and has no tags, or
-    /// nothing there and nothing elsewhere. Only where no use prolongs a life.
+    /// The part of [`get`](Self::get) that most look-ups end in, and that has no call in it but those of
+    /// `is_fresh`: a value in its home group that is fresh by that and has no tags, or nothing there and
+    /// nothing elsewhere. Only where no use prolongs a life.
     #[inline]
     pub(crate) fn glance<Q, R>(
         &self,
         hash: Hash,
         key: &Q,
+        is_fresh: impl Fn(Stamp) -> bool,
         read: impl FnOnce(&Entry<K, V>) -> R,
     ) -> AtHome<R>
     where
@@ -86,8 +86,7 @@ impl<K, V> Shard<K, V> {
         for lane in group.tagged(hash.tag()) {
             if let Some(entry) = &group.slots[lane] {
                 if key.equivalent(&entry.key) {
-                    let expiry = entry.stamp.expiry();
-                    if !(is_before(expiry) || entry.stamp.is_for_ever()) {
+                    if !is_fresh(entry.stamp) {
                         return AtHome::Unsure;
                     }
                     // most are as hot as can be, and without tags: one test tells both

@@ -30,7 +30,7 @@ use super::unpark::Unpark;
 pub(crate) use super::keeper::Job;
 use manual::Hand;
 pub use manual::ManualClock;
-pub(crate) use system::{TRUST, Ticking};
+pub(crate) use system::{STILL, TRUST, Ticking};
 
 /// What clocks show when they begin: one second. Not 0, which is free to mean "none".
 const START: Tick = 1_000;
@@ -67,6 +67,13 @@ pub struct Clock(Source);
 #[inline]
 pub(crate) fn is_before(at: Tick) -> bool {
     system::glance() < at
+}
+
+/// What [`is_before`] compares with: [`STILL`] or more where nobody winds the system clock, and it
+/// tells nothing.
+#[inline]
+pub(crate) fn shown() -> Tick {
+    system::glance()
 }
 
 #[derive(Clone, Debug)]

@@ -16,6 +16,7 @@ impl Ticking {
 }
 
 pub(crate) const TRUST: u32 = 64;
+pub(crate) const STILL: Tick = 1 << 63;
 
 pub(crate) fn now() -> Tick {
     START
