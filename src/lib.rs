@@ -392,7 +392,8 @@
 //! ```
 //!
 //! The weight is the whole cache's: one value may take all of it. What alone weighs more is not
-//! stored; the caller who loaded it has it all the same.
+//! stored; the caller who loaded it has it all the same. Of two values that are asked for alike, the
+//! heavier one goes first.
 //!
 //! # What leaves
 //!

@@ -365,3 +365,39 @@ fn the_room_that_an_insert_leaves_over_is_there_for_what_its_listener_inserts() 
     cache.insert(2, 1); // takes out the first one, and of its room leaves 99
     assert_eq!((cache.weight(), cache.get(&3)), (100, Some(100)));
 }
+
+/// Hits of 300,000 look-ups, half of them of keys below 100 and the others of any, each stored if it is
+/// not there. A key weighs what `weigh` says.
+fn hits(shards: usize, most: u64, weigh: fn(u64) -> u64) -> [u64; 2] {
+    let hasher = ahash::RandomState::with_seeds(1, 2, 3, 4);
+    let cache = checked(weight(most).shards(shards).seed(5).hasher(hasher));
+    let (mut state, mut hits) = (1, [0; 2]);
+    for _ in 0..300_000 {
+        let pick = random(&mut state);
+        let key = random(&mut state) % if pick % 2 == 0 { 100 } else { 10_000 };
+        if cache.get(&key).is_none() {
+            cache.insert(key, weigh(key));
+        } else {
+            hits[(key % 2) as usize] += 1;
+        }
+    }
+    hits
+}
+
+#[test]
+fn of_two_keys_used_alike_the_one_that_takes_less_room_stays_longer() {
+    let [light, heavy] = hits(1, 50_000, |key| if key % 2 == 0 { 10 } else { 90 });
+    assert!(light * 10 > heavy * 12, "{light} and {heavy}");
+    let [even, odd] = hits(1, 50_000, |_| 50);
+    assert!(even.abs_diff(odd) < even / 50, "{even} and {odd}");
+}
+
+#[test]
+fn the_shards_of_a_weighted_cache_go_on_sharing_its_bound() {
+    // one in a hundred weighs as much as half of the others: whoever makes room for that one, or
+    // takes what it leaves, is off its share for good unless something brings it back
+    let weigh = |key: u64| if key % 100 == 7 { 5_000 } else { 60 + key % 80 };
+    let (one, many) = (hits(1, 80_000, weigh), hits(8, 80_000, weigh));
+    let (one, many) = (one[0] + one[1], many[0] + many[1]);
+    assert!(many * 100 > one * 97, "{many} hits of eight shards, {one} of one");
+}

@@ -17,9 +17,9 @@ const ENTRIES_A_SHARD: u64 = 512;
 const MOST_A_SHARD: u64 = 8_192;
 
 /// What an entry is taken to weigh at least and at most, where weights are the bound and so the number
-/// of entries is not known: most weighers count bytes. Too many shards cost hits, for each needs
-/// [`ENTRIES_A_SHARD`] to choose from (with sizes from 64 bytes to 256 KiB, 5 points of 45); too few
-/// cost long pauses when they grow.
+/// of entries is not known: most weighers count bytes. Too many shards cost bytes that are hits, for each
+/// needs [`ENTRIES_A_SHARD`] to choose from (with sizes from 64 bytes to 256 KiB, 42.1 per cent with 16
+/// shards and 43.8 with these); too few cost long pauses when they grow.
 const LEAST_WEIGHT: u64 = 1 << 10;
 const MOST_WEIGHT: u64 = 1 << 15;
 

@@ -14,8 +14,9 @@ where
     V: Send + Sync + 'static,
     S: Send + Sync + 'static,
 {
-    /// The key's own shard has nothing left to evict: the room is in other ones. Callers take
-    /// turns, so that two of them cannot hold half of the room each and wait for the other.
+    /// The key's own shard has nothing left to evict, or clearly less than falls to it: the room is in
+    /// other ones. Callers take turns, so that two of them cannot hold half of the room each and wait for
+    /// the other.
     #[cold]
     pub(super) fn put_with_room_of_others(
         &self,
@@ -31,7 +32,7 @@ where
         // an `Eq` that panics does not keep what had to go from being reported, after the turn
         let unreported = Unreported { store: self, out };
         let _turn = self.heavy.lock();
-        let mut credit = Credit::new(&self.budget);
+        let mut credit = Credit::in_turn(&self.budget);
         loop {
             self.make_room(hash, units, &mut credit, unreported.out);
             let shard = self.cell(hash).shard.write();
@@ -41,28 +42,32 @@ where
         }
     }
 
-    /// Evicts in the other shards, one entry in each, until `units` could be had.
+    /// Evicts in the other shards, one entry in each, until `units` could be had: first in those that
+    /// have more than falls to them.
     fn make_room(&self, hash: u64, units: u64, credit: &mut Credit<'_>, out: &mut Outbox<K, V>) {
         let home = self.index(hash);
         let n = self.cells.len();
-        let mut nothing_for = 0;
-        for index in (0..n).cycle().skip(home + 1) {
-            if credit.could_cover(units) {
-                return;
-            }
-            if nothing_for == n {
-                // all of it is in other inserts' hands, which are about to finish
-                thread::yield_now();
-                return;
-            }
-            let mut shard = self.cells[index].shard.write();
-            match shard.evict(&self.terms(), out) {
-                Some(freed) => {
-                    credit.add(freed);
-                    nothing_for = 0;
+        for is_fair in [true, false] {
+            let mut nothing_for = 0;
+            for index in (0..n).cycle().skip(home + 1) {
+                if credit.could_cover(units) {
+                    return;
                 }
-                None => nothing_for += 1,
+                if nothing_for == n {
+                    break;
+                }
+                let mut shard = self.cells[index].shard.write();
+                let may_lose = !is_fair || shard.exceeds_its_share();
+                match may_lose.then(|| shard.evict(&self.terms(), out)).flatten() {
+                    Some(freed) => {
+                        credit.add(freed);
+                        nothing_for = 0;
+                    }
+                    None => nothing_for += 1,
+                }
             }
         }
+        // all of it is in other inserts' hands, which are about to finish
+        thread::yield_now();
     }
 }

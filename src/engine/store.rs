@@ -12,9 +12,9 @@ use crate::parts::slots::Slots;
 use crate::parts::tags::Tags;
 use crate::rules::expiry::{Lives, NEVER, ticks};
 use crate::rules::stats::Stats;
-use crate::shard::Shard;
 use crate::shard::entry::Terms;
 use crate::shard::outbox::Outbox;
+use crate::shard::{Shard, Share};
 use crate::words::clock::{Clock, STILL, Ticking};
 use crate::words::contain::contain;
 use crate::words::keeper;
@@ -118,13 +118,15 @@ impl<K, V, S> Store<K, V, S> {
     pub(crate) fn new(plan: Plan<K, V, S>) -> Arc<Self> {
         let Plan { shards, bound, hasher, clock, lives, weigher, listener, name, seed, .. } = plan;
         let weighted = weigher.is_some();
-        let share = (!weighted && bound < u64::MAX)
-            .then(|| usize::try_from(bound / shards as u64).unwrap_or(usize::MAX / 64));
+        let share = match bound / shards as u64 {
+            weight if weighted => Share::Weight(weight),
+            _ if bound == u64::MAX => Share::Unbounded,
+            entries => Share::Entries(usize::try_from(entries).unwrap_or(usize::MAX / 64)),
+        };
         let cell = |n: u64| Cell {
             shard: RwLock::new(Shard::new(
                 share,
                 &lives,
-                weighted,
                 // any odd factor keeps the seeds of the shards apart
                 seed ^ n.wrapping_mul(0xD6E8_FEB8_6659_FD93),
             )),

@@ -7,11 +7,22 @@ use super::budget::Budget;
 pub(crate) struct Credit<'b> {
     budget: &'b Budget,
     units: u64,
+    has_turn: bool,
 }
 
 impl<'b> Credit<'b> {
     pub(crate) fn new(budget: &'b Budget) -> Self {
-        Self { budget, units: 0 }
+        Self { budget, units: 0, has_turn: false }
+    }
+
+    /// The same for one whose turn it is to take the room of other shards than its own.
+    pub(crate) fn in_turn(budget: &'b Budget) -> Self {
+        Self { has_turn: true, ..Self::new(budget) }
+    }
+
+    /// Whether other shards were asked already, or are being asked.
+    pub(crate) fn has_turn(&self) -> bool {
+        self.has_turn
     }
 
     pub(crate) fn add(&mut self, units: u64) {

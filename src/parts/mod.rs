@@ -14,3 +14,4 @@ pub(crate) mod table;
 pub(crate) mod tags;
 pub(crate) mod turn;
 pub(crate) mod waiter;
+pub(crate) mod weights;

@@ -4,6 +4,7 @@
 
 use super::entry::{Missing, Notes};
 use crate::parts::eviction::SlotId;
+use crate::parts::weights::Weights;
 use crate::words::tick::Tick;
 use hashbrown::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -16,7 +17,7 @@ struct Kept<K> {
     missing: HashMap<SlotId, Missing<K>, ahash::RandomState>,
     /// By slot too, of the few that have any.
     notes: HashMap<SlotId, Box<Notes>, ahash::RandomState>,
-    weights: Option<Vec<u64>>,
+    weights: Option<Weights>,
     /// Written by readers under a shared lock; of two at once either is right.
     used: Option<Vec<AtomicU64>>,
     /// How many milliseconds the values took to load.
@@ -24,11 +25,11 @@ struct Kept<K> {
 }
 
 impl<K> Kept<K> {
-    fn new(slots: usize, weighted: bool, idle: bool, costs: bool) -> Self {
+    fn new(slots: usize, weights: Option<Weights>, idle: bool, costs: bool) -> Self {
         Self {
             missing: HashMap::with_hasher(ahash::RandomState::with_seeds(1, 2, 3, 4)),
             notes: HashMap::with_hasher(ahash::RandomState::with_seeds(1, 2, 3, 4)),
-            weights: weighted.then(|| vec![0; slots]),
+            weights,
             used: idle.then(|| std::iter::repeat_with(|| AtomicU64::new(0)).take(slots).collect()),
             costs: costs.then(|| vec![0; slots]),
         }
@@ -42,14 +43,18 @@ impl<K> Kept<K> {
 
     /// An empty one of the same kind.
     fn sized(&self, slots: usize) -> Aside<K> {
-        Aside::new(slots, self.weights.is_some(), self.used.is_some(), self.costs.is_some())
+        let weights = self.weights.as_ref().map(|weights| weights.sized(slots));
+        let (idle, costs) = (self.used.is_some(), self.costs.is_some());
+        Aside(Some(Box::new(Kept::new(slots, weights, idle, costs))))
     }
 }
 
 impl<K> Aside<K> {
-    pub(crate) fn new(slots: usize, weighted: bool, idle: bool, costs: bool) -> Self {
-        let keeps_any = weighted || idle || costs;
-        Self(keeps_any.then(|| Box::new(Kept::new(slots, weighted, idle, costs))))
+    /// That of an empty shard, which is to keep weights if so much of those falls to it.
+    pub(crate) fn new(share: Option<u64>, idle: bool, costs: bool) -> Self {
+        let keeps_any = share.is_some() || idle || costs;
+        let weights = share.map(|share| Weights::new(0, share));
+        Self(keeps_any.then(|| Box::new(Kept::new(0, weights, idle, costs))))
     }
 
     /// An empty one of the same kind.
@@ -71,7 +76,7 @@ impl<K> Aside<K> {
     }
 
     fn kept(&mut self) -> &mut Kept<K> {
-        self.0.get_or_insert_with(|| Box::new(Kept::new(0, false, false, false)))
+        self.0.get_or_insert_with(|| Box::new(Kept::new(0, None, false, false)))
     }
 
     #[inline]
@@ -130,15 +135,28 @@ impl<K> Aside<K> {
 
     #[inline]
     pub(crate) fn units(&self, id: SlotId) -> u64 {
-        let weights = self.0.as_ref().and_then(|kept| kept.weights.as_ref());
-        weights.map_or(1, |weights| weights[id as usize])
+        self.weights().map_or(1, |weights| weights.of(id))
     }
 
     #[inline]
     pub(crate) fn set_units(&mut self, id: SlotId, units: u64) {
         if let Some(weights) = self.0.as_mut().and_then(|kept| kept.weights.as_mut()) {
-            weights[id as usize] = units;
+            weights.set(id, units);
         }
+    }
+
+    /// The units of an entry that leaves.
+    #[inline]
+    pub(crate) fn take_units(&mut self, id: SlotId) -> u64 {
+        let units = self.units(id);
+        self.set_units(id, 0);
+        units
+    }
+
+    /// What the entries weigh, where a weigher says so.
+    #[inline]
+    pub(crate) fn weights(&self) -> Option<&Weights> {
+        self.0.as_ref()?.weights.as_ref()
     }
 
     #[inline]
@@ -224,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_plain_shard_is_plain_again_when_what_few_had_is_gone() {
-        let mut aside = Aside::new(16, false, false, false);
+        let mut aside = Aside::new(None, false, false).sized(16);
         assert!(aside.is_bare());
         aside.set_missing(1, missing(1));
         aside.set_notes(2, Box::default());
@@ -237,7 +255,7 @@ mod tests {
 
     #[test]
     fn what_is_kept_of_all_entries_stays() {
-        let mut aside = Aside::new(16, true, false, false);
+        let mut aside = Aside::new(Some(10), false, false).sized(16);
         aside.set_units(5, 7);
         aside.set_missing(1, missing(1));
         assert!(aside.take_missing(1).is_some() && !aside.is_bare());

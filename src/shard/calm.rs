@@ -3,7 +3,7 @@
 use super::Shard;
 use super::entry::Entry;
 use crate::parts::budget::Budget;
-use crate::parts::eviction::{Policy, SlotId, Slots};
+use crate::parts::eviction::{Bulk, Policy, SlotId, Slots};
 use crate::parts::group::Hash;
 use crate::rules::expiry::{Lives, Stamp};
 use crate::words::tick::Tick;
@@ -64,7 +64,7 @@ impl<K, V> Shard<K, V> {
             budget.give_back(u64::from(has_room));
             return Err((key, value));
         };
-        let admission = self.policy.arrive(&mut self.table, hash.bits());
+        let admission = self.policy.arrive(&mut self.table, hash.bits(), Bulk::AVERAGE);
         if !has_room {
             // there is one, of those that stood there before it
             let Some(victim) = self.policy.evict(&mut self.table) else {

@@ -84,7 +84,7 @@ impl<K, V> Shard<K, V> {
                 self.grow(terms, out);
                 continue;
             };
-            credit.add(self.aside.units(id));
+            credit.add(self.aside.take_units(id));
             self.vacate(id, RemovalCause::Evicted, terms, out);
             self.bury(id, terms);
         }

@@ -173,7 +173,7 @@ impl<K, V> Shard<K, V> {
         terms: &Terms<'_>,
         out: &mut Outbox<K, V>,
     ) {
-        let units = self.aside.units(id);
+        let units = self.aside.take_units(id);
         self.vacate(id, cause, terms, out);
         self.bury(id, terms);
         terms.budget.give_back(units);

@@ -8,6 +8,7 @@ pub(crate) mod ask;
 pub(crate) mod aside;
 pub(crate) mod board;
 mod calm;
+mod choose;
 pub(crate) mod entry;
 pub(crate) mod explain;
 pub(crate) mod failures;
@@ -116,14 +117,27 @@ impl Sweep {
     }
 }
 
+/// What falls to a shard of the cache's bound.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Share {
+    /// How many entries it will hold when the cache is full.
+    Entries(usize),
+    Weight(u64),
+    Unbounded,
+}
+
 impl<K, V> Shard<K, V> {
-    /// `share` is how many entries it will hold when the cache is full, if that is known.
-    pub(crate) fn new(share: Option<usize>, lives: &Lives, weighted: bool, seed: u64) -> Self {
+    pub(crate) fn new(share: Share, lives: &Lives, seed: u64) -> Self {
+        let (entries, weight) = match share {
+            Share::Entries(entries) => (Some(entries), None),
+            Share::Weight(weight) => (None, Some(weight)),
+            Share::Unbounded => (None, None),
+        };
         Self {
             table: Table::with_groups(0),
             growth: Growth::new(),
-            policy: ClockWindow::new(share.unwrap_or(0), seed),
-            aside: Aside::new(0, weighted, lives.idle < NEVER, lives.ahead.needs_costs()),
+            policy: ClockWindow::new(entries.unwrap_or(0), seed),
+            aside: Aside::new(weight, lives.idle < NEVER, lives.ahead.needs_costs()),
             board: Board::new(),
             fences: Fences::new(),
             failures: Failures::new(),
@@ -132,7 +146,7 @@ impl<K, V> Shard<K, V> {
             random: seed,
             sweep: Sweep::new(),
             tagged: 0,
-            full_groups: share.map_or(usize::MAX, |share| share.div_ceil(LOAD).max(1)),
+            full_groups: entries.map_or(usize::MAX, |entries| entries.div_ceil(LOAD).max(1)),
         }
     }
 

@@ -4,7 +4,7 @@ use super::Shard;
 use super::entry::{Entry, Missing, Notes, Put, Returned, Terms};
 use super::outbox::Outbox;
 use crate::parts::credit::Credit;
-use crate::parts::eviction::{Policy, SlotId, Slots};
+use crate::parts::eviction::{SlotId, Slots};
 use crate::parts::flight::Flight;
 use crate::parts::group::Hash;
 use crate::parts::table::{Claim, id};
@@ -92,6 +92,7 @@ impl<K, V> Shard<K, V> {
             credit.add(held);
             if !credit.pay(put.units) {
                 // it needs more room than its predecessor had: out with that, in as a newcomer
+                self.aside.set_units(id, 0);
                 self.vacate(id, RemovalCause::Replaced, terms, out);
                 self.bury(id, terms);
                 return self.admit(put, credit, terms, out);
@@ -114,18 +115,19 @@ impl<K, V> Shard<K, V> {
         out: &mut Outbox<K, V>,
     ) -> Result<Stamp, Put<K, V>> {
         let (hash, units) = (put.hash, put.units);
-        let admission = self.policy.arrive(&mut self.table, hash.bits());
+        let admission = self.arrive(hash, units);
         while !credit.pay(units) {
-            match self.evict(terms, out) {
+            let may_evict = credit.has_turn() || !self.falls_short();
+            match may_evict.then(|| self.evict(terms, out)).flatten() {
                 Some(freed) => credit.add(freed),
                 None => return Err(put),
             }
         }
         let Claim { id, was_dead } = self.claim(hash, credit, terms, out);
         if was_dead {
-            self.policy.revive(&mut self.table, id, admission);
+            self.revive(id, admission);
         } else {
-            self.policy.place(&mut self.table, id, admission);
+            self.place(id, admission);
         }
         terms.budget.entered();
         Ok(self.fill(id, put, terms))
@@ -217,7 +219,7 @@ impl<K, V> Shard<K, V> {
     /// Makes room for one entry: the policy says whose. Returns the units set free, which are the
     /// caller's now; `None` if nothing is left.
     pub(crate) fn evict(&mut self, terms: &Terms<'_>, out: &mut Outbox<K, V>) -> Option<u64> {
-        let id = self.policy.evict(&mut self.table)?;
+        let id = self.choose()?;
         if self.aside.is_bare() {
             if let Some(old) = self.table.evict(id) {
                 let is_gone = terms.lives.windows.end(old.stamp.expiry()) <= terms.now;
@@ -228,7 +230,7 @@ impl<K, V> Shard<K, V> {
             terms.budget.left(1);
             return Some(1);
         }
-        let units = self.aside.units(id);
+        let units = self.aside.take_units(id);
         self.vacate(id, RemovalCause::Evicted, terms, out);
         self.table.free(id);
         terms.budget.left(1);

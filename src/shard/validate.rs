@@ -2,6 +2,7 @@
 
 use super::Shard;
 use crate::parts::eviction::Policy;
+use crate::parts::weights::Weights;
 
 /// What a shard holds, to be added up and compared with the budget.
 #[derive(Debug, Default)]
@@ -38,6 +39,8 @@ impl<K: Eq, V> Shard<K, V> {
                 assert_eq!(found, Some(id), "a key stands twice, or where nobody finds it");
             }
         }
+        let weights = self.aside.weights().map_or(held.units, Weights::sum);
+        assert_eq!(weights, held.units, "what the entries weigh");
         assert_eq!(missing, self.aside.missing_len(), "a cached \"not found\" without a slot");
         assert_eq!(tagged, self.tagged, "entries with tags");
         assert_eq!(notes, self.aside.notes_len(), "notes without an entry");

@@ -103,7 +103,7 @@ impl<P: Policy> MockCache<P> {
             slot.heat = (slot.heat + 1).min(7);
             return true;
         }
-        let admission = self.policy.arrive(&mut self.slots, hash(key));
+        let admission = self.policy.arrive(&mut self.slots, hash(key), super::Bulk::AVERAGE);
         while self.resident.len() >= self.capacity {
             let id = self.policy.evict(&mut self.slots).expect("live entries");
             let slot = self.slots.get_mut(id);

@@ -46,8 +46,40 @@ pub(crate) trait Slots {
     /// 24 well-mixed bits of the key's hash, the same ones that [`Policy::arrive`] is given. The
     /// low bits are those that keys of one group differ in.
     fn hash(&self, id: SlotId) -> u32;
+    /// How much of the room the entry takes.
+    #[inline]
+    fn bulk(&self, _id: SlotId) -> Bulk {
+        Bulk::AVERAGE
+    }
     /// Starts loading what `heat`, `seen` and a removal will touch.
     fn prefetch(&self, _id: SlotId) {}
+}
+
+/// What an entry weighs beside the mean of its shard, in eighths, from one to sixteen. Beyond that it
+/// makes no difference: of entries of 64 bytes to 256 KiB, 52.0 per cent are hits, and 52.2 if one may
+/// count for a 64th; that one counts for eight costs 3 points of the bytes that are hits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bulk(u32);
+
+impl Bulk {
+    /// Of all entries, where a unit is an entry.
+    pub(crate) const AVERAGE: Self = Self(8);
+
+    pub(crate) fn of(weight: u64, mean: u64) -> Self {
+        Self((weight.saturating_mul(8) / mean.max(1)).clamp(1, 16) as u32)
+    }
+
+    /// Whole ones, and eighths.
+    #[inline]
+    fn parts(self) -> (u8, u32) {
+        ((self.0 / 8) as u8, self.0 % 8)
+    }
+
+    /// A time, as it counts for an entry of this bulk.
+    #[inline]
+    fn times(self, ticks: u32) -> u64 {
+        u64::from(self.0) * u64::from(ticks)
+    }
 }
 
 /// What [`Policy::arrive`] found out about a newcomer from the ghosts of those who left.
@@ -69,8 +101,8 @@ pub(crate) trait Policy: Sized {
     fn new(capacity: usize, seed: u64) -> Self;
     /// A key that is not resident is being loaded: what storing it will touch is wanted soon.
     fn expect(&self, hash: u32);
-    /// A key that is not resident is about to be stored.
-    fn arrive(&mut self, slots: &mut impl Slots, hash: u32) -> Admission;
+    /// A key that is not resident is about to be stored, and will take so much of the room.
+    fn arrive(&mut self, slots: &mut impl Slots, hash: u32, bulk: Bulk) -> Admission;
     /// It has been given a slot that was free.
     fn place(&mut self, slots: &mut impl Slots, id: SlotId, admission: Admission);
     /// It has been given a dead slot, whose id still stands in a queue: the newcomer inherits the

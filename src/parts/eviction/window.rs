@@ -19,6 +19,11 @@
 //! | P3, 76,254 | 16.8 | 36.6 | 55.2 | | cache2k web07, 2,048 | 55.7 | 58.2 | 68.1 |
 //! | P3, 190,636 | 57.7 | 58.3 | 73.4 | | gcc, 350 | 91.8 | 92.0 | 92.8 |
 //!
+//! Where entries have weights, each look at an entry costs heat in proportion to its bulk, and who comes
+//! back has to beat somebody by its time away times its bulk: what is kept is what answers most calls
+//! with the room it takes. (Ten rows, with sizes from 64 bytes to 256 KiB, one shard: hits 52.2 per cent
+//! instead of 45.5, bytes that are hits 44.2 instead of 45.5; moka 51.7 and 38.6. `peers weights`.)
+//!
 //! Dates of one byte and 15-bit fingerprints cost 0.1 points against exact ones. It loses to LRU
 //! where nothing is worth keeping for its frequency: 5,000 keys, all alike, that are exchanged for
 //! others every 100,000 accesses (5,000 entries: 87.7 against 95.0), and keys that come twice and
@@ -28,7 +33,7 @@ use super::ghosts::{Ghost, Ghosts};
 use super::ring::{Queue, Rings};
 use super::target::Target;
 use super::ticks::{OLDEST, Ticks};
-use super::{Admission, Policy, SlotId, Slots};
+use super::{Admission, Bulk, Policy, SlotId, Slots};
 
 #[cfg(test)]
 mod tests;
@@ -146,8 +151,8 @@ impl ClockWindow {
         self.rings.push(queue, id, self.misses.now());
     }
 
-    /// Turns the main queue until its oldest entry is one that was not hit, and gives that.
-    /// `None` if there is none within the rounds.
+    /// Turns the main queue until its oldest entry is one that was not hit (often enough, for its bulk),
+    /// and gives that. `None` if there is none within the rounds.
     fn sweep(&mut self, slots: &mut impl Slots) -> Option<SlotId> {
         for _ in 0..ROUNDS {
             let id = self.rings.peek(Queue::Main)?;
@@ -156,11 +161,11 @@ impl ClockWindow {
                 slots.free(id);
                 continue;
             };
-            if heat == 0 {
+            let Some(heat) = self.cool(slots, id, heat) else {
                 return Some(id);
-            }
+            };
             self.rings.pop(Queue::Main);
-            self.requeue(slots, id, Queue::Main, heat - 1);
+            self.requeue(slots, id, Queue::Main, heat);
         }
         self.rings.peek(Queue::Main).filter(|id| slots.is_live(*id))
     }
@@ -185,12 +190,14 @@ impl ClockWindow {
     /// Whether a key that left at `used` comes back sooner than the main queue's next victim was
     /// looked at. This is LIRS's "is it still in the stack" in terms of clocks: a loop or a scan
     /// does not turn the main queue over. Without it, 45.8 instead of 50.1; if a tie passes, loops
-    /// lose up to 7 points, and up to 20 in four shards.
-    fn passes(&mut self, slots: &mut impl Slots, used: u8) -> bool {
+    /// lose up to 7 points, and up to 20 in four shards. Times the room that each takes: whoever takes
+    /// half as much may have been away for twice as long.
+    fn passes(&mut self, slots: &mut impl Slots, used: u8, bulk: Bulk) -> bool {
         let Some(victim) = self.sweep(slots) else {
             return true;
         };
-        u32::from(self.misses.age(used)) < self.main_age(slots, victim)
+        let victims = slots.bulk(victim);
+        bulk.times(self.misses.age(used).into()) < victims.times(self.main_age(slots, victim))
     }
 
     /// The stale valve. The window's oldest entry, cold, is about to go; if the main queue's next
@@ -204,7 +211,7 @@ impl ClockWindow {
     /// 1 %: 5.0 against 4.3 and 5.1; elsewhere no difference.)
     fn stale(&mut self, slots: &mut impl Slots) -> Option<SlotId> {
         let born = self.rings.born(Queue::Main)?;
-        if self.misses.now().wrapping_sub(born) <= STALE || !self.one_in_four() {
+        if self.misses.now().wrapping_sub(born) <= STALE || self.draw() % 4 != 0 {
             return None;
         }
         let victim = self.rings.peek(Queue::Main).filter(|id| slots.is_live(*id))?;
@@ -246,12 +253,22 @@ impl ClockWindow {
         }
     }
 
-    fn one_in_four(&mut self) -> bool {
+    fn draw(&mut self) -> u32 {
         // xorshift
         self.random ^= self.random << 13;
         self.random ^= self.random >> 17;
         self.random ^= self.random << 5;
-        self.random % 4 == 0
+        self.random
+    }
+
+    /// What is left of an entry's heat when it has been looked at; `None` if it is to go. A look costs
+    /// one, times the entry's bulk: so what takes an eighth of the room of others stays for eight times
+    /// as many looks, and what takes twice the room has to be hit twice as often.
+    #[inline]
+    fn cool(&mut self, slots: &impl Slots, id: SlotId, heat: u8) -> Option<u8> {
+        let (ones, eighths) = slots.bulk(id).parts();
+        let is_one_more = eighths > 0 && self.draw() % 8 < eighths;
+        heat.checked_sub(ones + u8::from(is_one_more))
     }
 
     /// `id` was taken out of the window and is cold.
@@ -308,11 +325,11 @@ impl Policy for ClockWindow {
     }
 
     #[inline]
-    fn arrive(&mut self, slots: &mut impl Slots, hash: u32) -> Admission {
+    fn arrive(&mut self, slots: &mut impl Slots, hash: u32, bulk: Bulk) -> Admission {
         self.misses.advance();
         self.listen();
         match self.ghosts.take(hash, self.misses) {
-            Some(Ghost::Window { used, gone }) if self.passes(slots, used) => {
+            Some(Ghost::Window { used, gone }) if self.passes(slots, used, bulk) => {
                 // Only who passes may let the window grow: else a loop slightly larger than the
                 // shard makes the window eat the main queue (loop at 1,000: 33 instead of 96.6).
                 if self.window_left.age(gone) <= self.soon {
@@ -368,9 +385,9 @@ impl Policy for ClockWindow {
                 slots.free(id);
                 continue;
             };
-            let heat = if rounds == 0 { 0 } else { heat };
+            let is_cold = rounds == 0 || self.cool(slots, id, heat).is_none();
             rounds = rounds.saturating_sub(1);
-            if heat == 0 {
+            if is_cold {
                 let id = self.leave_window(slots, id);
                 self.look_ahead(slots);
                 return Some(id);
