@@ -39,8 +39,9 @@ where
         self.settle(ttl, left, RemovalCause::Replaced);
     }
 
-    /// The rest of [`insert`](Self::insert) for a key under which nothing stands.
-    #[inline(never)]
+    /// The rest of [`insert`](Self::insert) for a key under which nothing stands. (As a call: 26 instructions
+    /// more of a newcomer's 600.)
+    #[inline]
     fn insert_new(
         &self,
         hash: u64,

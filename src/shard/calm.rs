@@ -19,7 +19,7 @@ impl<K, V> Shard<K, V> {
     {
         self.fences.is_empty()
             && self.board.is_empty()
-            && self.failures.get(hash, key).is_none()
+            && (self.failures.is_empty() || self.failures.get(hash, key).is_none())
             && self.aside.is_bare()
             && now < self.sweep.earliest
     }

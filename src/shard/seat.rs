@@ -27,7 +27,7 @@ impl<K: Eq, V> Shard<K, V> {
         since: Version,
     ) -> bool {
         let Some(key) = owned.as_ref() else { return false };
-        let is_known = self.failures.get(hash, key).is_some()
+        let is_known = !self.failures.is_empty() && self.failures.get(hash, key).is_some()
             || self.board.has(hash, key)
             || self.slot(Hash::new(hash), key).is_some();
         if is_known || !self.board.has_seat() {
