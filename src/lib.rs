@@ -235,7 +235,8 @@
 //! [`LoadingCache`] is a [`Cache`] as well. A [`Loader`] of your own may also say that there is no
 //! such value, or load many keys in one trip, into which [`batch`](CacheBuilder::batch) gathers the
 //! misses of single calls; [`AsyncLoader`] and [`AsyncLoadingCache`] are the same for sources that
-//! are awaited. [`Runtime`] is where it all runs: a few threads of the cache's own, tokio, or a
+//! are awaited, and an async closure will do there too
+//! ([`build_loading_async_fn`](CacheBuilder::build_loading_async_fn)). [`Runtime`] is where it all runs: a few threads of the cache's own, tokio, or a
 //! test's hand ([`SteppingRuntime`]).
 //!
 //! # Writing
@@ -575,7 +576,7 @@ pub use front::http::downstream::Downstream;
 #[cfg(feature = "http")]
 pub use front::http::upstream::Upstream;
 pub use front::invalidator::Invalidator;
-pub use front::loader::{AsyncLoader, FnLoader, Loader};
+pub use front::loader::{AsyncFnLoader, AsyncLoader, FnLoader, Loader};
 pub use front::loading::LoadingCache;
 pub use front::loading_async::AsyncLoadingCache;
 #[cfg(feature = "snapshot")]

@@ -114,6 +114,69 @@ fn many_keys_are_loaded_in_one_call() {
 }
 
 #[test]
+fn a_closure_loads_each_of_many_keys_by_itself_and_32_at_once() {
+    let (gate, running) = (Gate::default(), Arc::new(AtomicU64::new(0)));
+    let (entry, count) = (gate.clone(), Arc::clone(&running));
+    let load = move |key: u64| {
+        let (entry, count) = (entry.clone(), Arc::clone(&count));
+        async move {
+            count.fetch_add(1, SeqCst);
+            entry.pass_async(()).await;
+            count.fetch_sub(1, SeqCst);
+            if key == 31 { Err("bad") } else { Ok(key) }
+        }
+    };
+    let runtime = SteppingRuntime::new();
+    let builder = Cache::builder().max_entries(1_000).batch(10, secs(60)).runtime(runtime.clone());
+    let cache = builder.build_loading_async_fn(load).unwrap();
+    let _checked = watched(&cache);
+
+    let keys: Vec<u64> = (0..100).chain([7, 31]).collect();
+    let mut many = Task::new(cache.load_many(&keys));
+    many.pend();
+    assert_eq!(running.load(SeqCst), 32);
+    gate.open();
+    let many = many.finish();
+    let got: Vec<_> = many.got.iter().map(|(key, got)| (*key, got.value)).collect();
+    let expected: Vec<_> = (0..100).filter(|key| *key != 31).map(|key| (key, key)).collect();
+    assert_eq!((got, many.failed), (expected, vec![31]));
+    assert_eq!(many.error.unwrap().loader(), Some(&"bad"));
+    assert_eq!((cache.stats().loads, cache.stats().load_failures), (100, 1));
+
+    // nor does one wait for company, and none is loaded twice
+    assert_eq!(Task::new(cache.load(&100)).finish().unwrap(), 100);
+    assert_eq!(Task::new(cache.load_many(&[1, 100])).finish().got.len(), 2);
+    assert_eq!((cache.stats().loads, running.load(SeqCst)), (101, 0));
+    let warmed = cache.warm([31, 200, 201]);
+    runtime.run_until_stalled();
+    assert_eq!((warmed.loaded(), warmed.failed()), (2, 1));
+}
+
+#[test]
+fn a_call_for_many_keys_that_is_dropped_hands_them_on() {
+    let gate = Gate::default();
+    let entry = gate.clone();
+    let load = move |key: u64| {
+        let entry = entry.clone();
+        async move {
+            entry.pass_async(()).await;
+            Ok::<_, String>(key)
+        }
+    };
+    let builder = Cache::builder().max_entries(100).runtime(SteppingRuntime::new());
+    let cache = builder.build_loading_async_fn(load).unwrap();
+    let _checked = watched(&cache);
+    let mut many = Task::new(cache.load_many(&[1, 2]));
+    many.pend();
+    let mut waits = Task::new(cache.load(&2));
+    waits.pend();
+    drop(many);
+    gate.open();
+    assert_eq!((waits.finish().unwrap(), waits.wakes()), (2, 1));
+    assert_eq!((cache.get(&1), cache.flights()), (None, 0));
+}
+
+#[test]
 fn a_task_that_misses_waits_for_the_refresh_that_is_under_way() {
     let Setting { cache, source, runtime, .. } = closed();
     let _checked = watched(&cache);

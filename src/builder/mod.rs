@@ -8,7 +8,7 @@ use crate::engine::store::{Plan, Store};
 use crate::front::background::{ByTasks, ByThreads};
 use crate::front::cache::Cache;
 use crate::front::gather::Gather;
-use crate::front::loader::{AsyncLoader, FnLoader, Loader};
+use crate::front::loader::{AsyncFnLoader, AsyncLoader, FnLoader, Loader};
 use crate::front::loading::LoadingCache;
 use crate::front::loading_async::AsyncLoadingCache;
 use crate::rules::ahead::RefreshAhead;
@@ -20,6 +20,7 @@ use crate::words::removal::Removal;
 use crate::words::runtime::Runtime;
 use settings::Settings;
 use std::fmt;
+use std::future::Future;
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 use std::time::Duration;
@@ -502,6 +503,51 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         plan.refresher =
             Some(Box::new(ByTasks { loader: Arc::clone(&loader), runtime: Arc::clone(&runtime) }));
         Ok(AsyncLoadingCache::over(Cache::over(Store::new(plan)), loader, runtime, gather))
+    }
+
+    /// A cache that loads by itself, by awaiting what a closure makes of a key:
+    /// [`build_loading_async`](Self::build_loading_async) where the value and its error are all there is
+    /// to say. The closure gets a clone of the key, so that its future may keep it. It knows of one key at
+    /// a time: `load_many` and `warm` call it for each, `load_many` for up to 32 at once; one that fails
+    /// takes no other with it, and `batch` is ignored.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use larder::{Cache, RefreshAhead};
+    /// use std::time::Duration;
+    ///
+    /// async fn select_user(id: u64) -> Result<String, std::io::Error> {
+    ///     Ok(format!("user {id}")) // a query, in real life
+    /// }
+    ///
+    /// # use larder::SteppingRuntime as TheRuntime;
+    /// let users = Cache::builder()
+    ///     .max_entries(100_000)
+    ///     .time_to_live(Duration::from_secs(300))
+    ///     .refresh_ahead(RefreshAhead::At(0.8))
+    ///     .runtime(TheRuntime::new()) // leave it out inside of tokio, with the feature `tokio`
+    ///     .build_loading_async_fn(select_user)?;
+    /// assert_eq!(users.load(&42).await?, "user 42");
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`build_loading_async`](Self::build_loading_async).
+    pub fn build_loading_async_fn<E, F, Fut>(
+        self,
+        load: F,
+    ) -> Result<AsyncLoadingCache<K, V, AsyncFnLoader<F>, S>, ConfigError>
+    where
+        K: Hash + Eq + Clone + Send + Sync + 'static,
+        V: Clone + Send + Sync + 'static,
+        E: Send + Sync + 'static,
+        F: Fn(K) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<V, E>> + Send,
+        S: BuildHasher + Send + Sync + 'static,
+    {
+        self.build_loading_async(AsyncFnLoader(load))
     }
 
     fn into_plan(self) -> Plan<K, V, S> {

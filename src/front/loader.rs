@@ -139,6 +139,12 @@ pub trait AsyncLoader<K, V>: Send + Sync + 'static {
             Ok(loaded)
         }
     }
+
+    /// Whether `load_many` gains nothing, so that each key is better loaded by itself.
+    #[doc(hidden)]
+    fn is_of_one_key(&self) -> bool {
+        false
+    }
 }
 
 /// A loader that other parts of the program hold too, or that is chosen while it runs:
@@ -184,6 +190,10 @@ impl<K, V, L: AsyncLoader<K, V>> AsyncLoader<K, V> for Arc<L> {
     {
         (**self).load_many(keys)
     }
+
+    fn is_of_one_key(&self) -> bool {
+        (**self).is_of_one_key()
+    }
 }
 
 /// A closure as a [`Loader`]: what
@@ -211,5 +221,36 @@ where
 impl<F> fmt::Debug for FnLoader<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FnLoader").finish_non_exhaustive()
+    }
+}
+
+/// A closure as an [`AsyncLoader`]: what
+/// [`build_loading_async_fn`](crate::CacheBuilder::build_loading_async_fn) makes of it. It knows of one
+/// key at a time, as a [`FnLoader`] does.
+#[derive(Clone, Copy)]
+pub struct AsyncFnLoader<F>(pub(crate) F);
+
+impl<K, V, E, F, Fut> AsyncLoader<K, V> for AsyncFnLoader<F>
+where
+    K: Clone,
+    F: Fn(K) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<V, E>> + Send,
+    E: Send + Sync + 'static,
+{
+    type Error = E;
+
+    fn load(&self, key: &K, _: &LoadCx<V>) -> impl Future<Output = Result<Loaded<V>, E>> + Send {
+        let load = (self.0)(key.clone());
+        async move { load.await.map(Loaded::new) }
+    }
+
+    fn is_of_one_key(&self) -> bool {
+        true
+    }
+}
+
+impl<F> fmt::Debug for AsyncFnLoader<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AsyncFnLoader").finish_non_exhaustive()
     }
 }

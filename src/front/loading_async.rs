@@ -9,6 +9,7 @@ use super::warm::{CHUNK, Warmed, warm_async};
 use super::{future, gather, many};
 use crate::engine::lead::Lead;
 use crate::engine::look::{Looked, Purpose};
+use crate::rules::loaded::LoadCx;
 use crate::rules::many::Many;
 use crate::words::error::LoadError;
 use crate::words::runtime::Runtime;
@@ -110,7 +111,7 @@ where
             Looked::Missing => return Err(LoadError::NotFound),
             Looked::Nothing => {}
         }
-        if let Some(gather) = &self.gather {
+        if let Some(gather) = self.gather.as_ref().filter(|_| !self.loader.is_of_one_key()) {
             let load = |keys: Vec<K>| async move { self.loader.load_many(&keys).await };
             // seldom come to, and larger than all the rest
             return plain(Box::pin(gather::load_async(store, gather, hash, key, load)).await);
@@ -124,12 +125,18 @@ where
 
     /// The values of many keys: from the cache, and with one call of the loader's `load_many` for
     /// those that nobody has and nobody is loading, as [`Cache::get_or_load_many`] says. Each key has
-    /// its own load in flight, shared with single calls.
+    /// its own load in flight, shared with single calls. A closure as loader is called for each, for 32
+    /// keys at once.
     ///
     /// # Panics
     ///
     /// If the loader does, in this task.
     pub async fn load_many(&self, keys: &[K]) -> Many<K, V, L::Error> {
+        if self.loader.is_of_one_key() {
+            let load = |key: K| async move { self.loader.load(&key, &LoadCx::of_many()).await };
+            // seldom come to, and larger than the rest
+            return Box::pin(many::load_each_async(&self.cache.store, keys, load)).await;
+        }
         let load = |keys: Vec<K>| async move { self.loader.load_many(&keys).await };
         many::load_async(&self.cache.store, keys, load, |reply| reply).await
     }
@@ -142,7 +149,11 @@ where
     ///
     /// If the runtime refuses the work, all keys count as failed.
     pub fn warm(&self, keys: impl IntoIterator<Item = K>) -> Warmed {
-        let chunk = self.gather.as_ref().map_or(CHUNK, |gather| gather.most());
+        let chunk = match &self.gather {
+            _ if self.loader.is_of_one_key() => 1,
+            Some(gather) => gather.most(),
+            None => CHUNK,
+        };
         warm_async(&self.cache.store, &self.loader, &self.runtime, keys, chunk, &self.handles)
     }
 

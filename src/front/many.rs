@@ -259,6 +259,62 @@ where
     many
 }
 
+/// So many keys of one call are loaded at once by a loader of one key.
+const AT_ONCE: usize = 32;
+
+/// The twin of [`load_each`] for a task: up to [`AT_ONCE`] keys are loaded at once.
+pub(super) async fn load_each_async<K, V, S, E, F, Fut>(
+    store: &Arc<Store<K, V, S>>,
+    keys: &[K],
+    load_one: F,
+) -> Many<K, V, E>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: BuildHasher + Send + Sync + 'static,
+    E: Send + Sync + 'static,
+    F: Fn(K) -> Fut,
+    Fut: Future<Output = Result<Loaded<V>, E>>,
+{
+    let mut seen = HashSet::with_capacity(keys.len());
+    let mut waiting = keys.iter().filter(|&key| seen.insert(key)).enumerate();
+    let load_one = &load_one;
+    let of_one = |keys: Vec<K>| async move {
+        let mut loaded = Vec::with_capacity(keys.len());
+        for key in keys {
+            let one = load_one(key.clone()).await?;
+            loaded.push((key, one));
+        }
+        Ok(loaded)
+    };
+    let start = |key| Box::pin(load_async(store, std::slice::from_ref(key), of_one, |reply| reply));
+    let (mut running, mut done) = (Vec::new(), Vec::new());
+    poll_fn(|task| {
+        loop {
+            let more = waiting.by_ref().take(AT_ONCE - running.len());
+            running.extend(more.map(|(at, key)| (at, start(key))));
+            let before = running.len();
+            running.retain_mut(|(at, load)| match load.as_mut().poll(task) {
+                Poll::Ready(many) => {
+                    done.push((*at, many));
+                    false
+                }
+                Poll::Pending => true,
+            });
+            if running.len() == before {
+                return if before == 0 { Poll::Ready(()) } else { Poll::Pending };
+            }
+        }
+    })
+    .await;
+    done.sort_unstable_by_key(|(at, _)| *at);
+    let mut all = Many::empty();
+    for (_, many) in done {
+        all.append(many);
+    }
+    all
+}
+
 /// Loads while a task waits: the twin of [`load`].
 pub(super) async fn load_async<K, V, S, R, E, F, Fut>(
     store: &Arc<Store<K, V, S>>,
