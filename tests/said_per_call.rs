@@ -24,6 +24,23 @@ fn seen(got: Result<Got<u64>, LoadError<String>>) -> (u64, How) {
 }
 
 #[test]
+fn a_value_that_its_caller_refuses_is_not_used_by_it() {
+    with_cache(
+        |builder| builder.time_to_idle(ms(100)),
+        |it| {
+            it.insert(1, 10);
+            it.advance(ms(60));
+            let refused = it.at(&1).max_age(ms(59)).load(|_| away::<u64>());
+            assert!(refused.is_err());
+            it.advance(ms(39));
+            assert!(it.contains(&1));
+            it.advance(ms(1));
+            assert!(!it.contains(&1), "it was not used for 100 ms");
+        },
+    );
+}
+
+#[test]
 fn a_caller_that_wants_younger_values_loads_and_others_do_not() {
     with_cache(windows, |it| {
         it.insert(1, 10);

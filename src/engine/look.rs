@@ -267,17 +267,18 @@ impl<K, V, S> Store<K, V, S> {
         V: Clone,
     {
         let shard = self.cell(hash).shard.read();
-        let looked = shard.get(Hash::new(hash), key, &self.lives, self, |id, entry| {
-            let now = self.clock.now();
-            let is_accepted = ask.accepts(entry.stamp.age(now));
-            *is_due = is_accepted && self.is_due(&shard, id, entry, hash);
-            is_accepted.then(|| shard.got(id, entry, &self.lives, now))
-        });
-        match looked {
-            Looked::Value(Some(got)) => Looked::Value(got),
-            Looked::Missing => Looked::Missing,
-            Looked::Value(None) | Looked::Nothing => Looked::Nothing,
+        if ask.is_choosy() {
+            // a value that this caller refuses is not used by it
+            let terms = self.terms();
+            let found = shard.peek(Hash::new(hash), key, &terms);
+            if found.is_some_and(|(_, entry)| !ask.accepts(entry.stamp.age(terms.now))) {
+                return Looked::Nothing;
+            }
         }
+        shard.get(Hash::new(hash), key, &self.lives, self, |id, entry| {
+            *is_due = self.is_due(&shard, id, entry, hash);
+            shard.got(id, entry, &self.lives, self.clock.now())
+        })
     }
 
     #[inline]
