@@ -426,3 +426,38 @@ fn what_a_write_takes_out_is_reported_though_an_eq_panics_after_that() {
         cache.validate();
     }
 }
+
+/// A key that cannot be dropped once it is armed.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Stubborn(u64);
+
+static ARMED: AtomicUsize = AtomicUsize::new(0);
+
+impl Drop for Stubborn {
+    fn drop(&mut self) {
+        let is_armed = self.0 == 7 && ARMED.load(SeqCst) > 0;
+        assert!(!is_armed || thread::panicking(), "expected: it does not go quietly");
+    }
+}
+
+#[test]
+fn what_left_is_reported_though_a_key_of_no_value_cannot_be_dropped() {
+    let reported = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&reported);
+    let cache: Cache<Stubborn, u64> = Cache::builder()
+        .max_entries(100)
+        .shards(1)
+        .negative_ttl(ms(60_000))
+        .on_removal(move |_| {
+            count.fetch_add(1, SeqCst);
+        })
+        .build()
+        .unwrap();
+    let none = cache.get_or_load_optional(&Stubborn(7), || Ok::<_, String>(None));
+    assert!(none.unwrap().is_none());
+    (10..60).for_each(|id| cache.insert(Stubborn(id), id));
+    ARMED.store(1, SeqCst);
+    assert!(catch_unwind(AssertUnwindSafe(|| cache.clear())).is_err());
+    assert_eq!((reported.load(SeqCst), cache.len()), (50, 0));
+    cache.validate();
+}

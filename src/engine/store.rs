@@ -241,9 +241,7 @@ impl<K, V, S> Store<K, V, S> {
 
     #[inline(never)]
     pub(super) fn report_all(&self, out: Outbox<K, V>) {
-        for removal in out.into_values() {
-            self.report(removal);
-        }
+        out.empty(|removal| self.report(removal));
     }
 
     pub(super) fn report(&self, removal: Removal<K, V>) {

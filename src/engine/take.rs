@@ -39,7 +39,7 @@ where
             shard.fence(hash, key, &mut out);
             shard.remove(Hash::new(hash), key, RemovalCause::Removed, &self.terms(), &mut out)
         };
-        let removal = out.into_values().next()?;
+        let removal = out.take_first()?;
         if !was_fresh {
             self.report(removal);
             return None;

@@ -50,11 +50,21 @@ impl<K, V> Outbox<K, V> {
         self.rest.push(Left::Flight { _held: flight });
     }
 
-    /// The values that left, in the order in which they did; what else there is is dropped.
-    pub(crate) fn into_values(self) -> impl Iterator<Item = Removal<K, V>> {
-        self.first.into_iter().chain(self.rest.into_iter().filter_map(|left| match left {
-            Left::Value(removal) => Some(removal),
-            Left::Key(_) | Left::Flight { .. } => None,
-        }))
+    /// The value that left first; what else there is stays.
+    pub(crate) fn take_first(&mut self) -> Option<Removal<K, V>> {
+        self.first.take()
+    }
+
+    /// Hands over the values that left, in the order in which they did. What else there is is dropped
+    /// after them: its `Drop` may panic, and must not keep a value from being reported.
+    pub(crate) fn empty(self, mut to: impl FnMut(Removal<K, V>)) {
+        self.first.into_iter().for_each(&mut to);
+        let mut others = Vec::new();
+        for left in self.rest {
+            match left {
+                Left::Value(removal) => to(removal),
+                other => others.push(other),
+            }
+        }
     }
 }
