@@ -570,6 +570,7 @@
 //! |---|---|---|
 //! | `membarrier` by the writer that takes the bias away, so that readers need no exchange | an exchange by each biased reader | hits 0 to 2 % faster: the exchange overlaps with the look-up; and 9 us for each such writer |
 //! | a still clock looked at within the look-up of most hits | a look-up of its own for that | hits on a wound clock 9.2 ns instead of 8.0; on a still one a quarter fewer instructions |
+//! | whether the clock is wound asked before the first glance | the glance in vain where it is not | hits in 1,000 entries on a wound clock 9.1 ns instead of 8.8; on a still one 18 instead of 23 |
 //! | the look-up of most hits inlined where it is called, by force | a call | hits in 1,000 entries and on one key 10 % slower, in 64k entries 5 % |
 //! | tags matched by a plain loop | `wide`'s compare and mask, nine instructions | 40 instructions |
 //! | tags matched by arithmetic on two words | the same | 24 instructions |

@@ -35,8 +35,8 @@ pub(crate) struct Store<K, V, S> {
     pub(super) cells: Box<[Cell<K, V>]>,
     /// Nothing is asked of a hit but the value, and the time is the system's.
     pub(super) is_plain: bool,
-    /// A hit may be told at a [glance](Self::glance) while what the clock shows is less than this: never
-    /// if the cache is not plain; while it is wound, if its lives end; else always.
+    /// A hit is told by what the clock shows while that is less than this: never if the cache is not
+    /// plain; while it is wound, if its lives end; else always.
     pub(super) glances_below: Tick,
     /// Nothing is asked of a load but its value: see [`solo`](super::solo).
     pub(super) loads_alone: bool,

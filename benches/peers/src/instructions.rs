@@ -1,10 +1,10 @@
 //! Instructions of one hit, counted by valgrind: nearly the same everywhere, whatever else runs.
 //!
 //! By cachegrind without its caches, which counts what callgrind counts at three times the speed.
-//! larder's clock is wound for readers only while they read 250,000 times a second, which is rare
-//! under valgrind: so its row with a time to live is that of a still clock, and of several runs the
-//! longest counts, in which it was still throughout. Without a time to live the count is that of a
-//! wound clock, but for an instruction or two.
+//! larder's clock is wound for readers while they read 250,000 times a second, if the thread that winds
+//! it gets to run, which under valgrind is seldom: so its row with a time to live is that of a still
+//! clock, and of several runs the longest counts, in which it was still throughout. Without a time to
+//! live the count is that of a wound clock, but for an instruction or two.
 
 use std::env;
 use std::error::Error;

@@ -44,8 +44,8 @@ const TIME: u64 = STILL - 1;
 /// other programs want the cores too; its readers, by definition, run.
 pub(crate) const TRUST: u32 = 64;
 /// Reads of a still clock within one window that make it worth winding: a quarter of a million a
-/// second. A beat costs the keeper 12 us every 2 ms, and saves each hit 10 ns in a tight loop (18.8
-/// down to 9.1), two to three times that elsewhere: so the two are about even at this rate, but the one
+/// second. A beat costs the keeper 12 us every 2 ms, and saves each hit 14 ns in a tight loop (23
+/// down to 8.8), two to three times that elsewhere: so the two are about even at this rate, but the one
 /// is paid by nobody who waits.
 const WORTH: u64 = 1_000;
 /// Windows are 4 ticks (4 ms) long: the step of the coarse clock on most kernels.
