@@ -432,7 +432,14 @@ impl Rig {
     }
 
     fn fail_for(&mut self, key: u64, age: u64) {
+        let before = self.model.get(&key).copied();
         let known = self.known(key);
+        if let (Some(before), Some(standing)) = (before, self.model.get_mut(&key)) {
+            if self.now - before.stored > age {
+                // what is refused is not used
+                standing.used = before.used;
+            }
+        }
         let known = known.or_else(|| self.servable(key));
         let known = known.filter(|known| self.now - known.stored <= age);
         let got = self.cache.at(&key).max_age(ms(age)).load(|_| Err::<u64, _>("away"));

@@ -71,8 +71,12 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     ///
     /// Of two entries that are asked for alike, the one that takes more room goes first, since what
     /// counts is how many calls are answered: an entry of twice the mean or more has to be hit twice as
-    /// often to stay, one of an eighth or less an eighth as often. With sizes from 64 bytes to 256 KiB
-    /// that answers 54 calls of 100 instead of 46, and saves 44 per cent of the bytes instead of 45.
+    /// often to stay, one of an eighth or less an eighth as often. (Ten rows of traces, with made-up sizes
+    /// from 64 bytes to 256 KiB: 52 calls of 100 are answered, instead of 45, and 44 per cent of the bytes
+    /// need not be loaded, instead of 45.)
+    ///
+    /// A newcomer for which others have to go takes some 0.2 µs. Where its shard has clearly less than its
+    /// part of the bound, it evicts in other shards, one after the other; such newcomers take turns.
     pub fn max_weight(mut self, weight: u64) -> Self {
         self.settings.max_weight = Some(weight);
         self
@@ -508,8 +512,8 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// A cache that loads by itself, by awaiting what a closure makes of a key:
     /// [`build_loading_async`](Self::build_loading_async) where the value and its error are all there is
     /// to say. The closure gets a clone of the key, so that its future may keep it. It knows of one key at
-    /// a time: `load_many` and `warm` call it for each, `load_many` for up to 32 at once; one that fails
-    /// takes no other with it, and `batch` is ignored.
+    /// a time: `load_many` calls it for up to 32 keys at once, `warm` for four; one that fails takes no
+    /// other with it, and `batch` is ignored.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]

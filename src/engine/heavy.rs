@@ -32,7 +32,7 @@ where
         // an `Eq` that panics does not keep what had to go from being reported, after the turn
         let unreported = Unreported { store: self, out };
         let _turn = self.heavy.lock();
-        let mut credit = Credit::in_turn(&self.budget);
+        let mut credit = Credit::at_last(&self.budget);
         loop {
             self.make_room(hash, units, &mut credit, unreported.out);
             let shard = self.cell(hash).shard.write();
@@ -43,7 +43,7 @@ where
     }
 
     /// Evicts in the other shards, one entry in each, until `units` could be had: first in those that
-    /// have more than falls to them.
+    /// have more than falls to them, then in any, its own among them.
     fn make_room(&self, hash: u64, units: u64, credit: &mut Credit<'_>, out: &mut Outbox<K, V>) {
         let home = self.index(hash);
         let n = self.cells.len();
@@ -56,9 +56,10 @@ where
                 if nothing_for == n {
                     break;
                 }
-                let mut shard = self.cells[index].shard.write();
-                let may_lose = !is_fair || shard.exceeds_its_share();
-                match may_lose.then(|| shard.evict(&self.terms(), out)).flatten() {
+                let lock = &self.cells[index].shard;
+                // most are asked in vain, and are not to lose their readers' bias for that
+                let may_lose = !is_fair || lock.read().exceeds_its_share();
+                match may_lose.then(|| lock.write().evict(&self.terms(), out)).flatten() {
                     Some(freed) => {
                         credit.add(freed);
                         nothing_for = 0;

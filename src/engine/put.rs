@@ -138,7 +138,7 @@ where
         Stored::No
     }
 
-    /// One attempt, within the key's own shard. `None` if that has nothing left to evict.
+    /// One attempt, within the key's own shard. `None` if the room has to come from others.
     pub(super) fn try_put(
         &self,
         hash: u64,

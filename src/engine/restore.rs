@@ -87,6 +87,7 @@ where
             ttl: left,
             took: 0,
             notes,
+            admission: None,
         };
         let mut out = Outbox::new();
         let stored = self.put(hash, put, By::Restored(since.moment), &mut out);

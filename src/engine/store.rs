@@ -35,8 +35,8 @@ pub(crate) struct Store<K, V, S> {
     pub(super) cells: Box<[Cell<K, V>]>,
     /// Nothing is asked of a hit but the value, and the time is the system's.
     pub(super) is_plain: bool,
-    /// A hit is told by what the clock shows while that is less than this: never if the cache is not
-    /// plain; while it is wound, if its lives end; else always.
+    /// What is found is fresh or not by what the clock shows while that is less than this: 0 where the cache
+    /// is not plain, [`STILL`] where its lives end, else [`Tick::MAX`].
     pub(super) glances_below: Tick,
     /// Nothing is asked of a load but its value: see [`solo`](super::solo).
     pub(super) loads_alone: bool,
@@ -119,6 +119,8 @@ impl<K, V, S> Store<K, V, S> {
         let Plan { shards, bound, hasher, clock, lives, weigher, listener, name, seed, .. } = plan;
         let weighted = weigher.is_some();
         let share = match bound / shards as u64 {
+            // one alone has nobody to take from
+            _ if weighted && shards == 1 => Share::Weight(0),
             weight if weighted => Share::Weight(weight),
             _ if bound == u64::MAX => Share::Unbounded,
             entries => Share::Entries(usize::try_from(entries).unwrap_or(usize::MAX / 64)),
@@ -241,7 +243,7 @@ impl<K, V, S> Store<K, V, S> {
 
     #[inline(never)]
     pub(super) fn report_all(&self, out: Outbox<K, V>) {
-        out.empty(|removal| self.report(removal));
+        out.hand_over(|removal| self.report(removal));
     }
 
     pub(super) fn report(&self, removal: Removal<K, V>) {

@@ -145,7 +145,7 @@ where
     /// not cached is given to the loader's `load_many`, 32 keys at a time (or as many as
     /// [`batch`](crate::CacheBuilder::batch) says), by four callers at most. The handle tells how far
     /// it has come. When the last handle to this loading cache is dropped, it ends, after what is being
-    /// loaded by then.
+    /// loaded by then. A closure as loader is called for one key at a time, by each of the four.
     ///
     /// If the runtime refuses the work, all keys count as failed.
     pub fn warm(&self, keys: impl IntoIterator<Item = K>) -> Warmed {

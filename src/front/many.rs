@@ -259,10 +259,11 @@ where
     many
 }
 
-/// So many keys of one call are loaded at once by a loader of one key.
-const AT_ONCE: usize = 32;
+/// So many keys of one call are loaded at once by a loader of one key: as many as `warm` gives to one call
+/// of a loader of many. A wake of the task polls all of them.
+const LOADS_AT_ONCE: usize = 32;
 
-/// The twin of [`load_each`] for a task: up to [`AT_ONCE`] keys are loaded at once.
+/// The twin of [`load_each`] for a task: up to [`LOADS_AT_ONCE`] keys are loaded at once.
 pub(super) async fn load_each_async<K, V, S, E, F, Fut>(
     store: &Arc<Store<K, V, S>>,
     keys: &[K],
@@ -291,7 +292,7 @@ where
     let (mut running, mut done) = (Vec::new(), Vec::new());
     poll_fn(|task| {
         loop {
-            let more = waiting.by_ref().take(AT_ONCE - running.len());
+            let more = waiting.by_ref().take(LOADS_AT_ONCE - running.len());
             running.extend(more.map(|(at, key)| (at, start(key))));
             let before = running.len();
             running.retain_mut(|(at, load)| match load.as_mut().poll(task) {

@@ -7,22 +7,23 @@ use super::budget::Budget;
 pub(crate) struct Credit<'b> {
     budget: &'b Budget,
     units: u64,
-    has_turn: bool,
+    may_take_own: bool,
 }
 
 impl<'b> Credit<'b> {
     pub(crate) fn new(budget: &'b Budget) -> Self {
-        Self { budget, units: 0, has_turn: false }
+        Self { budget, units: 0, may_take_own: false }
     }
 
-    /// The same for one whose turn it is to take the room of other shards than its own.
-    pub(crate) fn in_turn(budget: &'b Budget) -> Self {
-        Self { has_turn: true, ..Self::new(budget) }
+    /// The same for one that has asked other shards: now its own may be taken from, however little that
+    /// has.
+    pub(crate) fn at_last(budget: &'b Budget) -> Self {
+        Self { may_take_own: true, ..Self::new(budget) }
     }
 
-    /// Whether other shards were asked already, or are being asked.
-    pub(crate) fn has_turn(&self) -> bool {
-        self.has_turn
+    /// Whether its own shard may be taken from though that has less than falls to it.
+    pub(crate) fn may_take_own(&self) -> bool {
+        self.may_take_own
     }
 
     pub(crate) fn add(&mut self, units: u64) {

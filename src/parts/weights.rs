@@ -1,6 +1,7 @@
 //! What the entries of a shard weigh, where a weigher says so.
 
 use super::eviction::{Bulk, SlotId, Slots};
+use super::table::Table;
 
 /// How much a shard may have less than falls to it, as a part of that, before the room for its newcomers
 /// is taken from others. A fourth or a sixteenth give the same hit ratios; the less, the more newcomers
@@ -35,13 +36,20 @@ impl Weights {
         self.sum
     }
 
+    /// What a weight is beside the mean of so many entries.
+    pub(crate) fn bulk(&self, weight: u64, entries: usize) -> Bulk {
+        // in eighths: the mean of small weights is no whole number
+        let mean = self.sum.saturating_mul(8) / (entries as u64).max(1);
+        Bulk::of(weight, mean)
+    }
+
     /// Whether the shard has clearly less than falls to it.
-    pub(crate) fn fall_short(&self) -> bool {
+    pub(crate) fn are_short(&self) -> bool {
         self.sum < self.share - self.share / SLACK
     }
 
     /// Whether it has more.
-    pub(crate) fn exceed(&self) -> bool {
+    pub(crate) fn are_above_share(&self) -> bool {
         self.sum > self.share
     }
 
@@ -54,13 +62,11 @@ impl Weights {
 
 /// A table whose policy is told what its entries weigh.
 pub(crate) struct Weighed<'a, T> {
-    pub(crate) slots: &'a mut T,
+    pub(crate) slots: &'a mut Table<T>,
     pub(crate) weights: &'a Weights,
-    /// What an entry weighs in the mean.
-    pub(crate) mean: u64,
 }
 
-impl<T: Slots> Slots for Weighed<'_, T> {
+impl<T> Slots for Weighed<'_, T> {
     fn is_live(&self, id: SlotId) -> bool {
         self.slots.is_live(id)
     }
@@ -102,7 +108,7 @@ impl<T: Slots> Slots for Weighed<'_, T> {
     }
 
     fn bulk(&self, id: SlotId) -> Bulk {
-        Bulk::of(self.weights.of(id), self.mean)
+        self.weights.bulk(self.weights.of(id), self.slots.live())
     }
 
     fn hash(&self, id: SlotId) -> u32 {
@@ -111,5 +117,35 @@ impl<T: Slots> Slots for Weighed<'_, T> {
 
     fn prefetch(&self, id: SlotId) {
         self.slots.prefetch(id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn weights(all: &[u64]) -> Weights {
+        let mut weights = Weights::new(all.len(), 800);
+        (0..).zip(all).for_each(|(id, weight)| weights.set(id, *weight));
+        weights
+    }
+
+    #[test]
+    fn bulk_is_told_beside_a_mean_that_is_no_whole_number() {
+        let some = weights(&[1, 2, 2, 2, 2, 2, 2, 2, 2, 2]);
+        assert_eq!((some.sum(), some.bulk(2, 10)), (19, Bulk::AVERAGE));
+        assert_eq!(some.bulk(4, 10), some.bulk(u64::MAX, 10));
+        assert_eq!(some.bulk(0, 10), weights(&[u64::MAX, 0]).bulk(0, 2));
+        // nothing divides by nothing
+        assert_eq!(weights(&[0, 0]).bulk(9, 2), weights(&[]).bulk(9, 0));
+    }
+
+    #[test]
+    fn a_shard_is_short_that_has_an_eighth_less_than_falls_to_it() {
+        let with = |sum| weights(&[sum, 0]);
+        assert!(with(699).are_short() && !with(700).are_short());
+        assert!(with(801).are_above_share() && !with(800).are_above_share());
+        let alone = Weights::new(0, 0);
+        assert!(!alone.are_short());
     }
 }

@@ -50,7 +50,7 @@ impl<K> Kept<K> {
 }
 
 impl<K> Aside<K> {
-    /// That of an empty shard, which is to keep weights if so much of those falls to it.
+    /// That of an empty shard; `share` is its part of the bound on weight, `None` without a weigher.
     pub(crate) fn new(share: Option<u64>, idle: bool, costs: bool) -> Self {
         let keeps_any = share.is_some() || idle || costs;
         let weights = share.map(|share| Weights::new(0, share));

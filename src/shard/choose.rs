@@ -1,4 +1,4 @@
-//! Asking the policy, which is told what entries weigh where that is the bound.
+//! Asking the policy, with what entries weigh where that is the bound.
 
 use super::Shard;
 use crate::parts::eviction::{Admission, Bulk, Policy, SlotId};
@@ -9,48 +9,44 @@ impl<K, V> Shard<K, V> {
     /// A newcomer of so many units is about to be stored.
     #[inline]
     pub(super) fn arrive(&mut self, hash: Hash, units: u64) -> Admission {
-        let mean = self.mean();
-        let Some(weights) = self.aside.weights() else {
-            return self.policy.arrive(&mut self.table, hash.bits(), Bulk::AVERAGE);
-        };
-        let slots = &mut Weighed { slots: &mut self.table, weights, mean };
-        self.policy.arrive(slots, hash.bits(), Bulk::of(units, mean))
-    }
-
-    /// It has been given a slot that was free.
-    #[inline]
-    pub(super) fn place(&mut self, id: SlotId, admission: Admission) {
-        self.policy.place(&mut self.table, id, admission);
+        let bulk = self.bulk(units);
+        match self.aside.weights() {
+            None => self.policy.arrive(&mut self.table, hash.bits(), bulk),
+            Some(weights) => {
+                let slots = &mut Weighed { slots: &mut self.table, weights };
+                self.policy.arrive(slots, hash.bits(), bulk)
+            }
+        }
     }
 
     /// It has been given a dead slot.
-    pub(super) fn revive(&mut self, id: SlotId, admission: Admission) {
-        self.policy.revive(&mut self.table, id, admission);
+    pub(super) fn revive(&mut self, id: SlotId, admission: Admission, units: u64) {
+        let bulk = self.bulk(units);
+        self.policy.revive(&mut self.table, id, admission, bulk);
     }
 
     /// Who goes.
     #[inline]
     pub(super) fn choose(&mut self) -> Option<SlotId> {
-        let mean = self.mean();
-        let Some(weights) = self.aside.weights() else {
-            return self.policy.evict(&mut self.table);
-        };
-        self.policy.evict(&mut Weighed { slots: &mut self.table, weights, mean })
+        match self.aside.weights() {
+            None => self.policy.evict(&mut self.table),
+            Some(weights) => self.policy.evict(&mut Weighed { slots: &mut self.table, weights }),
+        }
+    }
+
+    fn bulk(&self, units: u64) -> Bulk {
+        let weights = self.aside.weights();
+        weights.map_or(Bulk::AVERAGE, |weights| weights.bulk(units, self.table.live()))
     }
 
     /// Whether it has clearly less than falls to it of a bound on weight.
     #[inline]
     pub(super) fn falls_short(&self) -> bool {
-        self.aside.weights().is_some_and(Weights::fall_short)
+        self.aside.weights().is_some_and(Weights::are_short)
     }
 
-    /// Whether it has more than falls to it, as far as that is known.
+    /// Whether it has more than falls to it; also where a unit is an entry, and any may lose one.
     pub(crate) fn exceeds_its_share(&self) -> bool {
-        self.aside.weights().is_none_or(Weights::exceed)
-    }
-
-    /// What an entry weighs in the mean.
-    fn mean(&self) -> u64 {
-        self.aside.weights().map_or(1, Weights::sum) / (self.table.live() as u64).max(1)
+        self.aside.weights().is_none_or(Weights::are_above_share)
     }
 }

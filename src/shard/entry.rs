@@ -1,5 +1,6 @@
 //! What stands in a shard.
 
+use crate::parts::eviction::Admission;
 use crate::parts::group::Hash;
 use crate::rules::expiry::{Lives, Stamp};
 use crate::words::tick::Tick;
@@ -81,13 +82,16 @@ pub(crate) struct Put<K, V> {
     pub(crate) took: u64,
     /// What is to be kept aside of it.
     pub(crate) notes: Option<Box<Notes>>,
+    /// What the policy said of it, if it was asked already: it forgets what it knew of a newcomer.
+    pub(crate) admission: Option<Admission>,
 }
 
 impl<K, V> Put<K, V> {
     /// A value that was not loaded, with nothing beside it.
     #[inline]
     pub(crate) fn of(hash: u64, key: K, value: V, units: u64, ttl: u64) -> Self {
-        Self { hash: Hash::new(hash), key, value: Some(value), units, ttl, took: 0, notes: None }
+        let (hash, value) = (Hash::new(hash), Some(value));
+        Self { hash, key, value, units, ttl, took: 0, notes: None, admission: None }
     }
 
     /// Whether it is a value, and nothing is to be kept aside of it but what a shard keeps of all.

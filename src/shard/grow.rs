@@ -157,6 +157,7 @@ impl<K, V> Shard<K, V> {
         let many = stranded.len() as u64;
         for id in stranded {
             // no room within reach of its home: only a flood of one hash comes to this
+            // not taken: the old weights go with the old table
             units += self.aside.units(id);
             self.vacate(id, RemovalCause::Evicted, terms, out);
         }

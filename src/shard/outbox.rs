@@ -57,7 +57,7 @@ impl<K, V> Outbox<K, V> {
 
     /// Hands over the values that left, in the order in which they did. What else there is is dropped
     /// after them: its `Drop` may panic, and must not keep a value from being reported.
-    pub(crate) fn empty(self, mut to: impl FnMut(Removal<K, V>)) {
+    pub(crate) fn hand_over(self, mut to: impl FnMut(Removal<K, V>)) {
         self.first.into_iter().for_each(&mut to);
         let mut others = Vec::new();
         for left in self.rest {

@@ -4,7 +4,7 @@ use super::Shard;
 use super::entry::{Entry, Missing, Notes, Put, Returned, Terms};
 use super::outbox::Outbox;
 use crate::parts::credit::Credit;
-use crate::parts::eviction::{SlotId, Slots};
+use crate::parts::eviction::{Policy, SlotId, Slots};
 use crate::parts::flight::Flight;
 use crate::parts::group::Hash;
 use crate::parts::table::{Claim, id};
@@ -72,9 +72,8 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Stores over what stands in the key's slot, if it has one, or evicts what has to go first.
-    /// Gives back what is to be stored where the shard has nothing left to evict, and the room must
-    /// come from another one. None of the
-    /// user's code runs in here.
+    /// Gives back what is to be stored where the shard has nothing left to evict, or clearly less than
+    /// falls to it, and the room must come from another one. None of the user's code runs in here.
     #[inline]
     pub(crate) fn store(
         &mut self,
@@ -111,25 +110,29 @@ impl<K, V> Shard<K, V> {
     #[inline(never)]
     pub(crate) fn admit(
         &mut self,
-        put: Put<K, V>,
+        mut put: Put<K, V>,
         credit: &mut Credit<'_>,
         terms: &Terms<'_>,
         out: &mut Outbox<K, V>,
     ) -> Result<Stamp, Put<K, V>> {
         let (hash, units) = (put.hash, put.units);
-        let admission = self.arrive(hash, units);
+        let admission = match put.admission {
+            Some(admission) => admission,
+            None => self.arrive(hash, units),
+        };
         while !credit.pay(units) {
-            let may_evict = credit.has_turn() || !self.falls_short();
-            match may_evict.then(|| self.evict(terms, out)).flatten() {
-                Some(freed) => credit.add(freed),
-                None => return Err(put),
-            }
+            let may_evict = credit.may_take_own() || !self.falls_short();
+            let Some(freed) = may_evict.then(|| self.evict(terms, out)).flatten() else {
+                put.admission = Some(admission);
+                return Err(put);
+            };
+            credit.add(freed);
         }
         let Claim { id, was_dead } = self.claim(hash, credit, terms, out);
         if was_dead {
-            self.revive(id, admission);
+            self.revive(id, admission, units);
         } else {
-            self.place(id, admission);
+            self.policy.place(&mut self.table, id, admission);
         }
         terms.budget.entered();
         Ok(self.fill(id, put, terms))

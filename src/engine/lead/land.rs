@@ -157,6 +157,7 @@ where
             ttl,
             took: took.max(1),
             notes,
+            admission: None,
         };
         self.progress = Progress::Waiting;
         drop(running);

@@ -128,7 +128,7 @@ impl<P: Policy> MockCache<P> {
         slot.key = key;
         self.resident.insert(key, at as SlotId);
         if was == State::Dead {
-            self.policy.revive(&mut self.slots, at as SlotId, admission);
+            self.policy.revive(&mut self.slots, at as SlotId, admission, super::Bulk::AVERAGE);
         } else {
             self.policy.place(&mut self.slots, at as SlotId, admission);
         }
