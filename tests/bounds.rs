@@ -401,3 +401,23 @@ fn the_shards_of_a_weighted_cache_go_on_sharing_its_bound() {
     let (one, many) = (one[0] + one[1], many[0] + many[1]);
     assert!(many * 100 > one * 97, "{many} hits of eight shards, {one} of one");
 }
+
+#[test]
+fn a_heavy_entry_that_is_hit_outlives_light_ones_that_are_not() {
+    for shards in [1, 4, 16] {
+        let cache = checked(weight(1 << 20).shards(shards).seed(1));
+        (0..1_024).for_each(|key| cache.insert(1_000 + key, 1 << 10));
+        let mut hits = 0;
+        for newcomer in 0..20_000 {
+            for key in [1, 2] {
+                if cache.get(&key).is_some() {
+                    hits += 1;
+                } else {
+                    cache.insert(key, 250 << 10);
+                }
+            }
+            cache.insert(10_000 + newcomer, 1 << 10);
+        }
+        assert!(hits > 38_000, "{hits} of 40,000 in {shards} shards");
+    }
+}

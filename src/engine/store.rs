@@ -10,6 +10,7 @@ use crate::parts::flight::Landing;
 use crate::parts::ledger::Ledger;
 use crate::parts::slots::Slots;
 use crate::parts::tags::Tags;
+use crate::parts::weights::Part;
 use crate::rules::expiry::{Lives, NEVER, ticks};
 use crate::rules::stats::Stats;
 use crate::shard::entry::Terms;
@@ -119,15 +120,13 @@ impl<K, V, S> Store<K, V, S> {
         let Plan { shards, bound, hasher, clock, lives, weigher, listener, name, seed, .. } = plan;
         let weighted = weigher.is_some();
         let share = match bound / shards as u64 {
-            // one alone has nobody to take from
-            _ if weighted && shards == 1 => Share::Weight(0),
-            weight if weighted => Share::Weight(weight),
+            _ if weighted => Share::Weight(Part::of(bound, shards)),
             _ if bound == u64::MAX => Share::Unbounded,
             entries => Share::Entries(usize::try_from(entries).unwrap_or(usize::MAX / 64)),
         };
         let cell = |n: u64| Cell {
             shard: RwLock::new(Shard::new(
-                share,
+                share.clone(),
                 &lives,
                 // any odd factor keeps the seeds of the shards apart
                 seed ^ n.wrapping_mul(0xD6E8_FEB8_6659_FD93),

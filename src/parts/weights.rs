@@ -2,28 +2,55 @@
 
 use super::eviction::{Bulk, SlotId, Slots};
 use super::table::Table;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// How much a shard may have less than falls to it, as a part of that, before the room for its newcomers
 /// is taken from others. A fourth or a sixteenth give the same hit ratios; the less, the more newcomers
 /// have to ask others.
 const SLACK: u64 = 8;
 
+/// What falls to a shard of a bound on weight. Entries heavier than an eighth of an equal part are nobody's
+/// to balance: they stay where they are for as long as they are hit, and what they leave is shared.
+#[derive(Clone, Debug)]
+pub(crate) struct Part {
+    max: u64,
+    shards: u64,
+    /// What those entries weigh, in all shards together.
+    heavy: Arc<AtomicU64>,
+}
+
+impl Part {
+    pub(crate) fn of(max: u64, shards: usize) -> Self {
+        Self { max, shards: shards as u64, heavy: Arc::default() }
+    }
+
+    fn is_heavy(&self, weight: u64) -> bool {
+        weight > self.max / self.shards / SLACK
+    }
+
+    fn share(&self) -> u64 {
+        self.max.saturating_sub(self.heavy.load(Relaxed)) / self.shards
+    }
+}
+
 /// The weight of each slot's entry, 0 for none, and of all.
 pub(crate) struct Weights {
     of: Vec<u64>,
     sum: u64,
-    /// What falls to this shard of the cache's bound.
-    share: u64,
+    /// The same without the heavy ones.
+    light: u64,
+    part: Part,
 }
 
 impl Weights {
-    pub(crate) fn new(slots: usize, share: u64) -> Self {
-        Self { of: vec![0; slots], sum: 0, share }
+    pub(crate) fn new(slots: usize, part: Part) -> Self {
+        Self { of: vec![0; slots], sum: 0, light: 0, part }
     }
 
-    /// None of so many slots, for the same share.
+    /// None of so many slots, for the same part.
     pub(crate) fn sized(&self, slots: usize) -> Self {
-        Self::new(slots, self.share)
+        Self::new(slots, self.part.clone())
     }
 
     #[inline]
@@ -45,18 +72,37 @@ impl Weights {
 
     /// Whether the shard has clearly less than falls to it.
     pub(crate) fn are_short(&self) -> bool {
-        self.sum < self.share - self.share / SLACK
+        let share = self.part.share();
+        // one alone has nobody to take from
+        self.part.shards > 1 && self.light < share - share / SLACK
     }
 
     /// Whether it has more.
     pub(crate) fn are_above_share(&self) -> bool {
-        self.sum > self.share
+        self.light > self.part.share()
     }
 
     #[inline]
     pub(crate) fn set(&mut self, id: SlotId, weight: u64) {
         let old = std::mem::replace(&mut self.of[id as usize], weight);
         self.sum = self.sum - old + weight;
+        if self.part.is_heavy(old) {
+            self.part.heavy.fetch_sub(old, Relaxed);
+        } else {
+            self.light -= old;
+        }
+        if self.part.is_heavy(weight) {
+            self.part.heavy.fetch_add(weight, Relaxed);
+        } else {
+            self.light += weight;
+        }
+    }
+}
+
+/// What has moved to the weights of a larger table is counted there.
+impl Drop for Weights {
+    fn drop(&mut self) {
+        self.part.heavy.fetch_sub(self.sum - self.light, Relaxed);
     }
 }
 
@@ -125,7 +171,7 @@ mod tests {
     use super::*;
 
     fn weights(all: &[u64]) -> Weights {
-        let mut weights = Weights::new(all.len(), 800);
+        let mut weights = Weights::new(all.len(), Part::of(6_400, 8));
         (0..).zip(all).for_each(|(id, weight)| weights.set(id, *weight));
         weights
     }
@@ -142,10 +188,27 @@ mod tests {
 
     #[test]
     fn a_shard_is_short_that_has_an_eighth_less_than_falls_to_it() {
-        let with = |sum| weights(&[sum, 0]);
-        assert!(with(699).are_short() && !with(700).are_short());
-        assert!(with(801).are_above_share() && !with(800).are_above_share());
-        let alone = Weights::new(0, 0);
-        assert!(!alone.are_short());
+        let with = |last| weights(&[100, 100, 100, 100, 100, 100, last]);
+        assert!(with(99).are_short() && !with(100).are_short());
+        let mut above = weights(&[100; 9]);
+        assert!(above.are_above_share());
+        above.set(0, 0);
+        assert!(!above.are_above_share());
+        assert!(!Weights::new(0, Part::of(6_400, 1)).are_short());
+    }
+
+    #[test]
+    fn what_heavy_entries_leave_is_shared() {
+        let mut one = weights(&[3_200, 90, 90, 90, 90]);
+        let part = one.part.clone();
+        let other = Weights::new(8, part.clone());
+        assert_eq!((one.light, part.share()), (360, 400));
+        assert!(!one.are_short() && !one.are_above_share() && other.are_short());
+        drop(one.sized(8));
+        one.set(0, 0);
+        assert_eq!((one.light, one.sum(), part.share()), (360, 360, 800));
+        one.set(0, 800);
+        drop(one);
+        assert_eq!(part.share(), 800);
     }
 }

@@ -28,6 +28,7 @@ use crate::parts::eviction::{ClockWindow, Policy, SlotId};
 use crate::parts::group::Hash;
 use crate::parts::table::Table;
 use crate::parts::tags::{Fate, Tags, Version};
+use crate::parts::weights::Part;
 use crate::rules::expiry::{Age, Lives, NEVER};
 use crate::words::removal::RemovalCause;
 use crate::words::tick::Tick;
@@ -118,11 +119,11 @@ impl Sweep {
 }
 
 /// What falls to a shard of the cache's bound.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Share {
     /// How many entries it will hold when the cache is full.
     Entries(usize),
-    Weight(u64),
+    Weight(Part),
     Unbounded,
 }
 
