@@ -490,3 +490,16 @@ fn its_future_goes_to_any_thread() {
     let cache: Cache<u64, u64> = Cache::new(10);
     is_send(&cache.get_or_load_many_async(&[1], |keys| ready(tens(&keys))));
 }
+
+#[test]
+fn what_comes_unasked_is_stored_also_where_its_room_is_in_other_shards() {
+    for seed in 0..20 {
+        let hasher = ahash::RandomState::with_seeds(seed, 2, 3, 4);
+        let builder = Cache::builder().max_weight(100).weigher(|_: &u64, value: &u64| *value);
+        let cache = checked(builder.shards(16).seed(seed).hasher(hasher));
+        cache.insert(0, 100);
+        let reply = |_: &[u64]| Ok::<_, String>(vec![(1, 0), (2, 10)]);
+        assert_eq!(cache.get_or_load_many(&[1], reply).got.len(), 1);
+        assert_eq!((cache.get(&0), cache.get(&2)), (None, Some(10)), "seed {seed}");
+    }
+}

@@ -180,8 +180,7 @@ where
             return Some(Stored::Fenced);
         }
         shard.forgive(hash, &put.key, out);
-        if !matches!(by, By::Restored(_)) {
-            // those are many, and older than anything that looks there
+        if !matches!(by, By::Extra(_) | By::Restored(_)) {
             self.ledger.note(hash);
         }
         if put.ttl == 0 || put.units > self.budget.max() {
@@ -198,6 +197,11 @@ where
         // from here on none of the user's code runs
         match shard.store(slot.take()?, standing, credit, &terms, out) {
             Ok(stamp) => {
+                if let By::Extra(_) = by {
+                    // not before: at a second attempt it would take its own note for another's. What
+                    // is restored is much, and older than anything that looks there.
+                    self.ledger.note(hash);
+                }
                 drop(shard);
                 let life = stamp.fresh_for(terms.now);
                 self.will_expire(life);
