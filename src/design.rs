@@ -223,15 +223,14 @@
 //! and the newcomer stands in line like everybody.
 //!
 //! A shard evicts from its own until the credit is enough. Where it has nothing left, or clearly less
-//! weight than falls to it, the room is
-//! in the others: the insert lets go of its shard, takes the heavy turn, evicts a little from each
-//! in turn that has more than falls to it, or else from any, and tries again from the start. (What an
-//! eviction leaves over goes to whoever asks next. Where entries have weights that is a step of a random
-//! walk for the shards' parts of the bound, and nothing brought them back: a Zipf of 100,000 keys, 64 bytes
-//! to 256 KiB each, in a hundredth of that, had 39 per cent of hits in three shards and 44 in one. Entries heavier than an eighth of a shard's part
-//! are not balanced, and only what they leave is shared: else one that is heavier than that part would be
-//! thrown out, however hot it is.)
-//! Only one at a time does so; two that held half of the
+//! weight than falls to it, the room is in the others: the insert lets go of its shard, takes the heavy
+//! turn, evicts a little from each in turn that has more than falls to it, or else from any, and tries
+//! again from the start. (What an eviction leaves over goes to whoever asks next. Where entries have
+//! weights that is a step of a random walk for the shards' parts of the bound, and nothing brought them
+//! back: a Zipf of 100,000 keys, 64 bytes to 256 KiB each, in a hundredth of that, had 39 per cent of
+//! hits in three shards and 44 in one. Entries heavier than an eighth of a shard's part are not balanced,
+//! and only what they leave is shared: else one that is heavier than that part would be thrown out,
+//! however hot it is.) Only one at a time does so; two that held half of the
 //! room each would wait for each other. That is how an entry as heavy as the whole budget gets in,
 //! though the cache has many shards.
 //!

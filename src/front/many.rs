@@ -264,9 +264,9 @@ where
 const LOADS_AT_ONCE: usize = 32;
 
 /// The twin of [`load_each`] for a task: up to [`LOADS_AT_ONCE`] keys are loaded at once.
-pub(super) async fn load_each_async<K, V, S, E, F, Fut>(
-    store: &Arc<Store<K, V, S>>,
-    keys: &[K],
+pub(super) async fn load_each_async<'k, K, V, S, E, F, Fut>(
+    store: &'k Arc<Store<K, V, S>>,
+    keys: &'k [K],
     load_one: F,
 ) -> Many<K, V, E>
 where
@@ -280,15 +280,11 @@ where
     let mut seen = HashSet::with_capacity(keys.len());
     let mut waiting = keys.iter().filter(|&key| seen.insert(key)).enumerate();
     let load_one = &load_one;
-    let of_one = |keys: Vec<K>| async move {
-        let mut loaded = Vec::with_capacity(keys.len());
-        for key in keys {
-            let one = load_one(key.clone()).await?;
-            loaded.push((key, one));
-        }
-        Ok(loaded)
+    let start = |key: &'k K| {
+        let of_one =
+            move |_: Vec<K>| async move { Ok(vec![(key.clone(), load_one(key.clone()).await?)]) };
+        Box::pin(load_async(store, std::slice::from_ref(key), of_one, |reply| reply))
     };
-    let start = |key| Box::pin(load_async(store, std::slice::from_ref(key), of_one, |reply| reply));
     let (mut running, mut done) = (Vec::new(), Vec::new());
     poll_fn(|task| {
         loop {

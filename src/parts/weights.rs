@@ -1,7 +1,6 @@
 //! What the entries of a shard weigh, where a weigher says so.
 
-use super::eviction::{Bulk, SlotId, Slots};
-use super::table::Table;
+use super::eviction::{Bulk, SlotId};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -103,66 +102,6 @@ impl Weights {
 impl Drop for Weights {
     fn drop(&mut self) {
         self.part.heavy.fetch_sub(self.sum - self.light, Relaxed);
-    }
-}
-
-/// A table whose policy is told what its entries weigh.
-pub(crate) struct Weighed<'a, T> {
-    pub(crate) slots: &'a mut Table<T>,
-    pub(crate) weights: &'a Weights,
-}
-
-impl<T> Slots for Weighed<'_, T> {
-    fn is_live(&self, id: SlotId) -> bool {
-        self.slots.is_live(id)
-    }
-
-    fn free(&mut self, id: SlotId) {
-        self.slots.free(id);
-    }
-
-    fn heat(&self, id: SlotId) -> u8 {
-        self.slots.heat(id)
-    }
-
-    fn set_heat(&mut self, id: SlotId, heat: u8) {
-        self.slots.set_heat(id, heat);
-    }
-
-    fn seen(&self, id: SlotId) -> u8 {
-        self.slots.seen(id)
-    }
-
-    fn set_seen(&mut self, id: SlotId, seen: u8) {
-        self.slots.set_seen(id, seen);
-    }
-
-    fn in_main(&self, id: SlotId) -> bool {
-        self.slots.in_main(id)
-    }
-
-    fn set_in_main(&mut self, id: SlotId, main: bool) {
-        self.slots.set_in_main(id, main);
-    }
-
-    fn live_heat(&self, id: SlotId) -> Option<u8> {
-        self.slots.live_heat(id)
-    }
-
-    fn stand(&mut self, id: SlotId, main: bool, heat: u8, seen: u8) {
-        self.slots.stand(id, main, heat, seen);
-    }
-
-    fn bulk(&self, id: SlotId) -> Bulk {
-        self.weights.bulk(self.weights.of(id), self.slots.live())
-    }
-
-    fn hash(&self, id: SlotId) -> u32 {
-        self.slots.hash(id)
-    }
-
-    fn prefetch(&self, id: SlotId) {
-        self.slots.prefetch(id);
     }
 }
 

@@ -1,9 +1,10 @@
 //! Asking the policy, with what entries weigh where that is the bound.
 
 use super::Shard;
-use crate::parts::eviction::{Admission, Bulk, Policy, SlotId};
+use crate::parts::eviction::{Admission, Bulk, Policy, SlotId, Slots};
 use crate::parts::group::Hash;
-use crate::parts::weights::{Weighed, Weights};
+use crate::parts::table::Table;
+use crate::parts::weights::Weights;
 
 impl<K, V> Shard<K, V> {
     /// A newcomer of so many units is about to be stored.
@@ -48,5 +49,65 @@ impl<K, V> Shard<K, V> {
     /// Whether it has more than falls to it; also where a unit is an entry, and any may lose one.
     pub(crate) fn exceeds_its_share(&self) -> bool {
         self.aside.weights().is_none_or(Weights::are_above_share)
+    }
+}
+
+/// A table whose policy is told what its entries weigh.
+struct Weighed<'a, T> {
+    slots: &'a mut Table<T>,
+    weights: &'a Weights,
+}
+
+impl<T> Slots for Weighed<'_, T> {
+    fn is_live(&self, id: SlotId) -> bool {
+        self.slots.is_live(id)
+    }
+
+    fn free(&mut self, id: SlotId) {
+        self.slots.free(id);
+    }
+
+    fn heat(&self, id: SlotId) -> u8 {
+        self.slots.heat(id)
+    }
+
+    fn set_heat(&mut self, id: SlotId, heat: u8) {
+        self.slots.set_heat(id, heat);
+    }
+
+    fn seen(&self, id: SlotId) -> u8 {
+        self.slots.seen(id)
+    }
+
+    fn set_seen(&mut self, id: SlotId, seen: u8) {
+        self.slots.set_seen(id, seen);
+    }
+
+    fn in_main(&self, id: SlotId) -> bool {
+        self.slots.in_main(id)
+    }
+
+    fn set_in_main(&mut self, id: SlotId, main: bool) {
+        self.slots.set_in_main(id, main);
+    }
+
+    fn live_heat(&self, id: SlotId) -> Option<u8> {
+        self.slots.live_heat(id)
+    }
+
+    fn stand(&mut self, id: SlotId, main: bool, heat: u8, seen: u8) {
+        self.slots.stand(id, main, heat, seen);
+    }
+
+    fn bulk(&self, id: SlotId) -> Bulk {
+        self.weights.bulk(self.weights.of(id), self.slots.live())
+    }
+
+    fn hash(&self, id: SlotId) -> u32 {
+        self.slots.hash(id)
+    }
+
+    fn prefetch(&self, id: SlotId) {
+        self.slots.prefetch(id);
     }
 }
