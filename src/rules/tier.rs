@@ -1,0 +1,293 @@
+//! What a cache and a second tier say to each other.
+
+use super::tag::Tag;
+use crate::words::tier_key::TierKey;
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A second tier behind a cache: a slower and larger one that several processes share. `RedisTier`
+/// (feature `redis`) is one, [`MemoryTier`](crate::MemoryTier) a double of it for tests. It is given
+/// to a cache by [`CacheBuilder::tier`](crate::CacheBuilder::tier).
+///
+/// The cache asks it within a key's flight, before the source: at most once at a time for a key in one
+/// process. Changes are handed to it in the background, in the order in which they were made, by a
+/// thread of the cache; what fails is handed over again. News of what other processes change it
+/// brings to the cache by itself, through the [`TierWatcher`] that it is given.
+///
+/// A tier that fails is no failure of a load: the source is asked then. So it has to answer or to fail
+/// in bounded time; nothing here ends a future that waits for ever but `load_timeout`.
+///
+/// Its futures are polled by threads that block on them, and by the tasks of any runtime: they must not
+/// need one of their own around them.
+///
+/// # Races that it has to fence
+///
+/// A value that was loaded before a removal must not arrive in the tier after it, from whatever
+/// process. So [`get`](Self::get) gives a [`TierTicket`] for what it saw under the key, and
+/// [`apply`](Self::apply) is to store a value that comes with a ticket only where nothing has happened
+/// to the key, or to one of its tags, since that was given. A removal thus leaves a mark of itself for
+/// longer than the longest load takes.
+pub trait Tier<K, V>: Send + Sync + 'static
+where
+    K: Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    /// What there is of a key.
+    ///
+    /// # Errors
+    ///
+    /// Where that cannot be said in time. What cannot be read as an entry is not there.
+    fn get(&self, key: &TierKey)
+    -> impl Future<Output = Result<TierFound<K, V>, TierError>> + Send;
+
+    /// The same for several keys, in their order. Unless it is defined, one after the other.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get), for all of them together.
+    fn get_many(
+        &self,
+        keys: &[TierKey],
+    ) -> impl Future<Output = Result<Vec<TierFound<K, V>>, TierError>> + Send {
+        async move {
+            let mut found = Vec::with_capacity(keys.len());
+            for key in keys {
+                found.push(self.get(key).await?);
+            }
+            Ok(found)
+        }
+    }
+
+    /// Makes changes, in their order. Each may come again: a failure says nothing about which of them
+    /// were made. (A value that was written without a load comes again as a removal.)
+    ///
+    /// # Errors
+    ///
+    /// Where not all of them were made. A value that was not stored because its ticket is out of date, or
+    /// because it is too large, is no error.
+    fn apply(
+        &self,
+        changes: &[TierChange<K, V>],
+    ) -> impl Future<Output = Result<(), TierError>> + Send;
+
+    /// Whom to tell of what others change. Called once for each cache that is built on this tier.
+    ///
+    /// What comes through this handle itself need not be told. News have to be told before anything
+    /// that was read after them is handed out by [`get`](Self::get), or else at once: a value that the
+    /// cache reads now it keeps, unless it hears of a change after it began to ask.
+    fn watch(&self, watcher: TierWatcher) {
+        drop(watcher);
+    }
+
+    /// A load whose turn a [`get`](Self::get) gave it came to nothing: whoever waits for it need not.
+    fn release(&self, key: &TierKey, ticket: &TierTicket) {
+        _ = (key, ticket);
+    }
+
+    /// The longest time for which anything is kept: a change that could not be made for so long need not
+    /// be made any more.
+    fn longest_life(&self) -> Duration {
+        Duration::MAX
+    }
+}
+
+/// What a [`Tier`] has under a name.
+#[derive(Debug, Clone)]
+pub struct TierFound<K, V> {
+    /// Nothing if there is nothing, or nothing that can be used.
+    pub entry: Option<TierEntry<K, V>>,
+    /// What a load that begins now has to show to store what it brings.
+    pub ticket: TierTicket,
+}
+
+/// What was seen under a name, as the tier says it to itself: see [`Tier`].
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct TierTicket(Arc<[u8]>);
+
+impl TierTicket {
+    /// One that says so.
+    pub fn new(bytes: impl Into<Arc<[u8]>>) -> Self {
+        Self(bytes.into())
+    }
+
+    /// What it says.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for TierTicket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TierTicket").finish_non_exhaustive()
+    }
+}
+
+/// An entry on its way to a [`Tier`] or back. All times count from the moment at which it is handed
+/// over, so that no two clocks are ever compared.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TierEntry<K, V> {
+    /// Whose it is: two keys may have one name.
+    pub key: K,
+    /// The value, or that the source has none.
+    pub value: Option<V>,
+    /// How long ago its load began, or it was written.
+    pub age: Duration,
+    /// On the way in: how long it may live, [`Duration::MAX`] where only the tier's own time to live
+    /// ends that. On the way out: what is left of its life, zero if that is over.
+    pub fresh_for: Duration,
+    /// On the way out: for how long its life has been over.
+    pub over_for: Duration,
+    /// For how long after its life a cache may still serve it, if its load fails say.
+    pub stale_for: Duration,
+    /// What the source calls this version of it.
+    pub validator: Option<Arc<str>>,
+    /// Its tags.
+    pub tags: Vec<Tag>,
+}
+
+impl<K, V> TierEntry<K, V> {
+    /// An entry whose load began just now, with nothing to be said about it.
+    pub fn new(key: K, value: Option<V>) -> Self {
+        Self {
+            key,
+            value,
+            age: Duration::ZERO,
+            fresh_for: Duration::MAX,
+            over_for: Duration::ZERO,
+            stale_for: Duration::ZERO,
+            validator: None,
+            tags: Vec::new(),
+        }
+    }
+}
+
+impl<K, V> fmt::Debug for TierEntry<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // keys and values are the user's data: never in logs
+        f.debug_struct("TierEntry")
+            .field("age", &self.age)
+            .field("fresh_for", &self.fresh_for)
+            .field("over_for", &self.over_for)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A change that a [`Tier`] is to make, and that others who share it are to hear of.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum TierChange<K, V> {
+    /// Somebody wrote this: it is newer than what stands there, and than any load that began before.
+    Write(TierKey, TierEntry<K, V>),
+    /// A load brought this: to be stored if the ticket still holds.
+    Load(TierKey, TierEntry<K, V>, TierTicket),
+    /// What stands under the name goes, and no load that began before may store there.
+    Remove(TierKey),
+    /// The same, but what stands there stays to be served where a load fails, for as long as it said.
+    Expire(TierKey),
+    /// As [`Remove`](Self::Remove), for all that has this tag.
+    RemoveTag(Tag),
+    /// As [`Expire`](Self::Expire), for all that has this tag.
+    ExpireTag(Tag),
+    /// As [`Remove`](Self::Remove), for all there is.
+    Clear,
+}
+
+impl<K, V> TierChange<K, V> {
+    /// The name that it is about, if it is about one.
+    pub fn key(&self) -> Option<&TierKey> {
+        match self {
+            Self::Write(key, _) | Self::Load(key, ..) | Self::Remove(key) | Self::Expire(key) => {
+                Some(key)
+            }
+            Self::RemoveTag(_) | Self::ExpireTag(_) | Self::Clear => None,
+        }
+    }
+}
+
+/// Why a [`Tier`] could not do what it was asked. A load never returns it: then the source is asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TierError {
+    /// There is no connection, or it was lost. The text says what the client said, without credentials.
+    #[error("the second tier cannot be reached: {0}")]
+    Unreachable(Arc<str>),
+    /// It did not answer in time.
+    #[error("the second tier did not answer in time")]
+    TimedOut,
+    /// It answered that it would not.
+    #[error("the second tier refused: {0}")]
+    Refused(Arc<str>),
+    /// The cache was built without a tier.
+    #[error("the cache has no second tier: say `tier(..)` when it is built")]
+    None,
+}
+
+/// Brings a cache the news of what others changed in its [`Tier`], and does not keep the cache alive.
+///
+/// Every call returns whether the cache is still there. Any thread may call; the cache's removal listener
+/// and what user types do in `Drop` runs in there. What is told here is not told to the tier in turn.
+#[derive(Clone)]
+pub struct TierWatcher(Arc<dyn Watch>);
+
+/// Who is told, whatever its types.
+pub(crate) trait Watch: Send + Sync {
+    fn told(&self, news: News<'_>) -> bool;
+}
+
+/// What others did.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum News<'a> {
+    Changed(&'a TierKey),
+    Expired(&'a TierKey),
+    TagRemoved(&'a str),
+    TagExpired(&'a str),
+    Cleared,
+    Missed,
+}
+
+impl TierWatcher {
+    #[allow(dead_code, reason = "made by a cache with a tier")]
+    pub(crate) fn new(watch: Arc<dyn Watch>) -> Self {
+        Self(watch)
+    }
+
+    /// Something else stands under a name now, or nothing: the cache's copy goes, and no load in
+    /// flight is stored.
+    pub fn changed(&self, key: &TierKey) -> bool {
+        self.0.told(News::Changed(key))
+    }
+
+    /// What stands under a name is no longer fresh: the cache's copy may be served stale.
+    pub fn expired(&self, key: &TierKey) -> bool {
+        self.0.told(News::Expired(key))
+    }
+
+    /// All that has this tag is gone.
+    pub fn tag_removed(&self, tag: &str) -> bool {
+        self.0.told(News::TagRemoved(tag))
+    }
+
+    /// Nothing that has this tag is fresh any more.
+    pub fn tag_expired(&self, tag: &str) -> bool {
+        self.0.told(News::TagExpired(tag))
+    }
+
+    /// Everything is gone.
+    pub fn cleared(&self) -> bool {
+        self.0.told(News::Cleared)
+    }
+
+    /// News may have been missed: nothing that the cache has counts as fresh until it was asked for
+    /// again. To be told when news arrive again, before anything else is.
+    pub fn missed(&self) -> bool {
+        self.0.told(News::Missed)
+    }
+}
+
+impl fmt::Debug for TierWatcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TierWatcher").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,381 @@
+//! A key's name outside of the process.
+//!
+//! A key is looked up by anything that hashes and compares as it does, a `&str` for a `String`, and a
+//! second tier has to be told of a removal that was said in this way, where no key can be made of it.
+//! But by the contract of [`Equivalent`] both feed a hasher the same things. So what a key feeds to a
+//! hasher is its name: written down as text, the same in every process, and read back it can be fed to
+//! the hasher of another one.
+//!
+//! Nobody relies on names being different where keys are: a type may hash less than it compares. What is
+//! stored under a name says whose it is.
+
+use equivalent::Equivalent;
+use std::fmt::{self, Write};
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::sync::Arc;
+
+/// The name of a key in a second [`Tier`](crate::Tier): text, the same in every process that
+/// hashes the key's type in the same way.
+///
+/// A string is its own name, a `u64` is `#42`, other integers say their type (`#42:i32`), and what
+/// consists of several parts is joined with `|`. Control characters, `%`, `|`, and `#` or `$` at the
+/// beginning of a part are written as `%` and two hexadecimal digits.
+///
+/// ```
+/// use larder::TierKey;
+///
+/// assert_eq!(TierKey::of("ada").as_str(), "ada");
+/// assert_eq!(TierKey::of(&42_u64).as_str(), "#42");
+/// assert_eq!(TierKey::of(&("shop", 7_u32)).as_str(), "shop|#7:u32");
+/// ```
+///
+/// It is made of what the key's `Hash` feeds to a hasher, so that a removal by `&str` finds what was
+/// stored by `String`. Two keys that hash alike have one name: an entry that is kept under it has to say
+/// its key, and the cache compares. The integers of a slice are fed, and so written, as this machine
+/// keeps them in memory.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TierKey(Arc<str>);
+
+impl TierKey {
+    /// The name of a key, or of what is equivalent to it.
+    pub fn of<Q: ?Sized + Hash>(key: &Q) -> Self {
+        let mut pen = Pen::default();
+        key.hash(&mut pen);
+        Self(pen.finish().into())
+    }
+
+    /// A name as another process wrote it. Any text will do: one that is no key's name is equivalent
+    /// to none.
+    pub fn from_name(name: &str) -> Self {
+        Self(name.into())
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The hash of the keys that have this name, if it is one.
+    pub(crate) fn hash_by<S: BuildHasher>(&self, hasher: &S) -> Option<u64> {
+        let parts = read(&self.0)?;
+        // A hasher may treat the commonest types in ways of its own when it is given the whole of them.
+        Some(match parts.as_slice() {
+            [Part::Text(text)] => match std::str::from_utf8(text) {
+                Ok(text) => hasher.hash_one(text),
+                Err(_) => hasher.hash_one(Replay(&parts)),
+            },
+            [Part::Number(number)] => number.hash_alone(hasher),
+            [Part::Number(Number::Usize(len)), Part::Bytes(bytes)] if *len == bytes.len() => {
+                hasher.hash_one(bytes.as_slice())
+            }
+            _ => hasher.hash_one(Replay(&parts)),
+        })
+    }
+}
+
+/// A name in the place of the key: what is looked up by it is whatever key has this name.
+pub(crate) struct ByName<'a>(pub(crate) &'a TierKey);
+
+impl<K: Hash> Equivalent<K> for ByName<'_> {
+    fn equivalent(&self, key: &K) -> bool {
+        TierKey::of(key) == *self.0
+    }
+}
+
+impl fmt::Display for TierKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for TierKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // keys are the user's data: never in logs
+        f.debug_struct("TierKey").finish_non_exhaustive()
+    }
+}
+
+/// One thing that a key feeds to a hasher.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    /// Bytes with the byte after them that no text contains, as texts are fed.
+    Text(Vec<u8>),
+    Bytes(Vec<u8>),
+    Number(Number),
+}
+
+macro_rules! numbers {
+    ($($name:ident $type:ident $write:ident,)*) => {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        enum Number {
+            $($name($type),)*
+        }
+
+        impl Number {
+            fn feed(self, hasher: &mut impl Hasher) {
+                match self {
+                    $(Self::$name(number) => hasher.$write(number),)*
+                }
+            }
+
+            fn hash_alone<S: BuildHasher>(self, hasher: &S) -> u64 {
+                match self {
+                    $(Self::$name(number) => hasher.hash_one(number),)*
+                }
+            }
+
+            fn parse(text: &str) -> Option<Self> {
+                let (digits, kind) = text.split_once(':').unwrap_or((text, "u64"));
+                let number = match kind {
+                    $(stringify!($type) => Self::$name(digits.parse().ok()?),)*
+                    _ => return None,
+                };
+                // of one number there is one text
+                (number.to_string() == text).then_some(number)
+            }
+        }
+
+        impl fmt::Display for Number {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self {
+                    Self::U64(number) => write!(f, "{number}"),
+                    $(#[allow(unreachable_patterns, reason = "one of them has no name")]
+                    Self::$name(number) => write!(f, concat!("{}:", stringify!($type)), number),)*
+                }
+            }
+        }
+
+        impl Hasher for Pen {
+            $(fn $write(&mut self, number: $type) {
+                self.number(Number::$name(number));
+            })*
+
+            fn write(&mut self, bytes: &[u8]) {
+                self.flush();
+                self.bytes = Some(bytes.to_vec());
+            }
+
+            fn finish(&self) -> u64 {
+                0 // nobody asks: it is no hash that is wanted
+            }
+        }
+    };
+}
+
+numbers! {
+    U8 u8 write_u8,
+    U16 u16 write_u16,
+    U32 u32 write_u32,
+    U64 u64 write_u64,
+    U128 u128 write_u128,
+    Usize usize write_usize,
+    I8 i8 write_i8,
+    I16 i16 write_i16,
+    I32 i32 write_i32,
+    I64 i64 write_i64,
+    I128 i128 write_i128,
+    Isize isize write_isize,
+}
+
+/// The name of what feeds nothing.
+const NOTHING: &str = "%";
+
+/// Writes a name: a hasher that keeps what it is fed.
+#[derive(Debug, Default)]
+struct Pen {
+    name: String,
+    parts: usize,
+    /// Bytes of which it is not known yet whether they are a text.
+    bytes: Option<Vec<u8>>,
+}
+
+impl Pen {
+    fn finish(mut self) -> String {
+        self.flush();
+        if self.parts == 0 { NOTHING.to_owned() } else { self.name }
+    }
+
+    fn number(&mut self, number: Number) {
+        if number == Number::U8(0xFF) {
+            if let Some(text) = self.bytes.take() {
+                self.begin();
+                escape(&text, &mut self.name);
+                return;
+            }
+        }
+        self.flush();
+        self.begin();
+        // writing to a `String` does not fail
+        _ = write!(self.name, "#{number}");
+    }
+
+    fn flush(&mut self) {
+        if let Some(bytes) = self.bytes.take() {
+            self.begin();
+            self.name.push('$');
+            escape(&bytes, &mut self.name);
+        }
+    }
+
+    fn begin(&mut self) {
+        if self.parts > 0 {
+            self.name.push('|');
+        }
+        self.parts += 1;
+    }
+}
+
+fn escape(bytes: &[u8], name: &mut String) {
+    let start = name.len();
+    for chunk in bytes.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            let is_first = name.len() == start;
+            let is_special = character.is_control()
+                || matches!(character, '%' | '|')
+                || is_first && matches!(character, '#' | '$');
+            if is_special {
+                let mut buffer = [0; 4];
+                hex(character.encode_utf8(&mut buffer).as_bytes(), name);
+            } else {
+                name.push(character);
+            }
+        }
+        hex(chunk.invalid(), name);
+    }
+}
+
+fn hex(bytes: &[u8], name: &mut String) {
+    for byte in bytes {
+        _ = write!(name, "%{byte:02X}");
+    }
+}
+
+/// What a name says was fed; nothing if it is no name.
+fn read(name: &str) -> Option<Vec<Part>> {
+    if name == NOTHING {
+        return Some(Vec::new());
+    }
+    name.split('|').map(read_part).collect()
+}
+
+fn read_part(part: &str) -> Option<Part> {
+    if let Some(number) = part.strip_prefix('#') {
+        return Number::parse(number).map(Part::Number);
+    }
+    match part.strip_prefix('$') {
+        Some(bytes) => unescape(bytes).map(Part::Bytes),
+        None => unescape(part).map(Part::Text),
+    }
+}
+
+fn unescape(part: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(part.len());
+    let mut rest = part.as_bytes().iter();
+    while let Some(&byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let mut digit = || char::from(*rest.next()?).to_digit(16);
+        let (high, low) = (digit()?, digit()?);
+        bytes.push((high << 4 | low) as u8);
+    }
+    Some(bytes)
+}
+
+/// Feeds a hasher what a key fed.
+struct Replay<'a>(&'a [Part]);
+
+impl Hash for Replay<'_> {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        for part in self.0 {
+            match part {
+                Part::Text(text) => {
+                    hasher.write(text);
+                    hasher.write_u8(0xFF);
+                }
+                Part::Bytes(bytes) => hasher.write(bytes),
+                Part::Number(number) => number.feed(hasher),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::hash::RandomState as SipState;
+
+    /// The name, and that by it the same hash is found with any hasher.
+    fn name<K: Hash>(key: &K) -> String {
+        let name = TierKey::of(key);
+        let read = TierKey::from_name(name.as_str());
+        assert!(ByName(&read).equivalent(key));
+        let (fast, slow) = (ahash::RandomState::new(), SipState::new());
+        assert_eq!(read.hash_by(&fast), Some(fast.hash_one(key)), "{name}");
+        assert_eq!(read.hash_by(&slow), Some(slow.hash_one(key)), "{name}");
+        name.to_string()
+    }
+
+    #[derive(Hash)]
+    enum Route {
+        Home,
+        Page { author: u32, title: String },
+    }
+
+    #[test]
+    fn names_are_what_people_would_write() {
+        assert_eq!(name(&"ada"), "ada");
+        assert_eq!(name(&"ada".to_owned()), "ada");
+        assert_eq!(name(&"Äpfel und 100 %|"), "Äpfel und 100 %25%7C");
+        assert_eq!(name(&"#1 $"), "%231 $");
+        assert_eq!(name(&""), "");
+        assert_eq!(name(&42_u64), "#42");
+        assert_eq!(name(&-7_i32), "#-7:i32");
+        assert_eq!(name(&255_u8), "#255:u8");
+        assert_eq!(name(&u128::MAX), format!("#{}:u128", u128::MAX));
+        assert_eq!(name(&()), "%");
+        assert_eq!(name(&("a", "b")), "a|b");
+        assert_eq!(name(&("a|b", 1_u64)), "a%7Cb|#1");
+        assert_eq!(name(&vec![1_u8, 255]), "#2:usize|$%01%FF");
+        assert_eq!(name(&Some("x")), "#1:isize|x");
+        assert_eq!(name(&Route::Home), "#0:isize");
+        let page = Route::Page { author: 7, title: "on|off".to_owned() };
+        assert_eq!(name(&page), "#1:isize|#7:u32|on%7Coff");
+        assert_eq!(name(&[3_u16, 4]).split('|').next(), Some("#2:usize"));
+    }
+
+    #[test]
+    fn what_is_no_name_is_nobodys() {
+        let hasher = ahash::RandomState::new();
+        for text in ["%", "#", "#x", "#042", "#1:u64", "#1:f32", "%2", "%zz", "#1|%"] {
+            let key = TierKey::from_name(text);
+            assert!(!ByName(&key).equivalent(&text.to_owned()), "{text}");
+            if text != "%" {
+                assert_eq!(key.hash_by(&hasher), None, "{text}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_key_is_found_by_its_name(text: String, number: i64, bytes: Vec<u8>, pair: (u16, String)) {
+            name(&text);
+            name(&number);
+            name(&bytes);
+            name(&pair);
+            name(&(text, bytes, Some(pair)));
+        }
+
+        #[test]
+        fn different_texts_have_different_names(a: (String, String), b: (String, String)) {
+            prop_assert_eq!(TierKey::of(&a) == TierKey::of(&b), a == b);
+        }
+
+        #[test]
+        fn reading_anything_is_harmless(text: String) {
+            TierKey::from_name(&text).hash_by(&ahash::RandomState::new());
+        }
+    }
+}
