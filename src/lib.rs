@@ -583,6 +583,7 @@ pub use front::loading_async::AsyncLoadingCache;
 pub use front::snapshot::error::SnapshotError;
 #[cfg(feature = "snapshot")]
 pub use front::snapshot::options::{Restored, Saved, Snapshot};
+pub use front::tier::memory::MemoryTier;
 pub use front::warm::Warmed;
 pub use front::writing::WriteFence;
 pub use rules::ahead::RefreshAhead;
@@ -592,11 +593,13 @@ pub use rules::loaded::{LoadCx, LoadReason, Loaded};
 pub use rules::many::Many;
 pub use rules::stats::Stats;
 pub use rules::tag::Tag;
+pub use rules::tier::{Tier, TierChange, TierEntry, TierError, TierFound, TierTicket, TierWatcher};
 pub use words::clock::{Clock, ManualClock};
 pub use words::error::{ConfigError, Given, LoadError};
 pub use words::removal::{Removal, RemovalCause};
 pub use words::runtime::{Refused, Runtime};
 pub use words::stepping::SteppingRuntime;
+pub use words::tier_key::TierKey;
 
 /// The examples of the README are tests.
 #[doc = include_str!("../README.md")]

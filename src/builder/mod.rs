@@ -5,14 +5,17 @@ mod plan;
 mod settings;
 
 use crate::engine::store::{Plan, Store};
+use crate::engine::tier::Behind;
 use crate::front::background::{ByTasks, ByThreads};
 use crate::front::cache::Cache;
 use crate::front::gather::Gather;
 use crate::front::loader::{AsyncFnLoader, AsyncLoader, FnLoader, Loader};
 use crate::front::loading::LoadingCache;
 use crate::front::loading_async::AsyncLoadingCache;
+use crate::front::tier::worker;
 use crate::rules::ahead::RefreshAhead;
 use crate::rules::expiry::ticks;
+use crate::rules::tier::Tier;
 use crate::words::clock::Clock;
 use crate::words::error::ConfigError;
 use crate::words::pool::Pool;
@@ -419,6 +422,59 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         self
     }
 
+    /// A second tier behind the cache, which several processes may share: what is not cached here is asked
+    /// for there before it is loaded, and what is stored, removed or expired here is told to it. All calls
+    /// stay as they are. `RedisTier` (feature `redis`) is one, [`MemoryTier`](crate::MemoryTier) one for
+    /// tests, [`Tier`] how to write another.
+    ///
+    /// ```
+    /// use larder::{Cache, How, MemoryTier};
+    /// use std::time::Duration;
+    ///
+    /// let tier = MemoryTier::new(); // or a `RedisTier`
+    /// let process = || {
+    ///     Cache::builder()
+    ///         .max_entries(1_000)
+    ///         .time_to_live(Duration::from_secs(60))
+    ///         .jitter(0.1)
+    ///         .tier(tier.join()) // as another process would
+    ///         .build()
+    /// };
+    /// let (one, other): (Cache<String, u32>, Cache<String, u32>) = (process()?, process()?);
+    /// one.insert("answer".to_owned(), 42);
+    /// # while one.tier_pending() > 0 { std::thread::yield_now() }
+    /// let got = other.at("answer").load(|_| Err::<u32, _>("not called")).unwrap();
+    /// assert_eq!((got.value, got.how), (42, How::Tier));
+    /// # Ok::<_, larder::ConfigError>(())
+    /// ```
+    ///
+    /// - **A load** asks the tier within its flight: of one process at most one question and one load of a
+    ///   key are on their way. What the tier has lives here as long as it would if it were loaded, but not
+    ///   longer than it does there. A load with [`force`](crate::At::force) and a refresh go to the source.
+    ///   Questions take no slot and no part in the circuit breaker: these are about the source. What the tier
+    ///   has past its life is given to the loader, and served where `stale_if_error` allows it.
+    /// - **`get`** looks in the process only.
+    /// - **Changes** (`insert`, what was loaded, `remove`, `expire`, tags, `clear`, writes) reach the tier in
+    ///   the background, in their order, by a thread of the cache's own (`larder-tier`), and are tried again
+    ///   until they arrive: [`remove_everywhere`](Cache::remove_everywhere) waits for that. Until then the
+    ///   tier is not asked for these keys. `remove_if` removes there what it found here. Dropping the last
+    ///   handle waits a second at most for what is left.
+    /// - **Others' changes** take the copy out here, as fast as the tier tells of them, and fence off what is
+    ///   being loaded. If it may have missed some, nothing counts as fresh until it was asked for again.
+    /// - **A tier that fails** costs its callers its timeout and nothing else: they load.
+    ///
+    /// A change of many keys at once, `expire_tag` say, keeps the tier from being asked for anything until it
+    /// has arrived. If more than 65,536 changes are waiting, they become one: everything goes.
+    pub fn tier<T>(mut self, tier: T) -> Self
+    where
+        K: Hash + Send + Sync + 'static,
+        V: Send + Sync + 'static,
+        T: Tier<K, V>,
+    {
+        self.settings.tier = Some(Behind::new(Arc::new(tier)));
+        self
+    }
+
     /// The cache.
     ///
     /// # Errors
@@ -429,11 +485,17 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// `max_concurrent_loads` or `circuit_breaker`; a stale window without a `time_to_live` to count
     /// from; an `error_backoff` whose first pause is zero and the longest is not, or above the longest
     /// one; a `batch` of no keys or of no time; a refresh point that is not between 0.0 and 1.0, or a
-    /// `beta` that is negative or no number. What concerns a loader (`batch`, `runtime`) is
+    /// `beta` that is negative or no number. [`NoThread`](ConfigError::NoThread) where a second tier needs a
+    /// thread and there is none to be had. What concerns a loader (`batch`, `runtime`) is
     /// ignored by a cache without one.
-    pub fn build(self) -> Result<Cache<K, V, S>, ConfigError> {
+    pub fn build(self) -> Result<Cache<K, V, S>, ConfigError>
+    where
+        K: Hash + Eq + Clone + Send + Sync + 'static,
+        V: Clone + Send + Sync + 'static,
+        S: BuildHasher + Send + Sync + 'static,
+    {
         self.settings.check()?;
-        Ok(Cache::over(Store::new(self.into_plan())))
+        Ok(Cache::over(started(self.into_plan())?))
     }
 
     /// A cache that loads by itself (read-through): see [`LoadingCache`].
@@ -457,7 +519,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
             loader: Arc::clone(&loader),
             runtime: Arc::clone(&runtime),
         }));
-        Ok(LoadingCache::over(Cache::over(Store::new(plan)), loader, runtime, gather))
+        Ok(LoadingCache::over(Cache::over(started(plan)?), loader, runtime, gather))
     }
 
     /// A cache that loads by itself, by a closure: [`build_loading`](Self::build_loading) where the
@@ -506,7 +568,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         let mut plan = self.into_plan();
         plan.refresher =
             Some(Box::new(ByTasks { loader: Arc::clone(&loader), runtime: Arc::clone(&runtime) }));
-        Ok(AsyncLoadingCache::over(Cache::over(Store::new(plan)), loader, runtime, gather))
+        Ok(AsyncLoadingCache::over(Cache::over(started(plan)?), loader, runtime, gather))
     }
 
     /// A cache that loads by itself, by awaiting what a closure makes of a key:
@@ -557,6 +619,22 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     fn into_plan(self) -> Plan<K, V, S> {
         self.settings.plan(self.hasher)
     }
+}
+
+/// A store, and what it needs to be running.
+fn started<K, V, S>(plan: Plan<K, V, S>) -> Result<Arc<Store<K, V, S>>, ConfigError>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: BuildHasher + Send + Sync + 'static,
+{
+    if let Some(tier) = &plan.tier {
+        let (tier, outgoing) = (Arc::clone(tier.tier()), Arc::clone(tier.outgoing()));
+        worker::start(tier, outgoing).map_err(|error| ConfigError::NoThread(error.kind()))?;
+    }
+    let store = Store::new(plan);
+    store.listen();
+    Ok(store)
 }
 
 /// The runtime that this is called in.

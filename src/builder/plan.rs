@@ -60,6 +60,7 @@ impl<K, V> Settings<K, V> {
             breaker: self.breaker,
             soft_timeout: self.soft_timeout,
             refresher: None,
+            tier: self.tier,
             name: self.name,
             // keyed like the default hasher: nobody outside can foresee the draws
             seed: self.seed.unwrap_or_else(|| ahash::RandomState::new().hash_one(())),

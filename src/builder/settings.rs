@@ -1,6 +1,7 @@
 //! What was said to a builder, and what holds where nothing was.
 
 use crate::engine::store::{Listener, Weigher};
+use crate::engine::tier::Behind;
 use crate::rules::ahead::RefreshAhead;
 use crate::words::clock::Clock;
 use crate::words::runtime::Runtime;
@@ -35,6 +36,7 @@ pub(super) struct Settings<K, V> {
     pub(super) clock: Option<Clock>,
     pub(super) seed: Option<u64>,
     pub(super) name: Option<Arc<str>>,
+    pub(super) tier: Option<Behind<K, V>>,
 }
 
 impl<K, V> Default for Settings<K, V> {
@@ -63,6 +65,7 @@ impl<K, V> Default for Settings<K, V> {
             clock: None,
             seed: None,
             name: None,
+            tier: None,
         }
     }
 }

@@ -2,11 +2,14 @@
 
 use super::lead::{Held, Lead, Progress};
 use super::store::Store;
+use super::tier::Question;
 use crate::parts::flight::{Flight, Ticket};
 use crate::parts::stack;
 use crate::rules::loaded::Loaded;
+use crate::rules::tier::{TierError, TierFound};
 use crate::words::clock::Clock;
 use crate::words::tick::Tick;
+use std::convert::Infallible;
 use std::sync::{Arc, Weak};
 use std::task::{Poll, Waker};
 
@@ -79,6 +82,16 @@ impl<K, V, S> Away<K, V, S> {
         }
     }
 
+    /// Whether there is a second tier.
+    pub(crate) fn has_tier(&self) -> bool {
+        self.store.upgrade().is_some_and(|store| store.tier.is_some())
+    }
+
+    /// The future of what the second tier has, if it is to be asked.
+    pub(crate) fn question(&self) -> Option<Question<K, V>> {
+        self.store.upgrade()?.question_of(&self.flight.key)
+    }
+
     /// The runtime would not have it.
     pub(crate) fn count_refused(&self) {
         if let Some(store) = self.store.upgrade() {
@@ -111,6 +124,25 @@ where
     V: Clone + Send + Sync + 'static,
     S: Send + Sync + 'static,
 {
+    /// Before the second tier is asked: the key is this load's again. Nothing if somebody has taken it.
+    pub(crate) fn hold(self) -> Option<Self> {
+        let lead = self.back()?;
+        lead.resume().then(|| lead.away())
+    }
+
+    /// What the second tier said. Nothing if that is all: it has landed, or the cache is gone.
+    pub(crate) fn answer(self, found: Result<TierFound<K, V>, TierError>) -> Option<Self> {
+        let mut lead = self.back()?;
+        match lead.answer(found, |_| true, false) {
+            Some(entry) => {
+                // whoever waits has been told; there is no caller to tell
+                drop(lead.land_kept::<Infallible>(entry, None));
+                None
+            }
+            None => Some(lead.away()),
+        }
+    }
+
     /// The loader is done.
     pub(crate) fn land<E: Send + Sync + 'static>(self, result: Result<Loaded<V>, E>) {
         if let Some(lead) = self.back() {

@@ -102,13 +102,17 @@ where
             Put::of(hash, key, value, units, ttl)
         });
         let flight = Arc::new(Flight::new(begin(hash), item.key.clone(), self.clock.now()));
+        let name = self.name_of(&item.key);
         let mut out = Outbox::new();
+        let _noted;
         {
             let mut shard = self.cell(hash).shard.write();
             shard.fence(hash, &item.key, &mut out);
             if !accept(self.clock.now()) {
                 return false;
             }
+            // what is shown here before the source has it is no other process's to see
+            _noted = self.tell_removal(name.as_ref());
             shard.put_back(&flight);
         }
         let mut shown = Shown { store: self, item, flight: &flight, is_done: false };
@@ -123,13 +127,17 @@ where
     /// The source has it now, and the queue is about to forget it. What a batch that began before
     /// brings unasked is older.
     pub(crate) fn note_written(&self, item: &Item<K, V>) {
+        let name = self.name_of(&item.key);
+        let _noted;
         let _shard = self.cell(item.hash).shard.write();
         self.ledger.note(item.hash);
+        // what others loaded until now is older
+        _noted = self.tell_removal(name.as_ref());
     }
 
     /// Takes out what was shown of a change that the source will not get.
     pub(crate) fn take_back(&self, item: &Item<K, V>) {
-        self.remove(item.hash, &item.key);
+        self.remove(item.hash, &item.key, self.name_of(&item.key).as_ref());
     }
 }
 

@@ -303,6 +303,10 @@ impl<K, V, S> Lead<K, V, S> {
         carried: &mut Carried,
     ) -> Result<Entrance, Refusal> {
         if self.store.guards.is_none() {
+            if self.store.tier.is_some() && !self.flight.is_in_batch() {
+                // only now: what the tier had was no load
+                self.store.lookups.load();
+            }
             return Ok(Entrance::Open);
         }
         self.enter_guarded(caller, carried)

@@ -3,6 +3,7 @@
 use super::put::By;
 use super::store::Store;
 use crate::parts::group::Hash;
+use crate::rules::tag::Tag;
 use crate::shard::Shard;
 use crate::shard::entry::{Entry, Notes, Put};
 use crate::shard::outbox::Outbox;
@@ -12,18 +13,16 @@ use crate::words::tick::Tick;
 
 impl<K, V, S> Store<K, V, S>
 where
-    K: Eq + Send + Sync + 'static,
-    V: Send + Sync + 'static,
+    K: Clone + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
     S: Send + Sync + 'static,
 {
     /// `insert`: takes the key's flight off, whatever it brings is older. Most find nothing under way in
     /// their shard, and for these it is written out here: an update then takes a fifth less.
-    pub(crate) fn insert(&self, hash: u64, key: K, value: V, ttl: Option<u64>) {
-        let ttl = ttl.unwrap_or(self.lives.ttl);
-        if self.weigher.is_some() || ttl == 0 || self.budget.max() == 0 {
-            let units = self.units(&key, Some(&value));
-            let put = Put::of(hash, key, value, units, ttl);
-            return self.insert_in_full(hash, put, self.cell(hash).shard.write());
+    pub(crate) fn insert(&self, hash: u64, key: K, value: V, said: Option<u64>) {
+        let ttl = said.unwrap_or(self.lives.ttl);
+        if self.weigher.is_some() || ttl == 0 || self.budget.max() == 0 || self.tier.is_some() {
+            return self.insert_told(hash, key, value, said);
         }
         let mut shard = self.cell(hash).shard.write();
         let now = self.clock.now();
@@ -37,6 +36,18 @@ where
         let left = shard.overwrite(id, (key, value), ttl, (&self.lives, now));
         drop(shard);
         self.settle(ttl, left, RemovalCause::Replaced);
+    }
+
+    /// The same where there is a weigher or a second tier, or nothing to store.
+    #[inline(never)]
+    fn insert_told(&self, hash: u64, key: K, value: V, said: Option<u64>) {
+        let units = self.units(&key, Some(&value));
+        let change = self.written(&key, &value, said, Vec::new());
+        let put = Put::of(hash, key, value, units, said.unwrap_or(self.lives.ttl));
+        let _noted;
+        let shard = self.cell(hash).shard.write();
+        _noted = self.tell(change);
+        self.insert_in_full(hash, put, shard);
     }
 
     /// The rest of [`insert`](Self::insert) for a key under which nothing stands. (As a call: 26 instructions
@@ -85,8 +96,9 @@ where
         key: K,
         value: V,
         ttl: Option<u64>,
-        tags: impl Iterator<Item = &'t str>,
+        tags: impl Iterator<Item = &'t str> + Clone,
     ) {
+        let change = self.written(&key, &value, ttl, tags.clone().map(Tag::from).collect());
         // what happens to one of them from here on is newer
         let since = self.tags.version();
         let tags = self.tags.find(tags).map(|names| names.since(since));
@@ -95,7 +107,10 @@ where
         let ttl = ttl.unwrap_or(self.lives.ttl);
         let put = Put { notes, ..Put::of(hash, key, value, units, ttl) };
         let mut out = Outbox::new();
-        self.put(hash, put, By::Write, &mut out);
+        let _noted;
+        let shard = self.cell(hash).shard.write();
+        _noted = self.tell(change);
+        self.put_locked(hash, &mut Some(put), By::Write, &mut out, shard);
         self.deliver(out);
     }
 }

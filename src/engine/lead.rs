@@ -5,6 +5,7 @@ mod land;
 use super::away::Away;
 use super::guard::Leave;
 use super::store::Store;
+use super::tier;
 use crate::parts::breaker::Verdict;
 use crate::parts::flight::{Flight, Landing};
 use crate::parts::slots::Queued;
@@ -51,17 +52,19 @@ struct Beside<V> {
     names: Option<Names>,
     /// What the loader was shown.
     old: Option<Old<V>>,
+    /// What the second tier gave for what it brings.
+    ticket: Option<tier::Held>,
 }
 
 impl<V> Default for Beside<V> {
     fn default() -> Self {
-        Self { names: None, old: None }
+        Self { names: None, old: None, ticket: None }
     }
 }
 
 impl<K, V, S> Lead<K, V, S> {
     pub(super) fn new(store: Arc<Store<K, V, S>>, flight: Arc<Flight<K, V>>) -> Self {
-        if !flight.is_in_batch() && store.guards.is_none() {
+        if !flight.is_in_batch() && store.guards.is_none() && store.tier.is_none() {
             // others are counted when they may begin
             store.lookups.load();
         }
@@ -141,7 +144,7 @@ impl<K, V, S> Lead<K, V, S> {
 
     /// The tags of what it brings: those that its caller said, those that the loader says, and
     /// those of the value that it renews.
-    fn tagged(&mut self, said: &[Tag], old: Option<Tagged>) -> Option<Tagged> {
+    pub(super) fn tagged(&mut self, said: &[Tag], old: Option<Tagged>) -> Option<Tagged> {
         let own = self.beside.as_mut().and_then(|beside| beside.names.take());
         if own.is_none() && said.is_empty() && old.is_none() {
             return None; // as most are
@@ -208,7 +211,7 @@ impl<K, V, S> Lead<K, V, S> {
         self.flight.id()
     }
 
-    pub(super) fn hash(&self) -> u64 {
+    pub(crate) fn hash(&self) -> u64 {
         self.flight.hash
     }
 
@@ -257,6 +260,15 @@ impl<K, V, S> Lead<K, V, S> {
         self.beside.as_ref()?.old.as_ref()
     }
 
+    /// What the second tier gave for what it brings.
+    pub(super) fn keep_ticket(&mut self, ticket: tier::Held) {
+        self.beside.get_or_insert_default().ticket = Some(ticket);
+    }
+
+    pub(super) fn take_ticket(&mut self) -> Option<tier::Held> {
+        self.beside.as_mut()?.ticket.take()
+    }
+
     /// Only what something newer kept out counts; a timeout has been counted as one.
     fn count_fenced(&self) {
         if !matches!(self.flight.landing(), Some(Landing::TimedOut)) {
@@ -272,7 +284,7 @@ where
 {
     /// What the loader gets to see.
     pub(crate) fn cx(&mut self) -> LoadCx<V> {
-        let old = if self.flight.is_absent { None } else { self.store.old(&self.flight) };
+        let old = if self.flight.is_absent() { None } else { self.store.old(&self.flight) };
         let stale = old.as_ref().map(|old| Arc::clone(&old.value));
         let validator = old.as_ref().and_then(Old::validator);
         if old.is_some() {
@@ -327,16 +339,9 @@ impl<K: Send + Sync, V: Send + Sync> Fate for Watch<K, V> {
     }
 }
 
-impl<K, V, S> Lead<K, V, S>
-where
-    K: Clone + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    S: Send + Sync + 'static,
-{
-}
-
 impl<K, V, S> Drop for Lead<K, V, S> {
     fn drop(&mut self) {
+        self.release();
         match self.progress {
             Progress::Done => {}
             Progress::Running => {

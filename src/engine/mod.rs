@@ -19,5 +19,6 @@ pub(crate) mod solo;
 pub(crate) mod store;
 pub(crate) mod sweeper;
 pub(crate) mod take;
-mod unreported;
+pub(crate) mod tier;
+pub(crate) mod unreported;
 pub(crate) mod writing;

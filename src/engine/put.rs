@@ -25,6 +25,9 @@ pub(crate) enum By<'a, K, V> {
     Fence,
     /// A load that was not asked for it brought it too: if nothing happened to the key since then.
     Extra(Moment),
+    /// The second tier has it, past its life: to be served if this flight comes to nothing. If the key is
+    /// still the flight's, and if nothing is there.
+    Shown(&'a Arc<Flight<K, V>>),
     /// It comes from an earlier process: as for [`Extra`](Self::Extra), and if nothing is there.
     #[cfg_attr(not(feature = "snapshot"), allow(dead_code, reason = "made by snapshots"))]
     Restored(Moment),
@@ -165,6 +168,12 @@ where
                 shard.ground(hash, &put.key, out);
                 false
             }
+            By::Shown(flight) => {
+                flight.is_grounded()
+                    || shard.is_fenced(hash, &put.key)
+                    || shard.stands(Hash::new(hash), &put.key, &terms)
+                    || put.is_outdated()
+            }
             By::Restored(_) if shard.stands(Hash::new(hash), &put.key, &terms) => true,
             By::Extra(since) | By::Restored(since) => {
                 // a load that runs will bring its own, and a source that has yet to be written to
@@ -179,8 +188,10 @@ where
         if is_fenced {
             return Some(Stored::Fenced);
         }
-        shard.forgive(hash, &put.key, out);
-        if !matches!(by, By::Extra(_) | By::Restored(_)) {
+        if !matches!(by, By::Shown(_)) {
+            shard.forgive(hash, &put.key, out);
+        }
+        if !matches!(by, By::Extra(_) | By::Restored(_) | By::Shown(_)) {
             self.ledger.note(hash);
         }
         if put.ttl == 0 || put.units > self.budget.max() {
@@ -188,19 +199,21 @@ where
                 By::Write | By::Fence => shard.refuse(slot, false, &terms, out),
                 By::Flight(_) => shard.refuse(slot, true, &terms, out),
                 // nobody asked for it: all stays as it is
-                By::Extra(_) | By::Restored(_) => {}
+                By::Extra(_) | By::Restored(_) | By::Shown(_) => {}
             }
             return Some(Stored::No);
         }
-        let is_absent = matches!(by, By::Flight(flight) if flight.is_absent);
+        let is_absent = matches!(by, By::Flight(flight) if flight.is_absent());
         let standing = if is_absent { None } else { shard.slot(put.hash, &put.key) };
         // from here on none of the user's code runs
         match shard.store(slot.take()?, standing, credit, &terms, out) {
             Ok(stamp) => {
-                if let By::Extra(_) = by {
+                match by {
                     // not before: at a second attempt it would take its own note for another's. What
                     // is restored is much, and older than anything that looks there.
-                    self.ledger.note(hash);
+                    By::Extra(_) => self.ledger.note(hash),
+                    By::Shown(flight) => flight.stand(),
+                    _ => {}
                 }
                 drop(shard);
                 let life = stamp.fresh_for(terms.now);

@@ -3,6 +3,7 @@
 use super::ahead::Refresher;
 use super::behind::Queues;
 use super::guard::Guards;
+use super::tier::Behind;
 use super::writing::{Holds, no_holds};
 use crate::parts::breaker::Breaker;
 use crate::parts::budget::Budget;
@@ -67,6 +68,8 @@ pub(crate) struct Store<K, V, S> {
     /// Whether the keeper has a sweep of this store on its list.
     pub(super) is_swept: AtomicBool,
     pub(super) queues: Queues<K, V>,
+    /// What is asked before the source.
+    pub(super) tier: Option<Behind<K, V>>,
     pub(super) me: Weak<Self>,
     pub(crate) name: Option<Arc<str>>,
     _ticking: Option<Ticking>,
@@ -111,6 +114,7 @@ pub(crate) struct Plan<K, V, S> {
     /// So many failures in a row, and for how long.
     pub(crate) breaker: Option<(u32, Duration)>,
     pub(crate) refresher: Option<Box<dyn Refresher<K, V, S>>>,
+    pub(crate) tier: Option<Behind<K, V>>,
     pub(crate) name: Option<Arc<str>>,
     pub(crate) seed: u64,
 }
@@ -152,6 +156,7 @@ impl<K, V, S> Store<K, V, S> {
         let loads_alone = guards.is_none()
             && !weighted
             && plan.refresher.is_none()
+            && plan.tier.is_none()
             && lives.ahead.is_never()
             && !lives.windows.is_any();
         Arc::new_cyclic(|me| Self {
@@ -179,6 +184,7 @@ impl<K, V, S> Store<K, V, S> {
             heavy: Mutex::new(()),
             is_swept: AtomicBool::new(false),
             queues: Queues::new(),
+            tier: plan.tier,
             me: me.clone(),
             name,
             _ticking: ticking,
@@ -196,8 +202,11 @@ impl<K, V, S> Store<K, V, S> {
         if TypeId::of::<S>() == TypeId::of::<ahash::RandomState>() {
             return self.hasher.hash_one(key);
         }
-        let wide = u128::from(self.hasher.hash_one(key)) * 0x9E37_79B9_7F4A_7C15;
-        wide as u64 ^ (wide >> 64) as u64
+        spread(self.hasher.hash_one(key))
+    }
+
+    pub(super) fn hasher(&self) -> &S {
+        &self.hasher
     }
 
     #[inline]
@@ -288,6 +297,9 @@ impl<K, V, S> Store<K, V, S> {
             load_time: Duration::from_millis(self.counts.load_millis.get()),
             ..Stats::default()
         };
+        if let Some(tier) = &self.tier {
+            tier.add_to(&mut stats);
+        }
         for cell in &self.cells {
             let tally = cell.shard.read().tally();
             stats.insertions += tally.insertions;
@@ -325,6 +337,13 @@ impl<K, V, S> Store<K, V, S> {
         assert_eq!(units, self.weight(), "weight() is not what the shards hold");
         assert!(units <= self.budget.max(), "the bound is exceeded");
     }
+}
+
+/// Mixes what a user's hasher may have left unmixed.
+#[inline]
+pub(super) fn spread(hash: u64) -> u64 {
+    let wide = u128::from(hash) * 0x9E37_79B9_7F4A_7C15;
+    wide as u64 ^ (wide >> 64) as u64
 }
 
 /// A panic of the user's code leaves a cache as valid as it was: see the chapter on locks in

@@ -2,9 +2,11 @@
 
 use super::store::Store;
 use crate::parts::group::Hash;
+use crate::rules::tier::TierChange;
 use crate::shard::outbox::Outbox;
 use crate::shard::walk::Cursor;
 use crate::words::removal::{Removal, RemovalCause};
+use crate::words::tier_key::TierKey;
 use equivalent::Equivalent;
 
 /// What was taken out, until its listener knows.
@@ -27,14 +29,17 @@ where
     V: Send + Sync + 'static,
     S: Send + Sync + 'static,
 {
-    pub(crate) fn remove<Q>(&self, hash: u64, key: &Q) -> Option<V>
+    /// Takes a key out. `name` is what the second tier is told, where there is one.
+    pub(crate) fn remove<Q>(&self, hash: u64, key: &Q, name: Option<&TierKey>) -> Option<V>
     where
         Q: ?Sized + Equivalent<K>,
         V: Clone,
     {
         let mut out = Outbox::new();
+        let _noted;
         let was_fresh = {
             let mut shard = self.cell(hash).shard.write();
+            _noted = self.tell_removal(name);
             self.ledger.note(hash);
             shard.fence(hash, key, &mut out);
             shard.remove(Hash::new(hash), key, RemovalCause::Removed, &self.terms(), &mut out)
@@ -52,13 +57,16 @@ where
         unreported.removal.as_ref().map(|removal| removal.value.clone())
     }
 
-    pub(crate) fn expire<Q>(&self, hash: u64, key: &Q) -> bool
+    /// As [`remove`](Self::remove), for all but its windows.
+    pub(crate) fn expire<Q>(&self, hash: u64, key: &Q, name: Option<&TierKey>) -> bool
     where
         Q: ?Sized + Equivalent<K>,
     {
         let mut out = Outbox::new();
+        let _noted;
         let expired = {
             let mut shard = self.cell(hash).shard.write();
+            _noted = self.tell(name.cloned().map(TierChange::Expire));
             self.ledger.note(hash);
             shard.fence(hash, key, &mut out);
             shard.expire(Hash::new(hash), key, &self.terms(), &mut out)
@@ -73,17 +81,33 @@ where
     /// Everything with this tag is gone from here on, loads in flight included. What it takes is
     /// freed as it is come upon, and by a sweep.
     pub(crate) fn remove_tag(&self, name: &str) {
+        // before anything goes here: until it has gone there too, the tier is not asked
+        drop(self.tell(self.tier.as_ref().map(|_| TierChange::RemoveTag(name.into()))));
+        self.remove_tag_here(name);
+    }
+
+    pub(super) fn remove_tag_here(&self, name: &str) {
         self.tags.remove(name);
         self.request_sweep();
     }
 
     /// Nothing with this tag is fresh from here on.
     pub(crate) fn expire_tag(&self, name: &str) {
+        drop(self.tell(self.tier.as_ref().map(|_| TierChange::ExpireTag(name.into()))));
+        self.expire_tag_here(name);
+    }
+
+    pub(super) fn expire_tag_here(&self, name: &str) {
         self.tags.expire(name, self.clock.now());
         self.request_sweep();
     }
 
     pub(crate) fn clear(&self) {
+        drop(self.tell(self.tier.as_ref().map(|_| TierChange::Clear)));
+        self.clear_here();
+    }
+
+    pub(super) fn clear_here(&self) {
         for cell in &self.cells {
             let mut out = Outbox::new();
             {
@@ -93,6 +117,20 @@ where
             }
             self.deliver(out);
         }
+    }
+
+    /// Nothing that is here now is fresh any more, and what is being loaded is not stored.
+    pub(super) fn expire_all_here(&self) {
+        for cell in &self.cells {
+            let mut out = Outbox::new();
+            {
+                let mut shard = cell.shard.write();
+                self.ledger.note_all();
+                shard.expire_all(&self.terms(), &mut out);
+            }
+            self.deliver(out);
+        }
+        self.request_sweep();
     }
 
     pub(crate) fn remove_if(&self, mut pred: impl FnMut(&K, &V) -> bool) -> u64
@@ -126,11 +164,16 @@ where
                 if batch.is_empty() {
                     continue;
                 }
+                let names: Vec<_> =
+                    batch.iter().filter_map(|(_, key, ..)| self.name_of(key)).collect();
+                let mut names = names.iter();
                 let mut out = Outbox::new();
+                let mut noted = Vec::new();
                 {
                     let mut shard = cell.shard.write();
                     let terms = self.terms();
                     for (hash, key, _, stamp) in &batch {
+                        noted.push(self.tell_removal(names.next()));
                         // What was replaced meanwhile is newer than this call, and stays. A stamp
                         // tells by the millisecond and the drawn life; a value replaced within
                         // the same ones goes too, as it may at any time by eviction.

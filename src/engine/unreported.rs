@@ -2,6 +2,7 @@
 
 use super::store::Store;
 use crate::shard::outbox::Outbox;
+use std::sync::Arc;
 
 /// Reports what is in `out` if it goes because of a panic; else that is left to its owner.
 pub(super) struct Unreported<'l, K, V, S> {
@@ -14,5 +15,23 @@ impl<K, V, S> Drop for Unreported<'_, K, V, S> {
         if std::thread::panicking() {
             self.store.deliver(std::mem::replace(self.out, Outbox::new()));
         }
+    }
+}
+
+/// What left, until something else is done that comes first. Reports when it goes.
+pub(crate) struct Later<K, V, S> {
+    store: Arc<Store<K, V, S>>,
+    pub(super) out: Outbox<K, V>,
+}
+
+impl<K, V, S> Later<K, V, S> {
+    pub(crate) fn new(store: &Arc<Store<K, V, S>>) -> Self {
+        Self { store: Arc::clone(store), out: Outbox::new() }
+    }
+}
+
+impl<K, V, S> Drop for Later<K, V, S> {
+    fn drop(&mut self) {
+        self.store.deliver(std::mem::replace(&mut self.out, Outbox::new()));
     }
 }

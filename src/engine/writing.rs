@@ -10,6 +10,8 @@ use crate::shard::outbox::Outbox;
 use crate::words::clock::Alarm;
 use crate::words::removal::RemovalCause;
 use crate::words::sync::Mutex;
+use crate::words::tier_key::TierKey;
+use equivalent::Equivalent;
 use hashbrown::HashMap;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -65,11 +67,14 @@ where
     /// A write begins. The key's flight loses it.
     pub(crate) fn raise(store: &Arc<Store<K, V, S>>, hash: u64, key: K, leave: Leave) -> Self {
         let mine = key.clone();
+        let name = store.name_of(&key);
         let mut out = Outbox::new();
         // what goes is reported also if an `Eq` panics after that
         let unreported = Unreported { store, out: &mut out };
+        let _noted;
         let number = {
             let mut shard = store.cell(hash).shard.write();
+            _noted = store.tell_removal(name.as_ref());
             store.ledger.note(hash);
             if leave == Leave::Nothing {
                 let cause = RemovalCause::Removed;
@@ -95,13 +100,22 @@ where
 
     /// Stores what this write writes, if nothing else has happened to the key since it began. The
     /// fence stays up. Whether it was stored.
-    pub(crate) fn put(&self, value: V, ttl: Option<u64>) -> bool {
+    pub(crate) fn put(&self, value: V, ttl: Option<u64>) -> bool
+    where
+        V: Clone,
+    {
         let key = self.key().clone();
         let units = self.store.units(&key, Some(&value));
+        let change = self.store.written(&key, &value, ttl, Vec::new());
         let ttl = ttl.unwrap_or(self.store.lives.ttl);
         let put = Put::of(self.hash, key, value, units, ttl);
         let mut out = Outbox::new();
         let stored = self.store.put(self.hash, put, By::Fence, &mut out);
+        if stored != Stored::Fenced {
+            // if something else is done to the key before this, the fence finds itself disputed, and its
+            // end tells of a removal
+            drop(self.store.tell(change));
+        }
         self.store.deliver(out);
         matches!(stored, Stored::Yes(_))
     }
@@ -165,7 +179,8 @@ where
         if hold == 0 {
             return self.end_write_leaving(fence, &key, Leave::Nothing);
         }
-        self.ending(fence, |_| self.take_out(fence.0, &key));
+        let name = self.name_of(&key);
+        self.ending(fence, |_| self.take_out(fence.0, &key, name.as_ref()));
         let number = {
             let mut holds = self.holds.lock();
             holds.0 += 1;
@@ -186,16 +201,19 @@ where
 
     fn end_write_leaving(&self, fence: (u64, u64), key: &K, leave: Leave) {
         let (hash, mut out) = (fence.0, Outbox::new());
+        let (name, mut noted) = (self.name_of(key), None);
         self.ending(fence, |is_lowered| {
             let mut shard = self.cell(hash).shard.write();
             self.ledger.note(hash);
             let is_undisputed = shard.lower(fence, key, &mut out);
             is_lowered.set(true);
             if !is_undisputed || leave == Leave::Nothing {
+                noted = self.tell_removal(name.as_ref());
                 let cause = RemovalCause::Removed;
                 shard.remove(Hash::new(hash), key, cause, &self.terms(), &mut out);
             }
         });
+        drop(noted);
         self.deliver(out);
     }
 
@@ -215,10 +233,15 @@ where
     }
 
     /// As `remove`, without the value.
-    fn take_out(&self, hash: u64, key: &K) {
+    pub(super) fn take_out<Q>(&self, hash: u64, key: &Q, name: Option<&TierKey>)
+    where
+        Q: ?Sized + Equivalent<K>,
+    {
         let mut out = Outbox::new();
+        let _noted;
         {
             let mut shard = self.cell(hash).shard.write();
+            _noted = self.tell_removal(name);
             self.ledger.note(hash);
             shard.fence(hash, key, &mut out);
             let cause = RemovalCause::Removed;

@@ -260,7 +260,7 @@ impl<'a> Tags<'a> {
         self.few[0].is_none()
     }
 
-    fn iter(&self) -> impl Iterator<Item = &'a str> + '_ {
+    fn iter(&self) -> impl Iterator<Item = &'a str> + Clone + '_ {
         self.few.iter().flatten().chain(&self.more).copied()
     }
 }

@@ -5,10 +5,12 @@ use crate::engine::ahead::Refresher;
 use crate::engine::away::Away;
 use crate::engine::guard::Begun;
 use crate::parts::waiter::Bell;
+use crate::rules::tier::TierError;
+use crate::words::block_on::block_on;
 use crate::words::contain::contain;
 use crate::words::runtime::{Refused, Runtime};
 use crate::words::sync::Mutex;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -79,6 +81,7 @@ where
         if away.is_moot() {
             return;
         }
+        let Some(away) = settle(away) else { return };
         let (mut away, cx) = match away.begin() {
             Begun::Yes(away, cx) => (away, cx),
             Begun::Busy(away, line) => {
@@ -94,6 +97,48 @@ where
         drop(cx);
         away.land(result);
     });
+}
+
+/// Asks the second tier, if there is one. Nothing if there is nothing left to load.
+fn settle<K, V, S>(away: Away<K, V, S>) -> Option<Away<K, V, S>>
+where
+    K: Clone + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: Send + Sync + 'static,
+{
+    if !away.has_tier() {
+        return Some(away);
+    }
+    let mut away = away.hold()?;
+    let Some(question) = away.question() else { return Some(away) };
+    let found = away.run(|| block_on(question));
+    away.answer(found)
+}
+
+/// The same for a task. What takes too long is not waited for.
+async fn settle_async<K, V, S>(away: Away<K, V, S>) -> Option<Away<K, V, S>>
+where
+    K: Clone + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: Send + Sync + 'static,
+{
+    if !away.has_tier() {
+        return Some(away);
+    }
+    let mut away = away.hold()?;
+    let Some(mut question) = away.question() else { return Some(away) };
+    let mut bell = Bell::default();
+    let found = poll_fn(|task| {
+        if let Poll::Ready(found) = away.run(|| question.as_mut().poll(task)) {
+            return Poll::Ready(found);
+        }
+        let deadline = away.deadline();
+        bell.set(away.clock(), deadline, task.waker());
+        let is_late = deadline <= away.clock().now();
+        if is_late { Poll::Ready(Err(TierError::TimedOut)) } else { Poll::Pending }
+    })
+    .await;
+    away.answer(found)
 }
 
 /// Refreshes by an async loader.
@@ -149,6 +194,7 @@ where
     if away.is_moot() {
         return;
     }
+    let Some(away) = settle_async(away).await else { return };
     let (mut away, cx) = match away.begin() {
         Begun::Yes(away, cx) => (away, cx),
         Begun::Busy(away, line) => {

@@ -13,7 +13,9 @@ use crate::parts::flight::{Flight, Landing};
 use crate::parts::waiter::Waiter;
 use crate::rules::got::Got;
 use crate::rules::loaded::Loaded;
+use crate::rules::tier::TierEntry;
 use crate::shard::ask::Ask;
+use crate::words::block_on::block_on;
 use crate::words::error::LoadError;
 use equivalent::Equivalent;
 use std::sync::Arc;
@@ -141,6 +143,9 @@ where
             }
             // a closure is run by its own caller, also where the stale value would do
             Next::Lead(mut lead) | Next::Revalidate(mut lead) => {
+                if let Some(entry) = kept(&mut lead, call, false) {
+                    return lead.land_kept(entry, call.ttl);
+                }
                 let may_serve = || is_ahead || store.is_servable(hash, key, &call.ask);
                 match admit(store, &mut lead, Caller::Loads, &mut carried, call.until, may_serve) {
                     Ok(()) => {
@@ -240,6 +245,9 @@ where
             }
             Next::Failed(_) => unreachable!("who makes is told of no failure"),
             Next::Lead(mut lead) | Next::Revalidate(mut lead) => {
+                if let Some(entry) = kept(&mut lead, &call, true) {
+                    break lead.land_kept(entry, None);
+                }
                 let may_serve = || store.is_servable(hash, key, &call.ask);
                 let caller = Caller::Makes;
                 if let Err(refusal) = admit(store, &mut lead, caller, &mut carried, None, may_serve)
@@ -259,6 +267,23 @@ where
         Ok(got) => got.value,
         Err(_) => unreachable!("a value was landed"),
     }
+}
+
+/// What the second tier has, if it is to be asked and that will do.
+#[inline]
+fn kept<K, V, S>(
+    lead: &mut Lead<K, V, S>,
+    call: &Call,
+    needs_value: bool,
+) -> Option<TierEntry<K, V>>
+where
+    K: Clone + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: Send + Sync + 'static,
+{
+    let question = lead.question()?;
+    let found = lead.run(|| block_on(question));
+    lead.answer(found, |age| call.ask.accepts(age), needs_value)
 }
 
 /// The error of a load that has none.
@@ -283,7 +308,7 @@ where
     loop {
         let waiter = Waiter::new(Arc::clone(flight), store.clock.clone(), limits);
         if let Some(landing) = waiter.block() {
-            return Waited::Landed(landing);
+            return call.takes(landing);
         }
         if let Some(waited) = over(store, flight, key, &call.ask, &mut limits) {
             return waited;

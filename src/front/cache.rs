@@ -485,7 +485,8 @@ where
     where
         Q: ?Sized + Hash + Equivalent<K>,
     {
-        self.store.remove(self.store.hash(key), key)
+        let store = &self.store;
+        store.remove(store.hash(key), key, store.named(key).as_ref())
     }
 
     /// Ends the life of a key's value now; returns whether there was one to end: a value that is past
@@ -496,7 +497,8 @@ where
     where
         Q: ?Sized + Hash + Equivalent<K>,
     {
-        self.store.expire(self.store.hash(key), key)
+        let store = &self.store;
+        store.expire(store.hash(key), key, store.named(key).as_ref())
     }
 
     /// Removes every entry that has this tag; see [`At::tag`] and

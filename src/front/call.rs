@@ -28,6 +28,17 @@ impl Call {
     pub(super) fn plain<E: 'static>() -> Self {
         Self { ask: Ask::of::<E>(), ttl: None, until: None }
     }
+
+    /// What a flight came to that this caller waited for. What the second tier had may be older than it
+    /// takes: then it looks again.
+    pub(super) fn takes<V>(&self, landing: Landing<V>) -> Waited<V> {
+        let age = match &landing {
+            Landing::Value(brought) => brought.age,
+            _ => None,
+        };
+        let is_refused = age.is_some_and(|age| !self.ask.accepts(age));
+        Waited::Landed(if is_refused { Landing::Abandoned } else { landing })
+    }
 }
 
 /// Stale, else the error: what everybody gets whose load came to nothing, however it did, and

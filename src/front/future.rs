@@ -9,10 +9,12 @@ use crate::engine::join::Next;
 use crate::engine::lead::Lead;
 use crate::engine::look::{Looked, Purpose};
 use crate::engine::store::Store;
+use crate::engine::tier::Question;
 use crate::parts::flight::{Flight, Landing};
 use crate::parts::waiter::{Bell, Waiter};
 use crate::rules::got::Got;
 use crate::rules::loaded::Loaded;
+use crate::rules::tier::{TierError, TierFound};
 use crate::words::error::LoadError;
 use crate::words::tick::Tick;
 use equivalent::Equivalent;
@@ -83,6 +85,16 @@ where
                 }
                 // a closure is run by its own caller, also where the stale value would do
                 Next::Lead(mut lead) | Next::Revalidate(mut lead) => {
+                    if let Some(question) = lead.question() {
+                        let asked = asked(store, &mut lead, call.until, question).await;
+                        let Some(found) = asked else {
+                            break 'decided late(store, lead, key, &call);
+                        };
+                        let accepts = |age| call.ask.accepts(age);
+                        if let Some(entry) = lead.answer(found, accepts, false) {
+                            break 'decided lead.land_kept(entry, call.ttl);
+                        }
+                    }
                     let may_serve = || is_ahead || store.is_servable(hash, key, &call.ask);
                     let (caller, until) = (Caller::Loads, call.until);
                     match admit_async(store, &mut lead, caller, &mut carried, until, may_serve)
@@ -110,15 +122,7 @@ where
         // a loader that was given up has been dropped, and the next one may have its slot
         match result {
             Some(result) => lead.land(result.map(Into::into), call.ttl),
-            None if lead.deadline() <= store.clock.now() => {
-                lead.time_out();
-                Err(LoadError::TimedOut)
-            }
-            // only this caller's patience is over: whoever waits leads on
-            None => {
-                drop(lead);
-                impatient(store, hash, key, &call.ask, false)
-            }
+            None => late(store, lead, key, &call),
         }
     };
     let result = result.or_else(|error| served_or(store, hash, key, &call.ask, is_ahead, error));
@@ -177,6 +181,17 @@ where
             }
             Next::Failed(_) => unreachable!("who makes is told of no failure"),
             Next::Lead(mut lead) | Next::Revalidate(mut lead) => {
+                if let Some(question) = lead.question() {
+                    // where that takes too long, its followers go on, and it goes to the source
+                    let found = asked(store, &mut lead, None, question).await;
+                    let found = found.unwrap_or(Err(TierError::TimedOut));
+                    if let Some(entry) = lead.answer(found, |age| call.ask.accepts(age), true) {
+                        match lead.land_kept::<Never>(entry, None) {
+                            Ok(got) => return got.value,
+                            Err(_) => unreachable!("a value was landed"),
+                        }
+                    }
+                }
                 let may_serve = || store.is_servable(hash, key, &call.ask);
                 let caller = Caller::Makes;
                 match admit_async(store, &mut lead, caller, &mut carried, None, may_serve).await {
@@ -208,6 +223,37 @@ where
         Ok(got) => got.value,
         Err(_) => unreachable!("a value was landed"),
     }
+}
+
+/// What the second tier says, if that comes in time.
+async fn asked<K, V, S>(
+    store: &Arc<Store<K, V, S>>,
+    lead: &mut Lead<K, V, S>,
+    until: Option<Tick>,
+    mut question: Question<K, V>,
+) -> Option<Result<TierFound<K, V>, TierError>> {
+    let mut bell = Bell::default();
+    poll_fn(|task| poll_lead(store, lead, until, Pin::new(&mut question), &mut bell, task)).await
+}
+
+/// The load was given up: its time is over, or only this caller's patience, and whoever waits leads on.
+fn late<Q, K, V, S, E>(
+    store: &Store<K, V, S>,
+    lead: Lead<K, V, S>,
+    key: &Q,
+    call: &Call,
+) -> Result<Got<V>, LoadError<E>>
+where
+    Q: ?Sized + Equivalent<K>,
+    V: Clone,
+{
+    if lead.deadline() <= store.clock.now() {
+        lead.time_out();
+        return Err(LoadError::TimedOut);
+    }
+    let hash = lead.hash();
+    drop(lead);
+    impatient(store, hash, key, &call.ask, false)
 }
 
 /// One poll of a leader: its loader, then its time. `None` when that is over, the load's or the
@@ -242,7 +288,7 @@ where
     loop {
         let waiter = Waiter::new(Arc::clone(flight), store.clock.clone(), limits);
         if let Some(landing) = waiter.await {
-            return Waited::Landed(landing);
+            return call.takes(landing);
         }
         if let Some(waited) = over(store, flight, key, &call.ask, &mut limits) {
             return waited;

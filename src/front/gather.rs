@@ -9,6 +9,7 @@ use super::call::{Call, Waited, counted, impatient, stale_or};
 use super::guard::{admit_many, admit_many_async};
 use super::many::Reply;
 use super::outcome::joined;
+use super::tier::ask::{ask_many, ask_many_async};
 use super::{blocking, future};
 use crate::engine::batch::Batch;
 use crate::engine::guard::Refusal;
@@ -16,6 +17,8 @@ use crate::engine::join::Next;
 use crate::engine::lead::Lead;
 use crate::engine::look::Looked;
 use crate::engine::store::Store;
+use crate::engine::tier::Settled;
+use crate::engine::unreported::Later;
 use crate::parts::flight::Flight;
 use crate::parts::waiter::Bell;
 use crate::rules::got::Got;
@@ -158,6 +161,11 @@ fn current<K, V, S>(leads: Vec<Lead<K, V, S>>) -> Vec<Lead<K, V, S>> {
     leads.into_iter().filter(|lead| !lead.is_outdated()).collect()
 }
 
+/// What the second tier had for the first caller's own key.
+fn first_of<V, E>(settled: Settled<V, E>) -> Option<Outcome<V, E>> {
+    settled.into_iter().find(|(at, _)| *at == 0).map(|(_, outcome)| outcome)
+}
+
 fn keys<K: Clone, V, S>(leads: &[Lead<K, V, S>]) -> Vec<K> {
     leads.iter().map(|lead| lead.key().clone()).collect()
 }
@@ -206,24 +214,37 @@ where
                             store.clock.park_until(Some(first.gathering.until));
                         }
                         let mut leads = first.close();
-                        let Some(leave) = admit_many(store, &mut leads, |_| {}) else { continue };
+                        let own = leads[0].id();
+                        let mut later = Later::new(store);
+                        let settled = ask_many(store, &mut leads, &call.ask, &mut later);
+                        let kept = first_of(settled);
+                        let Some(leave) = admit_many(store, &mut leads, |_| {}) else {
+                            match kept {
+                                Some(outcome) => break outcome,
+                                None => continue,
+                            }
+                        };
                         let leave = match leave {
                             Ok(leave) => leave,
-                            Err(refusal) => match refuse(leads, refusal) {
-                                Some(error) => break Err(error),
+                            Err(refusal) => match kept.or(refuse(leads, refusal).map(Err)) {
+                                Some(outcome) => break outcome,
                                 None => continue,
                             },
                         };
-                        let (own, leads) = (leads[0].id(), current(leads));
+                        let leads = current(leads);
                         let is_own = leads.first().is_some_and(|lead| lead.id() == own);
                         if leads.is_empty() {
-                            continue;
+                            match kept {
+                                Some(outcome) => break outcome,
+                                None => continue,
+                            }
                         }
                         let keys = keys(&leads);
                         let mut batch = Batch::new(Arc::clone(store), leads, leave);
                         let reply = batch.run(|| load(&keys));
                         let outcome = batch.land(reply).into_iter().next();
-                        match outcome.filter(|_| is_own) {
+                        drop(later);
+                        match kept.or(outcome.filter(|_| is_own)) {
                             Some(outcome) => break outcome,
                             None => continue,
                         }
@@ -250,6 +271,7 @@ where
 }
 
 /// Loads while a task waits: the twin of [`load`].
+#[allow(clippy::too_many_lines, reason = "one loop, as its twin")]
 pub(super) async fn load_async<Q, K, V, S, E, Fut>(
     store: &Arc<Store<K, V, S>>,
     gather: &Gather<K, V, S>,
@@ -296,19 +318,32 @@ where
                         })
                         .await;
                         let mut leads = first.close();
+                        let own = leads[0].id();
+                        let mut later = Later::new(store);
+                        let settled =
+                            ask_many_async(store, &mut leads, &call.ask, &mut later).await;
+                        let kept = first_of(settled);
                         let leave = admit_many_async(store, &mut leads, |_| {}).await;
-                        let Some(leave) = leave else { continue };
+                        let Some(leave) = leave else {
+                            match kept {
+                                Some(outcome) => break outcome,
+                                None => continue,
+                            }
+                        };
                         let leave = match leave {
                             Ok(leave) => leave,
-                            Err(refusal) => match refuse(leads, refusal) {
-                                Some(error) => break Err(error),
+                            Err(refusal) => match kept.or(refuse(leads, refusal).map(Err)) {
+                                Some(outcome) => break outcome,
                                 None => continue,
                             },
                         };
-                        let (own, leads) = (leads[0].id(), current(leads));
+                        let leads = current(leads);
                         let is_own = leads.first().is_some_and(|lead| lead.id() == own);
                         if leads.is_empty() {
-                            continue;
+                            match kept {
+                                Some(outcome) => break outcome,
+                                None => continue,
+                            }
                         }
                         let keys = keys(&leads);
                         let mut batch = Batch::new(Arc::clone(store), leads, leave);
@@ -329,10 +364,11 @@ where
                         };
                         let Some(reply) = reply else {
                             batch.time_out();
-                            break Err(LoadError::TimedOut);
+                            break kept.unwrap_or(Err(LoadError::TimedOut));
                         };
                         let outcome = batch.land(reply).into_iter().next();
-                        match outcome.filter(|_| is_own) {
+                        drop(later);
+                        match kept.or(outcome.filter(|_| is_own)) {
                             Some(outcome) => break outcome,
                             None => continue,
                         }

@@ -7,6 +7,7 @@
 use super::call::{self, Waited, counted, stale_or};
 use super::guard::{admit_many, admit_many_async};
 use super::outcome::joined;
+use super::tier::ask::{ask_many, ask_many_async};
 use super::{blocking, future};
 use crate::engine::batch::Batch;
 use crate::engine::guard::{Leave, Refusal};
@@ -14,6 +15,8 @@ use crate::engine::join::Next;
 use crate::engine::lead::Lead;
 use crate::engine::look::{Looked, Search};
 use crate::engine::store::Store;
+use crate::engine::tier::Settled;
+use crate::engine::unreported::Later;
 use crate::parts::flight::Flight;
 use crate::parts::stack;
 use crate::parts::waiter::Bell;
@@ -133,6 +136,13 @@ where
         round
     }
 
+    /// What the second tier had need not be loaded.
+    fn settled(&mut self, led: &mut Vec<usize>, settled: Settled<V, E>) {
+        for (at, outcome) in settled.into_iter().rev() {
+            self.wanted[led.remove(at)].outcome = Some(outcome);
+        }
+    }
+
     fn keys(&self, led: &[usize]) -> Vec<K> {
         led.iter().map(|&at| self.wanted[at].key.clone()).collect()
     }
@@ -222,6 +232,9 @@ where
     let mut call = Call::new(store, keys);
     while !call.is_done() {
         let Round { mut led, mut leads, followed } = call.decide();
+        let mut later = Later::new(store);
+        let settled = ask_many(store, &mut leads, &call.said.ask, &mut later);
+        call.settled(&mut led, settled);
         let spare = |leads: &mut _| call.spare(&mut led, leads);
         let admitted = admit_many(store, &mut leads, spare);
         if let Some((led, leads, leave)) = call.admitted(led, leads, admitted) {
@@ -230,6 +243,7 @@ where
             let reply = batch.run(|| load(&keys));
             call.landed(batch, &led, reply);
         }
+        drop(later);
         for (at, flight) in followed {
             let waited = blocking::wait(store, &flight, call.wanted[at].key, &call.said);
             call.waited(at, waited);
@@ -330,6 +344,9 @@ where
     let mut call = Call::new(store, keys);
     while !call.is_done() {
         let Round { mut led, mut leads, followed } = call.decide();
+        let mut later = Later::new(store);
+        let settled = ask_many_async(store, &mut leads, &call.said.ask, &mut later).await;
+        call.settled(&mut led, settled);
         let spare = |leads: &mut _| call.spare(&mut led, leads);
         let admitted = admit_many_async(store, &mut leads, spare).await;
         if let Some((led, leads, leave)) = call.admitted(led, leads, admitted) {
@@ -359,6 +376,7 @@ where
                 }
             }
         }
+        drop(later);
         for (at, flight) in followed {
             let waited = future::wait(store, &flight, call.wanted[at].key, &call.said).await;
             call.waited(at, waited);

@@ -20,6 +20,7 @@ pub(crate) mod loading;
 pub(crate) mod loading_async;
 pub(crate) mod many;
 pub(crate) mod outcome;
+pub(crate) mod tier;
 pub(crate) mod warm;
 pub(crate) mod writing;
 #[cfg(feature = "snapshot")]

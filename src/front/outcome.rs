@@ -1,10 +1,10 @@
 //! From what a joined flight came to, to what its follower does next.
 
 use crate::parts::flight::Landing;
+use crate::rules::expiry::duration;
 use crate::rules::got::{Got, How};
 use crate::words::error::LoadError;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// What a caller that waited got out of it; `None` if it has to look again, because the flight
 /// came to nothing, or to an error of another type than its own.
@@ -17,7 +17,8 @@ where
         Landing::Value(brought) => {
             let value = brought.value.clone();
             let validator = brought.validator.clone();
-            Ok(Got::new(value, How::Joined, Duration::ZERO, brought.fresh_for, validator))
+            let age = duration(brought.age.unwrap_or(0));
+            Ok(Got::new(value, How::Joined, age, brought.fresh_for, validator))
         }
         Landing::Missing => Err(LoadError::NotFound),
         Landing::Failed(error) => Err(LoadError::Loader(Arc::downcast(error).ok()?)),

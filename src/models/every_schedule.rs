@@ -24,7 +24,7 @@ fn flight() -> Arc<Flight<u32, u32>> {
 
 fn land(flight: &Flight<u32, u32>, value: u32) -> bool {
     let (fresh_for, validator) = (Duration::MAX, None);
-    flight.land(Landing::Value(Arc::new(Brought { value, fresh_for, validator })))
+    flight.land(Landing::Value(Arc::new(Brought { value, age: None, fresh_for, validator })))
 }
 
 fn value(landing: Option<Landing<u32>>) -> u32 {

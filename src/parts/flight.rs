@@ -22,8 +22,8 @@ pub(crate) struct Flight<K, V> {
     pub(crate) key: K,
     pub(crate) hash: u64,
     /// Nothing stood under the key when the load began. As long as the flight has its key, nothing
-    /// does: whatever stores takes it off.
-    pub(crate) is_absent: bool,
+    /// does: whatever stores takes it off, or says so.
+    is_absent: AtomicBool,
     /// Flights of one shard are numbered from 1, in the order in which they began.
     pub(crate) number: u64,
     /// How many loads of the key failed in a row before this one, and the number of the last;
@@ -81,6 +81,8 @@ pub(crate) enum Landing<V> {
 
 pub(crate) struct Brought<V> {
     pub(crate) value: V,
+    /// In ticks, of what was not loaded now: a second tier had it.
+    pub(crate) age: Option<u64>,
     pub(crate) fresh_for: Duration,
     pub(crate) validator: Option<Arc<str>>,
 }
@@ -146,7 +148,7 @@ impl<K, V> Flight<K, V> {
             alias,
             key,
             hash,
-            is_absent,
+            is_absent: AtomicBool::new(is_absent),
             number,
             attempt,
             after,
@@ -168,6 +170,16 @@ impl<K, V> Flight<K, V> {
                 is_urgent: false,
             }),
         }
+    }
+
+    /// Whether nothing stands under its key, as long as it has that.
+    pub(crate) fn is_absent(&self) -> bool {
+        self.is_absent.load(Ordering::Relaxed)
+    }
+
+    /// Something stands there now, which it is to replace. To be called under the lock of its board.
+    pub(crate) fn stand(&self) {
+        self.is_absent.store(false, Ordering::Relaxed);
     }
 
     /// Whether it is one of several that are counted together.
@@ -399,7 +411,12 @@ mod tests {
     }
 
     fn brought(value: u32) -> Landing<u32> {
-        Landing::Value(Arc::new(Brought { value, fresh_for: Duration::MAX, validator: None }))
+        Landing::Value(Arc::new(Brought {
+            value,
+            age: None,
+            fresh_for: Duration::MAX,
+            validator: None,
+        }))
     }
 
     #[test]

@@ -335,7 +335,6 @@ impl Tagged {
     }
 
     /// What they are called.
-    #[cfg(any(test, feature = "snapshot"))]
     pub(crate) fn iter(&self) -> impl Iterator<Item = &str> {
         self.names.0.iter().map(|tag| &*tag.name)
     }

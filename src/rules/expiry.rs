@@ -49,6 +49,13 @@ impl Stamp {
         Self::pack(now + left, left.saturating_add(age).min(NEVER))
     }
 
+    /// A value of this age whose life ended so many ticks ago.
+    pub(crate) fn over(now: Tick, over_for: u64, age: u64) -> Self {
+        // no clock shows when that was if it is longer ago than clocks go back
+        let expiry = now.saturating_sub(over_for).max(1);
+        Self::pack(expiry, age.saturating_sub(over_for).min(NEVER))
+    }
+
     #[inline]
     fn pack(expiry: Tick, life: u64) -> Self {
         Self::of(expiry, encode(life))
@@ -172,7 +179,7 @@ impl Windows {
     }
 
     #[inline]
-    fn longest(self) -> u64 {
+    pub(crate) fn longest(self) -> u64 {
         self.revalidate.max(self.on_error)
     }
 

@@ -12,7 +12,8 @@ pub struct Got<V> {
     pub value: V,
     /// How it came: from the cache, from a load, from somebody else's load.
     pub how: How,
-    /// How long ago it was stored; zero for a value that was loaded just now.
+    /// How long ago it was stored; zero for a value that was loaded just now. Of what came from a second
+    /// tier: how long ago it was loaded, by whatever process.
     pub age: Duration,
     /// How much longer it counts as fresh, [`Duration::MAX`] where nothing ends its life, zero for
     /// a stale value and for one that was not stored. With `time_to_idle` a hit prolongs it.
@@ -43,6 +44,8 @@ pub enum How {
     Loaded,
     /// Another caller was loading it already, and this one waited for that load.
     Joined,
+    /// The second [`Tier`](crate::Tier) had it, and no loader was called.
+    Tier,
     /// It was past its life, and served all the same: within a window that the builder was told of.
     Stale(StaleWhy),
     /// It is the one that the caller gave to [`At::fallback`](crate::At::fallback).

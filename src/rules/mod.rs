@@ -9,3 +9,4 @@ pub(crate) mod loaded;
 pub(crate) mod many;
 pub(crate) mod stats;
 pub(crate) mod tag;
+pub(crate) mod tier;

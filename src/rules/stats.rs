@@ -54,6 +54,14 @@ pub struct Stats {
     pub unchanged: u64,
     /// Loads that could have: they were shown a validator, and brought another value.
     pub changed: u64,
+    /// Misses that the second [`Tier`](crate::Tier) answered: no loader was called.
+    pub tier_hits: u64,
+    /// Misses that it did not: it had nothing, nothing fresh, or nothing that this caller takes.
+    pub tier_misses: u64,
+    /// Questions that it failed to answer. Its changes that fail are tried again, and not counted here.
+    pub tier_errors: u64,
+    /// News that it brought of what others changed.
+    pub tier_news: u64,
     /// Values stored, by `insert` and by loads.
     pub insertions: u64,
     /// Values that a newer one of their key replaced.
@@ -156,6 +164,10 @@ impl Stats {
             fenced: self.fenced.saturating_sub(earlier.fenced),
             unchanged: self.unchanged.saturating_sub(earlier.unchanged),
             changed: self.changed.saturating_sub(earlier.changed),
+            tier_hits: self.tier_hits.saturating_sub(earlier.tier_hits),
+            tier_misses: self.tier_misses.saturating_sub(earlier.tier_misses),
+            tier_errors: self.tier_errors.saturating_sub(earlier.tier_errors),
+            tier_news: self.tier_news.saturating_sub(earlier.tier_news),
             insertions: self.insertions.saturating_sub(earlier.insertions),
             replaced: self.replaced.saturating_sub(earlier.replaced),
             removed: self.removed.saturating_sub(earlier.removed),

@@ -33,17 +33,17 @@ pub(crate) struct Notes {
     /// What the source calls this version of the value.
     pub(crate) validator: Option<Arc<str>>,
     pub(crate) tags: Option<Tagged>,
-    /// Of a value that comes from an earlier process. Noted on the way in only.
+    /// Of a value that comes from another process. Noted on the way in only.
     pub(crate) restored: Option<Returned>,
 }
 
-/// A value whose life began in an earlier process: what is left of it is not drawn again.
+/// A value whose life began in another process: what is left of it is not drawn again.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Returned {
     /// Ticks.
     pub(crate) age: u64,
-    /// Its life is to end now, and its stale windows to begin.
-    pub(crate) is_over: bool,
+    /// Its life ended so many ticks ago, and its stale windows began; with zero it ends now.
+    pub(crate) over_for: Option<u64>,
 }
 
 impl Notes {

@@ -92,6 +92,21 @@ impl<K, V> Shard<K, V> {
         self.reset();
     }
 
+    /// Nothing in here is fresh any more. A cached "not found" goes.
+    pub(crate) fn expire_all(&mut self, terms: &Terms<'_>, out: &mut Outbox<K, V>) {
+        self.fence_all(out);
+        for g in 0..self.table.groups() {
+            let live: Vec<_> = self.table.live_in(g).collect();
+            for id in live {
+                match self.table.entry_mut(id) {
+                    Some(entry) => entry.stamp = entry.stamp.cut(terms.now),
+                    None => self.take_out(id, RemovalCause::Removed, terms, out),
+                }
+            }
+        }
+        self.sweep.expects(terms.now);
+    }
+
     /// Every flight loses its key: what it brings is older than what happens now.
     pub(crate) fn fence_all(&mut self, out: &mut Outbox<K, V>) {
         self.fences.dispute_all();

@@ -201,8 +201,11 @@ impl<K, V> Shard<K, V> {
         };
         let stamp = match returned {
             None => self.draw_life(ttl, terms),
-            Some(Returned { age, is_over: false }) => Stamp::restored(terms.now, ttl, age),
-            Some(Returned { age, .. }) => Stamp::restored(terms.now, ttl, age).cut(terms.now),
+            Some(Returned { age, over_for: None }) => Stamp::restored(terms.now, ttl, age),
+            Some(Returned { age, over_for: Some(0) }) => {
+                Stamp::restored(terms.now, ttl, age).cut(terms.now)
+            }
+            Some(Returned { age, over_for: Some(ticks) }) => Stamp::over(terms.now, ticks, age),
         };
         let entry = Entry { key, value, stamp };
         self.aside.touch(id, terms.now);

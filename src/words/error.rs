@@ -196,6 +196,9 @@ pub enum ConfigError {
          call `runtime(..)`"
     )]
     NoRuntime,
+    /// A cache with a second tier tells it of changes by a thread of its own, which could not be started.
+    #[error("the thread that a second tier needs could not be started: {0}")]
+    NoThread(std::io::ErrorKind),
     /// A number outside of what its setting accepts.
     #[error("`{setting}` is {given}, but accepts {accepts}")]
     OutOfRange {

@@ -1,6 +1,7 @@
 //! Floor 0: the words that every other floor speaks in.
 
 pub(crate) mod alarms;
+pub(crate) mod block_on;
 pub(crate) mod clock;
 pub(crate) mod contain;
 pub(crate) mod error;
@@ -18,4 +19,5 @@ pub(crate) mod striped;
 pub(crate) mod sync;
 pub(crate) mod thread_number;
 pub(crate) mod tick;
+pub(crate) mod tier_key;
 pub(crate) mod unpark;

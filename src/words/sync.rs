@@ -21,6 +21,17 @@ mod real {
     pub(crate) use std::thread_local;
 }
 
+/// Parks this thread for so long at most; under the explorers, which know no time, until it is unparked.
+#[cfg(not(any(larder_loom, larder_shuttle)))]
+pub(crate) fn park_timeout(limit: std::time::Duration) {
+    std::thread::park_timeout(limit);
+}
+
+#[cfg(any(larder_loom, larder_shuttle))]
+pub(crate) fn park_timeout(_: std::time::Duration) {
+    thread::park();
+}
+
 /// A statistic: it orders nothing and guards nothing, so the explorers need not branch on it.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(std::sync::atomic::AtomicU64);

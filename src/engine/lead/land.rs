@@ -8,14 +8,25 @@ use crate::parts::flight::{Brought, Landing};
 use crate::parts::group::Hash;
 use crate::parts::stack;
 use crate::parts::tags::Tagged;
+use crate::rules::ahead::draw;
 use crate::rules::expiry::{duration, ticks};
 use crate::rules::got::{Got, How};
 use crate::rules::loaded::{Answer, Loaded};
-use crate::shard::entry::{Notes, Put};
+use crate::rules::tier::TierEntry;
+use crate::shard::entry::{Notes, Put, Returned};
 use crate::shard::outbox::Outbox;
 use crate::words::error::LoadError;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// What is said of a value that has landed.
+struct Kept {
+    how: How,
+    /// Ticks, of what was not loaded now.
+    age: Option<u64>,
+    validator: Option<Arc<str>>,
+    tagged: Option<Tagged>,
+}
 
 impl<K, V, S> Lead<K, V, S>
 where
@@ -82,6 +93,15 @@ where
             Some(notes) => (notes.validator.clone(), notes.tags.clone()),
             None => (None, None),
         };
+        let change = if store {
+            self.progress = Progress::Landing;
+            let said = own_ttl.or(ttl.filter(|_| value.is_some())).map(ticks);
+            let change = self.brought(value.as_ref(), said, took, notes.as_deref());
+            self.progress = Progress::Waiting;
+            change
+        } else {
+            None
+        };
         let ttl = match value {
             Some(_) => own_ttl.or(ttl).map_or(self.store.lives.ttl, ticks),
             None => own_ttl.map_or(self.store.lives.negative, ticks),
@@ -93,9 +113,22 @@ where
         };
         let stored = match renewed {
             Some(stored) => stored,
-            None if store => self.put(value.as_ref(), ttl, took, notes, out),
+            None if store => self.put(value.as_ref(), ttl, took.max(1), notes, out),
             None => self.store.leave_alone(&self.flight, out),
         };
+        self.tell(change, stored);
+        self.end(value, stored, Kept { how: How::Loaded, age: None, validator, tagged }, out)
+    }
+
+    /// It has landed, and what it brought is `stored` or not. Tells everybody who waits.
+    fn end<E: Send + Sync + 'static>(
+        &mut self,
+        value: Option<V>,
+        stored: Stored,
+        kept: Kept,
+        out: &mut Outbox<K, V>,
+    ) -> Result<Got<V>, LoadError<E>> {
+        let Kept { how, age, validator, tagged } = kept;
         let fresh_for = match stored {
             Stored::Yes(life) => duration(life),
             Stored::No => Duration::ZERO,
@@ -119,7 +152,7 @@ where
                 let unreported = Unreported { store: &self.store, out };
                 let (value, validator) = (value.clone(), validator.clone());
                 drop(unreported);
-                Some(Landing::Value(Arc::new(Brought { value, fresh_for, validator })))
+                Some(Landing::Value(Arc::new(Brought { value, age, fresh_for, validator })))
             }
             None => Some(Landing::Missing),
         };
@@ -128,9 +161,52 @@ where
             self.flight.land(landing);
         }
         match value {
-            Some(value) => Ok(Got::new(value, How::Loaded, Duration::ZERO, fresh_for, validator)),
+            Some(value) => {
+                let age = duration(age.unwrap_or(0));
+                Ok(Got::new(value, how, age, fresh_for, validator))
+            }
             None => Err(LoadError::NotFound),
         }
+    }
+
+    /// The second tier has what is to be loaded: stores that, with what is left of its life, and tells
+    /// everybody who waits. `ttl` is what the caller said.
+    pub(crate) fn land_kept<E: Send + Sync + 'static>(
+        mut self,
+        entry: TierEntry<K, V>,
+        ttl: Option<Duration>,
+    ) -> Result<Got<V>, LoadError<E>> {
+        let mut out = Outbox::new();
+        let landed = self.land_kept_quietly(entry, ttl, &mut out);
+        self.store.deliver(out);
+        landed
+    }
+
+    /// The same without the reports.
+    pub(in crate::engine) fn land_kept_quietly<E: Send + Sync + 'static>(
+        &mut self,
+        entry: TierEntry<K, V>,
+        ttl: Option<Duration>,
+        out: &mut Outbox<K, V>,
+    ) -> Result<Got<V>, LoadError<E>> {
+        let TierEntry { value, age, fresh_for, validator, tags, .. } = entry;
+        let tagged = self.tagged(&tags, None);
+        let (store, age) = (Arc::clone(&self.store), ticks(age));
+        let own = match value {
+            Some(_) => {
+                let (now, ttl) = (store.clock.now(), ttl.map_or(store.lives.ttl, ticks));
+                // copies of many processes are not to end at once either
+                let random = draw(store.seed ^ self.flight.hash, 0, now);
+                if ttl == 0 { 0 } else { store.lives.stamp(now, ttl, random).life() }
+            }
+            None => store.lives.negative,
+        };
+        let left = own.min(ticks(fresh_for));
+        let returned = value.as_ref().map(|_| Returned { age, over_for: None });
+        let notes =
+            Notes { validator: validator.clone(), tags: tagged.clone(), restored: returned };
+        let stored = self.put(value.as_ref(), left, 0, Some(Box::new(notes)), out);
+        self.end(value, stored, Kept { how: How::Tier, age: Some(age), validator, tagged }, out)
     }
 
     /// Stores what it brought, if the key is still its own.
@@ -155,7 +231,7 @@ where
             value: if ttl > 0 { value.cloned() } else { None },
             units,
             ttl,
-            took: took.max(1),
+            took,
             notes,
             admission: None,
         };

@@ -190,7 +190,7 @@ impl Snapshot {
                 let hash = store.hash(&record.key);
                 let beside = Beside {
                     left,
-                    returned: Returned { age, is_over: self.revalidate },
+                    returned: Returned { age, over_for: self.revalidate.then_some(0) },
                     validator: record.validator.map(Arc::from),
                     tags: record.tags,
                 };

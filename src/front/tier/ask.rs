@@ -1,0 +1,58 @@
+//! Asking the second tier for many keys at once, as a thread and as a task.
+
+use crate::engine::lead::Lead;
+use crate::engine::store::Store;
+use crate::engine::tier::{Inquiry, Settled, settle};
+use crate::engine::unreported::Later;
+use crate::parts::waiter::Bell;
+use crate::shard::ask::Ask;
+use crate::words::block_on::block_on;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+
+/// Lands what the tier has of the keys that are led, and leaves the leads that have to load.
+pub(in crate::front) fn ask_many<K, V, S, E>(
+    store: &Arc<Store<K, V, S>>,
+    leads: &mut Vec<Lead<K, V, S>>,
+    ask: &Ask,
+    later: &mut Later<K, V, S>,
+) -> Settled<V, E>
+where
+    K: Clone + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: Send + Sync + 'static,
+    E: Send + Sync + 'static,
+{
+    let Some(mut inquiry) = Inquiry::new(store, leads) else { return Vec::new() };
+    let answers = block_on(poll_fn(|task| inquiry.poll(task)));
+    settle(leads, answers, |age| ask.accepts(age), later)
+}
+
+/// The same for a task.
+pub(in crate::front) async fn ask_many_async<K, V, S, E>(
+    store: &Arc<Store<K, V, S>>,
+    leads: &mut Vec<Lead<K, V, S>>,
+    ask: &Ask,
+    later: &mut Later<K, V, S>,
+) -> Settled<V, E>
+where
+    K: Clone + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: Send + Sync + 'static,
+    E: Send + Sync + 'static,
+{
+    let Some(mut inquiry) = Inquiry::new(store, leads) else { return Vec::new() };
+    let deadline = store.clock.now().saturating_add(store.load_timeout);
+    let mut bell = Bell::default();
+    let answers = poll_fn(|task| {
+        if let Poll::Ready(answers) = inquiry.poll(task) {
+            return Poll::Ready(Some(answers));
+        }
+        bell.set(&store.clock, deadline, task.waker());
+        if deadline <= store.clock.now() { Poll::Ready(None) } else { Poll::Pending }
+    })
+    .await;
+    let answers = answers.unwrap_or_else(|| inquiry.give_up());
+    settle(leads, answers, |age| ask.accepts(age), later)
+}

@@ -1,0 +1,79 @@
+//! What a cache with a second tier can be asked besides.
+
+use crate::engine::store::Store;
+use crate::front::cache::Cache;
+use crate::rules::tier::TierError;
+use crate::words::block_on::block_on;
+use equivalent::Equivalent;
+use std::future::Future;
+use std::hash::{BuildHasher, Hash};
+use std::sync::Arc;
+
+impl<K, V, S> Cache<K, V, S> {
+    /// How many changes the second [`Tier`](crate::Tier) has not confirmed yet: of these keys it is not
+    /// asked. Zero without a tier. Above zero for long, it cannot be reached.
+    pub fn tier_pending(&self) -> usize {
+        self.store.unsettled()
+    }
+}
+
+impl<K, V, S> Cache<K, V, S>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: BuildHasher + Send + Sync + 'static,
+{
+    /// As [`remove`](Self::remove), and waits until the second [`Tier`](crate::Tier) has confirmed it, so
+    /// that no process that shares it finds the value there any more. Blocks the thread for that time;
+    /// [`remove_everywhere_async`](Self::remove_everywhere_async) does not. Returns the value if this
+    /// process had it.
+    ///
+    /// ```
+    /// use larder::{Cache, MemoryTier};
+    ///
+    /// let users: Cache<u64, String> =
+    ///     Cache::builder().max_entries(100).tier(MemoryTier::new()).build()?;
+    /// users.insert(42, "Ada".to_owned());
+    /// assert_eq!(users.remove_everywhere(&42).unwrap().unwrap(), "Ada");
+    /// # Ok::<_, larder::ConfigError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// That of the first attempt, if it failed: the key is removed here, other processes may still find it
+    /// there, and the removal is tried again in the background until it arrives.
+    /// [`TierError::None`] where the cache has no tier; the key is removed then too.
+    pub fn remove_everywhere<Q>(&self, key: &Q) -> Result<Option<V>, TierError>
+    where
+        Q: ?Sized + Hash + Equivalent<K>,
+    {
+        let (value, made) = self.remove_and_tell(key);
+        block_on(made).map(|()| value)
+    }
+
+    /// The async form of [`remove_everywhere`](Self::remove_everywhere): the key is removed when this is
+    /// first polled.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn remove_everywhere_async<Q>(&self, key: &Q) -> Result<Option<V>, TierError>
+    where
+        Q: ?Sized + Hash + Equivalent<K>,
+    {
+        let (value, made) = self.remove_and_tell(key);
+        made.await.map(|()| value)
+    }
+
+    fn remove_and_tell<Q>(
+        &self,
+        key: &Q,
+    ) -> (Option<V>, impl Future<Output = Result<(), TierError>> + Send + use<Q, K, V, S>)
+    where
+        Q: ?Sized + Hash + Equivalent<K>,
+    {
+        let store: &Arc<Store<K, V, S>> = &self.store;
+        let value = store.remove(store.hash(key), key, store.named(key).as_ref());
+        (value, store.when_all_made())
+    }
+}

@@ -1,0 +1,359 @@
+//! A second tier in this process's memory: a double for tests.
+
+use crate::rules::expiry::{NEVER, duration, ticks};
+use crate::rules::tier::{
+    Tier, TierChange, TierEntry, TierError, TierFound, TierTicket, TierWatcher,
+};
+use crate::words::clock::Clock;
+use crate::words::sync::Mutex;
+use crate::words::tick::Tick;
+use crate::words::tier_key::TierKey;
+use hashbrown::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// A second [`Tier`] in memory: a double for tests of what a cache does behind one, without a server. It
+/// keeps the promises that `RedisTier` makes, and can be told to fail, to be deaf, and to forget.
+///
+/// [`join`](Self::join) gives a handle as another process would have one: caches on different handles share
+/// what is in the tier, and hear of each other's changes at once, on the thread that makes them. A clone is
+/// the same process.
+///
+/// ```
+/// use larder::{Cache, How, MemoryTier};
+///
+/// let tier = MemoryTier::new();
+/// let one: Cache<u64, String> = Cache::builder().max_entries(10).tier(tier.join()).build()?;
+/// let other: Cache<u64, String> = Cache::builder().max_entries(10).tier(tier.join()).build()?;
+///
+/// one.get_or_load(&1, || Ok::<_, String>("loaded".to_owned())).unwrap();
+/// # while one.tier_pending() > 0 { std::thread::yield_now() }
+/// let got = other.at(&1).load(|_| Err::<String, _>("not called")).unwrap();
+/// assert_eq!((got.value.as_str(), got.how), ("loaded", How::Tier));
+///
+/// tier.fail(true); // as if the server were down
+/// one.remove(&1);
+/// one.get_or_load(&1, || Ok::<_, String>("the source still answers".to_owned())).unwrap();
+/// # tier.fail(false);
+/// # Ok::<_, larder::ConfigError>(())
+/// ```
+pub struct MemoryTier<K, V> {
+    shared: Arc<Shared<K, V>>,
+    /// Which process it is.
+    process: u64,
+}
+
+struct Shared<K, V> {
+    state: Mutex<State<K, V>>,
+    clock: Clock,
+    time_to_live: Duration,
+    processes: AtomicU64,
+}
+
+struct State<K, V> {
+    entries: HashMap<TierKey, Slot<K, V>, ahash::RandomState>,
+    tags: HashMap<Arc<str>, Marks, ahash::RandomState>,
+    cleared: u64,
+    /// Everything that happens has a number.
+    last: u64,
+    watchers: Vec<(u64, TierWatcher)>,
+    fails: bool,
+    is_deaf: bool,
+    asked: u64,
+}
+
+/// What was done to a tag, by the numbers of that.
+#[derive(Clone, Copy, Default)]
+struct Marks {
+    removed: u64,
+    expired: u64,
+}
+
+struct Slot<K, V> {
+    /// The number of what put it there.
+    number: u64,
+    /// The number up to which it knows what was done to tags.
+    since: u64,
+    entry: Option<TierEntry<K, V>>,
+    at: Tick,
+}
+
+impl<K, V> MemoryTier<K, V> {
+    /// An empty one, in which entries live for an hour by the system's clock.
+    pub fn new() -> Self {
+        Self::with(Clock::system(), Duration::from_secs(3_600))
+    }
+
+    /// An empty one with its own time to live and clock.
+    pub fn with(clock: Clock, time_to_live: Duration) -> Self {
+        let state = State {
+            entries: HashMap::default(),
+            tags: HashMap::default(),
+            cleared: 0,
+            last: 0,
+            watchers: Vec::new(),
+            fails: false,
+            is_deaf: false,
+            asked: 0,
+        };
+        let processes = AtomicU64::new(1);
+        let shared = Shared { state: Mutex::new(state), clock, time_to_live, processes };
+        Self { shared: Arc::new(shared), process: 0 }
+    }
+
+    /// The same tier as another process has it.
+    #[must_use]
+    pub fn join(&self) -> Self {
+        let process = self.shared.processes.fetch_add(1, Ordering::Relaxed);
+        Self { shared: Arc::clone(&self.shared), process }
+    }
+
+    /// From now on everything fails, as if it could not be reached; or works again, of which all caches on
+    /// it are told that they may have missed something.
+    pub fn fail(&self, fails: bool) {
+        let watchers = {
+            let mut state = self.shared.state.lock();
+            let recovers = std::mem::replace(&mut state.fails, fails) && !fails;
+            if recovers { state.watchers.clone() } else { Vec::new() }
+        };
+        for (_, watcher) in watchers {
+            watcher.missed();
+        }
+    }
+
+    /// From now on nobody is told of anything, as if messages were lost; or is again.
+    pub fn deafen(&self, is_deaf: bool) {
+        self.shared.state.lock().is_deaf = is_deaf;
+    }
+
+    /// Forgets everything and tells nobody, as a server that is started again without its data.
+    pub fn forget(&self) {
+        let entries = {
+            let mut state = self.shared.state.lock();
+            state.last += 1;
+            state.cleared = state.last;
+            std::mem::take(&mut state.entries)
+        };
+        drop(entries);
+    }
+
+    /// How many names it was asked for.
+    pub fn asked(&self) -> u64 {
+        self.shared.state.lock().asked
+    }
+
+    /// How many entries it has, past their lives or not.
+    pub fn len(&self) -> usize {
+        let state = self.shared.state.lock();
+        state.entries.values().filter(|slot| slot.entry.is_some()).count()
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl<K: Clone, V: Clone> MemoryTier<K, V> {
+    fn look(&self, key: &TierKey) -> Result<TierFound<K, V>, TierError> {
+        let now = self.shared.clock.now();
+        let mut state = self.shared.state.lock();
+        if state.fails {
+            return Err(failure());
+        }
+        state.asked += 1;
+        let slot = state.entries.get(key);
+        let number = slot.map_or(0, |slot| slot.number);
+        let mut ticket = [0; 16];
+        ticket[..8].copy_from_slice(&number.to_le_bytes());
+        ticket[8..].copy_from_slice(&state.last.to_le_bytes());
+        let ticket = TierTicket::new(ticket.as_slice());
+        let entry = slot.and_then(|slot| state.entry(slot, now));
+        Ok(TierFound { entry, ticket })
+    }
+
+    fn make(&self, change: &TierChange<K, V>) -> Result<(), TierError> {
+        let now = self.shared.clock.now();
+        let mut state = self.shared.state.lock();
+        if state.fails {
+            return Err(failure());
+        }
+        let mut gone = None;
+        state.last += 1;
+        let number = state.last;
+        match change {
+            TierChange::Write(key, entry) => {
+                gone = state.put(key, entry, (number, number), now);
+            }
+            TierChange::Load(key, entry, ticket) => {
+                if let Some(since) = state.admits(key, entry, ticket) {
+                    gone = state.put(key, entry, (number, since), now);
+                } else {
+                    return Ok(());
+                }
+            }
+            TierChange::Remove(key) => {
+                let slot = Slot { number, since: number, entry: None, at: now };
+                gone = state.entries.insert(key.clone(), slot);
+            }
+            TierChange::Expire(key) => {
+                let nothing = || Slot { number, since: number, entry: None, at: now };
+                let slot = state.entries.entry(key.clone()).or_insert_with(nothing);
+                slot.number = number;
+                if let Some(entry) = &mut slot.entry {
+                    let passed = now.saturating_sub(slot.at);
+                    let left = ticks(entry.fresh_for).min(passed);
+                    entry.fresh_for = duration(left);
+                }
+            }
+            TierChange::RemoveTag(tag) => {
+                state.tags.entry(tag.as_str().into()).or_default().removed = number;
+            }
+            TierChange::ExpireTag(tag) => {
+                state.tags.entry(tag.as_str().into()).or_default().expired = number;
+            }
+            TierChange::Clear => state.cleared = number,
+        }
+        let watchers = if state.is_deaf { Vec::new() } else { state.watchers.clone() };
+        drop(state);
+        drop(gone);
+        for (_, watcher) in watchers.iter().filter(|(process, _)| *process != self.process) {
+            match change {
+                TierChange::Write(key, _) | TierChange::Load(key, ..) | TierChange::Remove(key) => {
+                    watcher.changed(key)
+                }
+                TierChange::Expire(key) => watcher.expired(key),
+                TierChange::RemoveTag(tag) => watcher.tag_removed(tag.as_str()),
+                TierChange::ExpireTag(tag) => watcher.tag_expired(tag.as_str()),
+                TierChange::Clear => watcher.cleared(),
+            };
+        }
+        Ok(())
+    }
+}
+
+impl<K, V> State<K, V> {
+    fn put(
+        &mut self,
+        key: &TierKey,
+        entry: &TierEntry<K, V>,
+        (number, since): (u64, u64),
+        at: Tick,
+    ) -> Option<Slot<K, V>>
+    where
+        K: Clone,
+        V: Clone,
+    {
+        let entry = Some(entry.clone());
+        self.entries.insert(key.clone(), Slot { number, since, entry, at })
+    }
+
+    /// Whether a load with that ticket may still store; and what it knows of tags.
+    fn admits(&self, key: &TierKey, entry: &TierEntry<K, V>, ticket: &TierTicket) -> Option<u64> {
+        let (seen, since) = ticket.as_bytes().split_first_chunk::<8>()?;
+        let seen = u64::from_le_bytes(*seen);
+        let since = u64::from_le_bytes(since.try_into().ok()?);
+        let stands = self.entries.get(key).map_or(0, |slot| slot.number);
+        let is_untouched = |tag: &crate::Tag| {
+            let marks = self.tags.get(tag.as_str()).copied().unwrap_or_default();
+            marks.removed <= since && marks.expired <= since
+        };
+        let is_current = stands == seen && self.cleared <= since;
+        (is_current && entry.tags.iter().all(is_untouched)).then_some(since)
+    }
+
+    /// What is in a slot, as it is now.
+    fn entry(&self, slot: &Slot<K, V>, now: Tick) -> Option<TierEntry<K, V>>
+    where
+        K: Clone,
+        V: Clone,
+    {
+        let kept = slot.entry.as_ref().filter(|_| slot.since >= self.cleared)?;
+        let passed = now.saturating_sub(slot.at);
+        let mut life = ticks(kept.fresh_for);
+        for tag in &kept.tags {
+            let marks = self.tags.get(tag.as_str()).copied().unwrap_or_default();
+            if marks.removed > slot.since {
+                return None;
+            }
+            if marks.expired > slot.since {
+                // when that was is not known: it counts as over just now
+                life = life.min(passed);
+            }
+        }
+        let over_for = passed.saturating_sub(life);
+        if passed > life && over_for >= ticks(kept.stale_for) {
+            return None;
+        }
+        let left = if life >= NEVER { NEVER } else { life.saturating_sub(passed) };
+        Some(TierEntry {
+            age: duration(ticks(kept.age).saturating_add(passed)),
+            fresh_for: duration(left),
+            over_for: duration(over_for),
+            ..kept.clone()
+        })
+    }
+}
+
+fn failure() -> TierError {
+    TierError::Unreachable("the test says so".into())
+}
+
+impl<K, V> Tier<K, V> for MemoryTier<K, V>
+where
+    K: Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    async fn get(&self, key: &TierKey) -> Result<TierFound<K, V>, TierError> {
+        self.look(key)
+    }
+
+    async fn apply(&self, changes: &[TierChange<K, V>]) -> Result<(), TierError> {
+        for change in changes {
+            match change {
+                TierChange::Write(key, entry) => {
+                    let entry = self.cut(entry);
+                    self.make(&TierChange::Write(key.clone(), entry))?;
+                }
+                TierChange::Load(key, entry, ticket) => {
+                    let entry = self.cut(entry);
+                    self.make(&TierChange::Load(key.clone(), entry, ticket.clone()))?;
+                }
+                other => self.make(other)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn watch(&self, watcher: TierWatcher) {
+        self.shared.state.lock().watchers.push((self.process, watcher));
+    }
+}
+
+impl<K: Clone, V: Clone> MemoryTier<K, V> {
+    /// Nothing lives longer than the tier says.
+    fn cut(&self, entry: &TierEntry<K, V>) -> TierEntry<K, V> {
+        let fresh_for = entry.fresh_for.min(self.shared.time_to_live);
+        TierEntry { fresh_for, ..entry.clone() }
+    }
+}
+
+impl<K, V> Default for MemoryTier<K, V> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<K, V> Clone for MemoryTier<K, V> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), process: self.process }
+    }
+}
+
+impl<K, V> fmt::Debug for MemoryTier<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryTier").field("process", &self.process).finish_non_exhaustive()
+    }
+}

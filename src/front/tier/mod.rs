@@ -1,0 +1,6 @@
+//! The second tier, as callers and the cache's own thread use it.
+
+pub(crate) mod ask;
+pub(crate) mod calls;
+pub(crate) mod memory;
+pub(crate) mod worker;

@@ -1,0 +1,78 @@
+//! The thread that tells a second tier what was changed.
+
+use crate::engine::tier::AnyTier;
+use crate::parts::outgoing::{Hand, Outgoing};
+use crate::rules::tier::TierError;
+use crate::words::block_on::block_on;
+use crate::words::contain::contain;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The pauses after changes that could not be made: twice as long after each.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// Starts it. It ends when the changes are over: with its cache, which it does not keep.
+pub(crate) fn start<K, V>(
+    tier: Arc<dyn AnyTier<K, V>>,
+    outgoing: Arc<Outgoing<K, V>>,
+) -> std::io::Result<()>
+where
+    K: Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    let work = move || {
+        let over = Over(&outgoing);
+        work(&*tier, &outgoing);
+        drop(over);
+    };
+    thread::Builder::new().name("larder-tier".to_owned()).spawn(work).map(drop)
+}
+
+/// Whoever waits for a change is told, whatever this thread ended of.
+struct Over<'a, K, V>(&'a Outgoing<K, V>);
+
+impl<K, V> Drop for Over<'_, K, V> {
+    fn drop(&mut self) {
+        self.0.over();
+    }
+}
+
+fn work<K, V>(tier: &dyn AnyTier<K, V>, outgoing: &Outgoing<K, V>) {
+    while let Some(hand) = block_on(poll_fn(|task| outgoing.poll_take(task.waker()))) {
+        if !make(tier, outgoing, hand) {
+            return;
+        }
+    }
+}
+
+/// Makes them, however often that has to be tried. `false` if the cache is gone, and its changes with it.
+fn make<K, V>(tier: &dyn AnyTier<K, V>, outgoing: &Outgoing<K, V>, mut hand: Hand<K, V>) -> bool {
+    let begun = Instant::now();
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let mut result = Err(TierError::Refused("it panicked".into()));
+        contain(|| result = tier.apply(&hand.changes));
+        let Err(error) = result else {
+            contain(|| outgoing.made(hand));
+            return true;
+        };
+        if begun.elapsed() >= tier.longest_life() {
+            // what they were to change is gone from there
+            contain(|| outgoing.made(hand));
+            return true;
+        }
+        let mut left = Hand::new();
+        contain(|| left = outgoing.failed(hand, error));
+        hand = left;
+        if hand.is_empty() {
+            return true;
+        }
+        if !outgoing.pause(pause) {
+            return false;
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}

@@ -1,0 +1,329 @@
+//! Changes on their way to a second tier: made here, and not there yet.
+//!
+//! They are noted under the lock of their key's shard, so that they stand here in the order in which the
+//! cache made them, and one worker makes them there in that order. Of a key only the last one counts: the
+//! ones before are taken out. As long as one stands here the tier is not asked for its key, for it may
+//! still have what was taken out of the cache.
+
+use crate::rules::tier::{TierChange, TierError};
+use crate::words::sync::Mutex;
+use crate::words::sync::park_timeout;
+use crate::words::tier_key::TierKey;
+use crate::words::unpark::Unpark;
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+/// How many changes may stand here. While a tier cannot be reached each costs its key; beyond this many
+/// the whole tier is to be emptied instead, which is one change.
+const MOST: usize = 1 << 16;
+
+/// How many are made at once: with a tier that is a millisecond away, 100,000 a second.
+const AT_ONCE: usize = 128;
+
+pub(crate) struct Outgoing<K, V> {
+    state: Mutex<State<K, V>>,
+}
+
+struct State<K, V> {
+    /// Those that the worker has not taken yet, in order; nothing where a later one took its place.
+    line: VecDeque<(u64, Option<TierChange<K, V>>)>,
+    /// Each key's last change that is not made.
+    of_keys: HashMap<TierKey, Last, ahash::RandomState>,
+    /// The numbers of those that are about more than one key, and not made.
+    of_all: BTreeSet<u64>,
+    /// The last number that was given.
+    last: u64,
+    /// Up to this number all are made, or need not be made any more.
+    made: u64,
+    /// The last try failed so. Those behind it in the line wait for it.
+    failed: Option<TierError>,
+    is_closed: bool,
+    /// The worker makes no more.
+    is_over: bool,
+    worker: Option<Waker>,
+    waiting: Vec<Waker>,
+}
+
+/// The last change of a key.
+#[derive(Clone, Copy, Debug)]
+struct Last {
+    number: u64,
+    /// It brings what was loaded, which takes nothing away from what is there.
+    is_load: bool,
+}
+
+/// What the worker has in hand.
+pub(crate) struct Hand<K, V> {
+    numbers: Vec<u64>,
+    pub(crate) changes: Vec<TierChange<K, V>>,
+}
+
+impl<K, V> Hand<K, V> {
+    pub(crate) fn new() -> Self {
+        Self { numbers: Vec::new(), changes: Vec::new() }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+}
+
+/// A change that was noted.
+#[must_use = "what it replaced is to be dropped where no lock is held"]
+pub(crate) struct Noted<K, V> {
+    /// What need not be made any more.
+    _replaced: Vec<TierChange<K, V>>,
+}
+
+impl<K, V> Outgoing<K, V> {
+    pub(crate) fn new() -> Self {
+        Self {
+            state: Mutex::new(State {
+                line: VecDeque::new(),
+                of_keys: HashMap::default(),
+                of_all: BTreeSet::new(),
+                last: 0,
+                made: 0,
+                failed: None,
+                is_closed: false,
+                is_over: false,
+                worker: None,
+                waiting: Vec::new(),
+            }),
+        }
+    }
+
+    /// Whether the tier knows all that was done to a key, and may be asked for it.
+    pub(crate) fn is_settled(&self, key: &TierKey) -> bool {
+        self.state.lock().is_settled(key)
+    }
+
+    /// Notes a change that is to be made there too. Runs none of the user's code: it is called with the
+    /// lock of a shard held.
+    pub(crate) fn note(&self, mut change: TierChange<K, V>) -> Noted<K, V> {
+        let mut state = self.state.lock();
+        let mut replaced = Vec::new();
+        let is_load = matches!(change, TierChange::Load(..));
+        if is_load && change.key().is_some_and(|key| !state.is_settled(key)) {
+            // what was done to the key since is newer than what was loaded
+            replaced.push(change);
+            return Noted { _replaced: replaced };
+        }
+        state.last += 1;
+        let number = state.last;
+        if let Some(key) = change.key().cloned() {
+            let before = state.of_keys.insert(key.clone(), Last { number, is_load });
+            if let Some(before) = before.and_then(|before| state.take_out(before.number)) {
+                if matches!(change, TierChange::Expire(_)) {
+                    // what would be served stale there is not what was cached last
+                    change = TierChange::Remove(key);
+                }
+                replaced.push(before);
+            }
+        } else {
+            state.of_all.insert(number);
+        }
+        state.line.push_back((number, Some(change)));
+        state.bound(number, &mut replaced);
+        let worker = state.worker.take();
+        drop(state);
+        if let Some(worker) = worker {
+            worker.wake();
+        }
+        Noted { _replaced: replaced }
+    }
+
+    /// The worker takes what is next, or is woken when there is something. Nothing if there will be no
+    /// more.
+    pub(crate) fn poll_take(&self, waker: &Waker) -> Poll<Option<Hand<K, V>>> {
+        let mut state = self.state.lock();
+        let mut hand = Hand::new();
+        while hand.changes.len() < AT_ONCE {
+            match state.line.pop_front() {
+                Some((number, Some(change))) => {
+                    hand.numbers.push(number);
+                    hand.changes.push(change);
+                }
+                Some((_, None)) => {}
+                None => break,
+            }
+        }
+        if !hand.is_empty() {
+            return Poll::Ready(Some(hand));
+        }
+        if state.is_closed {
+            return Poll::Ready(None);
+        }
+        state.worker = Some(waker.clone());
+        Poll::Pending
+    }
+
+    /// They are made, or need not be made any more.
+    pub(crate) fn made(&self, hand: Hand<K, V>) {
+        let waiting = {
+            let mut state = self.state.lock();
+            state.settle(&hand);
+            state.failed = None;
+            std::mem::take(&mut state.waiting)
+        };
+        waiting.into_iter().for_each(Waker::wake);
+        drop(hand);
+    }
+
+    /// They could not be made. What is left to be tried again: of what was changed once more meanwhile
+    /// nothing, and of a value that was written its removal, for it may have arrived, and something newer
+    /// after it.
+    pub(crate) fn failed(&self, hand: Hand<K, V>, error: TierError) -> Hand<K, V> {
+        let Hand { numbers, changes } = hand;
+        let (mut again, mut moot) = (Hand::new(), Hand::new());
+        let waiting = {
+            let mut state = self.state.lock();
+            for (number, change) in numbers.into_iter().zip(changes) {
+                let is_last = state.is_last(number, change.key());
+                let to = if is_last { &mut again } else { &mut moot };
+                to.numbers.push(number);
+                match change {
+                    TierChange::Write(key, entry) if is_last => {
+                        moot.changes.push(TierChange::Write(key.clone(), entry));
+                        again.changes.push(TierChange::Remove(key));
+                    }
+                    change => to.changes.push(change),
+                }
+            }
+            state.failed = (!again.is_empty()).then_some(error);
+            std::mem::take(&mut state.waiting)
+        };
+        waiting.into_iter().for_each(Waker::wake);
+        drop(moot);
+        again
+    }
+
+    /// Ready when the change of that number was made; or when it, or one before it, was tried in vain, and
+    /// will be tried again.
+    pub(crate) fn poll_made(&self, number: u64, waker: &Waker) -> Poll<Result<(), TierError>> {
+        let mut state = self.state.lock();
+        if number <= state.made {
+            return Poll::Ready(Ok(()));
+        }
+        match &state.failed {
+            Some(error) => Poll::Ready(Err(error.clone())),
+            _ if state.is_over => Poll::Ready(Err(TierError::TimedOut)),
+            _ => {
+                state.waiting.push(waker.clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    /// No more changes will come.
+    pub(crate) fn close(&self) {
+        let worker = {
+            let mut state = self.state.lock();
+            state.is_closed = true;
+            state.worker.take()
+        };
+        if let Some(worker) = worker {
+            worker.wake();
+        }
+    }
+
+    /// Waits before what failed is tried again. `false` if that is not to be: no more changes will come,
+    /// and nobody is there any more who could see what is not changed.
+    pub(crate) fn pause(&self, pause: Duration) -> bool {
+        let until = Instant::now() + pause;
+        let waker = Waker::from(Unpark::this());
+        loop {
+            {
+                let mut state = self.state.lock();
+                if state.is_closed {
+                    return false;
+                }
+                // woken by changes as well, which can wait
+                state.worker = Some(waker.clone());
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return true;
+            }
+            park_timeout(left);
+        }
+    }
+
+    /// The worker ends.
+    pub(crate) fn over(&self) {
+        let waiting = {
+            let mut state = self.state.lock();
+            state.is_over = true;
+            std::mem::take(&mut state.waiting)
+        };
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
+    /// Ready when the worker has ended.
+    pub(crate) fn poll_over(&self, waker: &Waker) -> Poll<()> {
+        let mut state = self.state.lock();
+        if state.is_over {
+            return Poll::Ready(());
+        }
+        state.waiting.push(waker.clone());
+        Poll::Pending
+    }
+
+    /// The number of the last change.
+    pub(crate) fn last(&self) -> u64 {
+        self.state.lock().last
+    }
+
+    /// How many changes are not made.
+    pub(crate) fn len(&self) -> usize {
+        self.state.lock().len()
+    }
+}
+
+impl<K, V> State<K, V> {
+    fn is_settled(&self, key: &TierKey) -> bool {
+        self.of_all.is_empty() && self.of_keys.get(key).is_none_or(|last| last.is_load)
+    }
+
+    fn len(&self) -> usize {
+        self.of_keys.len() + self.of_all.len()
+    }
+
+    /// Whether nothing has taken the place of a change since.
+    fn is_last(&self, number: u64, key: Option<&TierKey>) -> bool {
+        match key {
+            Some(key) => self.of_keys.get(key).is_some_and(|last| last.number == number),
+            None => self.of_all.contains(&number),
+        }
+    }
+
+    /// Keeps what stands here from growing without end. `number` is the last one.
+    fn bound(&mut self, number: u64, replaced: &mut Vec<TierChange<K, V>>) {
+        if self.len() > MOST {
+            replaced.extend(self.line.drain(..).filter_map(|(_, change)| change));
+            self.line.push_back((number, Some(TierChange::Clear)));
+            self.of_keys.clear();
+            self.of_all = BTreeSet::from([number]);
+        } else if self.line.len() > 2 * self.len() + AT_ONCE {
+            self.line.retain(|(_, change)| change.is_some());
+        }
+    }
+
+    /// Takes out a change that is not the worker's yet.
+    fn take_out(&mut self, number: u64) -> Option<TierChange<K, V>> {
+        let at = self.line.binary_search_by_key(&number, |(number, _)| *number).ok()?;
+        self.line[at].1.take()
+    }
+
+    fn settle(&mut self, hand: &Hand<K, V>) {
+        for (number, change) in hand.numbers.iter().zip(&hand.changes) {
+            match change.key() {
+                Some(key) if self.is_last(*number, Some(key)) => _ = self.of_keys.remove(key),
+                Some(_) => {}
+                None => _ = self.of_all.remove(number),
+            }
+        }
+        self.made = hand.numbers.last().copied().unwrap_or(0).max(self.made);
+    }
+}
