@@ -104,7 +104,7 @@ impl Downstream {
             if got.fresh_for == Duration::MAX { age.saturating_add(YEAR) } else { age + left };
         let control = match got.how {
             // not stored here, so that nobody else is to store it either
-            How::Loaded | How::Joined | How::Fallback if got.fresh_for.is_zero() => {
+            How::Loaded | How::Joined | How::Tier | How::Fallback if got.fresh_for.is_zero() => {
                 "no-store".to_owned()
             }
             _ => self.control(life, !got.fresh_for.is_zero()),
@@ -161,6 +161,7 @@ fn status<V>(got: &Got<V>) -> String {
         How::Loaded if stored.is_empty() => "fwd=miss".to_owned(),
         How::Loaded => format!("fwd=miss{stored}{ttl}"),
         How::Joined => "fwd=miss; collapsed".to_owned(),
+        How::Tier => format!("hit{ttl}; detail=second-tier"),
         How::Fallback => "fwd=miss; detail=fallback".to_owned(),
         // it was asked for again, in vain
         How::Stale(StaleWhy::LoadFailed) => "fwd=stale; detail=load-failed".to_owned(),
