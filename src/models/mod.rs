@@ -53,6 +53,8 @@ mod search;
 #[cfg(larder_shuttle)]
 mod tags;
 #[cfg(larder_shuttle)]
+mod tier;
+#[cfg(larder_shuttle)]
 mod timeouts;
 #[cfg(larder_shuttle)]
 mod walks;

@@ -7,7 +7,6 @@
 
 use crate::rules::tier::{TierChange, TierError};
 use crate::words::sync::Mutex;
-use crate::words::sync::park_timeout;
 use crate::words::tier_key::TierKey;
 use crate::words::unpark::Unpark;
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -243,10 +242,9 @@ impl<K, V> Outgoing<K, V> {
                 state.worker = Some(waker.clone());
             }
             let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            if left.is_zero() || !rest(left) {
                 return true;
             }
-            park_timeout(left);
         }
     }
 
@@ -279,6 +277,20 @@ impl<K, V> Outgoing<K, V> {
     pub(crate) fn len(&self) -> usize {
         self.state.lock().len()
     }
+}
+
+/// Waits to be woken, or for so long. Whether there may be time left.
+#[cfg(not(any(larder_loom, larder_shuttle)))]
+fn rest(left: Duration) -> bool {
+    crate::words::sync::park_timeout(left);
+    true
+}
+
+/// The explorers know no time.
+#[cfg(any(larder_loom, larder_shuttle))]
+fn rest(_: Duration) -> bool {
+    crate::words::sync::thread::yield_now();
+    false
 }
 
 impl<K, V> State<K, V> {

@@ -5,9 +5,10 @@ use crate::parts::outgoing::{Hand, Outgoing};
 use crate::rules::tier::TierError;
 use crate::words::block_on::block_on;
 use crate::words::contain::contain;
+#[cfg(not(larder_loom))]
+use crate::words::sync::thread;
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 /// The pauses after changes that could not be made: twice as long after each.
@@ -15,6 +16,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Starts it. It ends when the changes are over: with its cache, which it does not keep.
+#[cfg(not(larder_loom))]
 pub(crate) fn start<K, V>(
     tier: Arc<dyn AnyTier<K, V>>,
     outgoing: Arc<Outgoing<K, V>>,
@@ -29,6 +31,15 @@ where
         drop(over);
     };
     thread::Builder::new().name("larder-tier".to_owned()).spawn(work).map(drop)
+}
+
+/// loom has no threads with names, and looks at no tier.
+#[cfg(larder_loom)]
+pub(crate) fn start<K, V>(
+    _: Arc<dyn AnyTier<K, V>>,
+    _: Arc<Outgoing<K, V>>,
+) -> std::io::Result<()> {
+    Ok(())
 }
 
 /// Whoever waits for a change is told, whatever this thread ended of.
