@@ -1,24 +1,27 @@
 //! Instructions of one hit, counted by valgrind: nearly the same everywhere, whatever else runs.
 //!
 //! By cachegrind without its caches, which counts what callgrind counts at three times the speed.
-//! larder's clock is wound for readers while they read 250,000 times a second, if the thread that winds
-//! it gets to run, which under valgrind is seldom: so its row with a time to live is that of a still
-//! clock, and of several runs the longest counts, in which it was still throughout. Without a time to
-//! live the count is that of a wound clock, but for an instruction or two.
+//! larder's clock is wound for readers while they read 250,000 times a second: its row with a time to
+//! live is that of a still clock, by reading less often. Without a time to live the count is that of a
+//! wound clock, but for an instruction or two.
 
 use std::env;
 use std::error::Error;
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
 use crate::contender::{Contender, Kind, LARDER, Larder, Numbers, Op, Strings, select};
 use policies::table::{Table, figure};
 
 const ENTRIES: u64 = 1_024;
 /// A shorter and a longer run, whose difference is taken.
-const FEW: u64 = 1_000_000;
-const MANY: u64 = 2_000_000;
+const FEW: u64 = 1 << 19;
+const MANY: u64 = 1 << 20;
 
-const TRIES: usize = 3;
+/// So many hits, and then a rest: 50,000 a second at most.
+const SPELL: usize = 256;
+const REST: Duration = Duration::from_millis(5);
 
 const NO_TTL: &str = "larder, no TTL";
 
@@ -52,9 +55,13 @@ pub fn spin(name: &str, is_strings: bool, hits: u64) -> Result<(), String> {
         cache.settle();
         let mut left = hits as usize;
         while left > 0 {
-            let batch = left.min(keys.len());
-            cache.run(Op::Get, &keys[..batch]);
+            let batch = left.min(SPELL);
+            let from = left / SPELL % (keys.len() / SPELL) * SPELL;
+            cache.run(Op::Get, &keys[from..from + batch]);
             left -= batch;
+            if name == LARDER {
+                thread::sleep(REST);
+            }
         }
         Ok(())
     }
@@ -76,12 +83,6 @@ fn count(name: &str, is_strings: bool, hits: u64) -> Result<u64, Box<dyn Error>>
     Ok(figure.ok_or_else(|| format!("valgrind counted nothing: {told}"))?)
 }
 
-/// Of several runs.
-fn most(name: &str, is_strings: bool, hits: u64) -> Result<u64, Box<dyn Error>> {
-    let tries = if name == LARDER { TRIES } else { 1 };
-    (0..tries).try_fold(0, |most, _| Ok(most.max(count(name, is_strings, hits)?)))
-}
-
 pub fn table(only: &[String]) -> Result<Table, Box<dyn Error>> {
     let contenders = select::<Numbers>(only, &COUNTED)?;
     let mut table = Table::new(["instructions a hit", "u64", "String"]);
@@ -91,8 +92,8 @@ pub fn table(only: &[String]) -> Result<Table, Box<dyn Error>> {
     }
     for name in names {
         let of = |is_strings| -> Result<f64, Box<dyn Error>> {
-            let few = most(name, is_strings, FEW)?;
-            let many = most(name, is_strings, MANY)?;
+            let few = count(name, is_strings, FEW)?;
+            let many = count(name, is_strings, MANY)?;
             Ok(many.saturating_sub(few) as f64 / (MANY - FEW) as f64)
         };
         table.row([name.into(), figure(of(false)?), figure(of(true)?)]);
