@@ -13,13 +13,14 @@
 //! 7. [Flights, and what is fenced](#flights-and-what-is-fenced)
 //! 8. [Past its life](#past-its-life)
 //! 9. [What stands before the source](#what-stands-before-the-source)
-//! 10. [Loads that nobody waits for](#loads-that-nobody-waits-for)
-//! 11. [Which entry goes](#which-entry-goes)
-//! 12. [Time](#time)
-//! 13. [Counting](#counting)
-//! 14. [Decisions, with their figures](#decisions-with-their-figures)
-//! 15. [Tried and lost](#tried-and-lost)
-//! 16. [What it stands on](#what-it-stands-on)
+//! 10. [A second tier](#a-second-tier)
+//! 11. [Loads that nobody waits for](#loads-that-nobody-waits-for)
+//! 12. [Which entry goes](#which-entry-goes)
+//! 13. [Time](#time)
+//! 14. [Counting](#counting)
+//! 15. [Decisions, with their figures](#decisions-with-their-figures)
+//! 16. [Tried and lost](#tried-and-lost)
+//! 17. [What it stands on](#what-it-stands-on)
 //!
 //! # The life of one call
 //!
@@ -43,6 +44,8 @@
 //! │      or its leader went away ────────────► join again
 //! │      load_timeout came ──────────────────► the flight loses its key, TimedOut
 //! └── nobody loads: a seat or a flight on the board, and this caller leads
+//!        │  where there is a second tier:        engine/tier.rs
+//!        │  it has the value ────────────────► land that
 //!        │  where the cache guards its source:   engine/guard.rs
 //!        │  breaker open ────────────────────► CircuitOpen; no slot ──► in line
 //!        │
@@ -86,12 +89,12 @@
 //! | floor | | |
 //! |---|---|---|
 //! | 6 | `builder/` | `settings` and their defaults · `check` refusals · `plan` what the engine is built by, with the number of shards |
-//! | 5 | `front/` | `cache` the plain calls · `at` one call said in full · `many` many keys · `blocking`, `future` the two ways to wait · `behind/` the queue of writes with its threads · `snapshot/` warm restarts · `http/` header fields · `call` what one caller says, and what it gets when its load comes to nothing · `loader`, `loading`, `loading_async` caches that own their loader, `background`, `gather`, `warm` what they do with it · `outcome` what a follower makes of a landing · `guard` the wait for a slot · `writing`, `invalidator` what a writer says · `entries` the walk |
-//! | 4 | `engine/` | `store` all shards with hasher, clock, budget, listener · `look` reading · `join` who loads · `lead` from the decision to lead to the end of the loader, `lead/land` what becomes of what it brought, `solo` the same for a load that nobody else knows of, `batch` of several at once, `away` without a caller, `ahead` of need · `put` storing, `insert` by the short way, `heavy` with room of other shards · `guard` the way to the source, `guard/pass` leave to call it · `explain` what there is to say of a key · `take` removing · `writing` writes at the source · `behind` changes ahead of the source · `restore` entries of an earlier process · `sweeper` what expired · `unreported` what left while user code may panic |
+//! | 5 | `front/` | `cache` the plain calls · `at` one call said in full · `many` many keys · `blocking`, `future` the two ways to wait · `behind/` the queue of writes with its threads · `snapshot/` warm restarts · `http/` header fields · `call` what one caller says, and what it gets when its load comes to nothing · `loader`, `loading`, `loading_async` caches that own their loader, `background`, `gather`, `warm` what they do with it · `outcome` what a follower makes of a landing · `guard` the wait for a slot · `writing`, `invalidator` what a writer says · `entries` the walk · `tier/` the second tier: `ask` for many keys, `worker` the thread that tells it, `memory` a double, `redis/` one over a server |
+//! | 4 | `engine/` | `store` all shards with hasher, clock, budget, listener · `look` reading · `join` who loads · `lead` from the decision to lead to the end of the loader, `lead/land` what becomes of what it brought, `solo` the same for a load that nobody else knows of, `batch` of several at once, `away` without a caller, `ahead` of need · `put` storing, `insert` by the short way, `heavy` with room of other shards · `guard` the way to the source, `guard/pass` leave to call it · `explain` what there is to say of a key · `take` removing · `writing` writes at the source · `behind` changes ahead of the source · `restore` entries of an earlier process · `tier` what is asked before the source · `sweeper` what expired · `unreported` what left while user code may panic |
 //! | 3 | `shard/` | `look`, `join`, `store`, `leave`, `walk` what can be done to one shard · `calm` storing where nothing is under way, `under_way` what is · `choose` asks the policy, with what entries weigh · `ask` what one caller accepts · `grow` its table · `entry` · `aside` what few entries have · `board` flights · `seat` loads without one · `failures` what failed lately · `fences` writes in progress · `outbox` what left · `validate` |
-//! | 2 | `parts/` | `group`, `table` where entries stand · `eviction/` who goes · `flight`, `waiter`, `stack` loads and those who wait · `slots`, `turn`, `breaker` what spares the source · `ledger` what was written lately, `tags` what happened to groups · `budget` the bound, `weights` what entries take of it, `credit` room on its way to an entry · `backlog` what is to be written |
-//! | 1 | `rules/` | `expiry` lives, stamps, windows · `ahead` when to refresh · `backoff` pauses · `got`, `loaded`, `many`, `tag`, `explain`, `stats` what goes in and out |
-//! | 0 | `words/` | `clock` (`system`, `manual`), `tick`, `alarms`, `keeper` time · `unpark` a thread as a waker · `error`, `removal` · `contain` panics of the user's code · `prefetch` · `runtime`, `pool`, `stepping` where background work runs · `thread_number`, `striped` counting · `raw_lock`, `lock` the lock of a shard · `sync` locks, or the doubles of loom and shuttle |
+//! | 2 | `parts/` | `group`, `table` where entries stand · `eviction/` who goes · `flight`, `waiter`, `stack` loads and those who wait · `slots`, `turn`, `breaker` what spares the source · `ledger` what was written lately, `tags` what happened to groups · `budget` the bound, `weights` what entries take of it, `credit` room on its way to an entry · `backlog` what is to be written, `outgoing` what a second tier is to be told |
+//! | 1 | `rules/` | `expiry` lives, stamps, windows · `ahead` when to refresh · `backoff` pauses · `got`, `loaded`, `many`, `tag`, `tier`, `explain`, `stats` what goes in and out |
+//! | 0 | `words/` | `clock` (`system`, `manual`), `tick`, `alarms`, `keeper` time · `unpark` a thread as a waker, `block_on` for a future · `tier_key` a key's name outside · `error`, `removal` · `contain` panics of the user's code · `prefetch` · `runtime`, `pool`, `stepping` where background work runs · `thread_number`, `striped` counting · `raw_lock`, `lock` the lock of a shard · `sync` locks, or the doubles of loom and shuttle |
 //!
 //! The engine owns locks, hasher and clock and knows nothing of waiting. A shard owns neither a
 //! lock nor a clock: it is given the time, fills an outbox, and calls nobody, so it can be tested
@@ -153,9 +156,10 @@
 //!
 //! ```text
 //! heavy turn ──► one shard's lock ──► a write-behind queue's mutex
+//!            │                    └─► that of what a second tier is to be told
 //!            └─► the keeper's mutex
 //!
-//! and under a queue's mutex, a flight's, the keeper's or a manual clock's: no other
+//! and under one of these two, a flight's, the keeper's or a manual clock's: no other
 //! ```
 //!
 //! * One shard's lock at a time, by anybody. What concerns all of them (`clear`, `remove_if`,
@@ -169,6 +173,8 @@
 //! * The mutex of a write-behind queue guards its state, which is plain data (`parts/backlog.rs`).
 //!   It is taken under a shard's lock where a change enters, and where a load asks for what the
 //!   source does not know yet: the order in which changes are accepted is that in which they fence.
+//! * So does the mutex of what a second tier is to be told (`parts/outgoing.rs`): the order in which a
+//!   key is changed here is that in which it is changed there.
 //! * The mutexes of the slots and of the breaker are taken for themselves, under no other; the clock
 //!   is read under them.
 //! * So are those of a gathering and of the place where callers find it, the latter first, and those
@@ -178,8 +184,8 @@
 //!   read under a shard's lock. Under these no other is taken.
 //! * The keeper's mutex guards its list. Wakers and jobs are taken out under it and run after it.
 //!
-//! The user's code that runs under a shard's lock is `Eq` of keys, and `Clone` of keys and values
-//! under the shared one. Everything else is arranged around the lock: keys are made owned before it
+//! The user's code that runs under a shard's lock is `Eq` of keys (and their `Hash`, where news of a second
+//! tier are about one of them), and `Clone` of keys and values under the shared one. Everything else is arranged around the lock: keys are made owned before it
 //! is taken, hashes are stored, values that leave are gathered in an outbox and dropped after it. A
 //! panic under a lock finds the shard between two steps that each leave it whole; the locks do not
 //! poison, so the cache goes on.
@@ -387,6 +393,48 @@
 //!
 //! *What the breaker hears* is what happened since it opened last; everything that began before then
 //! has no say, neither the late failure nor the late success.
+//!
+//! # A second tier
+//!
+//! A tier that several processes share stands between a flight and its source. Three things follow from
+//! where it stands, and need nothing new: a process asks once for a key, whoever waits; what the tier has
+//! lands by the flight, which a removal takes off the board; and where the tier fails, the flight goes on
+//! to the source. It is asked before a slot and the breaker are, which are about the source.
+//!
+//! ```text
+//! lead ──► settled?  ── no ──────────────────────────► the source       engine/tier.rs
+//!            │ yes
+//!            ▼
+//!          get ──── fresh, and not too old ───────────► land: min(own life, what is left there)
+//!            │ ──── past its life, in a window ───────► cached as that, shown to the loader
+//!            │ a ticket: what was seen there
+//!            ▼
+//!          the source ──► land ──► told to the tier, with the ticket
+//! ```
+//!
+//! What can go wrong is an old value that comes back, and it has four ways:
+//!
+//! | from | to | what stands in its way |
+//! |---|---|---|
+//! | a load that began before a removal, of another process | the tier | the *ticket*: what is stored comes with what was seen under its name when its load began, and the tier stores it only if that still stands there. A removal leaves a mark of itself, longer than loads take |
+//! | the tier's reply, overtaken by news | this process | news are removals here, and ground the flight |
+//! | the tier, which has not heard of a removal yet | this process | what was changed here and not confirmed there stands in `parts/outgoing.rs`, and these keys are not asked for |
+//! | news that were lost | this process | when the connection is back nothing here counts as fresh until it was asked for again |
+//!
+//! The changes of a cache go out by one thread of its own (`front/tier/worker.rs`), in the order in which
+//! they were made, since they are noted under the lock of their shard; of a key the last one only, and what
+//! fails is tried again. A value that was written and did not arrive goes out as a removal: it may have
+//! arrived, and another process's after it. More changes than 65,536 become one, "everything".
+//!
+//! A removal may be said by a `&str` of a cache of `String`s, where no key can be made of it, and the news
+//! that come back have no key either. So a key's name outside of the process is what it feeds to a hasher
+//! (`words/tier_key.rs`), which by the contract of `Equivalent` is the same for both: written as text, and
+//! fed to this process's hasher when it comes back. Two keys may have one name. An entry says whose it is.
+//!
+//! No two clocks are compared: an entry carries how old it is and how long it has left, from the moment
+//! at which it is handed over. Jitter is drawn for a copy as for a value, so that the copies of many
+//! processes do not end at once; it never adds. What is past its life says for how long, and is stamped
+//! with an expiry in the past, so that its windows end when they would have.
 //!
 //! # Loads that nobody waits for
 //!

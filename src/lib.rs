@@ -429,6 +429,31 @@
 //! requests to the database at once. A damaged file is an error that says where, and costs a cold
 //! start.
 //!
+//! # Several processes
+//!
+//! A cache in one process is lost on restart and not shared. With the feature `redis` a server that is
+//! there already, Redis or Valkey, becomes its second tier, and all calls stay as they are:
+//!
+//! ```ignore
+//! let tier = RedisTier::connect("redis://127.0.0.1:6379")
+//!     .prefix("shop:users:v3") // a version of the types is part of it
+//!     .time_to_live(Duration::from_secs(3_600))
+//!     .open()?; // or .await
+//! let users: Cache<u64, User> = Cache::builder()
+//!     .max_entries(100_000)
+//!     .time_to_live(Duration::from_secs(60))
+//!     .jitter(0.1)
+//!     .tier(tier)
+//!     .build()?;
+//! users.get_or_load(&42, || select(42))?; // this process, else the tier, else the source
+//! users.remove(&42); // in all processes, within milliseconds
+//! ```
+//!
+//! The tier is asked within a key's one load, and told of every change; changes of others take the copy out
+//! here and fence loads in flight, as removals here do. If it cannot be reached, callers go to the source,
+//! and what was removed meanwhile is removed there when it is back. [`CacheBuilder::tier`] says what holds,
+//! [`MemoryTier`] is a double for tests, and [`Tier`] a trait for other servers.
+//!
 //! # HTTP on either side
 //!
 //! With the feature `http`, `Upstream` reads how long an answer may be kept, and by which version it
@@ -501,7 +526,8 @@
 //! No lock is held while a loader, weigher, predicate or listener runs, while your `Hash` hashes,
 //! or while a key or value of yours is dropped: all of these may use the cache. Two things do run
 //! under a shard's lock and must not use it: `Eq` of keys, under either kind of lock, and `Clone`
-//! of values (and of keys, where a walk returns them), under a shared one. Each may panic; the
+//! of values (and of keys, where a walk returns them), under a shared one. (With a second tier `Hash` of keys
+//! too, where news from it are about one of them.) Each may panic; the
 //! cache stays valid.
 //!
 //! # What it costs
@@ -537,12 +563,12 @@
 //! * **[quick_cache](https://docs.rs/quick_cache)**: nothing expires, and you want few
 //!   dependencies, an entry API, pinned entries, or a variant for one thread.
 //! * **[cached](https://docs.rs/cached)**: you want to memoize a function with one attribute, or to
-//!   keep results in Redis or on disk.
+//!   keep results on disk.
 //! * **[foyer](https://docs.rs/foyer)**: the cache is larger than memory and goes on on disk.
 //! * **a map, or a [`LazyLock`](std::sync::LazyLock)**: the set of keys is known and small, and
 //!   nothing changes.
 //!
-//! larder does not share entries between processes.
+//! To share entries between processes there is a second tier: [`CacheBuilder::tier`].
 //!
 //! How it is built, and why: [`design`].
 

@@ -807,6 +807,32 @@ fn one_that_panics_wedges_no_key() {
 }
 
 #[test]
+fn who_is_told_of_news_may_use_the_cache_and_does_not_wait_for_the_tier() {
+    let tier = Shared::new();
+    let one = checked(Cache::builder().max_entries(10).tier(tier.join()));
+    let other = Arc::new(std::sync::OnceLock::<Cache<String, u64>>::new());
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let listener = {
+        let (other, told) = (Arc::clone(&other), Arc::clone(&told));
+        move |gone: larder::Removal<String, u64>| {
+            let cache = other.get().unwrap();
+            let loaded = cache.get_or_load("b", || Ok::<_, String>(2)).unwrap();
+            told.lock().unwrap().push((gone.key, loaded, cache.remove_everywhere("c")));
+        }
+    };
+    let builder = Cache::builder().max_entries(10).tier(tier.join()).on_removal(listener);
+    other.set(builder.build().unwrap()).unwrap();
+    load(&one, "a", 1);
+    load(&one, "b", 1);
+    assert_eq!(how(other.get().unwrap()), (1, How::Tier));
+    one.remove("a");
+    settled(&one);
+    let told = told.lock().unwrap();
+    let refused = TierError::Refused("who is told of its news cannot wait for it".into());
+    assert_eq!(*told, [("a".to_owned(), 2, Err(refused))]);
+}
+
+#[test]
 fn without_one_a_removal_everywhere_says_so() {
     let cache: Cache<String, u64> = Cache::new(10);
     cache.insert("a".to_owned(), 1);

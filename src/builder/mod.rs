@@ -461,9 +461,11 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     ///   handle waits a second at most for what is left.
     /// - **Others' changes** take the copy out here, as fast as the tier tells of them, and fence off what is
     ///   being loaded. If it may have missed some, nothing counts as fresh until it was asked for again.
+    ///   The removal listener then runs on a thread of the tier's, and what it loads comes from the source.
     /// - **A tier that fails** costs its callers its timeout and nothing else: they load.
     ///
-    /// A change of many keys at once, `expire_tag` say, keeps the tier from being asked for anything until it
+    /// A snapshot does not know what others removed since it was written: restore it with
+    /// `Snapshot::revalidate`. A change of many keys at once, `expire_tag` say, keeps the tier from being asked for anything until it
     /// has arrived. If more than 65,536 changes are waiting, they become one: everything goes.
     pub fn tier<T>(mut self, tier: T) -> Self
     where

@@ -101,7 +101,8 @@ pub(super) struct TierCounts {
 }
 
 thread_local! {
-    /// Whether this thread brings news of a tier: then that may have to go on before anything else does.
+    /// Whether this thread brings news of a tier. It may be the one that has to answer for it, so nothing
+    /// that user code does in here may wait for the tier.
     static BRINGS_NEWS: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -216,7 +217,7 @@ impl<K, V, S> Store<K, V, S> {
 
     /// The future of what the tier has of a key, if it is to be asked.
     pub(super) fn question_of(&self, key: &K) -> Option<Question<K, V>> {
-        let tier = self.tier.as_ref()?;
+        let tier = self.tier.as_ref().filter(|_| !BRINGS_NEWS.get())?;
         let name = (tier.name)(key);
         tier.outgoing.is_settled(&name).then(|| Arc::clone(&tier.tier).get(name))
     }
@@ -232,6 +233,9 @@ impl<K, V, S> Store<K, V, S> {
         let outgoing = self.tier.as_ref().map(|tier| Arc::clone(&tier.outgoing));
         let outgoing = outgoing.map(|outgoing| (outgoing.last(), outgoing));
         poll_fn(move |task| match &outgoing {
+            Some(_) if BRINGS_NEWS.get() => Poll::Ready(Err(TierError::Refused(
+                "who is told of its news cannot wait for it".into(),
+            ))),
             Some((number, outgoing)) => outgoing.poll_made(*number, task.waker()),
             None => Poll::Ready(Err(TierError::None)),
         })
@@ -453,7 +457,7 @@ pub(crate) struct Inquiry<K, V> {
 impl<K, V> Inquiry<K, V> {
     /// Nothing if there is nothing to be asked.
     pub(crate) fn new<S>(store: &Store<K, V, S>, leads: &[Lead<K, V, S>]) -> Option<Self> {
-        let tier = store.tier.as_ref()?;
+        let tier = store.tier.as_ref().filter(|_| !BRINGS_NEWS.get())?;
         let names = leads.iter().map(|lead| (tier.name)(lead.key())).enumerate();
         let (about, names): (Vec<_>, Vec<_>) =
             names.filter(|(_, name)| tier.outgoing.is_settled(name)).unzip();
