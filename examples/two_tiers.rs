@@ -14,6 +14,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// The source: slow, and asked as rarely as can be.
+#[allow(clippy::unnecessary_wraps, reason = "a real one may fail")]
 fn select_name(id: u64) -> Result<String, std::io::Error> {
     std::thread::sleep(Duration::from_millis(50));
     Ok(format!("user {id}"))
@@ -40,7 +41,7 @@ fn timed<T>(what: &str, f: impl FnOnce() -> T) -> T {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let (url, _server) = match std::env::var("REDIS_URL") {
+    let (url, server) = match std::env::var("REDIS_URL") {
         Ok(url) => (url, None),
         Err(_) => match Server::start() {
             Ok(server) => (server.url.clone(), Some(server)),
@@ -75,7 +76,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let got = timed("the other loads it from the source", || load(&other))?;
     assert_eq!(got.how, How::Loaded);
 
-    drop(_server); // Redis is down
+    drop(server); // Redis is down
     let got = timed("without a server a hit is a hit", || load(&other))?;
     assert_eq!(got.how, How::Fresh);
     let got = timed("and a miss goes to the source", || one.at(&7).load(|_| select_name(7)))?;

@@ -610,6 +610,11 @@ pub use front::snapshot::error::SnapshotError;
 #[cfg(feature = "snapshot")]
 pub use front::snapshot::options::{Restored, Saved, Snapshot};
 pub use front::tier::memory::MemoryTier;
+#[cfg(feature = "redis")]
+pub use front::tier::redis::{
+    __fuzz_tier_frame, Codec, CodecError, Json, Postcard, RedisTier, RedisTierBuilder,
+    RedisTierStats,
+};
 pub use front::warm::Warmed;
 pub use front::writing::WriteFence;
 pub use rules::ahead::RefreshAhead;

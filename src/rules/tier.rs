@@ -219,6 +219,9 @@ pub enum TierError {
     /// It answered that it would not.
     #[error("the second tier refused: {0}")]
     Refused(Arc<str>),
+    /// It was set up with something that it does not accept; the text says what.
+    #[error("the second tier cannot be set up: {0}")]
+    Invalid(Arc<str>),
     /// The cache was built without a tier.
     #[error("the cache has no second tier: say `tier(..)` when it is built")]
     None,

@@ -3,4 +3,6 @@
 pub(crate) mod ask;
 pub(crate) mod calls;
 pub(crate) mod memory;
+#[cfg(feature = "redis")]
+pub(crate) mod redis;
 pub(crate) mod worker;

@@ -1,0 +1,222 @@
+//! What the handles of a tier and its thread share: whether the server can be asked, who is to be told
+//! its news, and the counters.
+
+use super::chance::Chance;
+use super::names::{Names, Word};
+use super::stats::Counters;
+use crate::rules::tier::{TierError, TierWatcher};
+use crate::words::contain::contain;
+use crate::words::tier_key::TierKey;
+use parking_lot::Mutex;
+use redis::{PushInfo, PushKind, Value};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, ThreadId};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// What a tier was told when it was built.
+pub(super) struct Settings {
+    pub(super) names: Names,
+    /// Host and port, without credentials.
+    pub(super) server: Box<str>,
+    pub(super) time_to_live: u64,
+    pub(super) tombstone: u64,
+    pub(super) timeout: Duration,
+    pub(super) connect_timeout: Duration,
+    pub(super) lease: Option<Duration>,
+    pub(super) max_value_size: usize,
+}
+
+/// So many requests in a row that were not answered in time are enough.
+const STREAK: u32 = 3;
+
+/// Whether the server can be asked.
+enum Gate {
+    Open,
+    /// It is there, but too slow. It is asked again when it answers a ping in time.
+    Slow,
+    /// It is not there, for this reason.
+    Away(Arc<str>),
+}
+
+struct State {
+    gate: Gate,
+    /// Requests that ran out of time, one after the other.
+    late: u32,
+    /// Something came back since this was last looked at.
+    is_heard: bool,
+}
+
+pub(super) struct Hub {
+    pub(super) settings: Settings,
+    pub(super) counters: Counters,
+    pub(super) chance: Chance,
+    /// Tells our news from those of others.
+    origin: Box<str>,
+    state: Mutex<State>,
+    watchers: Mutex<Vec<TierWatcher>>,
+    /// The tier's own thread.
+    thread: OnceLock<ThreadId>,
+    /// Wakes who finds out whether the server is still there.
+    pub(super) doubt: Notify,
+    /// The longest stale window that anything had that was written or read, in milliseconds.
+    longest_stale: AtomicU64,
+}
+
+impl Hub {
+    pub(super) fn new(settings: Settings) -> Self {
+        let chance = Chance::new();
+        let origin = format!("{:016x}{:016x}", chance.number(), chance.number()).into();
+        let state =
+            State { gate: Gate::Away("not connected yet".into()), late: 0, is_heard: false };
+        Self {
+            settings,
+            counters: Counters::default(),
+            chance,
+            origin,
+            state: Mutex::new(state),
+            watchers: Mutex::default(),
+            thread: OnceLock::new(),
+            doubt: Notify::new(),
+            longest_stale: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn set_thread(&self) {
+        _ = self.thread.set(thread::current().id());
+    }
+
+    /// Whether a request may be sent.
+    pub(super) fn admit(&self) -> Result<(), TierError> {
+        if self.thread.get() == Some(&thread::current().id()) {
+            // it would wait for itself
+            let why = "it is asked from the thread that brings its news";
+            return Err(TierError::Unreachable(why.into()));
+        }
+        self.admit_from_thread()
+    }
+
+    /// The same, asked by the thread itself.
+    pub(super) fn admit_from_thread(&self) -> Result<(), TierError> {
+        match &self.state.lock().gate {
+            Gate::Open => Ok(()),
+            Gate::Slow => Err(TierError::TimedOut),
+            Gate::Away(why) => Err(TierError::Unreachable(Arc::clone(why))),
+        }
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        !matches!(self.state.lock().gate, Gate::Away(_))
+    }
+
+    pub(super) fn is_slow(&self) -> bool {
+        matches!(self.state.lock().gate, Gate::Slow)
+    }
+
+    pub(super) fn open(&self) {
+        *self.state.lock() = State { gate: Gate::Open, late: 0, is_heard: true };
+    }
+
+    pub(super) fn close(&self, why: &Arc<str>) {
+        self.state.lock().gate = Gate::Away(Arc::clone(why));
+    }
+
+    pub(super) fn answered(&self) {
+        let mut state = self.state.lock();
+        state.late = 0;
+        state.is_heard = true;
+    }
+
+    pub(super) fn ran_late(&self) {
+        self.counters.timeouts.one();
+        let mut state = self.state.lock();
+        state.late = state.late.saturating_add(1);
+        if state.late >= STREAK && matches!(state.gate, Gate::Open) {
+            state.gate = Gate::Slow;
+            self.doubt.notify_one();
+        }
+    }
+
+    /// Whether anything came back since this was asked last.
+    pub(super) fn was_heard(&self) -> bool {
+        std::mem::take(&mut self.state.lock().is_heard)
+    }
+
+    pub(super) fn saw_stale_for(&self, time: u64) {
+        self.longest_stale.fetch_max(time, Ordering::Relaxed);
+    }
+
+    /// For how long anything stays on the server, in milliseconds.
+    pub(super) fn longest_life(&self) -> u64 {
+        let tail = self.longest_stale.load(Ordering::Relaxed).max(self.settings.tombstone);
+        self.settings.time_to_live.saturating_add(tail)
+    }
+
+    pub(super) fn watch(&self, watcher: TierWatcher) {
+        self.watchers.lock().push(watcher);
+    }
+
+    pub(super) fn word(&self, word: Word<'_>) -> String {
+        self.settings.names.word(&self.origin, word)
+    }
+
+    /// What the server said without being asked.
+    pub(super) fn push(&self, push: &PushInfo) {
+        if push.kind != PushKind::Invalidate {
+            return;
+        }
+        match push.data.first() {
+            Some(Value::Array(names)) => {
+                for name in names {
+                    if let Value::BulkString(name) = name {
+                        self.changed(name);
+                    }
+                }
+            }
+            // no names: the server was emptied
+            Some(Value::Nil) => {
+                self.counters.heard.one();
+                self.tell(TierWatcher::cleared);
+            }
+            _ => {}
+        }
+    }
+
+    fn changed(&self, name: &[u8]) {
+        let Some(heard) = self.settings.names.read(&self.origin, name) else { return };
+        self.counters.heard.one();
+        match heard {
+            Word::Changed(name) => {
+                let key = TierKey::from_name(name);
+                self.tell(|watcher| watcher.changed(&key));
+            }
+            Word::TagRemoved(tag) => self.tell(|watcher| watcher.tag_removed(tag)),
+            Word::TagExpired(tag) => self.tell(|watcher| watcher.tag_expired(tag)),
+            Word::Cleared => self.tell(TierWatcher::cleared),
+        }
+    }
+
+    /// Tells all caches; those that are gone are forgotten.
+    pub(super) fn tell(&self, say: impl Fn(&TierWatcher) -> bool) {
+        // no lock is held in there: what runs may build a cache on this tier
+        let mut watchers = self.watchers.lock().clone();
+        let mut gone = Vec::new();
+        for (place, watcher) in watchers.iter().enumerate() {
+            let mut is_there = true;
+            contain(|| is_there = say(watcher));
+            if !is_there {
+                gone.push(place);
+            }
+        }
+        if !gone.is_empty() {
+            let mut now = self.watchers.lock();
+            // others are added at the end, and nobody else takes any away
+            for place in gone.into_iter().rev() {
+                now.remove(place);
+            }
+        }
+        // the last one of a cache may be dropped here, and not under the lock
+        watchers.clear();
+    }
+}

@@ -1,0 +1,245 @@
+//! A second tier on a Redis server.
+
+mod builder;
+mod chance;
+mod codec;
+mod frame;
+mod hub;
+mod line;
+mod link;
+mod names;
+mod reads;
+mod scripts;
+mod setup;
+mod stats;
+// the server of the tests listens on a unix socket
+#[cfg(all(test, unix, not(any(larder_loom, larder_shuttle))))]
+mod tests;
+mod ticket;
+mod trouble;
+mod writes;
+
+use crate::rules::tier::{Tier, TierChange, TierError, TierFound, TierTicket, TierWatcher};
+use crate::words::tier_key::TierKey;
+use hub::{Hub, Settings};
+use line::Line;
+use names::Names;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use builder::RedisTierBuilder;
+pub use codec::{Codec, CodecError, Json, Postcard};
+pub use stats::RedisTierStats;
+
+/// A second [`Tier`] on a Redis server, which the caches of several processes share, and which outlives
+/// them. Server versions: Redis 6 and newer, and Valkey (RESP3, and invalidations that the server
+/// pushes); no Redis Cluster.
+///
+/// ```no_run
+/// use larder::RedisTier;
+/// use std::time::Duration;
+///
+/// # async fn tasks() -> Result<(), larder::TierError> {
+/// let tier = RedisTier::connect("redis://127.0.0.1:6379")
+///     .prefix("shop:users:v3") // a version of the types is part of it
+///     .time_to_live(Duration::from_secs(3600))
+///     .await?;
+/// # Ok(()) }
+///
+/// # fn threads() -> Result<(), larder::TierError> {
+/// let tier = RedisTier::connect("redis://127.0.0.1:6379").prefix("shop:users:v3").open()?;
+/// # Ok(()) }
+/// ```
+///
+/// Give it to the builder of one cache. It is a handle: a clone uses the same connection and counts in
+/// the same [`stats`](Self::stats). As what goes out over a connection is not told back over it, two
+/// caches of one process need two tiers, each connected by itself, to hear of each other's changes.
+///
+/// # What processes share
+///
+/// What one prefix is about: types, codec, and how keys hash. Where any of that changes, raise the
+/// version in the prefix: what stands under the old one ends by its lives. What cannot be read is treated
+/// as nothing, counted, and replaced; what can be read but means something else is not noticed.
+///
+/// Keys and tags whose names are longer than 1 KiB, and entries over
+/// [`max_value_size`](RedisTierBuilder::max_value_size), are not kept; that they were changed is told all
+/// the same.
+///
+/// # Where it runs
+///
+/// One thread, `larder-redis`, has the connection and a small runtime of its own, so that threads that
+/// block and tasks of any runtime can use the tier. It ends with the last handle. The news that the
+/// server pushes it hands to the caches itself, in the server's order: removal listeners and `Drop` of
+/// keys and values run in it then. They should be quick, as all calls wait for them, also beyond the
+/// timeout. They may use the cache: what would ask this tier from in there fails at once, and goes to
+/// the source.
+///
+/// # What it costs
+///
+/// | | Round trips |
+/// |---|---|
+/// | `get` | 1, and 1 more if the entry has tags |
+/// | `get` with [`lease`](RedisTierBuilder::lease), nothing fresh there | 2, and 1 for each look while another one loads |
+/// | `get_many` | for every 128 keys: 1, and 1 more if any entry has tags |
+/// | `apply` | for every 128 changes, or about 1 MiB of them: 1 |
+/// | an idle connection | a ping a second |
+///
+/// On the server an entry takes 111 bytes more than its key and value, a removed key 21 bytes for as long
+/// as [`tombstone`](RedisTierBuilder::tombstone) says, and each tag in use 32 bytes, besides their names
+/// and what the server needs for any key. A prefix takes one small hash that does not expire. `Clear` frees nothing at once: what was cleared is no
+/// longer read, and ends by its life.
+///
+/// # When the server does not answer
+///
+/// Calls fail, and the cache goes on with its own copies and the source: each call after
+/// [`timeout`](RedisTierBuilder::timeout), and at once after three of these in a row, until a ping is
+/// answered in time. A lost connection fails all calls at once. It is made again after 50 ms, then after
+/// up to 5 s, never at the same moment by all processes; then the caches are told that they may have
+/// missed something. A connection on which nothing comes back is pinged once a second, and given up
+/// [`connect_timeout`](RedisTierBuilder::connect_timeout) later: news are missed unnoticed for no longer.
+///
+/// # What it relies on
+///
+/// No two clocks are compared: the server's times to live say how old an entry is.
+///
+/// The server may evict what it likes without a stale value coming up by that, with one exception: where
+/// the mark of a removal, or a value that was just written, is evicted (or deleted by hand) within
+/// [`tombstone`](RedisTierBuilder::tombstone), a load that found nothing there before can store what is
+/// old by then, until that ends by its own life. The same goes for a fail-over to a
+/// replica that has not heard of a removal yet. A `maxmemory-policy` that evicts what is nearest to its
+/// end (`volatile-ttl`) is a bad choice for that reason, `noeviction` and the `lru` and `lfu` ones are
+/// better. With `noeviction` and no memory left, removals are made by `DEL`, and the cache tries again
+/// until the mark can be left.
+///
+/// A user with few rights will do: the keys `~prefix::*` and `~prefix#*`, no channels, and the commands
+/// `hello`, `auth`, `ping`, `client|id`, `client|tracking`, `script|load`, `evalsha`, `multi`, `exec`,
+/// `time`, `get`, `mget`, `set`, `getrange`, `del`, `rename`, `pttl`, `pexpire`, `hmget` and `hset`.
+/// With `info` and `client|kill` as well, the tier has the server hang up on a connection that it has
+/// given up itself: without them, a value that was written over such a one may arrive late, over a newer
+/// one.
+///
+/// Whoever else writes to the server may delete keys (`DEL`, `UNLINK`, `FLUSHALL`): caches hear of it.
+/// What is written there by hand is not read.
+pub struct RedisTier<C = Postcard> {
+    line: Arc<Line>,
+    codec: C,
+}
+
+impl RedisTier {
+    /// To be connected to a server: `redis://[user[:password]@]host[:port][/database]`, the same with
+    /// `rediss://` for TLS (feature `redis-tls`; the certificate is checked against those that the
+    /// system trusts, and there is no falling back), or `unix:///path`.
+    ///
+    /// ```no_run
+    /// use larder::{Json, RedisTier};
+    /// use std::time::Duration;
+    ///
+    /// // a thread that waits; a task says `.await?` in the place of `.open()?`
+    /// let tier = RedisTier::connect("redis://cache.internal:6379/2")
+    ///     .prefix("shop:prices:v1")
+    ///     .timeout(Duration::from_millis(20))
+    ///     .lease(Duration::from_secs(5))
+    ///     .codec(Json)
+    ///     .open()?;
+    /// assert!(tier.is_connected());
+    /// # Ok::<_, larder::TierError>(())
+    /// ```
+    pub fn connect(url: &str) -> RedisTierBuilder {
+        RedisTierBuilder::new(url)
+    }
+}
+
+impl<C> RedisTier<C> {
+    /// What has been counted by this handle and its clones.
+    pub fn stats(&self) -> RedisTierStats {
+        self.hub().counters.read()
+    }
+
+    /// Whether there is a connection, as far as is known. It may be slow.
+    pub fn is_connected(&self) -> bool {
+        self.hub().is_connected()
+    }
+
+    fn hub(&self) -> &Arc<Hub> {
+        &self.line.hub
+    }
+
+    fn settings(&self) -> &Settings {
+        &self.hub().settings
+    }
+
+    fn names(&self) -> &Names {
+        &self.settings().names
+    }
+}
+
+impl<K, V, C> Tier<K, V> for RedisTier<C>
+where
+    K: Serialize + DeserializeOwned + Send + Sync + 'static,
+    V: Serialize + DeserializeOwned + Send + Sync + 'static,
+    C: Codec,
+{
+    async fn get(&self, key: &TierKey) -> Result<TierFound<K, V>, TierError> {
+        self.find(key).await
+    }
+
+    async fn get_many(&self, keys: &[TierKey]) -> Result<Vec<TierFound<K, V>>, TierError> {
+        self.find_many(keys).await
+    }
+
+    async fn apply(&self, changes: &[TierChange<K, V>]) -> Result<(), TierError> {
+        self.make(changes).await
+    }
+
+    fn watch(&self, watcher: TierWatcher) {
+        self.hub().watch(watcher);
+    }
+
+    fn release(&self, key: &TierKey, ticket: &TierTicket) {
+        self.release_ticket(key, ticket);
+    }
+
+    fn longest_life(&self) -> Duration {
+        Duration::from_millis(self.hub().longest_life())
+    }
+}
+
+/// Reads any bytes as what may stand under a key, as they are and with checksums that fit: for the
+/// fuzzer, and no part of what larder promises.
+#[doc(hidden)]
+pub fn __fuzz_tier_frame(bytes: &[u8]) {
+    fn read(bytes: &[u8]) {
+        if let frame::Seen::Frame(frame) = frame::Frame::read(bytes) {
+            for left in [0, 1, 60_000, u64::MAX] {
+                let mut lives = frame.lives(left);
+                lives.end(left);
+                _ = frame.entry::<String, (u8, Vec<String>), _>(&Postcard, lives);
+                _ = frame.entry::<String, (u8, Vec<String>), _>(&Json, lives);
+            }
+        }
+    }
+
+    read(bytes);
+    let mut bytes = bytes.to_vec();
+    frame::mend(&mut bytes);
+    read(&bytes);
+}
+
+impl<C: Clone> Clone for RedisTier<C> {
+    fn clone(&self) -> Self {
+        Self { line: Arc::clone(&self.line), codec: self.codec.clone() }
+    }
+}
+
+impl<C> fmt::Debug for RedisTier<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisTier")
+            .field("prefix", &self.names().prefix)
+            .field("server", &self.settings().server)
+            .field("is_connected", &self.is_connected())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,47 @@
+//! What went wrong, in words that tell no secrets.
+//!
+//! A server quotes what it does not understand, passwords and values as well: of what it says only the
+//! code is told.
+
+use crate::rules::tier::TierError;
+use redis::{ErrorKind, RedisError, Value};
+use std::sync::Arc;
+
+/// What there is to say of a client's error.
+pub(super) fn text(error: &RedisError) -> Arc<str> {
+    if error.is_io_error() {
+        // the system's own words, or those of TLS
+        return error.to_string().into();
+    }
+    match error.kind() {
+        ErrorKind::AuthenticationFailed => "the server refused the credentials".into(),
+        ErrorKind::InvalidClientConfig => "the client refused the address or the TLS set-up".into(),
+        // it says so itself, and means the first command
+        ErrorKind::RESP3NotSupported => OLD.into(),
+        _ => match error.code() {
+            Some("ERR" | "NOPROTO") => OLD.into(),
+            Some(code) => format!("the server said {code}").into(),
+            None => error.category().into(),
+        },
+    }
+}
+
+const OLD: &str = "the server refused the connection's first commands; it has to speak RESP3, as Redis \
+                   does from version 6 on";
+
+/// The code of an error in a reply, in whatever depth.
+pub(super) fn code(reply: &Value) -> Option<&str> {
+    match reply {
+        Value::ServerError(error) => Some(error.code()),
+        Value::Array(parts) => parts.iter().find_map(code),
+        _ => None,
+    }
+}
+
+pub(super) fn refused(code: &str) -> TierError {
+    TierError::Refused(code.into())
+}
+
+pub(super) fn senseless() -> TierError {
+    TierError::Refused("its reply makes no sense".into())
+}

@@ -1,0 +1,274 @@
+//! What is changed there.
+
+use super::RedisTier;
+use super::codec::Codec;
+use super::frame::{self, Draft, Unfit};
+use super::names::{Names, Word};
+use super::scripts::{self, SCRIPTS};
+use super::ticket::Ticket;
+use super::trouble;
+use crate::rules::tier::{TierChange, TierEntry, TierError, TierTicket};
+use crate::words::tier_key::TierKey;
+use redis::{Pipeline, Value};
+use serde::Serialize;
+
+/// So many changes, or bytes, are sent at once.
+const AT_ONCE: usize = 128;
+const BYTES_AT_ONCE: usize = 1 << 20;
+
+/// A marker lives a little longer than what it is about.
+const SLACK: u64 = 60_000;
+
+/// The longest stale window that is kept, a year.
+pub(super) const LONGEST_STALE: u64 = 365 * 86_400_000;
+
+/// Changes on their way.
+#[derive(Default)]
+struct Batch {
+    pipe: Pipeline,
+    bytes: usize,
+    changes: usize,
+    /// Where in the replies those of transactions are, and whether each is about a load.
+    transactions: Vec<(usize, bool)>,
+    /// What is to be gone in any case.
+    gone: Vec<String>,
+}
+
+impl Batch {
+    fn is_full(&self) -> bool {
+        self.changes >= AT_ONCE || self.bytes >= BYTES_AT_ONCE
+    }
+
+    /// A script, and the plain commands that it is to be one with.
+    fn transact(&mut self, script: redis::Cmd, then: impl FnOnce(&mut Pipeline), is_load: bool) {
+        self.pipe.cmd("MULTI");
+        self.pipe.add_command(script);
+        then(&mut self.pipe);
+        self.transactions.push((self.pipe.len(), is_load));
+        self.pipe.cmd("EXEC");
+    }
+
+    fn bury(&mut self, name: String, tombstone: &[u8], life: u64) {
+        self.pipe.cmd("SET").arg(&name).arg(tombstone).arg("PX").arg(life);
+        self.gone.push(name);
+    }
+}
+
+impl<C: Codec> RedisTier<C> {
+    pub(super) async fn make<K, V>(&self, changes: &[TierChange<K, V>]) -> Result<(), TierError>
+    where
+        K: Serialize + Sync,
+        V: Serialize + Sync,
+    {
+        let mut changes = changes.iter();
+        loop {
+            let mut batch = Batch::default();
+            for change in changes.by_ref() {
+                self.add(&mut batch, change);
+                batch.changes += 1;
+                if batch.is_full() {
+                    break;
+                }
+            }
+            if batch.changes == 0 {
+                return Ok(());
+            }
+            self.run(batch).await?;
+        }
+    }
+
+    async fn run(&self, batch: Batch) -> Result<(), TierError> {
+        if batch.pipe.is_empty() {
+            return Ok(());
+        }
+        let replies = self.line.call(batch.pipe).await?;
+        match self.judge(&replies, &batch.transactions) {
+            Err(code) if code == "OOM" => {
+                // Nothing can be written, a tombstone neither. But what stands there can go.
+                let mut pipe = Pipeline::new();
+                for name in batch.gone {
+                    pipe.cmd("DEL").arg(name);
+                }
+                if !pipe.is_empty() {
+                    self.line.call(pipe).await?;
+                }
+                Err(trouble::refused(code))
+            }
+            judged => judged.map_err(trouble::refused),
+        }
+    }
+
+    /// Whether all was done; else the code of the first error.
+    fn judge<'a>(
+        &self,
+        replies: &'a [Value],
+        transactions: &[(usize, bool)],
+    ) -> Result<(), &'a str> {
+        let mut transactions = transactions.iter().peekable();
+        for (at, reply) in replies.iter().enumerate() {
+            let Some((_, is_load)) = transactions.next_if(|(place, _)| *place == at) else {
+                trouble::code(reply).map_or(Ok(()), Err)?;
+                continue;
+            };
+            match reply {
+                // it left nothing on the tray, and so there was nothing to move
+                Value::Array(parts) if matches!(parts.first(), Some(Value::Int(0))) => {
+                    if *is_load {
+                        self.hub().counters.refused_stores.one();
+                    }
+                }
+                reply => trouble::code(reply).map_or(Ok(()), Err)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn add<K: Serialize, V: Serialize>(&self, batch: &mut Batch, change: &TierChange<K, V>) {
+        match change {
+            TierChange::Write(key, entry) => {
+                if self.store(batch, key, entry, None).is_none() {
+                    // what stands there is of before
+                    self.remove(batch, key);
+                }
+            }
+            TierChange::Load(key, entry, ticket) => {
+                let Some(ticket) = Ticket::read(ticket) else { return };
+                if self.store(batch, key, entry, Some(ticket)).is_none() {
+                    self.release_turn(key, ticket);
+                }
+            }
+            TierChange::Remove(key) => self.remove(batch, key),
+            TierChange::Expire(key) => self.expire(batch, key),
+            TierChange::RemoveTag(tag) => self.change_tag(batch, tag.as_str(), true),
+            TierChange::ExpireTag(tag) => self.change_tag(batch, tag.as_str(), false),
+            TierChange::Clear => {
+                let mut script = scripts::call(&SCRIPTS.clear, 1);
+                script.arg(&*self.names().meta);
+                let word = self.hub().word(Word::Cleared);
+                batch.transact(script, |pipe| say(pipe, &word), false);
+            }
+        }
+    }
+
+    /// Nothing if it cannot be stored.
+    fn store<K: Serialize, V: Serialize>(
+        &self,
+        batch: &mut Batch,
+        key: &TierKey,
+        entry: &TierEntry<K, V>,
+        ticket: Option<Ticket<'_>>,
+    ) -> Option<()> {
+        let settings = self.settings();
+        let counters = &self.hub().counters;
+        let life = frame::millis(entry.fresh_for).min(settings.time_to_live);
+        if life == 0 {
+            return None;
+        }
+        let name = self.names().entry(key);
+        let (true, Some(name)) =
+            (entry.tags.iter().all(|tag| Names::keeps_tag(tag.as_str())), name)
+        else {
+            counters.oversized.one();
+            return None;
+        };
+        let stale_for = frame::millis(entry.stale_for).min(LONGEST_STALE);
+        let id = self.hub().chance.id();
+        let draft = Draft::of(&self.codec, &id, entry, stale_for, settings.max_value_size);
+        let draft = match draft {
+            Ok(draft) => draft,
+            Err(unfit) => {
+                match unfit {
+                    Unfit::TooLarge => counters.oversized.one(),
+                    Unfit::Unencodable => counters.unencodable.one(),
+                }
+                return None;
+            }
+        };
+        self.hub().saw_stale_for(stale_for);
+        // It stands for as long as a load may take that began before it: else that load would find
+        // the place as empty as it was when it began.
+        let tail = stale_for.max(settings.tombstone);
+        let span = life + tail;
+        let mut script = scripts::call(&SCRIPTS.store, 4 + entry.tags.len());
+        script.arg(&*self.names().meta).arg(&name).arg(&*self.names().tray);
+        script.arg(self.names().lease(key));
+        for tag in &entry.tags {
+            script.arg(self.names().marker(tag.as_str()));
+        }
+        script.arg(&draft.begin).arg(span).arg(tail).arg(&draft.body).arg(span + SLACK);
+        match ticket {
+            Some(Ticket { since, seen, token }) => script.arg(seen).arg(since).arg(token),
+            None => script.arg("").arg("").arg(""),
+        };
+        batch.bytes += draft.body.len();
+        batch.transact(script, |pipe| self.serve(pipe, &name), ticket.is_some());
+        if ticket.is_none() {
+            batch.gone.push(name);
+        }
+        Some(())
+    }
+
+    /// Moves what a script has laid ready.
+    fn serve(&self, pipe: &mut Pipeline, name: &str) {
+        pipe.cmd("RENAME").arg(&*self.names().tray).arg(name);
+    }
+
+    fn remove(&self, batch: &mut Batch, key: &TierKey) {
+        let Some(name) = self.names().entry(key) else { return self.say_changed(batch, key) };
+        let tombstone = frame::tombstone(&self.hub().chance.id());
+        batch.bury(name, &tombstone, self.settings().tombstone);
+    }
+
+    /// Nothing of it is kept here, but there are other processes.
+    fn say_changed(&self, batch: &mut Batch, key: &TierKey) {
+        say(&mut batch.pipe, &self.hub().word(Word::Changed(key.as_str())));
+    }
+
+    fn expire(&self, batch: &mut Batch, key: &TierKey) {
+        let Some(name) = self.names().entry(key) else { return self.say_changed(batch, key) };
+        let id = self.hub().chance.id();
+        let mut script = scripts::call(&SCRIPTS.expire, 2);
+        script.arg(&name).arg(&*self.names().tray);
+        script.arg(&id[..]).arg(frame::tombstone(&id)).arg(self.settings().tombstone);
+        batch.transact(script, |pipe| self.serve(pipe, &name), false);
+        batch.gone.push(name);
+    }
+
+    fn change_tag(&self, batch: &mut Batch, tag: &str, is_removal: bool) {
+        if !Names::keeps_tag(tag) {
+            // nothing that has it is kept here either
+            let word = self.word_of(tag, is_removal);
+            say(&mut batch.pipe, &word);
+            return;
+        }
+        let mut script = scripts::call(&SCRIPTS.tag, 2);
+        script.arg(&*self.names().meta).arg(self.names().marker(tag));
+        script.arg(if is_removal { "removed" } else { "expired" });
+        script.arg(self.settings().tombstone + SLACK);
+        let word = self.word_of(tag, is_removal);
+        batch.transact(script, |pipe| say(pipe, &word), false);
+    }
+
+    fn word_of(&self, tag: &str, is_removal: bool) -> String {
+        let word = if is_removal { Word::TagRemoved(tag) } else { Word::TagExpired(tag) };
+        self.hub().word(word)
+    }
+
+    fn release_turn(&self, key: &TierKey, ticket: Ticket<'_>) {
+        if !ticket.token.is_empty() {
+            self.let_go(&self.names().lease(key), ticket.token);
+        }
+    }
+
+    pub(super) fn release_ticket(&self, key: &TierKey, ticket: &TierTicket) {
+        if let Some(ticket) = Ticket::read(ticket) {
+            self.release_turn(key, ticket);
+        }
+    }
+}
+
+/// Tells the others: they hear of the name of a key that changes, and so it does, twice.
+fn say(pipe: &mut Pipeline, word: &str) {
+    pipe.cmd("SET").arg(word).arg("").arg("PX").arg(SLACK);
+    pipe.cmd("DEL").arg(word);
+}
