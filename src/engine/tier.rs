@@ -26,6 +26,7 @@ use crate::shard::outbox::Outbox;
 use crate::words::block_on::block_on;
 use crate::words::error::LoadError;
 use crate::words::sync::{Counter, park_timeout};
+use crate::words::tick::Tick;
 use crate::words::tier_key::{ByName, TierKey};
 use std::any::TypeId;
 use std::cell::Cell;
@@ -50,6 +51,7 @@ pub(crate) trait AnyTier<K, V>: Send + Sync {
     fn watch(&self, watcher: TierWatcher);
     fn release(&self, key: &TierKey, ticket: &TierTicket);
     fn longest_life(&self) -> Duration;
+    fn longest_load(&self) -> Duration;
 }
 
 impl<K, V, T> AnyTier<K, V> for T
@@ -80,6 +82,10 @@ where
 
     fn longest_life(&self) -> Duration {
         Tier::longest_life(self)
+    }
+
+    fn longest_load(&self) -> Duration {
+        Tier::longest_load(self)
     }
 }
 
@@ -319,13 +325,13 @@ where
     }
 }
 
-/// What a lead that asked the tier keeps until it is done.
-pub(super) type Held = (TierKey, TierTicket);
+/// What a lead that asked the tier keeps until it is done: it began at that tick, or later.
+pub(super) type Held = (TierKey, TierTicket, Tick);
 
 impl<K, V, S> Lead<K, V, S> {
     /// Gives back what the tier gave for a load that came to nothing.
     pub(super) fn release(&mut self) {
-        if let (Some((name, ticket)), Some(tier)) = (self.take_ticket(), &self.store.tier) {
+        if let (Some((name, ticket, _)), Some(tier)) = (self.take_ticket(), &self.store.tier) {
             tier.tier.release(&name, &ticket);
         }
     }
@@ -352,13 +358,15 @@ where
     ) -> Option<TierEntry<K, V>> {
         let store = Arc::clone(&self.store);
         let tier = store.tier.as_ref()?;
-        // the load, if it comes to that, begins when this is known
-        self.flight.begin(store.clock.now());
+        // the load, if it comes to that, begins when this is known; its ticket may be older, but what
+        // a tier takes to answer is little beside what it leaves for loads
+        let now = store.clock.now();
+        self.flight.begin(now);
         let Ok(TierFound { entry, ticket }) = found else {
             tier.counts.errors.add(1);
             return None;
         };
-        self.keep_ticket(((tier.name)(self.key()), ticket));
+        self.keep_ticket(((tier.name)(self.key()), ticket, now));
         let is_ahead = matches!(self.flight.reason, LoadReason::Forced | LoadReason::Refresh);
         let entry = entry.filter(|entry| entry.key == *self.key() && !is_ahead);
         let Some(entry) = entry else {
@@ -409,17 +417,23 @@ where
         took: u64,
         notes: Option<&Notes>,
     ) -> Option<TierChange<K, V>> {
-        self.store.tier.as_ref()?;
+        let tier = self.store.tier.as_ref()?;
+        let longest = ticks(tier.tier.longest_load());
+        let now = self.store.clock.now();
         let validator = notes.and_then(|notes| notes.validator.clone());
         let tags = notes.and_then(|notes| notes.tags.as_ref());
         let tags = tags.map_or_else(Vec::new, |tags| tags.iter().map(Tag::from).collect());
         let life = ttl.unwrap_or(if value.is_some() { NEVER } else { self.store.lives.negative });
         if life == 0 {
             // nothing is to be stored, and what was there goes
-            let (name, _) = self.take_ticket()?;
+            let (name, ..) = self.take_ticket()?;
             return Some(TierChange::Remove(name));
         }
-        let (name, ticket) = self.take_ticket()?;
+        let (name, ticket, began) = self.take_ticket()?;
+        if now.saturating_sub(began) >= longest {
+            self.keep_ticket((name, ticket, began));
+            return None;
+        }
         let stale_for = value.map_or(0, |_| self.store.lives.windows.longest());
         let entry = TierEntry {
             age: duration(took),
@@ -438,7 +452,7 @@ impl<K, V, S> Lead<K, V, S> {
     pub(super) fn tell(&mut self, change: Option<TierChange<K, V>>, stored: Stored) {
         match change {
             Some(TierChange::Load(name, _, ticket)) if stored == Stored::Fenced => {
-                self.keep_ticket((name, ticket));
+                self.keep_ticket((name, ticket, 0));
             }
             Some(_) if stored == Stored::Fenced => {}
             change => drop(self.store.tell(change)),

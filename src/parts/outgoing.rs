@@ -172,13 +172,16 @@ impl<K, V> Outgoing<K, V> {
 
     /// They could not be made. What is left to be tried again: of what was changed once more meanwhile
     /// nothing, and of a value that was written its removal, for it may have arrived, and something newer
-    /// after it.
+    /// after it. Nor does what was loaded wait for better times, here or in the line: its ticket holds for
+    /// so long only.
     pub(crate) fn failed(&self, hand: Hand<K, V>, error: TierError) -> Hand<K, V> {
         let Hand { numbers, changes } = hand;
         let (mut again, mut moot) = (Hand::new(), Hand::new());
         let waiting = {
             let mut state = self.state.lock();
+            state.drop_loads(&mut moot.changes);
             for (number, change) in numbers.into_iter().zip(changes) {
+                // a load of the worker's is not among them any more
                 let is_last = state.is_last(number, change.key());
                 let to = if is_last { &mut again } else { &mut moot };
                 to.numbers.push(number);
@@ -326,6 +329,16 @@ impl<K, V> State<K, V> {
     fn take_out(&mut self, number: u64) -> Option<TierChange<K, V>> {
         let at = self.line.binary_search_by_key(&number, |(number, _)| *number).ok()?;
         self.line[at].1.take()
+    }
+
+    /// Forgets what loads brought, and what of it stands in the line.
+    fn drop_loads(&mut self, dropped: &mut Vec<TierChange<K, V>>) {
+        self.of_keys.retain(|_, last| !last.is_load);
+        for (_, place) in &mut self.line {
+            if matches!(place, Some(TierChange::Load(..))) {
+                dropped.extend(place.take());
+            }
+        }
     }
 
     fn settle(&mut self, hand: &Hand<K, V>) {

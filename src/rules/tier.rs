@@ -28,7 +28,7 @@ use std::time::Duration;
 /// process. So [`get`](Self::get) gives a [`TierTicket`] for what it saw under the key, and
 /// [`apply`](Self::apply) is to store a value that comes with a ticket only where nothing has happened
 /// to the key, or to one of its tags, since that was given. A removal thus leaves a mark of itself for
-/// longer than the longest load takes.
+/// longer than loads take: see [`longest_load`](Self::longest_load).
 pub trait Tier<K, V>: Send + Sync + 'static
 where
     K: Send + Sync + 'static,
@@ -84,6 +84,12 @@ where
     /// A load whose turn a [`get`](Self::get) gave it came to nothing: whoever waits for it need not.
     fn release(&self, key: &TierKey, ticket: &TierTicket) {
         _ = (key, ticket);
+    }
+
+    /// For how long a ticket holds its promise: what a load brings later than that after its ticket was
+    /// given, the cache does not tell.
+    fn longest_load(&self) -> Duration {
+        Duration::MAX
     }
 
     /// The longest time for which anything is kept: a change that could not be made for so long need not

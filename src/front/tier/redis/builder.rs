@@ -41,7 +41,7 @@ impl RedisTierBuilder {
             codec: Postcard,
             prefix: String::new(),
             time_to_live: Duration::from_secs(3600),
-            tombstone: Duration::from_secs(60),
+            tombstone: Duration::from_secs(120),
             timeout: Duration::from_millis(50),
             connect_timeout: Duration::from_secs(2),
             lease: None,
@@ -70,10 +70,9 @@ impl<C: Codec> RedisTierBuilder<C> {
     }
 
     /// How long it is remembered that a key was removed, so that no load that began before it stores
-    /// what is old by then: a minute unless said otherwise, up to a day. It must not be shorter than
-    /// the longest load takes, so not than the caches'
-    /// [`load_timeout`](crate::CacheBuilder::load_timeout), which is thirty seconds unless said
-    /// otherwise.
+    /// what is old by then: two minutes unless said otherwise, up to a day. What takes longer to load than
+    /// seven eighths of that, waiting for a slot included, is not kept in the tier; the caches'
+    /// [`load_timeout`](crate::CacheBuilder::load_timeout) is a minute unless said otherwise.
     pub fn tombstone(mut self, time: Duration) -> Self {
         self.tombstone = time;
         self

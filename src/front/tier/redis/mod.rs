@@ -202,6 +202,11 @@ where
         self.release_ticket(key, ticket);
     }
 
+    fn longest_load(&self) -> Duration {
+        // a tombstone begins to end when it is made, and what a load brings is under way for a while
+        Duration::from_millis(self.settings().tombstone / 8 * 7)
+    }
+
     fn longest_life(&self) -> Duration {
         Duration::from_millis(self.hub().longest_life())
     }
