@@ -67,7 +67,8 @@ fn what_one_loads_the_other_has_and_what_one_removes_nobody_keeps() {
     settled(&one);
     eventually(|| !other.contains("ada"));
     assert_eq!(how(&other, "ada"), (3, How::Tier));
-    assert_eq!(how(&one, "ada"), (3, How::Fresh));
+    // news of the other's load may have come after the insert, and taken that copy
+    assert_eq!(how(&one, "ada").0, 3);
     one.at("bob").tag("people").insert(4);
     settled(&one);
     assert_eq!(how(&other, "bob").0, 4);
@@ -151,12 +152,19 @@ fn a_stale_value_of_another_process_is_served_when_the_source_fails() {
     eventually(|| !one.contains("ada"));
     drop(one);
     let later = shelf_on(tier(&server), stale);
-    let got = later.at("ada").load(|cx| {
-        assert_eq!((cx.stale(), cx.validator()), (Some(&1), Some("v1")));
-        Err::<u64, _>("the source is away")
+    let mut how = How::Fresh;
+    eventually(|| {
+        let got = later.at("ada").load(|cx| {
+            assert_eq!((cx.stale(), cx.validator()), (Some(&1), Some("v1")));
+            Err::<u64, _>("the source is away")
+        });
+        let got = got.unwrap();
+        assert_eq!(got.value, 1);
+        how = got.how;
+        // by the server's clock its life began a little later, and ends so
+        !matches!(how, How::Tier | How::Fresh)
     });
-    let got = got.unwrap();
-    assert_eq!((got.value, got.how), (1, How::Stale(StaleWhy::LoadFailed)));
+    assert_eq!(how, How::Stale(StaleWhy::LoadFailed));
 }
 
 #[test]
