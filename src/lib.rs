@@ -434,12 +434,17 @@
 //! A cache in one process is lost on restart and not shared. With the feature `redis` a server that is
 //! there already, Redis or Valkey, becomes its second tier, and all calls stay as they are:
 //!
-//! ```ignore
+#![cfg_attr(feature = "redis", doc = "```no_run")]
+#![cfg_attr(not(feature = "redis"), doc = "```ignore")]
+//! use larder::{Cache, RedisTier};
+//! use std::time::Duration;
+//! # fn select(id: u64) -> Result<String, std::io::Error> { Ok(format!("user {id}")) }
+//!
 //! let tier = RedisTier::connect("redis://127.0.0.1:6379")
 //!     .prefix("shop:users:v3") // a version of the types is part of it
 //!     .time_to_live(Duration::from_secs(3_600))
 //!     .open()?; // or .await
-//! let users: Cache<u64, User> = Cache::builder()
+//! let users: Cache<u64, String> = Cache::builder()
 //!     .max_entries(100_000)
 //!     .time_to_live(Duration::from_secs(60))
 //!     .jitter(0.1)
@@ -447,12 +452,14 @@
 //!     .build()?;
 //! users.get_or_load(&42, || select(42))?; // this process, else the tier, else the source
 //! users.remove(&42); // in all processes, within milliseconds
+//! # Ok::<_, Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! The tier is asked within a key's one load, and told of every change; changes of others take the copy out
 //! here and fence loads in flight, as removals here do. If it cannot be reached, callers go to the source,
 //! and what was removed meanwhile is removed there when it is back. [`CacheBuilder::tier`] says what holds,
-//! [`MemoryTier`] is a double for tests, and [`Tier`] a trait for other servers.
+//! [`MemoryTier`] is a double for tests, and [`Tier`] a trait for other servers. The cache's own thread that
+//! tells the tier of changes is `larder-tier`, that of a `RedisTier` is `larder-redis`.
 //!
 //! # HTTP on either side
 //!

@@ -1,5 +1,6 @@
 //! Caches on `RedisTier`s, as the processes that share a server have them; against a real one.
-#![cfg(unix)] // there it listens on a socket
+// the server listens on a socket
+#![cfg(all(unix, feature = "redis"))]
 
 #[path = "../src/front/tier/redis/tests/server.rs"]
 mod server;

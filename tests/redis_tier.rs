@@ -1,5 +1,6 @@
 //! `RedisTier` from outside, against a real server.
-#![cfg(unix)] // there it listens on a socket
+// the server listens on a socket
+#![cfg(all(unix, feature = "redis"))]
 
 #[path = "../src/front/tier/redis/tests/server.rs"]
 mod server;

@@ -50,6 +50,8 @@ impl Server {
                 Some(server)
             }
             Err(error) => {
+                let is_needed = std::env::var_os("LARDER_REDIS").is_some();
+                assert!(!is_needed, "there is no redis-server: {error}");
                 let test = thread::current().name().unwrap_or("a test").to_owned();
                 eprintln!("{test}: left out, there is no redis-server: {error}");
                 None
