@@ -352,3 +352,6 @@ impl<K, V> State<K, V> {
         self.made = hand.numbers.last().copied().unwrap_or(0).max(self.made);
     }
 }
+
+#[cfg(all(test, not(any(larder_loom, larder_shuttle))))]
+mod tests;
