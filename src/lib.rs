@@ -625,7 +625,9 @@ pub use front::tier::redis::{
 pub use front::warm::Warmed;
 pub use front::writing::WriteFence;
 pub use rules::ahead::RefreshAhead;
-pub use rules::explain::{BreakerState, End, Explanation, Failing, SlotsUsed, Standing, Underway};
+pub use rules::explain::{
+    BreakerState, End, Explanation, Failing, SlotsUsed, Standing, TierState, Underway,
+};
 pub use rules::got::{Got, How, StaleWhy};
 pub use rules::loaded::{LoadCx, LoadReason, Loaded};
 pub use rules::many::Many;

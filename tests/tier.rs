@@ -365,9 +365,11 @@ fn while_it_cannot_be_reached_the_source_is_asked() {
     tier.fail(true);
     assert_eq!(other.get_or_load("a", || Ok::<_, String>(2)).unwrap(), 2);
     assert_eq!((other.stats().tier_errors, other.stats().loads), (1, 1));
+    let state = |cache: &Process| cache.explain("a").tier.map(|tier| (tier.is_asked, tier.pending));
+    assert_eq!((state(&one), state(&other)), (Some((true, 0)), Some((true, 0))));
     // a removal that does not arrive is remembered, and until it has arrived nobody asks for the key
     assert_eq!(one.remove_everywhere("a"), Err(TierError::Unreachable("the test says so".into())));
-    assert_eq!(one.tier_pending(), 1);
+    assert_eq!((one.tier_pending(), state(&one)), (1, Some((false, 1))));
     let asked = tier.asked();
     assert_eq!(one.get_or_load("a", || Ok::<_, String>(3)).unwrap(), 3);
     assert_eq!((tier.asked(), one.stats().tier_errors), (asked, 0));

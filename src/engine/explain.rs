@@ -4,10 +4,12 @@ use super::store::Store;
 use crate::parts::breaker::Phase;
 use crate::rules::expiry::duration;
 use crate::rules::explain::{BreakerState, Explanation, SlotsUsed, Underway};
+use crate::words::tier_key::TierKey;
 use equivalent::Equivalent;
 
 impl<K, V, S> Store<K, V, S> {
-    pub(crate) fn explain<Q>(&self, hash: u64, key: &Q) -> Explanation
+    /// `name` is what the key is called in the second tier, where there is one.
+    pub(crate) fn explain<Q>(&self, hash: u64, key: &Q, name: Option<&TierKey>) -> Explanation
     where
         Q: ?Sized + Equivalent<K>,
     {
@@ -28,6 +30,7 @@ impl<K, V, S> Store<K, V, S> {
             gives_up_in: (!flight.is_waiting())
                 .then(|| duration(self.deadline(&flight).saturating_sub(now))),
         });
+        told.tier = name.and_then(|name| self.tier_state(name));
         let Some(guards) = &self.guards else { return told };
         told.breaker = guards.breaker.as_ref().map(|breaker| match breaker.phase() {
             (Phase::Closed { row }, _) => BreakerState::Closed { failures: row },

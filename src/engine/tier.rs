@@ -14,6 +14,7 @@ use crate::parts::outgoing::{Noted, Outgoing};
 use crate::parts::slots::Queued;
 use crate::parts::stack;
 use crate::rules::expiry::{NEVER, duration, ticks};
+use crate::rules::explain::TierState;
 use crate::rules::got::Got;
 use crate::rules::loaded::LoadReason;
 use crate::rules::stats::Stats;
@@ -245,6 +246,11 @@ impl<K, V, S> Store<K, V, S> {
             Some((number, outgoing)) => outgoing.poll_made(*number, task.waker()),
             None => Poll::Ready(Err(TierError::None)),
         })
+    }
+
+    pub(super) fn tier_state(&self, name: &TierKey) -> Option<TierState> {
+        let outgoing = &self.tier.as_ref()?.outgoing;
+        Some(TierState { is_asked: outgoing.is_settled(name), pending: outgoing.len() })
     }
 
     /// How many changes the tier has not made.

@@ -571,7 +571,8 @@ where
     where
         Q: ?Sized + Hash + Equivalent<K>,
     {
-        self.store.explain(self.store.hash(key), key)
+        let store = &self.store;
+        store.explain(store.hash(key), key, store.named(key).as_ref())
     }
 
     /// One key, with everything there is to say about it: see [`At`].

@@ -61,10 +61,23 @@ pub struct Explanation {
     /// A change of this key waits in a [`WriteBehind`](crate::WriteBehind): until it is written,
     /// callers that miss are answered with it, and nothing is loaded.
     pub is_unwritten: bool,
+    /// Where the cache has a second [`Tier`](crate::Tier).
+    pub tier: Option<TierState>,
     /// Of the whole cache, where it has a `circuit_breaker`.
     pub breaker: Option<BreakerState>,
     /// Of the whole cache, where it has `max_concurrent_loads`.
     pub slots: Option<SlotsUsed>,
+}
+
+/// How a cache and its second tier stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct TierState {
+    /// Whether a load of this key asks the tier first. Not while a change of it, or of all keys, has not
+    /// arrived there.
+    pub is_asked: bool,
+    /// How many changes of any keys have not arrived there: above zero for long, it cannot be reached.
+    pub pending: usize,
 }
 
 /// Where a key stands between stored and gone.
@@ -237,6 +250,15 @@ impl fmt::Display for Explanation {
         if self.is_fenced {
             write!(f, "\nwrite under way: what is loaded meanwhile is not stored")?;
         }
+        if let Some(TierState { is_asked, pending }) = self.tier {
+            let asked = if is_asked {
+                "asked before the source"
+            } else {
+                "not asked, for it has not heard of a change"
+            };
+            let s = if pending == 1 { "" } else { "s" };
+            write!(f, "\nsecond tier: {asked}; {pending} change{s} on the way to it")?;
+        }
         match self.breaker {
             Some(BreakerState::Closed { failures }) => {
                 let s = if failures == 1 { "" } else { "s" };
@@ -345,6 +367,7 @@ mod tests {
             load: Some(Underway { age: second(2), waiters: 1, gives_up_in: None }),
             is_fenced: true,
             is_unwritten: true,
+            tier: Some(TierState { is_asked: false, pending: 3 }),
             breaker: Some(BreakerState::Open { probe_in: Duration::from_millis(1_500) }),
             slots: Some(SlotsUsed { limit: 8, running: 8, waiting: 120 }),
         };
@@ -356,6 +379,7 @@ mod tests {
             load under way: in line for 2s; 1 caller waits for it\n\
             write-behind: a change waits to be written\n\
             write under way: what is loaded meanwhile is not stored\n\
+            second tier: not asked, for it has not heard of a change; 3 changes on the way to it\n\
             circuit breaker: open, one load probes in 1.5s\n\
             loads at once: 8 of 8, 120 in line";
         assert_eq!(all.to_string(), told);
