@@ -890,6 +890,34 @@ fn of_a_key_it_is_told_the_last_change_and_all_in_their_order() {
     assert_eq!(told, ["-first", "a = 2", "-b", "~c", "-#t", "-d"]);
 }
 
+/// Takes a millisecond for whatever it is told.
+#[derive(Clone, Default)]
+struct Steady(Arc<AtomicUsize>);
+
+impl Tier<String, u64> for Steady {
+    async fn get(&self, _: &TierKey) -> Result<TierFound<String, u64>, TierError> {
+        Ok(TierFound { entry: None, ticket: TierTicket::default() })
+    }
+
+    async fn apply(&self, changes: &[TierChange<String, u64>]) -> Result<(), TierError> {
+        thread::sleep(ms(1));
+        let writes = changes.iter().filter(|change| matches!(change, TierChange::Write(..)));
+        self.0.fetch_add(writes.count(), Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_burst_of_writes_is_held_back_and_all_of_it_arrives() {
+    let tier = Steady::default();
+    let cache = checked(Cache::builder().max_entries(10).tier(tier.clone()));
+    for n in 0..100_000_u64 {
+        cache.insert(n.to_string(), n);
+    }
+    settled(&cache);
+    assert_eq!(tier.0.load(Ordering::SeqCst), 100_000);
+}
+
 #[test]
 fn more_changes_than_are_kept_become_one() {
     let tier = Heard::default();

@@ -466,7 +466,9 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     ///
     /// A snapshot does not know what others removed since it was written: restore it with
     /// `Snapshot::revalidate`. A change of many keys at once, `expire_tag` say, keeps the tier from being asked for anything until it
-    /// has arrived. If more than 65,536 changes are waiting, they become one: everything goes.
+    /// has arrived. Where
+    /// changes are made faster than the tier takes them, 32,768 wait, and from then on those who make
+    /// them, for 50 ms at most; if it takes none, from 65,536 on they become one: everything goes.
     pub fn tier<T>(mut self, tier: T) -> Self
     where
         K: Hash + Send + Sync + 'static,

@@ -44,10 +44,11 @@ where
         let units = self.units(&key, Some(&value));
         let change = self.written(&key, &value, said, Vec::new());
         let put = Put::of(hash, key, value, units, said.unwrap_or(self.lives.ttl));
-        let _noted;
+        let noted;
         let shard = self.cell(hash).shard.write();
-        _noted = self.tell(change);
+        noted = self.tell(change);
         self.insert_in_full(hash, put, shard);
+        self.let_go(noted);
     }
 
     /// The rest of [`insert`](Self::insert) for a key under which nothing stands. (As a call: 26 instructions
@@ -107,10 +108,11 @@ where
         let ttl = ttl.unwrap_or(self.lives.ttl);
         let put = Put { notes, ..Put::of(hash, key, value, units, ttl) };
         let mut out = Outbox::new();
-        let _noted;
+        let noted;
         let shard = self.cell(hash).shard.write();
-        _noted = self.tell(change);
+        noted = self.tell(change);
         self.put_locked(hash, &mut Some(put), By::Write, &mut out, shard);
         self.deliver(out);
+        self.let_go(noted);
     }
 }

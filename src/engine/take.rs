@@ -36,14 +36,24 @@ where
         V: Clone,
     {
         let mut out = Outbox::new();
-        let _noted;
+        let noted;
         let was_fresh = {
             let mut shard = self.cell(hash).shard.write();
-            _noted = self.tell_removal(name);
+            noted = self.tell_removal(name);
             self.ledger.note(hash);
             shard.fence(hash, key, &mut out);
             shard.remove(Hash::new(hash), key, RemovalCause::Removed, &self.terms(), &mut out)
         };
+        let value = self.report_removed(out, was_fresh);
+        self.let_go(noted);
+        value
+    }
+
+    /// What was removed, for its caller if it was fresh.
+    fn report_removed(&self, mut out: Outbox<K, V>, was_fresh: bool) -> Option<V>
+    where
+        V: Clone,
+    {
         let removal = out.take_first()?;
         if !was_fresh {
             self.report(removal);
@@ -63,15 +73,16 @@ where
         Q: ?Sized + Equivalent<K>,
     {
         let mut out = Outbox::new();
-        let _noted;
+        let noted;
         let expired = {
             let mut shard = self.cell(hash).shard.write();
-            _noted = self.tell(name.cloned().map(TierChange::Expire));
+            noted = self.tell(name.cloned().map(TierChange::Expire));
             self.ledger.note(hash);
             shard.fence(hash, key, &mut out);
             shard.expire(Hash::new(hash), key, &self.terms(), &mut out)
         };
         self.deliver(out);
+        self.let_go(noted);
         if expired {
             self.request_sweep();
         }
@@ -182,6 +193,9 @@ where
                     }
                 }
                 self.deliver(out);
+                for noted in noted {
+                    self.let_go(noted);
+                }
             }
         }
         removed

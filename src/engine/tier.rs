@@ -29,13 +29,14 @@ use crate::words::error::LoadError;
 use crate::words::sync::{Counter, park_timeout};
 use crate::words::tick::Tick;
 use crate::words::tier_key::{ByName, TierKey};
+use crate::words::unpark::Unpark;
 use std::any::TypeId;
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::hash::{BuildHasher, Hash as StdHash};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Weak};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 /// What a tier is asked, as a future that borrows nothing.
@@ -116,6 +117,9 @@ thread_local! {
 /// How long the last handle to a cache waits for its tier to hear of its last changes.
 const PARTING: Duration = Duration::from_secs(1);
 
+/// How long one who makes changes waits for a tier that does not keep up.
+const PATIENCE: Duration = Duration::from_millis(50);
+
 impl<K: StdHash, V> Behind<K, V> {
     pub(crate) fn new(tier: Arc<dyn AnyTier<K, V>>) -> Self {
         let outgoing = Arc::new(Outgoing::new());
@@ -156,12 +160,8 @@ impl<K, V> Drop for Behind<K, V> {
     }
 }
 
-/// Blocks until the future is done, or for so long.
-fn wait_at_most(limit: Duration, future: impl Future<Output = ()>) {
-    use crate::words::unpark::Unpark;
-    use std::pin::pin;
-    use std::task::Waker;
-
+/// Blocks until the future is done, or for so long. Whether it is done.
+fn wait_at_most(limit: Duration, future: impl Future<Output = ()>) -> bool {
     let mut future = pin!(future);
     let waker = Waker::from(Unpark::this());
     let mut task = Context::from_waker(&waker);
@@ -169,10 +169,11 @@ fn wait_at_most(limit: Duration, future: impl Future<Output = ()>) {
     while future.as_mut().poll(&mut task).is_pending() {
         let left = until.saturating_duration_since(std::time::Instant::now());
         if left.is_zero() {
-            return;
+            return false;
         }
         park_timeout(left);
     }
+    true
 }
 
 impl<K, V, S> Store<K, V, S> {
@@ -192,7 +193,23 @@ impl<K, V, S> Store<K, V, S> {
         Some(self.tier.as_ref()?.note(change?))
     }
 
-    /// The same for the removal of what is called so.
+    /// Lets go of what a change replaced. Where more changes are made than the tier keeps up with, waits for
+    /// it; with no lock held.
+    pub(super) fn let_go(&self, noted: Option<Noted<K, V>>) {
+        if noted.is_none() {
+            return;
+        }
+        drop(noted);
+        let Some(Behind { outgoing, .. }) = &self.tier else { return };
+        if outgoing.poll_room(Waker::noop()).is_pending() && !BRINGS_NEWS.get() {
+            let room = poll_fn(|task| outgoing.poll_room(task.waker()));
+            if !wait_at_most(PATIENCE, room) {
+                outgoing.is_stuck();
+            }
+        }
+    }
+
+    /// As [`tell`](Self::tell), for the removal of what is called so.
     pub(super) fn tell_removal(&self, name: Option<&TierKey>) -> Option<Noted<K, V>> {
         self.tell(name.cloned().map(TierChange::Remove))
     }

@@ -114,7 +114,7 @@ where
         if stored != Stored::Fenced {
             // if something else is done to the key before this, the fence finds itself disputed, and its
             // end tells of a removal
-            drop(self.store.tell(change));
+            self.store.let_go(self.store.tell(change));
         }
         self.store.deliver(out);
         matches!(stored, Stored::Yes(_))

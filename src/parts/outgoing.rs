@@ -17,6 +17,10 @@ use std::time::{Duration, Instant};
 /// the whole tier is to be emptied instead, which is one change.
 const MOST: usize = 1 << 16;
 
+/// From here on those who make changes wait for the tier to keep up, if it does something at all: else a
+/// burst of writes would empty it. What was loaded is not told then.
+const CROWD: usize = MOST / 2;
+
 /// How many are made at once: with a tier that is a millisecond away, 100,000 a second.
 const AT_ONCE: usize = 128;
 
@@ -37,6 +41,8 @@ struct State<K, V> {
     made: u64,
     /// The last try failed so. Those behind it in the line wait for it.
     failed: Option<TierError>,
+    /// Somebody has waited for it in vain since anything was made.
+    is_stuck: bool,
     is_closed: bool,
     /// The worker makes no more.
     is_over: bool,
@@ -85,6 +91,7 @@ impl<K, V> Outgoing<K, V> {
                 last: 0,
                 made: 0,
                 failed: None,
+                is_stuck: false,
                 is_closed: false,
                 is_over: false,
                 worker: None,
@@ -104,7 +111,9 @@ impl<K, V> Outgoing<K, V> {
         let mut state = self.state.lock();
         let mut replaced = Vec::new();
         let is_load = matches!(change, TierChange::Load(..));
-        if is_load && change.key().is_some_and(|key| !state.is_settled(key)) {
+        let gives_way =
+            state.len() > CROWD || change.key().is_some_and(|key| !state.is_settled(key));
+        if is_load && gives_way {
             // what was done to the key since is newer than what was loaded
             replaced.push(change);
             return Noted { _replaced: replaced };
@@ -164,6 +173,7 @@ impl<K, V> Outgoing<K, V> {
             let mut state = self.state.lock();
             state.settle(&hand);
             state.failed = None;
+            state.is_stuck = false;
             std::mem::take(&mut state.waiting)
         };
         waiting.into_iter().for_each(Waker::wake);
@@ -216,6 +226,21 @@ impl<K, V> Outgoing<K, V> {
                 Poll::Pending
             }
         }
+    }
+
+    /// Ready when there is room for more, or none is to be waited for.
+    pub(crate) fn poll_room(&self, waker: &Waker) -> Poll<()> {
+        let mut state = self.state.lock();
+        if state.len() <= CROWD || state.is_stuck || state.failed.is_some() || state.is_over {
+            return Poll::Ready(());
+        }
+        state.waiting.push(waker.clone());
+        Poll::Pending
+    }
+
+    /// Somebody has waited long enough for that.
+    pub(crate) fn is_stuck(&self) {
+        self.state.lock().is_stuck = true;
     }
 
     /// No more changes will come.
