@@ -269,7 +269,7 @@
 //! cache, and does not keep it alive.
 //!
 //! Where callers should not wait for the source at all, a [`WriteBehind`] takes their changes into
-//! a bounded queue, shows them at once, and writes them a moment later in batches, the last change
+//! a bounded queue, shows them at once in this process, and writes them a moment later in batches, the last change
 //! of each key, again and again until they are written. Its page says what that costs: what a crash
 //! loses. (`AsyncWriteBehind`, with the feature `tokio`, for a writer that is async.)
 //!
@@ -458,8 +458,10 @@
 //! The tier is asked within a key's one load, and told of every change; changes of others take the copy out
 //! here and fence loads in flight, as removals here do. If it cannot be reached, callers go to the source,
 //! and what was removed meanwhile is removed there when it is back. [`CacheBuilder::tier`] says what holds,
-//! [`MemoryTier`] is a double for tests, and [`Tier`] a trait for other servers. The cache's own thread that
-//! tells the tier of changes is `larder-tier`, that of a `RedisTier` is `larder-redis`.
+//! [`MemoryTier`] is a double for tests, and [`Tier`] a trait for other servers.
+//!
+//! Worth watching: [`tier_pending`](Cache::tier_pending) and [`Stats::tier_errors`], which grow while the tier
+//! cannot be reached, or refuses; what a `RedisTier` counts by itself; and the source's load when it is back.
 //!
 //! # HTTP on either side
 //!
@@ -490,7 +492,8 @@
 //! # Ok::<_, larder::ConfigError>(())
 //! ```
 //!
-//! (`tokio::time::pause` stops tokio's clock, and no cache's.)
+//! (`tokio::time::pause` stops tokio's clock, and no cache's. Changes go out to a second tier in real time:
+//! a test waits for them by [`tier_flush`](Cache::tier_flush).)
 //! [`seed`](CacheBuilder::seed) makes the draws of the jitter repeatable as well, and a
 //! [`SteppingRuntime`] runs refreshes one by one, when the test says so.
 //!
@@ -526,7 +529,8 @@
 //!
 //! The loading calls, and [`At`], ask for `ToOwned<Owned = K>` as well: that is the key type
 //! itself, or `str` for `String`, `[T]` for `Vec<T>`, `Path` for `PathBuf`. (The two look-ups above
-//! count as two in the stats.)
+//! count as two in the stats.) With keys of `Arc<str>` a look-up takes a `&str`, and a loading call an
+//! `Arc<str>`, which is made of one by `.into()`.
 //!
 //! # Your code and our locks
 //!
@@ -560,7 +564,8 @@
 //! starts one thread for the whole process (`larder-keeper`). It sleeps until something is due,
 //! winds the clock while reads are frequent, holds the caches weakly, and ends with the last of
 //! them. A [`LoadingCache`] that refreshes has up to eight of its own (`larder-loader`), which end
-//! after ten idle seconds, and with the cache. A child made by `fork` without `exec` has no such thread: do not use caches there.
+//! after ten idle seconds, and with the cache. A cache with a second tier has one that tells it of changes
+//! (`larder-tier`), and a `RedisTier` one with its connection (`larder-redis`). A child made by `fork` without `exec` has no such thread: do not use caches there.
 //!
 //! # Use something else when
 //!
@@ -633,9 +638,9 @@ pub use rules::loaded::{LoadCx, LoadReason, Loaded};
 pub use rules::many::Many;
 pub use rules::stats::Stats;
 pub use rules::tag::Tag;
-pub use rules::tier::{Tier, TierChange, TierEntry, TierError, TierFound, TierTicket, TierWatcher};
+pub use rules::tier::{Tier, TierChange, TierEntry, TierFound, TierTicket, TierWatcher};
 pub use words::clock::{Clock, ManualClock};
-pub use words::error::{ConfigError, Given, LoadError};
+pub use words::error::{ConfigError, Given, LoadError, TierError};
 pub use words::removal::{Removal, RemovalCause};
 pub use words::runtime::{Refused, Runtime};
 pub use words::stepping::SteppingRuntime;

@@ -45,6 +45,7 @@ fn two(with: impl Fn(CacheBuilder<String, u64>) -> CacheBuilder<String, u64>) ->
 /// Waits until all changes of a cache have reached its tier.
 fn settled(cache: &Cache<String, u64>) {
     wait_until(|| cache.tier_pending() == 0);
+    cache.tier_flush().unwrap();
 }
 
 fn uncalled<T>() -> Result<T, String> {
@@ -131,6 +132,43 @@ fn a_copy_lives_as_long_as_here_and_no_longer_than_there() {
     hand.advance(secs(1));
     let left = |key| other.at(key).load(|_| uncalled::<u64>()).unwrap().fresh_for;
     assert_eq!((left("b"), left("c")), (secs(2), secs(1)));
+}
+
+#[test]
+fn without_a_life_of_its_own_it_keeps_nothing_longer_than_a_cache_would() {
+    let (clock, hand) = Clock::manual();
+    let tier = Shared::with(clock.clone(), None);
+    let process = || {
+        let builder = Cache::builder().max_entries(100).time_to_live(secs(10)).jitter(0.5);
+        checked(builder.clock(clock.clone()).tier(tier.join()))
+    };
+    let (one, other) = (process(), process());
+    let keys: Vec<_> = (0..50).map(|n| n.to_string()).collect();
+    for key in &keys {
+        one.get_or_load(key.as_str(), || Ok::<_, String>(1)).unwrap();
+    }
+    one.tier_flush().unwrap();
+    // what was loaded together does not end together there either
+    hand.advance(secs(8));
+    let copied = keys.iter().filter(|key| {
+        let got = other.at(key.as_str()).load(|_| Ok::<_, String>(2)).unwrap();
+        assert!(got.value == 2 || got.fresh_for <= secs(2), "older than its time to live");
+        got.how == How::Tier
+    });
+    assert!((1..50).contains(&copied.count()));
+}
+
+#[test]
+fn what_a_tier_cannot_keep_is_refused_when_the_cache_is_built() {
+    let tier = Shared::new();
+    let builder = || Cache::<String, u64>::builder().max_entries(10).tier(tier.clone());
+    let error = builder().time_to_idle(secs(1)).build().unwrap_err();
+    assert_eq!(error, larder::ConfigError::TimeToIdleWithTier);
+    let cache = builder().build().unwrap();
+    let error = builder().build().unwrap_err();
+    assert!(matches!(error, larder::ConfigError::Tier(TierError::Invalid(_))), "{error}");
+    drop(cache);
+    builder().build().unwrap();
 }
 
 #[test]
@@ -502,8 +540,8 @@ impl Tier<String, u64> for Slow {
         self.inner.apply(changes).await
     }
 
-    fn watch(&self, watcher: TierWatcher) {
-        self.inner.watch(watcher);
+    fn watch(&self, watcher: TierWatcher) -> Result<(), TierError> {
+        self.inner.watch(watcher)
     }
 
     fn release(&self, _: &TierKey, _: &TierTicket) {

@@ -25,6 +25,9 @@ impl<K, V> Settings<K, V> {
         if first.is_none() {
             return Err(ConfigError::NoBound);
         }
+        if self.tier.is_some() && self.idle.is_some() {
+            return Err(ConfigError::TimeToIdleWithTier);
+        }
         if let Some(jitter) = self.jitter {
             if !(0.0..=1.0).contains(&jitter) {
                 return Err(ConfigError::OutOfRange {

@@ -103,7 +103,8 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     }
 
     /// How long a value is fresh after it was stored. Unset, for ever. Counted in milliseconds,
-    /// rounded up; what is longer than 69 years is for ever; zero stores nothing.
+    /// rounded up; what is longer than 69 years is for ever; zero stores nothing. (Behind a second
+    /// [`tier`](Self::tier) with a longer time to live of its own it is how long a copy is kept.)
     pub fn time_to_live(mut self, ttl: Duration) -> Self {
         self.settings.ttl = Some(ttl);
         self
@@ -130,7 +131,8 @@ impl<K, V, S> CacheBuilder<K, V, S> {
 
     /// Sliding expiry: a value that no hit has used for `idle` expires, whatever is left of its time
     /// to live, which no hit prolongs. `peek`, `contains` and `entries` are no hits. In whole
-    /// milliseconds, rounded up. Costs twelve bytes an entry more.
+    /// milliseconds, rounded up. Costs twelve bytes an entry more. Refused beside a second
+    /// [`tier`](Self::tier), which does not know what is used elsewhere.
     pub fn time_to_idle(mut self, idle: Duration) -> Self {
         self.settings.idle = Some(idle);
         self
@@ -442,26 +444,33 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// };
     /// let (one, other): (Cache<String, u32>, Cache<String, u32>) = (process()?, process()?);
     /// one.insert("answer".to_owned(), 42);
-    /// # while one.tier_pending() > 0 { std::thread::yield_now() }
+    /// one.tier_flush().unwrap(); // it reaches the tier a moment later
     /// let got = other.at("answer").load(|_| Err::<u32, _>("not called")).unwrap();
     /// assert_eq!((got.value, got.how), (42, How::Tier));
     /// # Ok::<_, larder::ConfigError>(())
     /// ```
     ///
     /// - **A load** asks the tier within its flight: of one process at most one question and one load of a
-    ///   key are on their way. What the tier has lives here as long as it would if it were loaded, but not
-    ///   longer than it does there. A load with [`force`](crate::At::force) and a refresh go to the source.
+    ///   key are on their way. The copy lives for this cache's `time_to_live`, and no longer than what is left
+    ///   of its life there. Where the tier has a longer time to live of its own, copies are taken again
+    ///   when theirs is over: **then that one bounds the age of what is served**, and this cache's only says
+    ///   how often the tier is asked; [`max_age`](crate::At::max_age) bounds it for one call. A load with [`force`](crate::At::force) and a refresh go to the source.
     ///   Questions take no slot and no part in the circuit breaker: these are about the source. What the tier
     ///   has past its life is given to the loader, and served where `stale_if_error` allows it.
-    /// - **`get`** looks in the process only.
+    /// - **`get`** looks in the process only. To look there too without loading, say
+    ///   `get_or_load_optional` with a closure that returns `Ok(None)`.
     /// - **Changes** (`insert`, what was loaded, `remove`, `expire`, tags, `clear`, writes) reach the tier in
     ///   the background, in their order, by a thread of the cache's own (`larder-tier`), and are tried again
-    ///   until they arrive: [`remove_everywhere`](Cache::remove_everywhere) waits for that. Until then the
-    ///   tier is not asked for these keys. `remove_if` removes there what it found here. Dropping the last
-    ///   handle waits a second at most for what is left.
+    ///   until they arrive: [`remove_everywhere`](Cache::remove_everywhere) and
+    ///   [`tier_flush`](Cache::tier_flush) wait for that. Until then the tier is not asked for these keys.
+    ///   `remove_if` removes there what it found here. Dropping the last handle has what is left tried once
+    ///   more, for a second at most; what does not arrive then is lost.
     /// - **Others' changes** take the copy out here, as fast as the tier tells of them, and fence off what is
     ///   being loaded. If it may have missed some, nothing counts as fresh until it was asked for again.
-    ///   The removal listener then runs on a thread of the tier's, and what it loads comes from the source.
+    ///   A tier that evicts tells of that too, and the copies of what it evicts go: it should hold what
+    ///   its processes hold. The removal listener then runs on a thread of the tier's, and what it loads comes from the source.
+    ///   After an outage that is a load of everything that is asked for: see
+    ///   [`max_concurrent_loads`](Self::max_concurrent_loads).
     /// - **A tier that fails** costs its callers its timeout and nothing else: they load.
     ///
     /// A snapshot does not know what others removed since it was written: restore it with
@@ -490,7 +499,8 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// from; an `error_backoff` whose first pause is zero and the longest is not, or above the longest
     /// one; a `batch` of no keys or of no time; a refresh point that is not between 0.0 and 1.0, or a
     /// `beta` that is negative or no number. [`NoThread`](ConfigError::NoThread) where a second tier needs a
-    /// thread and there is none to be had. What concerns a loader (`batch`, `runtime`) is
+    /// thread and there is none to be had, and [`Tier`](ConfigError::Tier) where it will not serve another
+    /// cache; a second tier and a `time_to_idle`. What concerns a loader (`batch`, `runtime`) is
     /// ignored by a cache without one.
     pub fn build(self) -> Result<Cache<K, V, S>, ConfigError>
     where
@@ -637,7 +647,7 @@ where
         worker::start(tier, outgoing).map_err(|error| ConfigError::NoThread(error.kind()))?;
     }
     let store = Store::new(plan);
-    store.listen();
+    store.listen().map_err(ConfigError::Tier)?;
     Ok(store)
 }
 

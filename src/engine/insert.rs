@@ -42,7 +42,7 @@ where
     #[inline(never)]
     fn insert_told(&self, hash: u64, key: K, value: V, said: Option<u64>) {
         let units = self.units(&key, Some(&value));
-        let change = self.written(&key, &value, said, Vec::new());
+        let change = self.written(hash, &key, &value, said, Vec::new());
         let put = Put::of(hash, key, value, units, said.unwrap_or(self.lives.ttl));
         let noted;
         let shard = self.cell(hash).shard.write();
@@ -99,7 +99,7 @@ where
         ttl: Option<u64>,
         tags: impl Iterator<Item = &'t str> + Clone,
     ) {
-        let change = self.written(&key, &value, ttl, tags.clone().map(Tag::from).collect());
+        let change = self.written(hash, &key, &value, ttl, tags.clone().map(Tag::from).collect());
         // what happens to one of them from here on is newer
         let since = self.tags.version();
         let tags = self.tags.find(tags).map(|names| names.since(since));

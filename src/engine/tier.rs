@@ -13,6 +13,7 @@ use super::unreported::Later;
 use crate::parts::outgoing::{Noted, Outgoing};
 use crate::parts::slots::Queued;
 use crate::parts::stack;
+use crate::rules::ahead::draw;
 use crate::rules::expiry::{NEVER, duration, ticks};
 use crate::rules::explain::TierState;
 use crate::rules::got::Got;
@@ -50,7 +51,7 @@ pub(crate) trait AnyTier<K, V>: Send + Sync {
     fn get_many(self: Arc<Self>, keys: Vec<TierKey>) -> Questions<K, V>;
     /// Blocks until it is done.
     fn apply(&self, changes: &[TierChange<K, V>]) -> Result<(), TierError>;
-    fn watch(&self, watcher: TierWatcher);
+    fn watch(&self, watcher: TierWatcher) -> Result<(), TierError>;
     fn release(&self, key: &TierKey, ticket: &TierTicket);
     fn longest_life(&self) -> Duration;
     fn longest_load(&self) -> Duration;
@@ -74,8 +75,8 @@ where
         block_on(Tier::apply(self, changes))
     }
 
-    fn watch(&self, watcher: TierWatcher) {
-        Tier::watch(self, watcher);
+    fn watch(&self, watcher: TierWatcher) -> Result<(), TierError> {
+        Tier::watch(self, watcher)
     }
 
     fn release(&self, key: &TierKey, ticket: &TierTicket) {
@@ -112,6 +113,15 @@ thread_local! {
     /// Whether this thread brings news of a tier. It may be the one that has to answer for it, so nothing
     /// that user code does in here may wait for the tier.
     static BRINGS_NEWS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What it was before, until it is over.
+struct BringsNews(bool);
+
+impl Drop for BringsNews {
+    fn drop(&mut self) {
+        BRINGS_NEWS.set(self.0);
+    }
 }
 
 /// How long the last handle to a cache waits for its tier to hear of its last changes.
@@ -217,6 +227,7 @@ impl<K, V, S> Store<K, V, S> {
     /// What the tier is told of a value that somebody writes, with the life that was said for it.
     pub(super) fn written(
         &self,
+        hash: u64,
         key: &K,
         value: &V,
         ttl: Option<u64>,
@@ -230,13 +241,29 @@ impl<K, V, S> Store<K, V, S> {
         if ttl == Some(0) {
             return Some(TierChange::Remove(name));
         }
+        let random = draw(self.seed ^ hash, 0, self.clock.now());
+        let (fresh_for, time_to_live) = self.lives_there(random, ttl);
         let entry = TierEntry {
-            fresh_for: ttl.map_or(Duration::MAX, duration),
+            fresh_for,
+            time_to_live,
             stale_for: duration(self.lives.windows.longest()),
             tags,
             ..TierEntry::new(key.clone(), Some(value.clone()))
         };
         Some(TierChange::Write(name, entry))
+    }
+
+    /// How long a value may live in the tier by what was said of it alone, and how long it would live here.
+    fn lives_there(&self, random: u64, ttl: Option<u64>) -> (Duration, Duration) {
+        // jitter there too: else what was loaded together would end together there
+        let drawn = |ttl| match ttl {
+            NEVER.. => Duration::MAX,
+            ttl => duration(self.lives.stamp(self.clock.now(), ttl, random).life()),
+        };
+        match ttl {
+            Some(ttl) => (drawn(ttl), drawn(ttl)),
+            None => (Duration::MAX, drawn(self.lives.ttl)),
+        }
     }
 
     /// The future of what the tier has of a key, if it is to be asked.
@@ -299,15 +326,16 @@ where
     S: BuildHasher + Send + Sync + 'static,
 {
     fn told(&self, news: News<'_>) -> bool {
-        let before = BRINGS_NEWS.replace(true);
+        let _brings = BringsNews(BRINGS_NEWS.replace(true));
         let store = self.0.upgrade();
         if let Some(store) = &store {
             store.hear(news);
         }
-        let is_alive = store.is_some();
-        drop(store);
-        BRINGS_NEWS.set(before);
-        is_alive
+        store.is_some()
+    }
+
+    fn is_alive(&self) -> bool {
+        self.0.strong_count() > 0
     }
 }
 
@@ -318,9 +346,10 @@ where
     S: BuildHasher + Send + Sync + 'static,
 {
     /// Has the tier bring its news here from now on.
-    pub(crate) fn listen(self: &Arc<Self>) {
-        if let Some(tier) = &self.tier {
-            tier.tier.watch(TierWatcher::new(Arc::new(Ear(Arc::downgrade(self)))));
+    pub(crate) fn listen(self: &Arc<Self>) -> Result<(), TierError> {
+        match &self.tier {
+            Some(tier) => tier.tier.watch(TierWatcher::new(Arc::new(Ear(Arc::downgrade(self))))),
+            None => Ok(()),
         }
     }
 
@@ -446,8 +475,8 @@ where
         let validator = notes.and_then(|notes| notes.validator.clone());
         let tags = notes.and_then(|notes| notes.tags.as_ref());
         let tags = tags.map_or_else(Vec::new, |tags| tags.iter().map(Tag::from).collect());
-        let life = ttl.unwrap_or(if value.is_some() { NEVER } else { self.store.lives.negative });
-        if life == 0 {
+        let said = if value.is_some() { ttl } else { ttl.or(Some(self.store.lives.negative)) };
+        if said == Some(0) {
             // nothing is to be stored, and what was there goes
             let (name, ..) = self.take_ticket()?;
             return Some(TierChange::Remove(name));
@@ -458,9 +487,15 @@ where
             return None;
         }
         let stale_for = value.map_or(0, |_| self.store.lives.windows.longest());
+        let random = draw(self.store.seed ^ self.flight.hash, 0, now);
+        let (fresh_for, time_to_live) = match value {
+            Some(_) => self.store.lives_there(random, said),
+            None => (duration(said.unwrap_or(0)), duration(said.unwrap_or(0))),
+        };
         let entry = TierEntry {
             age: duration(took),
-            fresh_for: duration(life),
+            fresh_for,
+            time_to_live,
             stale_for: duration(stale_for),
             validator,
             tags,

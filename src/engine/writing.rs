@@ -106,7 +106,7 @@ where
     {
         let key = self.key().clone();
         let units = self.store.units(&key, Some(&value));
-        let change = self.store.written(&key, &value, ttl, Vec::new());
+        let change = self.store.written(self.hash, &key, &value, ttl, Vec::new());
         let ttl = ttl.unwrap_or(self.store.lives.ttl);
         let put = Put::of(self.hash, key, value, units, ttl);
         let mut out = Outbox::new();

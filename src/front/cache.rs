@@ -80,7 +80,8 @@ where
     S: BuildHasher + Send + Sync + 'static,
 {
     /// The value of a key, if it is there and fresh. Counts as a look-up and as a use. Takes a
-    /// shard's lock in shared mode, allocates nothing and waits for no load.
+    /// shard's lock in shared mode, allocates nothing and waits for no load. Looks in this process only, also
+    /// where there is a second [`tier`](crate::CacheBuilder::tier).
     ///
     /// ```
     /// use larder::Cache;

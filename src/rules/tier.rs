@@ -1,6 +1,7 @@
 //! What a cache and a second tier say to each other.
 
 use super::tag::Tag;
+pub(crate) use crate::words::error::TierError;
 use crate::words::tier_key::TierKey;
 use std::fmt;
 use std::future::Future;
@@ -15,6 +16,9 @@ use std::time::Duration;
 /// process. Changes are handed to it in the background, in the order in which they were made, by a
 /// thread of the cache; what fails is handed over again. News of what other processes change it
 /// brings to the cache by itself, through the [`TierWatcher`] that it is given.
+///
+/// Each process has a handle of its own; what a clone of one does counts as that process's. The source of
+/// `MemoryTier` is a complete one in some hundred lines.
 ///
 /// A tier that fails is no failure of a load: the source is asked then. So it has to answer or to fail
 /// in bounded time; nothing here ends a future that waits for ever but `load_timeout`.
@@ -61,7 +65,8 @@ where
     }
 
     /// Makes changes, in their order. Each may come again: a failure says nothing about which of them
-    /// were made. (A value that was written without a load comes again as a removal.)
+    /// were made. A value that was [written](TierChange::Write) comes again as a removal then, and one that
+    /// was [loaded](TierChange::Load) not at all.
     ///
     /// # Errors
     ///
@@ -72,28 +77,37 @@ where
         changes: &[TierChange<K, V>],
     ) -> impl Future<Output = Result<(), TierError>> + Send;
 
-    /// Whom to tell of what others change. Called once for each cache that is built on this tier.
+    /// Whom to tell of what others change: of every [`TierChange`], loads that were stored among them.
+    /// Called once for each cache that is built on this tier. Unless it is defined, nobody is told, and
+    /// copies live as long as they live.
     ///
-    /// What comes through this handle itself need not be told. News have to be told before anything
+    /// What comes through this handle itself, or a clone of it, is the cache's own and not told. News have to be told before anything
     /// that was read after them is handed out by [`get`](Self::get), or else at once: a value that the
     /// cache reads now it keeps, unless it hears of a change after it began to ask.
-    fn watch(&self, watcher: TierWatcher) {
+    ///
+    /// # Errors
+    ///
+    /// Where that cannot be: the cache is not built then. Of two caches on one handle, say, neither would
+    /// hear of the other.
+    fn watch(&self, watcher: TierWatcher) -> Result<(), TierError> {
         drop(watcher);
+        Ok(())
     }
 
     /// A load whose turn a [`get`](Self::get) gave it came to nothing: whoever waits for it need not.
+    /// Unless it is defined, nothing happens.
     fn release(&self, key: &TierKey, ticket: &TierTicket) {
         _ = (key, ticket);
     }
 
     /// For how long a ticket holds its promise: what a load brings later than that after its ticket was
-    /// given, the cache does not tell.
+    /// given, the cache does not tell. For ever, unless it is defined.
     fn longest_load(&self) -> Duration {
         Duration::MAX
     }
 
     /// The longest time for which anything is kept: a change that could not be made for so long need not
-    /// be made any more.
+    /// be made any more. For ever, unless it is defined.
     fn longest_life(&self) -> Duration {
         Duration::MAX
     }
@@ -131,7 +145,26 @@ impl fmt::Debug for TierTicket {
 }
 
 /// An entry on its way to a [`Tier`] or back. All times count from the moment at which it is handed
-/// over, so that no two clocks are ever compared.
+/// over, so that no two clocks are ever compared. What came in and is handed out `passed` later:
+///
+/// ```
+/// # use larder::TierEntry;
+/// # use std::time::Duration;
+/// fn handed_out<K: Clone, V: Clone>(kept: &TierEntry<K, V>, passed: Duration) -> Option<TierEntry<K, V>> {
+///     let life = kept.fresh_for.min(kept.time_to_live); // or the tier's own
+///     let over_for = passed.saturating_sub(life);
+///     (passed < life || over_for < kept.stale_for).then(|| TierEntry {
+///         age: kept.age + passed,
+///         fresh_for: life.saturating_sub(passed),
+///         over_for,
+///         ..kept.clone()
+///     })
+/// }
+/// # let mut entry = TierEntry::new(1, Some(2));
+/// # entry.time_to_live = Duration::from_secs(2);
+/// # assert_eq!(handed_out(&entry, Duration::from_secs(1)).unwrap().fresh_for, Duration::from_secs(1));
+/// # assert_eq!(handed_out(&entry, Duration::from_secs(2)), None);
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct TierEntry<K, V> {
     /// Whose it is: two keys may have one name.
@@ -140,9 +173,13 @@ pub struct TierEntry<K, V> {
     pub value: Option<V>,
     /// How long ago its load began, or it was written.
     pub age: Duration,
-    /// On the way in: how long it may live, [`Duration::MAX`] where only the tier's own time to live
-    /// ends that. On the way out: what is left of its life, zero if that is over.
+    /// On the way in: how long it may live at most, as its loader or its writer said of it alone;
+    /// [`Duration::MAX`] where nobody did. On the way out: what is left of its life, zero if that is over.
     pub fresh_for: Duration,
+    /// On the way in: how long the cache keeps it, drawn with its jitter; [`Duration::MAX`] where nothing
+    /// ends that. A tier without a time to live of its own keeps it for as long, so that none is served
+    /// past it anywhere. On the way out it says nothing.
+    pub time_to_live: Duration,
     /// On the way out: for how long its life has been over.
     pub over_for: Duration,
     /// For how long after its life a cache may still serve it, if its load fails say.
@@ -161,6 +198,7 @@ impl<K, V> TierEntry<K, V> {
             value,
             age: Duration::ZERO,
             fresh_for: Duration::MAX,
+            time_to_live: Duration::MAX,
             over_for: Duration::ZERO,
             stale_for: Duration::ZERO,
             validator: None,
@@ -212,27 +250,6 @@ impl<K, V> TierChange<K, V> {
     }
 }
 
-/// Why a [`Tier`] could not do what it was asked. A load never returns it: then the source is asked.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum TierError {
-    /// There is no connection, or it was lost. The text says what the client said, without credentials.
-    #[error("the second tier cannot be reached: {0}")]
-    Unreachable(Arc<str>),
-    /// It did not answer in time.
-    #[error("the second tier did not answer in time")]
-    TimedOut,
-    /// It answered that it would not.
-    #[error("the second tier refused: {0}")]
-    Refused(Arc<str>),
-    /// It was set up with something that it does not accept; the text says what.
-    #[error("the second tier cannot be set up: {0}")]
-    Invalid(Arc<str>),
-    /// The cache was built without a tier.
-    #[error("the cache has no second tier: say `tier(..)` when it is built")]
-    None,
-}
-
 /// Brings a cache the news of what others changed in its [`Tier`], and does not keep the cache alive.
 ///
 /// Every call returns whether the cache is still there. Any thread may call; the cache's removal listener
@@ -243,6 +260,7 @@ pub struct TierWatcher(Arc<dyn Watch>);
 /// Who is told, whatever its types.
 pub(crate) trait Watch: Send + Sync {
     fn told(&self, news: News<'_>) -> bool;
+    fn is_alive(&self) -> bool;
 }
 
 /// What others did.
@@ -260,6 +278,11 @@ impl TierWatcher {
     #[allow(dead_code, reason = "made by a cache with a tier")]
     pub(crate) fn new(watch: Arc<dyn Watch>) -> Self {
         Self(watch)
+    }
+
+    /// Whether the cache is still there. It may go the moment after.
+    pub fn is_alive(&self) -> bool {
+        self.0.is_alive()
     }
 
     /// Something else stands under a name now, or nothing: the cache's copy goes, and no load in

@@ -148,6 +148,27 @@ impl<E> Clone for LoadError<E> {
     }
 }
 
+/// Why a second [`Tier`](crate::Tier) could not do what it was asked. A load never returns it: then the source is asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TierError {
+    /// There is no connection, or it was lost. The text says what the client said, without credentials.
+    #[error("the second tier cannot be reached: {0}")]
+    Unreachable(Arc<str>),
+    /// It did not answer in time.
+    #[error("the second tier did not answer in time")]
+    TimedOut,
+    /// It answered that it would not.
+    #[error("the second tier refused: {0}")]
+    Refused(Arc<str>),
+    /// It was set up with something that it does not accept; the text says what.
+    #[error("the second tier cannot be set up: {0}")]
+    Invalid(Arc<str>),
+    /// The cache was built without a tier.
+    #[error("the cache has no second tier: say `tier(..)` when it is built")]
+    None,
+}
+
 /// A setting that [`build`](crate::CacheBuilder::build) refused: which one, and what it accepts.
 ///
 /// ```
@@ -199,6 +220,15 @@ pub enum ConfigError {
     /// A cache with a second tier tells it of changes by a thread of its own, which could not be started.
     #[error("the thread that a second tier needs could not be started: {0}")]
     NoThread(std::io::ErrorKind),
+    /// Uses are counted in one process, and what a second tier keeps is used by several.
+    #[error(
+        "`time_to_idle` counts the uses in this process, and `tier` keeps what others use: keep one of \
+         them"
+    )]
+    TimeToIdleWithTier,
+    /// The second tier refuses this cache.
+    #[error(transparent)]
+    Tier(TierError),
     /// A number outside of what its setting accepts.
     #[error("`{setting}` is {given}, but accepts {accepts}")]
     OutOfRange {

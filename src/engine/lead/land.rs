@@ -130,7 +130,7 @@ where
     ) -> Result<Got<V>, LoadError<E>> {
         let Kept { how, age, validator, tagged } = kept;
         let fresh_for = match stored {
-            Stored::Yes(life) => duration(life),
+            Stored::Yes(life) => duration(life.min(self.store.lives.idle)),
             Stored::No => Duration::ZERO,
             Stored::Fenced => {
                 self.count_fenced();

@@ -307,8 +307,8 @@ impl<K, V, S> Cache<K, V, S> {
     /// [postcard](https://docs.rs/postcard), which serializes by position: a snapshot is read again
     /// by the types that wrote it. See [`Snapshot::schema`] for when they change. Types that only a
     /// format with names can read back are written, and refused when they are read: `serde_json::Value`,
-    /// and what has serde's `untagged`, `flatten` or `skip_serializing_if`. Values in an `Arc` need serde's
-    /// feature `rc`.
+    /// and what has serde's `untagged`, `flatten` or `skip_serializing_if`. (The feature
+    /// `snapshot` switches on serde's `rc`, for values in an `Arc`.)
     ///
     /// # Errors
     ///

@@ -65,6 +65,27 @@ where
         made.await.map(|()| value)
     }
 
+    /// Waits until the second [`Tier`](crate::Tier) has confirmed all changes that were made here until now:
+    /// what was inserted, loaded, removed, expired. Blocks the thread for that time;
+    /// [`tier_flush_async`](Self::tier_flush_async) does not.
+    ///
+    /// # Errors
+    ///
+    /// That of the last attempt, if it failed; it goes on in the background. [`TierError::None`] where the
+    /// cache has no tier.
+    pub fn tier_flush(&self) -> Result<(), TierError> {
+        block_on(self.store.when_all_made())
+    }
+
+    /// The async form of [`tier_flush`](Self::tier_flush).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn tier_flush_async(&self) -> Result<(), TierError> {
+        self.store.when_all_made().await
+    }
+
     fn remove_and_tell<Q>(
         &self,
         key: &Q,

@@ -18,8 +18,9 @@ use std::time::Duration;
 /// keeps the promises that `RedisTier` makes, and can be told to fail, to be deaf, and to forget.
 ///
 /// [`join`](Self::join) gives a handle as another process would have one: caches on different handles share
-/// what is in the tier, and hear of each other's changes at once, on the thread that makes them. A clone is
-/// the same process.
+/// what is in the tier, and hear of each other's changes. A clone is the same process. Changes reach it in
+/// the background, by real time whatever the cache's clock says: a test waits for that by
+/// [`tier_flush`](crate::Cache::tier_flush).
 ///
 /// ```
 /// use larder::{Cache, How, MemoryTier};
@@ -29,7 +30,7 @@ use std::time::Duration;
 /// let other: Cache<u64, String> = Cache::builder().max_entries(10).tier(tier.join()).build()?;
 ///
 /// one.get_or_load(&1, || Ok::<_, String>("loaded".to_owned())).unwrap();
-/// # while one.tier_pending() > 0 { std::thread::yield_now() }
+/// one.tier_flush().unwrap(); // what was loaded reaches the tier a moment later
 /// let got = other.at(&1).load(|_| Err::<String, _>("not called")).unwrap();
 /// assert_eq!((got.value.as_str(), got.how), ("loaded", How::Tier));
 ///
@@ -48,7 +49,8 @@ pub struct MemoryTier<K, V> {
 struct Shared<K, V> {
     state: Mutex<State<K, V>>,
     clock: Clock,
-    time_to_live: Duration,
+    /// Its own, if it has one.
+    time_to_live: Option<Duration>,
     processes: AtomicU64,
 }
 
@@ -81,13 +83,15 @@ struct Slot<K, V> {
 }
 
 impl<K, V> MemoryTier<K, V> {
-    /// An empty one, in which entries live for an hour by the system's clock.
+    /// An empty one, in which entries live as long as in the caches that stored them.
     pub fn new() -> Self {
-        Self::with(Clock::system(), Duration::from_secs(3_600))
+        Self::with(Clock::system(), None)
     }
 
-    /// An empty one with its own time to live and clock.
-    pub fn with(clock: Clock, time_to_live: Duration) -> Self {
+    /// An empty one with the clock of the caches on it, and a time to live of its own, if that is to be
+    /// longer or shorter than theirs.
+    pub fn with(clock: Clock, time_to_live: impl Into<Option<Duration>>) -> Self {
+        let time_to_live = time_to_live.into();
         let state = State {
             entries: HashMap::default(),
             tags: HashMap::default(),
@@ -327,15 +331,25 @@ where
         Ok(())
     }
 
-    fn watch(&self, watcher: TierWatcher) {
-        self.shared.state.lock().watchers.push((self.process, watcher));
+    fn watch(&self, watcher: TierWatcher) -> Result<(), TierError> {
+        let mut state = self.shared.state.lock();
+        let is_taken =
+            |(process, other): &(u64, TierWatcher)| *process == self.process && other.is_alive();
+        if state.watchers.iter().any(is_taken) {
+            return Err(TierError::Invalid(
+                "two caches on one handle would not hear of each other: `join` for each".into(),
+            ));
+        }
+        state.watchers.push((self.process, watcher));
+        Ok(())
     }
 }
 
 impl<K: Clone, V: Clone> MemoryTier<K, V> {
     /// Nothing lives longer than the tier says.
     fn cut(&self, entry: &TierEntry<K, V>) -> TierEntry<K, V> {
-        let fresh_for = entry.fresh_for.min(self.shared.time_to_live);
+        let time_to_live = self.shared.time_to_live.unwrap_or(entry.time_to_live);
+        let fresh_for = entry.fresh_for.min(time_to_live);
         TierEntry { fresh_for, ..entry.clone() }
     }
 }

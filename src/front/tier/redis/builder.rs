@@ -25,7 +25,7 @@ pub struct RedisTierBuilder<C = Postcard> {
     url: String,
     codec: C,
     prefix: String,
-    time_to_live: Duration,
+    time_to_live: Option<Duration>,
     tombstone: Duration,
     timeout: Duration,
     connect_timeout: Duration,
@@ -40,7 +40,7 @@ impl RedisTierBuilder {
             url: url.to_owned(),
             codec: Postcard,
             prefix: String::new(),
-            time_to_live: Duration::from_secs(3600),
+            time_to_live: None,
             tombstone: Duration::from_secs(120),
             timeout: Duration::from_millis(50),
             connect_timeout: Duration::from_secs(2),
@@ -61,11 +61,15 @@ impl<C: Codec> RedisTierBuilder<C> {
         self
     }
 
-    /// How long a value lives in the tier, if it does not end earlier by its own life. One hour unless
-    /// said otherwise; from a millisecond to a year. After its life it stays for its stale window, or
+    /// How long a value lives in the tier, from a millisecond to a year; not longer than was said of it
+    /// alone ([`At::ttl`](crate::At::ttl), [`Loaded::ttl`](crate::Loaded::ttl)). Unless it is said, as long
+    /// as in the cache that stored it, or an hour where nothing ends it there.
+    ///
+    /// Said longer than the caches' own, it spares the source, and it is the bound on age then: caches take
+    /// their copies again when these end, until this time is over. After its life a value stays for its stale window, or
     /// for [`tombstone`](Self::tombstone) if that is longer.
     pub fn time_to_live(mut self, time: Duration) -> Self {
-        self.time_to_live = time;
+        self.time_to_live = Some(time);
         self
     }
 
@@ -206,7 +210,10 @@ impl<C: Codec> RedisTierBuilder<C> {
         Ok(Settings {
             names,
             server,
-            time_to_live: check("time_to_live", self.time_to_live, 365 * day)?,
+            time_to_live: self
+                .time_to_live
+                .map(|time| check("time_to_live", time, 365 * day))
+                .transpose()?,
             tombstone: check("tombstone", self.tombstone, day)?,
             timeout: self.timeout,
             connect_timeout: self.connect_timeout,

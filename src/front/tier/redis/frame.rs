@@ -252,6 +252,7 @@ impl<'a> Frame<'a> {
             value,
             age: Duration::from_millis(lives.age),
             fresh_for: Duration::from_millis(lives.fresh_for),
+            time_to_live: Duration::MAX,
             over_for: Duration::from_millis(lives.over_for),
             stale_for: Duration::from_millis(self.stale_for),
             validator: self.validator.map(Into::into),

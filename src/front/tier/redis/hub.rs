@@ -20,13 +20,18 @@ pub(super) struct Settings {
     pub(super) names: Names,
     /// Host and port, without credentials.
     pub(super) server: Box<str>,
-    pub(super) time_to_live: u64,
+    /// Its own, if it has one.
+    pub(super) time_to_live: Option<u64>,
     pub(super) tombstone: u64,
     pub(super) timeout: Duration,
     pub(super) connect_timeout: Duration,
     pub(super) lease: Option<Duration>,
     pub(super) max_value_size: usize,
 }
+
+/// How long a value lives that nothing else ends: an hour. And what no life is longer than, a year.
+const USUAL: u64 = 3_600_000;
+const LONGEST: u64 = 365 * 86_400_000;
 
 /// So many requests in a row that were not answered in time are enough.
 const STREAK: u32 = 3;
@@ -62,6 +67,8 @@ pub(super) struct Hub {
     pub(super) doubt: Notify,
     /// The longest stale window that anything had that was written or read, in milliseconds.
     longest_stale: AtomicU64,
+    /// The longest life.
+    longest: AtomicU64,
 }
 
 impl Hub {
@@ -80,6 +87,7 @@ impl Hub {
             thread: OnceLock::new(),
             doubt: Notify::new(),
             longest_stale: AtomicU64::new(0),
+            longest: AtomicU64::new(USUAL),
         }
     }
 
@@ -147,14 +155,31 @@ impl Hub {
         self.longest_stale.fetch_max(time, Ordering::Relaxed);
     }
 
+    /// How long an entry lives that would live for so long in its cache.
+    pub(super) fn life(&self, in_cache: u64) -> u64 {
+        let life = self.settings.time_to_live.unwrap_or(match in_cache {
+            u64::MAX => USUAL,
+            life => life.min(LONGEST),
+        });
+        self.longest.fetch_max(life, Ordering::Relaxed);
+        life
+    }
+
     /// For how long anything stays on the server, in milliseconds.
     pub(super) fn longest_life(&self) -> u64 {
         let tail = self.longest_stale.load(Ordering::Relaxed).max(self.settings.tombstone);
-        self.settings.time_to_live.saturating_add(tail)
+        let life = self.settings.time_to_live.unwrap_or(self.longest.load(Ordering::Relaxed));
+        life.saturating_add(tail)
     }
 
-    pub(super) fn watch(&self, watcher: TierWatcher) {
-        self.watchers.lock().push(watcher);
+    pub(super) fn watch(&self, watcher: TierWatcher) -> Result<(), TierError> {
+        let mut watchers = self.watchers.lock();
+        if watchers.iter().any(TierWatcher::is_alive) {
+            let why = "two caches on one connection would not hear of each other: connect for each";
+            return Err(TierError::Invalid(why.into()));
+        }
+        watchers.push(watcher);
+        Ok(())
     }
 
     pub(super) fn word(&self, word: Word<'_>) -> String {

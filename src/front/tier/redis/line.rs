@@ -49,6 +49,9 @@ impl Line {
             self.once(Arc::new(load)).await?;
             replies = self.once(pipe).await?;
         }
+        if replies.iter().any(|reply| trouble::code(reply).is_some()) {
+            self.hub.counters.errors.one();
+        }
         if replies.iter().any(|reply| trouble::code(reply) == Some("READONLY")) {
             // a server that is no longer the one to write to; its name may lead to another by now
             self.send(Ask::Renew);
@@ -58,9 +61,9 @@ impl Line {
 
     async fn once(&self, pipe: Arc<Pipeline>) -> Replies {
         let counters = &self.hub.counters;
-        counters.calls.one();
         let replies = match self.hub.admit() {
             Ok(()) => {
+                counters.calls.one();
                 let (reply, replies) = oneshot::channel();
                 self.send(Ask::Send { pipe, reply });
                 replies.await.unwrap_or_else(|_| Err(ended()))

@@ -66,7 +66,7 @@ impl Link {
                         _ = first.send(Err(error));
                         return;
                     }
-                    if let TierError::Unreachable(why) = error {
+                    if let TierError::Unreachable(why) | TierError::Refused(why) = error {
                         self.hub.close(&why);
                     }
                     continue;

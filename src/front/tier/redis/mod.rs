@@ -55,14 +55,18 @@ pub use stats::RedisTierStats;
 /// ```
 ///
 /// Give it to the builder of one cache. It is a handle: a clone uses the same connection and counts in
-/// the same [`stats`](Self::stats). As what goes out over a connection is not told back over it, two
-/// caches of one process need two tiers, each connected by itself, to hear of each other's changes.
+/// the same [`stats`](Self::stats). As what goes out over a connection is not told back over it, a second
+/// cache on one tier would not hear of the first: it is refused when it is built, and needs a tier of its
+/// own.
 ///
 /// # What processes share
 ///
 /// What one prefix is about: types, codec, and how keys hash. Where any of that changes, raise the
 /// version in the prefix: what stands under the old one ends by its lives. What cannot be read is treated
 /// as nothing, counted, and replaced; what can be read but means something else is not noticed.
+///
+/// Keys and values are serialized by serde. (The feature `redis` switches on serde's `rc`, for values in an
+/// [`Arc`].)
 ///
 /// Keys and tags whose names are longer than 1 KiB, and entries over
 /// [`max_value_size`](RedisTierBuilder::max_value_size), are not kept; that they were changed is told all
@@ -194,8 +198,8 @@ where
         self.make(changes).await
     }
 
-    fn watch(&self, watcher: TierWatcher) {
-        self.hub().watch(watcher);
+    fn watch(&self, watcher: TierWatcher) -> Result<(), TierError> {
+        self.hub().watch(watcher)
     }
 
     fn release(&self, key: &TierKey, ticket: &TierTicket) {

@@ -40,7 +40,7 @@ pub(super) async fn connect(
 }
 
 async fn set_up(client: &Client, hub: &Arc<Hub>, last: Option<&Place>) -> Result<Live, TierError> {
-    let unreachable = |error| TierError::Unreachable(trouble::text(&error));
+    let unreachable = |error| trouble::error(&error);
     let (lost, _) = watch::channel(false);
     let (listener, loss) = (Arc::clone(hub), lost.clone());
     let config = AsyncConnectionConfig::new()
@@ -73,7 +73,12 @@ async fn set_up(client: &Client, hub: &Arc<Hub>, last: Option<&Place>) -> Result
     for reply in replies.map_err(unreachable)? {
         if let Some(code) = trouble::code(&reply) {
             let why = format!("the server does not do what the tier needs: {code}");
-            return Err(TierError::Unreachable(why.into()));
+            let why = why.into();
+            return Err(if trouble::refuses_entry(code) {
+                TierError::Refused(why)
+            } else {
+                TierError::Unreachable(why)
+            });
         }
     }
     Ok(Live { connection, lost, place })

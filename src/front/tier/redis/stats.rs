@@ -31,9 +31,10 @@ counters! {
     connects,
     /// Connections that were lost, or given up because nothing came back.
     disconnects,
-    /// Requests: pipelines of commands, each of one round trip.
+    /// Requests that were sent: pipelines of commands, each of one round trip.
     calls,
-    /// Requests that failed, for whatever reason, those among them that were not even sent.
+    /// Requests that failed, for whatever reason: those that were not even sent, and those of which the
+    /// server refused a part (a full one, say).
     errors,
     /// Requests that were sent and not answered within [`timeout`](crate::RedisTierBuilder::timeout).
     timeouts,

@@ -26,6 +26,17 @@ pub(super) fn text(error: &RedisError) -> Arc<str> {
     }
 }
 
+/// The same as an error: a server that is there, and does not let us in, refuses.
+pub(super) fn error(error: &RedisError) -> TierError {
+    let is_refused =
+        error.kind() == ErrorKind::AuthenticationFailed || error.code().is_some_and(refuses_entry);
+    if is_refused { TierError::Refused(text(error)) } else { TierError::Unreachable(text(error)) }
+}
+
+pub(super) fn refuses_entry(code: &str) -> bool {
+    matches!(code, "NOAUTH" | "NOPERM" | "WRONGPASS")
+}
+
 const OLD: &str = "the server refused the connection's first commands; it has to speak RESP3, as Redis \
                    does from version 6 on";
 

@@ -11,6 +11,7 @@ use crate::rules::tier::{TierChange, TierEntry, TierError, TierTicket};
 use crate::words::tier_key::TierKey;
 use redis::{Pipeline, Value};
 use serde::Serialize;
+use std::time::Duration;
 
 /// So many changes, or bytes, are sent at once.
 const AT_ONCE: usize = 128;
@@ -160,7 +161,11 @@ impl<C: Codec> RedisTier<C> {
     ) -> Option<()> {
         let settings = self.settings();
         let counters = &self.hub().counters;
-        let life = frame::millis(entry.fresh_for).min(settings.time_to_live);
+        let in_cache = match entry.time_to_live {
+            Duration::MAX => u64::MAX,
+            time => frame::millis(time),
+        };
+        let life = frame::millis(entry.fresh_for).min(self.hub().life(in_cache));
         if life == 0 {
             return None;
         }

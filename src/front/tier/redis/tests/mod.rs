@@ -106,7 +106,7 @@ impl Recorder {
     fn on<C: Codec>(tier: &RedisTier<C>) -> Self {
         let recorder = Self::default();
         let watcher = TierWatcher::new(Arc::new(recorder.clone()));
-        Tier::<String, String>::watch(tier, watcher);
+        Tier::<String, String>::watch(tier, watcher).unwrap();
         recorder
     }
 
@@ -126,6 +126,10 @@ impl Recorder {
 }
 
 impl Watch for Recorder {
+    fn is_alive(&self) -> bool {
+        false // so that more of them may watch
+    }
+
     fn told(&self, news: News<'_>) -> bool {
         let text = match news {
             News::Changed(key) => format!("changed {key}"),

@@ -105,6 +105,10 @@ struct Odd {
 }
 
 impl Watch for Odd {
+    fn is_alive(&self) -> bool {
+        false // so that more of them may watch
+    }
+
     fn told(&self, _: News<'_>) -> bool {
         self.calls.fetch_add(1, Ordering::Relaxed);
         match self.kind {
@@ -130,7 +134,7 @@ fn whoever_is_told_may_panic_go_or_ask() {
         let (calls, tier) = (AtomicUsize::new(0), Mutex::new(Some(a.clone())));
         let odd = Arc::new(Odd { kind, calls, tier, error: Mutex::new(None) });
         let watcher = TierWatcher::new(Arc::clone(&odd) as Arc<dyn Watch>);
-        Tier::<String, String>::watch(&a, watcher);
+        Tier::<String, String>::watch(&a, watcher).unwrap();
         odd
     });
     let recorder = Recorder::on(&a);
