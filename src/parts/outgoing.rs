@@ -37,6 +37,8 @@ struct State<K, V> {
     of_all: BTreeSet<u64>,
     /// The last number that was given.
     last: u64,
+    /// The same of what is no load: that is tried until it is made, or something later in its place.
+    last_lasting: u64,
     /// Up to this number all are made, or need not be made any more.
     made: u64,
     /// The last try failed so. Those behind it in the line wait for it.
@@ -89,6 +91,7 @@ impl<K, V> Outgoing<K, V> {
                 of_keys: HashMap::default(),
                 of_all: BTreeSet::new(),
                 last: 0,
+                last_lasting: 0,
                 made: 0,
                 failed: None,
                 is_stuck: false,
@@ -120,6 +123,9 @@ impl<K, V> Outgoing<K, V> {
         }
         state.last += 1;
         let number = state.last;
+        if !is_load {
+            state.last_lasting = number;
+        }
         if let Some(key) = change.key().cloned() {
             let before = state.of_keys.insert(key.clone(), Last { number, is_load });
             if let Some(before) = before.and_then(|before| state.take_out(before.number)) {
@@ -296,9 +302,9 @@ impl<K, V> Outgoing<K, V> {
         Poll::Pending
     }
 
-    /// The number of the last change.
+    /// The number of the last change that can be waited for. No load's: it is tried but once.
     pub(crate) fn last(&self) -> u64 {
-        self.state.lock().last
+        self.state.lock().last_lasting
     }
 
     /// How many changes are not made.
