@@ -199,6 +199,9 @@ impl<K, V> Outgoing<K, V> {
             for (number, change) in numbers.into_iter().zip(changes) {
                 // a load of the worker's is not among them any more
                 let is_last = state.is_last(number, change.key());
+                if let (false, Some(key)) = (is_last, change.key()) {
+                    state.harden(key);
+                }
                 let to = if is_last { &mut again } else { &mut moot };
                 to.numbers.push(number);
                 match change {
@@ -360,6 +363,17 @@ impl<K, V> State<K, V> {
     fn take_out(&mut self, number: u64) -> Option<TierChange<K, V>> {
         let at = self.line.binary_search_by_key(&number, |(number, _)| *number).ok()?;
         self.line[at].1.take()
+    }
+
+    /// What a key has there is older than what was to be expired: that goes instead.
+    fn harden(&mut self, key: &TierKey) {
+        let Some(last) = self.of_keys.get(key) else { return };
+        let at = self.line.binary_search_by_key(&last.number, |(number, _)| *number);
+        if let Some((_, Some(place @ TierChange::Expire(_)))) =
+            at.ok().and_then(|at| self.line.get_mut(at))
+        {
+            *place = TierChange::Remove(key.clone());
+        }
     }
 
     /// Forgets what loads brought, and what of it stands in the line.
