@@ -6,6 +6,7 @@
 //! still have what was taken out of the cache.
 
 use crate::rules::tier::{TierChange, TierError};
+use crate::words::contain::contain;
 use crate::words::sync::Mutex;
 use crate::words::tier_key::TierKey;
 use crate::words::unpark::Unpark;
@@ -189,8 +190,9 @@ impl<K, V> Outgoing<K, V> {
     /// They could not be made. What is left to be tried again: of what was changed once more meanwhile
     /// nothing, and of a value that was written its removal, for it may have arrived, and something newer
     /// after it. Nor does what was loaded wait for better times, here or in the line: its ticket holds for
-    /// so long only.
-    pub(crate) fn failed(&self, hand: Hand<K, V>, error: TierError) -> Hand<K, V> {
+    /// so long only. And what is not, to be dropped by who keeps a panic in there from taking the rest
+    /// along.
+    pub(crate) fn failed(&self, hand: Hand<K, V>, error: TierError) -> (Hand<K, V>, Hand<K, V>) {
         let Hand { numbers, changes } = hand;
         let (mut again, mut moot) = (Hand::new(), Hand::new());
         let waiting = {
@@ -215,9 +217,8 @@ impl<K, V> Outgoing<K, V> {
             state.failed = (!again.is_empty()).then_some(error);
             std::mem::take(&mut state.waiting)
         };
-        waiting.into_iter().for_each(Waker::wake);
-        drop(moot);
-        again
+        waiting.into_iter().for_each(|waker| _ = contain(|| waker.wake()));
+        (again, moot)
     }
 
     /// Ready when the change of that number was made; or when it, or one before it, was tried in vain, and

@@ -70,13 +70,15 @@ fn make<K, V>(tier: &dyn AnyTier<K, V>, outgoing: &Outgoing<K, V>, mut hand: Han
             contain(|| outgoing.made(hand));
             return true;
         };
-        if begun.elapsed() >= tier.longest_life() {
+        let mut longest = Duration::MAX;
+        contain(|| longest = tier.longest_life());
+        if begun.elapsed() >= longest {
             // what they were to change is gone from there
             contain(|| outgoing.made(hand));
             return true;
         }
-        let mut left = Hand::new();
-        contain(|| left = outgoing.failed(hand, error));
+        let (left, moot) = outgoing.failed(hand, error);
+        contain(|| drop(moot));
         hand = left;
         if hand.is_empty() {
             return true;
