@@ -265,8 +265,8 @@ impl<K, V> Outgoing<K, V> {
         }
     }
 
-    /// Waits before what failed is tried again. `false` if that is not to be: no more changes will come,
-    /// and nobody is there any more who could see what is not changed.
+    /// Waits before what failed is tried again. `false` if there is no time for that: no more changes will
+    /// come, and who drops the cache waits.
     pub(crate) fn pause(&self, pause: Duration) -> bool {
         let until = Instant::now() + pause;
         let waker = Waker::from(Unpark::this());

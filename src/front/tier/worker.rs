@@ -63,6 +63,7 @@ fn work<K, V>(tier: &dyn AnyTier<K, V>, outgoing: &Outgoing<K, V>) {
 fn make<K, V>(tier: &dyn AnyTier<K, V>, outgoing: &Outgoing<K, V>, mut hand: Hand<K, V>) -> bool {
     let begun = Instant::now();
     let mut pause = FIRST_PAUSE;
+    let mut is_last_try = false;
     loop {
         let mut result = Err(TierError::Refused("it panicked".into()));
         contain(|| result = tier.apply(&hand.changes));
@@ -83,9 +84,11 @@ fn make<K, V>(tier: &dyn AnyTier<K, V>, outgoing: &Outgoing<K, V>, mut hand: Han
         if hand.is_empty() {
             return true;
         }
-        if !outgoing.pause(pause) {
+        if is_last_try {
             return false;
         }
+        // the cache is gone: what waited to be tried again is so at once, for others share the tier
+        is_last_try = !outgoing.pause(pause);
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
