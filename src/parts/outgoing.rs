@@ -351,6 +351,11 @@ impl<K, V> State<K, V> {
     /// Keeps what stands here from growing without end. `number` is the last one.
     fn bound(&mut self, number: u64, replaced: &mut Vec<TierChange<K, V>>) {
         if self.len() > MOST {
+            // what was loaded takes nothing away from what is there, and need not get there
+            self.drop_loads(replaced);
+            self.line.retain(|(_, change)| change.is_some());
+        }
+        if self.len() > MOST {
             replaced.extend(self.line.drain(..).filter_map(|(_, change)| change));
             self.line.push_back((number, Some(TierChange::Clear)));
             self.of_keys.clear();
