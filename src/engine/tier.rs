@@ -115,15 +115,6 @@ thread_local! {
     static BRINGS_NEWS: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What it was before, until it is over.
-struct BringsNews(bool);
-
-impl Drop for BringsNews {
-    fn drop(&mut self) {
-        BRINGS_NEWS.set(self.0);
-    }
-}
-
 /// How long the last handle to a cache waits for its tier to hear of its last changes.
 const PARTING: Duration = Duration::from_secs(1);
 
@@ -316,6 +307,15 @@ impl<K, V, S> Store<K, V, S> {
     }
 }
 
+/// While it lives, its thread brings news; then what was before, also after a panic of the user's code.
+struct Bringing(bool);
+
+impl Drop for Bringing {
+    fn drop(&mut self) {
+        BRINGS_NEWS.set(self.0);
+    }
+}
+
 /// Tells a store what others did.
 struct Ear<K, V, S>(Weak<Store<K, V, S>>);
 
@@ -326,7 +326,8 @@ where
     S: BuildHasher + Send + Sync + 'static,
 {
     fn told(&self, news: News<'_>) -> bool {
-        let _brings = BringsNews(BRINGS_NEWS.replace(true));
+        // outlives the store, which may go here
+        let _bringing = Bringing(BRINGS_NEWS.replace(true));
         let store = self.0.upgrade();
         if let Some(store) = &store {
             store.hear(news);
