@@ -26,6 +26,7 @@ use crate::rules::tier::{
 use crate::shard::entry::{Notes, Put, Returned};
 use crate::shard::outbox::Outbox;
 use crate::words::block_on::block_on;
+use crate::words::contain::contain;
 use crate::words::error::LoadError;
 use crate::words::sync::{Counter, park_timeout};
 use crate::words::tick::Tick;
@@ -385,7 +386,8 @@ impl<K, V, S> Lead<K, V, S> {
     /// Gives back what the tier gave for a load that came to nothing.
     pub(super) fn release(&mut self) {
         if let (Some((name, ticket, _)), Some(tier)) = (self.take_ticket(), &self.store.tier) {
-            tier.tier.release(&name, &ticket);
+            // the tier may be the user's, and the flight has to land in any case
+            contain(|| tier.tier.release(&name, &ticket));
         }
     }
 
