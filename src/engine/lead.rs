@@ -265,6 +265,10 @@ impl<K, V, S> Lead<K, V, S> {
         self.beside.get_or_insert_default().ticket = Some(ticket);
     }
 
+    pub(super) fn ticket(&self) -> Option<&tier::Held> {
+        self.beside.as_ref()?.ticket.as_ref()
+    }
+
     pub(super) fn take_ticket(&mut self) -> Option<tier::Held> {
         self.beside.as_mut()?.ticket.take()
     }

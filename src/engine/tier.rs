@@ -480,9 +480,10 @@ where
         let tags = tags.map_or_else(Vec::new, |tags| tags.iter().map(Tag::from).collect());
         let said = if value.is_some() { ttl } else { ttl.or(Some(self.store.lives.negative)) };
         if said == Some(0) {
-            // nothing is to be stored, and what was there goes
-            let (name, ..) = self.take_ticket()?;
-            return Some(TierChange::Remove(name));
+            // Nothing is to be stored, and what was there goes. Others who wait for this load to store need
+            // not: the ticket stays, to be given back.
+            let (name, ..) = self.ticket()?;
+            return Some(TierChange::Remove(name.clone()));
         }
         let (name, ticket, began) = self.take_ticket()?;
         if now.saturating_sub(began) >= longest {
