@@ -411,6 +411,22 @@ where
         accepts: impl Fn(u64) -> bool,
         needs_value: bool,
     ) -> Option<TierEntry<K, V>> {
+        let mut out = Outbox::new();
+        let entry = self.answer_quietly(found, accepts, needs_value, &mut out);
+        // the load is not over: a listener that asks for its key is told so, and does not wait for it
+        let _running = stack::enter(self.id());
+        self.store.deliver(out);
+        entry
+    }
+
+    /// The same without the reports.
+    fn answer_quietly(
+        &mut self,
+        found: Result<TierFound<K, V>, TierError>,
+        accepts: impl Fn(u64) -> bool,
+        needs_value: bool,
+        out: &mut Outbox<K, V>,
+    ) -> Option<TierEntry<K, V>> {
         let store = Arc::clone(&self.store);
         let tier = store.tier.as_ref()?;
         // the load, if it comes to that, begins when this is known; its ticket may be older, but what
@@ -438,14 +454,14 @@ where
         }
         tier.counts.misses.add(1);
         if entry.fresh_for.is_zero() {
-            self.show(entry);
+            self.show(entry, out);
         }
         None
     }
 
     /// A value past its life is cached as such: the loader is shown it, and it is served if the load
     /// comes to nothing, for as long as this cache's windows say.
-    fn show(&mut self, entry: TierEntry<K, V>) {
+    fn show(&mut self, entry: TierEntry<K, V>, out: &mut Outbox<K, V>) {
         let store = Arc::clone(&self.store);
         let over_for = ticks(entry.over_for).max(1);
         if over_for >= store.lives.windows.longest() || store.budget.max() == 0 {
@@ -458,9 +474,7 @@ where
         let hash = self.flight.hash;
         let units = store.units(&key, Some(&value));
         let put = Put { notes, ..Put::of(hash, key, value, units, 1) };
-        let mut out = Outbox::new();
-        store.put(hash, put, By::Shown(&self.flight), &mut out);
-        store.deliver(out);
+        store.put(hash, put, By::Shown(&self.flight), out);
     }
 
     /// What the tier is to be told of this load, if it was asked before: made before anything is stored,
@@ -591,7 +605,8 @@ where
     let mut settled = Vec::new();
     let open = std::mem::take(leads).into_iter().zip(of_each).enumerate();
     for (at, (mut lead, found)) in open {
-        match found.and_then(|found| lead.answer(found, &accepts, false)) {
+        let out = &mut later.out;
+        match found.and_then(|found| lead.answer_quietly(found, &accepts, false, out)) {
             Some(entry) => {
                 settled.push((at, lead.land_kept_quietly(entry, None, &mut later.out)));
             }
