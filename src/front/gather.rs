@@ -213,9 +213,10 @@ where
                         while !first.is_over(store.clock.now(), &waker) {
                             store.clock.park_until(Some(first.gathering.until));
                         }
+                        // outlives the leads: a listener may ask for any of their keys
+                        let mut later = Later::new(store);
                         let mut leads = first.close();
                         let own = leads[0].id();
-                        let mut later = Later::new(store);
                         let settled = ask_many(store, &mut leads, &call.ask, &mut later);
                         let kept = first_of(settled);
                         let Some(leave) = admit_many(store, &mut leads, |_| {}) else {
@@ -317,9 +318,10 @@ where
                             if is_over { Poll::Ready(()) } else { Poll::Pending }
                         })
                         .await;
+                        // outlives the leads: a listener may ask for any of their keys
+                        let mut later = Later::new(store);
                         let mut leads = first.close();
                         let own = leads[0].id();
-                        let mut later = Later::new(store);
                         let settled =
                             ask_many_async(store, &mut leads, &call.ask, &mut later).await;
                         let kept = first_of(settled);

@@ -231,8 +231,9 @@ where
 {
     let mut call = Call::new(store, keys);
     while !call.is_done() {
-        let Round { mut led, mut leads, followed } = call.decide();
+        // outlives the leads, also where this ends early: a listener may ask for any of their keys
         let mut later = Later::new(store);
+        let Round { mut led, mut leads, followed } = call.decide();
         let settled = ask_many(store, &mut leads, &call.said.ask, &mut later);
         call.settled(&mut led, settled);
         let spare = |leads: &mut _| call.spare(&mut led, leads);
@@ -343,8 +344,9 @@ where
 {
     let mut call = Call::new(store, keys);
     while !call.is_done() {
-        let Round { mut led, mut leads, followed } = call.decide();
+        // outlives the leads, also where this ends early: a listener may ask for any of their keys
         let mut later = Later::new(store);
+        let Round { mut led, mut leads, followed } = call.decide();
         let settled = ask_many_async(store, &mut leads, &call.said.ask, &mut later).await;
         call.settled(&mut led, settled);
         let spare = |leads: &mut _| call.spare(&mut led, leads);
