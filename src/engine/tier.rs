@@ -10,6 +10,7 @@ use super::lead::Lead;
 use super::put::{By, Stored};
 use super::store::{Store, spread};
 use super::unreported::Later;
+use crate::parts::group::Hash;
 use crate::parts::outgoing::{Noted, Outgoing};
 use crate::parts::slots::Queued;
 use crate::parts::stack;
@@ -363,18 +364,45 @@ where
         match news {
             News::Changed(name) => {
                 if let Some(hash) = self.hash_of_name(name) {
-                    self.take_out(hash, &ByName(name), None);
+                    self.change_here(hash, name);
                 }
             }
             News::Expired(name) => {
                 if let Some(hash) = self.hash_of_name(name) {
-                    self.expire(hash, &ByName(name), None);
+                    self.expire_here(hash, name);
                 }
             }
             News::TagRemoved(tag) => self.remove_tag_here(tag),
             News::TagExpired(tag) => self.expire_tag_here(tag),
             News::Cleared => self.clear_here(),
             News::Missed => self.expire_all_here(),
+        }
+    }
+
+    /// A name may be that of several keys.
+    fn change_here(&self, hash: u64, name: &TierKey) {
+        let mut out = Outbox::new();
+        {
+            let mut shard = self.cell(hash).shard.write();
+            self.ledger.note(hash);
+            shard.fence_each(hash, &ByName(name), &mut out);
+            shard.remove_each(Hash::new(hash), &ByName(name), &self.terms(), &mut out);
+        }
+        self.deliver(out);
+    }
+
+    /// The same for what is over, but not gone.
+    fn expire_here(&self, hash: u64, name: &TierKey) {
+        let mut out = Outbox::new();
+        let expired = {
+            let mut shard = self.cell(hash).shard.write();
+            self.ledger.note(hash);
+            shard.fence_each(hash, &ByName(name), &mut out);
+            shard.expire_each(Hash::new(hash), &ByName(name), &self.terms(), &mut out)
+        };
+        self.deliver(out);
+        if expired {
+            self.request_sweep();
         }
     }
 }

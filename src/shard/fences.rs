@@ -83,6 +83,17 @@ impl<K> Fences<K> {
         }
     }
 
+    /// The same for all keys that are equivalent to `key`.
+    pub(crate) fn dispute_each<Q>(&mut self, hash: u64, key: &Q)
+    where
+        Q: ?Sized + Equivalent<K>,
+    {
+        let same = |fence: &&mut Fence<K>| fence.hash == hash && key.equivalent(&fence.key);
+        for fence in self.raised.iter_hash_mut(hash).filter(same) {
+            fence.is_disputed = true;
+        }
+    }
+
     /// Something else happens to every key.
     pub(crate) fn dispute_all(&mut self) {
         for fence in &mut self.raised {

@@ -64,6 +64,10 @@ impl<K, V> Shard<K, V> {
         Q: ?Sized + Equivalent<K>,
     {
         let Some(id) = self.locate(hash, key) else { return false };
+        self.expire_at(id, terms, out)
+    }
+
+    fn expire_at(&mut self, id: SlotId, terms: &Terms<'_>, out: &mut Outbox<K, V>) -> bool {
         let Some(entry) = self.table.entry(id) else {
             self.take_out(id, RemovalCause::Removed, terms, out);
             return false;
@@ -77,6 +81,43 @@ impl<K, V> Shard<K, V> {
         }
         self.sweep.expects(terms.lives.windows.end(stamp.expiry()));
         true
+    }
+
+    /// As [`remove`](Self::remove), for all keys that are equivalent to `key`: a name may be several keys'.
+    pub(crate) fn remove_each<Q>(
+        &mut self,
+        hash: Hash,
+        key: &Q,
+        terms: &Terms<'_>,
+        out: &mut Outbox<K, V>,
+    ) where
+        Q: ?Sized + Equivalent<K>,
+    {
+        while let Some(id) = self.locate(hash, key) {
+            self.take_out(id, RemovalCause::Removed, terms, out);
+        }
+    }
+
+    /// The same for [`expire`](Self::expire). Whether there was a life to end.
+    pub(crate) fn expire_each<Q>(
+        &mut self,
+        hash: Hash,
+        key: &Q,
+        terms: &Terms<'_>,
+        out: &mut Outbox<K, V>,
+    ) -> bool
+    where
+        Q: ?Sized + Equivalent<K>,
+    {
+        let mut has_expired = false;
+        while let Some(id) = self.locate_if(hash, key, |id| match self.table.entry(id) {
+            Some(entry) => self.is_fresh(id, entry, terms),
+            // a cached "not found" goes
+            None => true,
+        }) {
+            has_expired |= self.expire_at(id, terms, out);
+        }
+        has_expired
     }
 
     /// Empties the shard. What it held goes into the outbox, the flights lose their keys.

@@ -188,12 +188,26 @@ impl<K, V> Shard<K, V> {
     where
         Q: ?Sized + Equivalent<K>,
     {
+        self.locate_if(hash, key, |_| true)
+    }
+
+    /// The first that `will_do`, of several keys that are equivalent to this one.
+    #[inline]
+    fn locate_if<Q>(
+        &self,
+        hash: Hash,
+        key: &Q,
+        will_do: impl Fn(SlotId) -> bool,
+    ) -> Option<SlotId>
+    where
+        Q: ?Sized + Equivalent<K>,
+    {
         self.table.find(hash, |id, group, lane| {
             let stands = match &group.slots[lane] {
                 Some(entry) => key.equivalent(&entry.key),
                 None => self.aside.missing(id).is_some_and(|m| key.equivalent(&m.key)),
             };
-            stands.then_some(id)
+            (stands && will_do(id)).then_some(id)
         })
     }
 

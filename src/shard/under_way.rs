@@ -20,6 +20,18 @@ impl<K, V> Shard<K, V> {
         }
     }
 
+    /// As [`fence`](Self::fence), for all keys that are equivalent to `key`.
+    pub(crate) fn fence_each<Q>(&mut self, hash: u64, key: &Q, out: &mut Outbox<K, V>)
+    where
+        Q: ?Sized + Equivalent<K>,
+    {
+        self.fences.dispute_each(hash, key);
+        self.ground(hash, key, out);
+        while self.is_loading(hash, key) {
+            self.ground(hash, key, out);
+        }
+    }
+
     /// Takes the key's flight off the board, if there is one: it began before what happens now.
     #[inline(never)]
     pub(crate) fn ground<Q>(&mut self, hash: u64, key: &Q, out: &mut Outbox<K, V>)
