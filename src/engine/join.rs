@@ -3,6 +3,7 @@
 use super::behind::unwritten as unwritten_value;
 use super::lead::Lead;
 use super::store::Store;
+use super::tier::brings_news;
 use crate::parts::flight::{Flight, Landing};
 use crate::parts::stack;
 use crate::rules::got::Got;
@@ -77,6 +78,11 @@ impl<K, V, S> Store<K, V, S> {
             Role::Look => Next::Look,
             Role::Failed(landing) => Next::Failed(landing),
             Role::Follow(flight) if stack::is_running(flight.id()) => Next::Recursive,
+            Role::Follow(_) if self.tier.is_some() && brings_news() => {
+                // whoever leads may wait for the tier, and that for this thread
+                self.take_over(hash, key);
+                self.join(hash, key, ask)
+            }
             Role::Follow(flight) => {
                 self.hurry(&flight);
                 Next::Follow(flight)
@@ -94,6 +100,17 @@ impl<K, V, S> Store<K, V, S> {
                 }
             }
         }
+    }
+
+    /// Takes the key from the load in flight: that is still its own caller's, and its followers'.
+    #[cold]
+    fn take_over<Q>(&self, hash: u64, key: &Q)
+    where
+        Q: ?Sized + Equivalent<K>,
+    {
+        let mut out = Outbox::new();
+        self.cell(hash).shard.write().ground(hash, key, &mut out);
+        drop(out);
     }
 
     /// A flight came to nothing. If it had its key until now, the failure is remembered; `false` if

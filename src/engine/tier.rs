@@ -117,6 +117,11 @@ thread_local! {
     static BRINGS_NEWS: Cell<bool> = const { Cell::new(false) };
 }
 
+/// Whether this thread must not wait for anybody who may wait for the tier.
+pub(super) fn brings_news() -> bool {
+    BRINGS_NEWS.get()
+}
+
 /// How long the last handle to a cache waits for its tier to hear of its last changes.
 const PARTING: Duration = Duration::from_secs(1);
 
