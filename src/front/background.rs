@@ -129,16 +129,24 @@ where
     let Some(mut question) = away.question() else { return Some(away) };
     let mut bell = Bell::default();
     let found = poll_fn(|task| {
-        if let Poll::Ready(found) = away.run(|| question.as_mut().poll(task)) {
-            return Poll::Ready(found);
+        let mut poll = None;
+        if !contain(|| poll = Some(away.run(|| question.as_mut().poll(task)))) {
+            return Poll::Ready(None);
+        }
+        if let Some(Poll::Ready(found)) = poll {
+            return Poll::Ready(Some(found));
         }
         let deadline = away.deadline();
         bell.set(away.clock(), deadline, task.waker());
         let is_late = deadline <= away.clock().now();
-        if is_late { Poll::Ready(Err(TierError::TimedOut)) } else { Poll::Pending }
+        if is_late { Poll::Ready(Some(Err(TierError::TimedOut))) } else { Poll::Pending }
     })
     .await;
-    away.answer(found)
+    // a panic, here and in what lands the answer, is none of the runtime's
+    let found = found?;
+    let mut left = None;
+    contain(|| left = away.answer(found));
+    left
 }
 
 /// Refreshes by an async loader.
