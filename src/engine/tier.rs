@@ -29,7 +29,7 @@ use crate::shard::outbox::Outbox;
 use crate::words::block_on::block_on;
 use crate::words::contain::contain;
 use crate::words::error::LoadError;
-use crate::words::sync::{Counter, park_timeout};
+use crate::words::sync::{Counter, park_timeout, thread_local};
 use crate::words::tick::Tick;
 use crate::words::tier_key::{ByName, TierKey};
 use crate::words::unpark::Unpark;
@@ -114,12 +114,14 @@ pub(super) struct TierCounts {
 thread_local! {
     /// Whether this thread brings news of a tier. It may be the one that has to answer for it, so nothing
     /// that user code does in here may wait for the tier.
-    static BRINGS_NEWS: Cell<bool> = const { Cell::new(false) };
+    // no `const` block: the explorers' macro has none
+    #[allow(clippy::missing_const_for_thread_local)]
+    static BRINGS_NEWS: Cell<bool> = Cell::new(false);
 }
 
 /// Whether this thread must not wait for anybody who may wait for the tier.
 pub(super) fn brings_news() -> bool {
-    BRINGS_NEWS.get()
+    BRINGS_NEWS.with(Cell::get)
 }
 
 /// How long the last handle to a cache waits for its tier to hear of its last changes.
@@ -161,7 +163,7 @@ impl<K, V> Behind<K, V> {
 impl<K, V> Drop for Behind<K, V> {
     fn drop(&mut self) {
         self.outgoing.close();
-        if self.outgoing.len() > 0 && !BRINGS_NEWS.get() {
+        if self.outgoing.len() > 0 && !brings_news() {
             let outgoing = &self.outgoing;
             wait_at_most(PARTING, poll_fn(|task| outgoing.poll_over(task.waker())));
         }
@@ -266,7 +268,7 @@ impl<K, V, S> Store<K, V, S> {
 
     /// The future of what the tier has of a key, if it is to be asked.
     pub(super) fn question_of(&self, key: &K) -> Option<Question<K, V>> {
-        let tier = self.tier.as_ref().filter(|_| !BRINGS_NEWS.get())?;
+        let tier = self.tier.as_ref().filter(|_| !brings_news())?;
         let name = (tier.name)(key);
         tier.outgoing.is_settled(&name).then(|| Arc::clone(&tier.tier).get(name))
     }
@@ -282,7 +284,7 @@ impl<K, V, S> Store<K, V, S> {
         let outgoing = self.tier.as_ref().map(|tier| Arc::clone(&tier.outgoing));
         let outgoing = outgoing.map(|outgoing| (outgoing.last(), outgoing));
         poll_fn(move |task| match &outgoing {
-            Some(_) if BRINGS_NEWS.get() => Poll::Ready(Err(TierError::Refused(
+            Some(_) if brings_news() => Poll::Ready(Err(TierError::Refused(
                 "who is told of its news cannot wait for it".into(),
             ))),
             Some((number, outgoing)) => outgoing.poll_made(*number, task.waker()),
@@ -319,7 +321,7 @@ struct Bringing(bool);
 
 impl Drop for Bringing {
     fn drop(&mut self) {
-        BRINGS_NEWS.set(self.0);
+        BRINGS_NEWS.with(|brings| brings.set(self.0));
     }
 }
 
@@ -334,7 +336,7 @@ where
 {
     fn told(&self, news: News<'_>) -> bool {
         // outlives the store, which may go here
-        let _bringing = Bringing(BRINGS_NEWS.replace(true));
+        let _bringing = Bringing(BRINGS_NEWS.with(|brings| brings.replace(true)));
         let store = self.0.upgrade();
         if let Some(store) = &store {
             store.hear(news);
@@ -580,7 +582,7 @@ pub(crate) struct Inquiry<K, V> {
 impl<K, V> Inquiry<K, V> {
     /// Nothing if there is nothing to be asked.
     pub(crate) fn new<S>(store: &Store<K, V, S>, leads: &[Lead<K, V, S>]) -> Option<Self> {
-        let tier = store.tier.as_ref().filter(|_| !BRINGS_NEWS.get())?;
+        let tier = store.tier.as_ref().filter(|_| !brings_news())?;
         let names = leads.iter().map(|lead| (tier.name)(lead.key())).enumerate();
         let (about, names): (Vec<_>, Vec<_>) =
             names.filter(|(_, name)| tier.outgoing.is_settled(name)).unzip();

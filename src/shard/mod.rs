@@ -193,12 +193,7 @@ impl<K, V> Shard<K, V> {
 
     /// The first that `will_do`, of several keys that are equivalent to this one.
     #[inline]
-    fn locate_if<Q>(
-        &self,
-        hash: Hash,
-        key: &Q,
-        will_do: impl Fn(SlotId) -> bool,
-    ) -> Option<SlotId>
+    fn locate_if<Q>(&self, hash: Hash, key: &Q, will_do: impl Fn(SlotId) -> bool) -> Option<SlotId>
     where
         Q: ?Sized + Equivalent<K>,
     {
