@@ -3,7 +3,6 @@
 use super::behind::unwritten as unwritten_value;
 use super::lead::Lead;
 use super::store::Store;
-use super::tier::brings_news;
 use crate::parts::flight::{Flight, Landing};
 use crate::parts::stack;
 use crate::rules::got::Got;
@@ -78,7 +77,7 @@ impl<K, V, S> Store<K, V, S> {
             Role::Look => Next::Look,
             Role::Failed(landing) => Next::Failed(landing),
             Role::Follow(flight) if stack::is_running(flight.id()) => Next::Recursive,
-            Role::Follow(_) if self.tier.is_some() && brings_news() => {
+            Role::Follow(_) if self.brings_news() => {
                 // whoever leads may wait for the tier, and that for this thread
                 self.take_over(hash, key);
                 self.join(hash, key, ask)

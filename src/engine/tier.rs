@@ -119,8 +119,7 @@ thread_local! {
     static BRINGS_NEWS: Cell<bool> = Cell::new(false);
 }
 
-/// Whether this thread must not wait for anybody who may wait for the tier.
-pub(super) fn brings_news() -> bool {
+fn brings_news() -> bool {
     BRINGS_NEWS.with(Cell::get)
 }
 
@@ -187,6 +186,11 @@ fn wait_at_most(limit: Duration, future: impl Future<Output = ()>) -> bool {
 }
 
 impl<K, V, S> Store<K, V, S> {
+    /// Whether this thread must not wait for anybody who may wait for the tier.
+    pub(crate) fn brings_news(&self) -> bool {
+        self.tier.is_some() && brings_news()
+    }
+
     /// What a key is called in the tier, where there is one.
     pub(crate) fn named<Q: ?Sized + StdHash>(&self, key: &Q) -> Option<TierKey> {
         self.tier.as_ref().map(|_| TierKey::of(key))

@@ -78,10 +78,11 @@ impl<K, V, S> Gather<K, V, S> {
         self.most
     }
 
-    fn join(&self, lead: Lead<K, V, S>, now: Tick) -> Part<'_, K, V, S> {
+    /// `alone` is who must not wait for another caller.
+    fn join(&self, lead: Lead<K, V, S>, now: Tick, alone: bool) -> Part<'_, K, V, S> {
         let flight = lead.join();
         let mut open = self.open.lock();
-        if let Some(gathering) = &*open {
+        if let Some(gathering) = open.as_ref().filter(|_| !alone) {
             let gathering = Arc::clone(gathering);
             let mut state = gathering.state.lock();
             state.leads.push(lead);
@@ -98,11 +99,11 @@ impl<K, V, S> Gather<K, V, S> {
             }
             return Part::Follow(flight);
         }
-        let state =
-            State { leads: vec![lead], is_closed: self.most <= 1, first: Waker::noop().clone() };
+        let is_closed = alone || self.most <= 1;
+        let state = State { leads: vec![lead], is_closed, first: Waker::noop().clone() };
         let until = now.saturating_add(self.patience);
         let gathering = Arc::new(Gathering { until, state: Mutex::new(state) });
-        if self.most > 1 {
+        if !is_closed {
             *open = Some(Arc::clone(&gathering));
         }
         drop(open);
@@ -206,7 +207,7 @@ where
             Next::Recursive => break Err(LoadError::Recursive),
             Next::Follow(flight) => (flight, false),
             Next::Lead(lead) | Next::Revalidate(lead) => {
-                match gather.join(lead, store.clock.now()) {
+                match gather.join(lead, store.clock.now(), store.brings_news()) {
                     Part::Follow(flight) => (flight, true),
                     Part::First(first) => {
                         let waker = Waker::from(Unpark::this());
@@ -307,7 +308,7 @@ where
             Next::Recursive => break Err(LoadError::Recursive),
             Next::Follow(flight) => (flight, false),
             Next::Lead(lead) | Next::Revalidate(lead) => {
-                match gather.join(lead, store.clock.now()) {
+                match gather.join(lead, store.clock.now(), store.brings_news()) {
                     Part::Follow(flight) => (flight, true),
                     Part::First(first) => {
                         let mut bell = Bell::default();
