@@ -286,7 +286,7 @@ impl<K, V, S> Store<K, V, S> {
         V: Send + Sync + 'static,
     {
         let outgoing = self.tier.as_ref().map(|tier| Arc::clone(&tier.outgoing));
-        let outgoing = outgoing.map(|outgoing| (outgoing.last(), outgoing));
+        let outgoing = outgoing.map(|outgoing| (outgoing.last_to_wait_for(), outgoing));
         poll_fn(move |task| match &outgoing {
             Some(_) if brings_news() => Poll::Ready(Err(TierError::Refused(
                 "who is told of its news cannot wait for it".into(),

@@ -39,7 +39,7 @@ struct State<K, V> {
     /// The last number that was given.
     last: u64,
     /// The same of what is no load: that is tried until it is made, or something later in its place.
-    last_lasting: u64,
+    last_to_wait_for: u64,
     /// Up to this number all are made, or need not be made any more.
     made: u64,
     /// The last try failed so. Those behind it in the line wait for it.
@@ -92,7 +92,7 @@ impl<K, V> Outgoing<K, V> {
                 of_keys: HashMap::default(),
                 of_all: BTreeSet::new(),
                 last: 0,
-                last_lasting: 0,
+                last_to_wait_for: 0,
                 made: 0,
                 failed: None,
                 is_stuck: false,
@@ -125,7 +125,7 @@ impl<K, V> Outgoing<K, V> {
         state.last += 1;
         let number = state.last;
         if !is_load {
-            state.last_lasting = number;
+            state.last_to_wait_for = number;
         }
         if let Some(key) = change.key().cloned() {
             let before = state.of_keys.insert(key.clone(), Last { number, is_load });
@@ -217,7 +217,9 @@ impl<K, V> Outgoing<K, V> {
             state.failed = (!again.is_empty()).then_some(error);
             std::mem::take(&mut state.waiting)
         };
-        waiting.into_iter().for_each(|waker| _ = contain(|| waker.wake()));
+        for waker in waiting {
+            contain(|| waker.wake());
+        }
         (again, moot)
     }
 
@@ -307,8 +309,8 @@ impl<K, V> Outgoing<K, V> {
     }
 
     /// The number of the last change that can be waited for. No load's: it is tried but once.
-    pub(crate) fn last(&self) -> u64 {
-        self.state.lock().last_lasting
+    pub(crate) fn last_to_wait_for(&self) -> u64 {
+        self.state.lock().last_to_wait_for
     }
 
     /// How many changes are not made.
