@@ -89,7 +89,7 @@ impl<K, V, S> Away<K, V, S> {
 
     /// The future of what the second tier has, if it is to be asked.
     pub(crate) fn question(&self) -> Option<Question<K, V>> {
-        self.store.upgrade()?.question_of(&self.flight.key)
+        self.store.upgrade()?.question_of(&self.flight)
     }
 
     /// The runtime would not have it.

@@ -10,6 +10,7 @@ use super::lead::Lead;
 use super::put::{By, Stored};
 use super::store::{Store, spread};
 use super::unreported::Later;
+use crate::parts::flight::Flight;
 use crate::parts::group::Hash;
 use crate::parts::outgoing::{Noted, Outgoing};
 use crate::parts::slots::Queued;
@@ -271,10 +272,16 @@ impl<K, V, S> Store<K, V, S> {
     }
 
     /// The future of what the tier has of a key, if it is to be asked.
-    pub(super) fn question_of(&self, key: &K) -> Option<Question<K, V>> {
+    pub(super) fn question_of(&self, flight: &Flight<K, V>) -> Option<Question<K, V>> {
         let tier = self.tier.as_ref().filter(|_| !brings_news())?;
-        let name = (tier.name)(key);
-        tier.outgoing.is_settled(&name).then(|| Arc::clone(&tier.tier).get(name))
+        let name = (tier.name)(&flight.key);
+        let may_ask = if goes_to_the_source(flight) {
+            // a load on its way there would take the ticket's place
+            tier.outgoing.is_idle(&name)
+        } else {
+            tier.outgoing.is_settled(&name)
+        };
+        may_ask.then(|| Arc::clone(&tier.tier).get(name))
     }
 
     /// The future of all changes that are noted until now: done when the tier has made them.
@@ -286,7 +293,7 @@ impl<K, V, S> Store<K, V, S> {
         V: Send + Sync + 'static,
     {
         let outgoing = self.tier.as_ref().map(|tier| Arc::clone(&tier.outgoing));
-        let outgoing = outgoing.map(|outgoing| (outgoing.last_to_wait_for(), outgoing));
+        let outgoing = outgoing.map(|outgoing| (outgoing.last(), outgoing));
         poll_fn(move |task| match &outgoing {
             Some(_) if brings_news() => Poll::Ready(Err(TierError::Refused(
                 "who is told of its news cannot wait for it".into(),
@@ -418,6 +425,11 @@ where
     }
 }
 
+/// Whether a load is to bring what the source has, whatever the tier has: it asks for a ticket only.
+fn goes_to_the_source<K, V>(flight: &Flight<K, V>) -> bool {
+    matches!(flight.reason, LoadReason::Forced | LoadReason::Refresh)
+}
+
 /// What a lead that asked the tier keeps until it is done: it began at that tick, or later.
 pub(super) type Held = (TierKey, TierTicket, Tick);
 
@@ -432,7 +444,7 @@ impl<K, V, S> Lead<K, V, S> {
 
     /// The future of what the tier has, if it is to be asked: to be polled as a part of the load.
     pub(crate) fn question(&self) -> Option<Question<K, V>> {
-        self.store.question_of(self.key())
+        self.store.question_of(&self.flight)
     }
 }
 
@@ -477,7 +489,7 @@ where
             return None;
         };
         self.keep_ticket(((tier.name)(self.key()), ticket, now));
-        let is_ahead = matches!(self.flight.reason, LoadReason::Forced | LoadReason::Refresh);
+        let is_ahead = goes_to_the_source(&self.flight);
         let entry = entry.filter(|entry| entry.key == *self.key() && !is_ahead);
         let Some(entry) = entry else {
             tier.counts.misses.add(1);
@@ -538,7 +550,12 @@ where
             let (name, ..) = self.ticket()?;
             return Some(TierChange::Remove(name.clone()));
         }
-        let (name, ticket, began) = self.take_ticket()?;
+        let Some((name, ticket, began)) = self.take_ticket() else {
+            // what the tier has is older than what somebody insisted on
+            let is_newer = goes_to_the_source(&self.flight);
+            let name = self.store.name_of(self.key());
+            return name.filter(|_| is_newer).map(TierChange::Remove);
+        };
         if now.saturating_sub(began) >= longest {
             self.keep_ticket((name, ticket, began));
             return None;

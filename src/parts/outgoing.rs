@@ -38,8 +38,6 @@ struct State<K, V> {
     of_all: BTreeSet<u64>,
     /// The last number that was given.
     last: u64,
-    /// The same of what is no load: that is tried until it is made, or something later in its place.
-    last_to_wait_for: u64,
     /// Up to this number all are made, or need not be made any more.
     made: u64,
     /// The last try failed so. Those behind it in the line wait for it.
@@ -92,7 +90,6 @@ impl<K, V> Outgoing<K, V> {
                 of_keys: HashMap::default(),
                 of_all: BTreeSet::new(),
                 last: 0,
-                last_to_wait_for: 0,
                 made: 0,
                 failed: None,
                 is_stuck: false,
@@ -107,6 +104,12 @@ impl<K, V> Outgoing<K, V> {
     /// Whether the tier knows all that was done to a key, and may be asked for it.
     pub(crate) fn is_settled(&self, key: &TierKey) -> bool {
         self.state.lock().is_settled(key)
+    }
+
+    /// Whether nothing is on its way there that is about a key.
+    pub(crate) fn is_idle(&self, key: &TierKey) -> bool {
+        let state = self.state.lock();
+        state.of_all.is_empty() && !state.of_keys.contains_key(key)
     }
 
     /// Notes a change that is to be made there too. Runs none of the user's code: it is called with the
@@ -124,9 +127,6 @@ impl<K, V> Outgoing<K, V> {
         }
         state.last += 1;
         let number = state.last;
-        if !is_load {
-            state.last_to_wait_for = number;
-        }
         if let Some(key) = change.key().cloned() {
             let before = state.of_keys.insert(key.clone(), Last { number, is_load });
             if let Some(before) = before.and_then(|before| state.take_out(before.number)) {
@@ -167,11 +167,20 @@ impl<K, V> Outgoing<K, V> {
         if !hand.is_empty() {
             return Poll::Ready(Some(hand));
         }
-        if state.is_closed {
-            return Poll::Ready(None);
+        // what was noted last may have been a load that was given up
+        let last = state.last;
+        let waiting = state.reach(last);
+        let taken = if state.is_closed {
+            Poll::Ready(None)
+        } else {
+            state.worker = Some(waker.clone());
+            Poll::Pending
+        };
+        drop(state);
+        for waker in waiting {
+            contain(|| waker.wake());
         }
-        state.worker = Some(waker.clone());
-        Poll::Pending
+        taken
     }
 
     /// They are made, or need not be made any more.
@@ -194,6 +203,7 @@ impl<K, V> Outgoing<K, V> {
     /// along.
     pub(crate) fn failed(&self, hand: Hand<K, V>, error: TierError) -> (Hand<K, V>, Hand<K, V>) {
         let Hand { numbers, changes } = hand;
+        let last = numbers.last().copied().unwrap_or(0);
         let (mut again, mut moot) = (Hand::new(), Hand::new());
         let waiting = {
             let mut state = self.state.lock();
@@ -214,8 +224,13 @@ impl<K, V> Outgoing<K, V> {
                     change => to.changes.push(change),
                 }
             }
-            state.failed = (!again.is_empty()).then_some(error);
-            std::mem::take(&mut state.waiting)
+            if again.is_empty() {
+                state.failed = None;
+                state.reach(last)
+            } else {
+                state.failed = Some(error);
+                std::mem::take(&mut state.waiting)
+            }
         };
         for waker in waiting {
             contain(|| waker.wake());
@@ -308,9 +323,9 @@ impl<K, V> Outgoing<K, V> {
         Poll::Pending
     }
 
-    /// The number of the last change that can be waited for. No load's: it is tried but once.
-    pub(crate) fn last_to_wait_for(&self) -> u64 {
-        self.state.lock().last_to_wait_for
+    /// The number of the last change.
+    pub(crate) fn last(&self) -> u64 {
+        self.state.lock().last
     }
 
     /// How many changes are not made.
@@ -392,6 +407,15 @@ impl<K, V> State<K, V> {
                 dropped.extend(place.take());
             }
         }
+    }
+
+    /// Up to this number nothing is left to be made. Who waits for any of that is to be woken.
+    fn reach(&mut self, number: u64) -> Vec<Waker> {
+        if number <= self.made {
+            return Vec::new();
+        }
+        self.made = number;
+        std::mem::take(&mut self.waiting)
     }
 
     fn settle(&mut self, hand: &Hand<K, V>) {

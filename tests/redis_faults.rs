@@ -1,6 +1,7 @@
-//! Attacks on the tier on Redis.
-#![allow(clippy::all, clippy::pedantic, reason = "written in haste: to be taken over test by test")]
-#![cfg(unix)]
+//! What went wrong with caches on a Redis server once.
+// the server listens on a socket
+#![cfg(all(unix, feature = "redis"))]
+
 #[path = "../src/front/tier/redis/tests/server.rs"]
 mod server;
 use larder::*;
