@@ -618,20 +618,28 @@ fn a_task_that_is_dropped_while_it_asks_hands_the_key_on() {
 }
 
 #[test]
-fn one_that_never_answers_ends_at_the_load_timeout() {
+fn one_that_never_answers_costs_the_load_timeout() {
     let (clock, hand) = Clock::manual();
     let tier = Slow::over(&MemoryTier::new(), &Gate::new());
     let builder = Cache::builder().max_entries(100).load_timeout(secs(1)).clock(clock);
     let cache = checked(builder.tier(tier));
-    let mut asking = Box::pin(cache.get_or_load_async("a", || async { uncalled::<u64>() }));
+    let mut asking = Box::pin(cache.get_or_load_async("b", || async { Ok::<_, String>(7) }));
     let mut task = Context::from_waker(Waker::noop());
     assert!(asking.as_mut().poll(&mut task).is_pending());
     hand.advance(secs(1));
     match asking.as_mut().poll(&mut task) {
+        Poll::Ready(result) => assert_eq!(result.unwrap(), 7),
+        Poll::Pending => panic!("its time is over"),
+    }
+    // but not longer than its caller waits
+    let load = |_| async { uncalled::<u64>() };
+    let mut asking = Box::pin(cache.at("c").timeout(ms(10)).load_async(load));
+    assert!(asking.as_mut().poll(&mut task).is_pending());
+    hand.advance(ms(10));
+    match asking.as_mut().poll(&mut task) {
         Poll::Ready(result) => assert!(matches!(result, Err(LoadError::TimedOut))),
         Poll::Pending => panic!("its time is over"),
     }
-    // a batch goes to the source then
     let keys = ["a".to_owned()];
     let load = |keys: Vec<String>| async { Ok::<_, String>(keys.into_iter().map(|key| (key, 7))) };
     let mut many = Box::pin(cache.get_or_load_many_async(&keys, load));

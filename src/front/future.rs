@@ -87,9 +87,11 @@ where
                 Next::Lead(mut lead) | Next::Revalidate(mut lead) => {
                     if let Some(question) = lead.question() {
                         let asked = asked(store, &mut lead, call.until, question).await;
-                        let Some(found) = asked else {
+                        if asked.is_none() && call.until.is_some_and(|at| at <= store.clock.now()) {
                             break 'decided late(store, lead, key, &call);
-                        };
+                        }
+                        // where that takes too long, its followers go on, and it goes to the source
+                        let found = asked.unwrap_or(Err(TierError::TimedOut));
                         let accepts = |age| call.ask.accepts(age);
                         if let Some(entry) = lead.answer(found, accepts, false) {
                             break 'decided lead.land_kept(entry, call.ttl);

@@ -17,7 +17,7 @@ use crate::engine::join::Next;
 use crate::engine::lead::Lead;
 use crate::engine::look::Looked;
 use crate::engine::store::Store;
-use crate::engine::tier::Settled;
+use crate::engine::tier::inquiry::Settled;
 use crate::engine::unreported::Later;
 use crate::parts::flight::Flight;
 use crate::parts::waiter::Bell;

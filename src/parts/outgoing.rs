@@ -249,7 +249,7 @@ impl<K, V> Outgoing<K, V> {
             Some(error) => Poll::Ready(Err(error.clone())),
             _ if state.is_over => Poll::Ready(Err(TierError::TimedOut)),
             _ => {
-                state.waiting.push(waker.clone());
+                state.wait(waker);
                 Poll::Pending
             }
         }
@@ -261,7 +261,7 @@ impl<K, V> Outgoing<K, V> {
         if state.len() <= CROWD || state.is_stuck || state.failed.is_some() || state.is_over {
             return Poll::Ready(());
         }
-        state.waiting.push(waker.clone());
+        state.wait(waker);
         Poll::Pending
     }
 
@@ -319,7 +319,7 @@ impl<K, V> Outgoing<K, V> {
         if state.is_over {
             return Poll::Ready(());
         }
-        state.waiting.push(waker.clone());
+        state.wait(waker);
         Poll::Pending
     }
 
@@ -406,6 +406,13 @@ impl<K, V> State<K, V> {
             if matches!(place, Some(TierChange::Load(..))) {
                 dropped.extend(place.take());
             }
+        }
+    }
+
+    fn wait(&mut self, waker: &Waker) {
+        // who is polled again and again is woken once
+        if !self.waiting.iter().any(|other| other.will_wake(waker)) {
+            self.waiting.push(waker.clone());
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::engine::lead::Lead;
 use crate::engine::store::Store;
-use crate::engine::tier::{Inquiry, Settled, settle};
+use crate::engine::tier::inquiry::{Inquiry, Settled, settle};
 use crate::engine::unreported::Later;
 use crate::parts::waiter::Bell;
 use crate::shard::ask::Ask;

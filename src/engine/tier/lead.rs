@@ -1,0 +1,186 @@
+//! What a lead asks the tier, makes of its answer, and tells it in the end.
+
+use super::Question;
+use crate::engine::lead::Lead;
+use crate::engine::put::{By, Stored};
+use crate::parts::flight::Flight;
+use crate::parts::slots::Queued;
+use crate::parts::stack;
+use crate::rules::ahead::draw;
+use crate::rules::expiry::{duration, ticks};
+use crate::rules::loaded::LoadReason;
+use crate::rules::tag::Tag;
+use crate::rules::tier::{TierChange, TierEntry, TierError, TierFound, TierTicket};
+use crate::shard::entry::{Notes, Put, Returned};
+use crate::shard::outbox::Outbox;
+use crate::words::contain::contain;
+use crate::words::tick::Tick;
+use crate::words::tier_key::TierKey;
+use std::sync::Arc;
+
+/// Whether a load is to bring what the source has, whatever the tier has: it asks for a ticket only.
+pub(super) fn goes_to_the_source<K, V>(flight: &Flight<K, V>) -> bool {
+    matches!(flight.reason, LoadReason::Forced | LoadReason::Refresh)
+}
+
+/// What a lead that asked the tier keeps until it is done: it began at that tick, or later.
+pub(in crate::engine) type Held = (TierKey, TierTicket, Tick);
+
+impl<K, V, S> Lead<K, V, S> {
+    /// Gives back what the tier gave for a load that came to nothing.
+    pub(in crate::engine) fn release(&mut self) {
+        if let (Some((name, ticket, _)), Some(tier)) = (self.take_ticket(), &self.store.tier) {
+            // the tier may be the user's, and the flight has to land in any case
+            contain(|| tier.tier.release(&name, &ticket));
+        }
+    }
+
+    /// The future of what the tier has, if it is to be asked: to be polled as a part of the load.
+    pub(crate) fn question(&self) -> Option<Question<K, V>> {
+        self.store.question_of(&self.flight)
+    }
+}
+
+impl<K, V, S> Lead<K, V, S>
+where
+    K: Clone + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: Send + Sync + 'static,
+{
+    /// What the tier said. An entry that will do instead of a load, for a caller who takes one that is so
+    /// many ticks old; and from a caller to whom "there is none" is no answer, only a value is `wanted`.
+    pub(crate) fn answer(
+        &mut self,
+        found: Result<TierFound<K, V>, TierError>,
+        accepts: impl Fn(u64) -> bool,
+        needs_value: bool,
+    ) -> Option<TierEntry<K, V>> {
+        let mut out = Outbox::new();
+        let entry = self.answer_quietly(found, accepts, needs_value, &mut out);
+        // the load is not over: a listener that asks for its key is told so, and does not wait for it
+        let _running = stack::enter(self.id());
+        self.store.deliver(out);
+        entry
+    }
+
+    /// The same without the reports.
+    pub(super) fn answer_quietly(
+        &mut self,
+        found: Result<TierFound<K, V>, TierError>,
+        accepts: impl Fn(u64) -> bool,
+        needs_value: bool,
+        out: &mut Outbox<K, V>,
+    ) -> Option<TierEntry<K, V>> {
+        let store = Arc::clone(&self.store);
+        let tier = store.tier.as_ref()?;
+        // the load, if it comes to that, begins when this is known; its ticket may be older, but what
+        // a tier takes to answer is little beside what it leaves for loads
+        let now = store.clock.now();
+        self.flight.begin(now);
+        let Ok(TierFound { entry, ticket }) = found else {
+            tier.counts.errors.add(1);
+            return None;
+        };
+        self.keep_ticket(((tier.name)(self.key()), ticket, now));
+        let is_ahead = goes_to_the_source(&self.flight);
+        let entry = entry.filter(|entry| entry.key == *self.key() && !is_ahead);
+        let Some(entry) = entry else {
+            tier.counts.misses.add(1);
+            return None;
+        };
+        let may_be = match entry.value {
+            Some(_) => true,
+            None => !needs_value && store.lives.negative > 0,
+        };
+        if may_be && !entry.fresh_for.is_zero() && accepts(ticks(entry.age)) {
+            tier.counts.hits.add(1);
+            return Some(entry);
+        }
+        tier.counts.misses.add(1);
+        if entry.fresh_for.is_zero() {
+            self.show(entry, out);
+        }
+        None
+    }
+
+    /// A value past its life is cached as such: the loader is shown it, and it is served if the load
+    /// comes to nothing, for as long as this cache's windows say.
+    fn show(&mut self, entry: TierEntry<K, V>, out: &mut Outbox<K, V>) {
+        let store = Arc::clone(&self.store);
+        let over_for = ticks(entry.over_for).max(1);
+        if over_for >= store.lives.windows.longest() || store.budget.max() == 0 {
+            return;
+        }
+        let TierEntry { key, value: Some(value), age, validator, tags, .. } = entry else { return };
+        let tags = self.tagged(&tags, None);
+        let returned = Returned { age: ticks(age).max(over_for), over_for: Some(over_for) };
+        let notes = Some(Box::new(Notes { validator, tags, restored: Some(returned) }));
+        let hash = self.flight.hash;
+        let units = store.units(&key, Some(&value));
+        let put = Put { notes, ..Put::of(hash, key, value, units, 1) };
+        store.put(hash, put, By::Shown(&self.flight), out);
+    }
+
+    /// What the tier is to be told of this load, if it was asked before: made before anything is stored,
+    /// for it is made of clones.
+    pub(in crate::engine) fn brought(
+        &mut self,
+        value: Option<&V>,
+        ttl: Option<u64>,
+        took: u64,
+        notes: Option<&Notes>,
+    ) -> Option<TierChange<K, V>> {
+        let tier = self.store.tier.as_ref()?;
+        let longest = ticks(tier.tier.longest_load());
+        let now = self.store.clock.now();
+        let validator = notes.and_then(|notes| notes.validator.clone());
+        let tags = notes.and_then(|notes| notes.tags.as_ref());
+        let tags = tags.map_or_else(Vec::new, |tags| tags.iter().map(Tag::from).collect());
+        let said = if value.is_some() { ttl } else { ttl.or(Some(self.store.lives.negative)) };
+        if said == Some(0) {
+            // Nothing is to be stored, and what was there goes. Others who wait for this load to store need
+            // not: the ticket stays, to be given back.
+            let (name, ..) = self.ticket()?;
+            return Some(TierChange::Remove(name.clone()));
+        }
+        let Some((name, ticket, began)) = self.take_ticket() else {
+            // what the tier has is older than what somebody insisted on
+            let is_newer = goes_to_the_source(&self.flight);
+            let name = self.store.name_of(self.key());
+            return name.filter(|_| is_newer).map(TierChange::Remove);
+        };
+        if now.saturating_sub(began) >= longest {
+            self.keep_ticket((name, ticket, began));
+            return None;
+        }
+        let stale_for = value.map_or(0, |_| self.store.lives.windows.longest());
+        let random = draw(self.store.seed ^ self.flight.hash, 0, now);
+        let (fresh_for, time_to_live) = match value {
+            Some(_) => self.store.lives_there(random, said),
+            None => (duration(said.unwrap_or(0)), duration(said.unwrap_or(0))),
+        };
+        let entry = TierEntry {
+            age: duration(took),
+            fresh_for,
+            time_to_live,
+            stale_for: duration(stale_for),
+            validator,
+            tags,
+            ..TierEntry::new(self.key().clone(), value.cloned())
+        };
+        Some(TierChange::Load(name, entry, ticket))
+    }
+}
+
+impl<K, V, S> Lead<K, V, S> {
+    /// It has landed: the tier is told, unless something newer had happened to the key.
+    pub(in crate::engine) fn tell(&mut self, change: Option<TierChange<K, V>>, stored: Stored) {
+        match change {
+            Some(TierChange::Load(name, _, ticket)) if stored == Stored::Fenced => {
+                self.keep_ticket((name, ticket, 0));
+            }
+            Some(_) if stored == Stored::Fenced => {}
+            change => drop(self.store.tell(change)),
+        }
+    }
+}

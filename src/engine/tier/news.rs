@@ -1,0 +1,137 @@
+//! What others did, and what is done here for it.
+
+use crate::engine::store::{Store, spread};
+use crate::parts::group::Hash;
+use crate::rules::tier::{News, TierError, TierWatcher, Watch};
+use crate::shard::outbox::Outbox;
+use crate::words::sync::thread_local;
+use crate::words::tier_key::{ByName, TierKey};
+use std::any::TypeId;
+use std::cell::Cell;
+use std::hash::{BuildHasher, Hash as StdHash};
+use std::sync::{Arc, Weak};
+
+thread_local! {
+    /// Whether this thread brings news of a tier. It may be the one that has to answer for it, so nothing
+    /// that user code does in here may wait for the tier.
+    // no `const` block: the explorers' macro has none
+    #[allow(clippy::missing_const_for_thread_local)]
+    static BRINGS_NEWS: Cell<bool> = Cell::new(false);
+}
+
+pub(super) fn brings_news() -> bool {
+    BRINGS_NEWS.with(Cell::get)
+}
+
+/// While it lives, its thread brings news; then what was before, also after a panic of the user's code.
+struct Bringing(bool);
+
+impl Drop for Bringing {
+    fn drop(&mut self) {
+        BRINGS_NEWS.with(|brings| brings.set(self.0));
+    }
+}
+
+/// Tells a store what others did.
+struct Ear<K, V, S>(Weak<Store<K, V, S>>);
+
+impl<K, V, S> Watch for Ear<K, V, S>
+where
+    K: StdHash + Eq + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    S: BuildHasher + Send + Sync + 'static,
+{
+    fn told(&self, news: News<'_>) -> bool {
+        // outlives the store, which may go here
+        let _bringing = Bringing(BRINGS_NEWS.with(|brings| brings.replace(true)));
+        let store = self.0.upgrade();
+        if let Some(store) = &store {
+            store.hear(news);
+        }
+        store.is_some()
+    }
+
+    fn is_alive(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+}
+
+impl<K, V, S> Store<K, V, S>
+where
+    K: StdHash + Eq + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    S: BuildHasher + Send + Sync + 'static,
+{
+    /// Has the tier bring its news here from now on.
+    pub(crate) fn listen(self: &Arc<Self>) -> Result<(), TierError> {
+        match &self.tier {
+            Some(tier) => tier.tier.watch(TierWatcher::new(Arc::new(Ear(Arc::downgrade(self))))),
+            None => Ok(()),
+        }
+    }
+
+    /// Others did this: the same is done here, and the tier is not told.
+    fn hear(&self, news: News<'_>) {
+        if let Some(tier) = &self.tier {
+            tier.counts.heard.add(1);
+        }
+        match news {
+            News::Changed(name) => {
+                if let Some(hash) = self.hash_of_name(name) {
+                    self.change_here(hash, name);
+                }
+            }
+            News::Expired(name) => {
+                if let Some(hash) = self.hash_of_name(name) {
+                    self.expire_here(hash, name);
+                }
+            }
+            News::TagRemoved(tag) => self.remove_tag_here(tag),
+            News::TagExpired(tag) => self.expire_tag_here(tag),
+            News::Cleared => self.clear_here(),
+            News::Missed => self.expire_all_here(),
+        }
+    }
+
+    /// A name may be that of several keys.
+    fn change_here(&self, hash: u64, name: &TierKey) {
+        let mut out = Outbox::new();
+        {
+            let mut shard = self.cell(hash).shard.write();
+            self.ledger.note(hash);
+            shard.fence_each(hash, &ByName(name), &mut out);
+            shard.remove_each(Hash::new(hash), &ByName(name), &self.terms(), &mut out);
+        }
+        self.deliver(out);
+    }
+
+    /// The same for what is over, but not gone.
+    fn expire_here(&self, hash: u64, name: &TierKey) {
+        let mut out = Outbox::new();
+        let expired = {
+            let mut shard = self.cell(hash).shard.write();
+            self.ledger.note(hash);
+            shard.fence_each(hash, &ByName(name), &mut out);
+            shard.expire_each(Hash::new(hash), &ByName(name), &self.terms(), &mut out)
+        };
+        self.deliver(out);
+        if expired {
+            self.request_sweep();
+        }
+    }
+}
+
+impl<K, V, S> Store<K, V, S> {
+    /// The hash of whatever key is called so.
+    fn hash_of_name(&self, name: &TierKey) -> Option<u64>
+    where
+        S: BuildHasher + 'static,
+    {
+        let hash = name.hash_by(self.hasher())?;
+        Some(if TypeId::of::<S>() == TypeId::of::<ahash::RandomState>() {
+            hash
+        } else {
+            spread(hash)
+        })
+    }
+}
