@@ -455,6 +455,8 @@
 //! # Ok::<_, Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! (`open` fails where there is no server; with `lazy()` a process starts without, and connects later.)
+//!
 //! The tier is asked within a key's one load, and told of every change; changes of others take the copy out
 //! here and fence loads in flight, as removals here do. If it cannot be reached, callers go to the source,
 //! and what was removed meanwhile is removed there when it is back. [`CacheBuilder::tier`] says what holds,

@@ -454,9 +454,10 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     ///   key are on their way. The copy lives for this cache's `time_to_live`, and no longer than what is left
     ///   of its life there. Where the tier has a longer time to live of its own, copies are taken again
     ///   when theirs is over: **then that one bounds the age of what is served**, and this cache's only says
-    ///   how often the tier is asked; [`max_age`](crate::At::max_age) bounds it for one call. A load with [`force`](crate::At::force) and a refresh go to the source.
-    ///   Questions take no slot and no part in the circuit breaker: these are about the source. What the tier
-    ///   has past its life is given to the loader, and served where `stale_if_error` allows it.
+    ///   how often the tier is asked; [`max_age`](crate::At::max_age) bounds it for one call. A load with
+    ///   [`force`](crate::At::force) and a refresh go to the source. Questions take no slot
+    ///   and no part in the circuit breaker: these are about the source. What the tier has past its life is
+    ///   given to the loader, and served where `stale_if_error` allows it.
     /// - **`get`** looks in the process only. To look there too without loading, say
     ///   `get_or_load_optional` with a closure that returns `Ok(None)`.
     /// - **Changes** (`insert`, what was loaded, `remove`, `expire`, tags, `clear`, writes) reach the tier in
@@ -468,16 +469,17 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// - **Others' changes** take the copy out here, as fast as the tier tells of them, and fence off what is
     ///   being loaded. If it may have missed some, nothing counts as fresh until it was asked for again.
     ///   A tier that evicts tells of that too, and the copies of what it evicts go: it should hold what
-    ///   its processes hold. The removal listener then runs on a thread of the tier's, and what it loads comes from the source.
-    ///   After an outage that is a load of everything that is asked for: see
+    ///   its processes hold. The removal listener then runs on a thread of the tier's, and what it loads
+    ///   comes from the source. After an outage that is a load of everything that is asked for: see
     ///   [`max_concurrent_loads`](Self::max_concurrent_loads).
     /// - **A tier that fails** costs its callers its timeout and nothing else: they load.
     ///
     /// A snapshot does not know what others removed since it was written: restore it with
-    /// `Snapshot::revalidate`. A change of many keys at once, `expire_tag` say, keeps the tier from being asked for anything until it
-    /// has arrived. Where
-    /// changes are made faster than the tier takes them, 32,768 wait, and from then on those who make
-    /// them, for 50 ms at most; if it takes none, from 65,536 on they become one: everything goes.
+    /// `Snapshot::revalidate`. A change of many keys at once, `expire_tag` say, keeps the tier from being
+    /// asked for anything until it has arrived. Where changes are made faster than the tier takes them,
+    /// 32,768 wait, and from then on those who make them, for 50 ms at most; if it takes none, from 65,536 on
+    /// they become one: everything goes. A blocking load waits for the tier's answer as long as that takes: a
+    /// tier has to have a timeout.
     pub fn tier<T>(mut self, tier: T) -> Self
     where
         K: Hash + Send + Sync + 'static,
