@@ -77,12 +77,12 @@ where
         }
         match news {
             News::Changed(name) => {
-                if let Some(hash) = self.hash_of_name(name) {
+                for hash in self.hashes_of(name) {
                     self.change_here(hash, name);
                 }
             }
             News::Expired(name) => {
-                if let Some(hash) = self.hash_of_name(name) {
+                for hash in self.hashes_of(name) {
                     self.expire_here(hash, name);
                 }
             }
@@ -122,16 +122,13 @@ where
 }
 
 impl<K, V, S> Store<K, V, S> {
-    /// The hash of whatever key is called so.
-    fn hash_of_name(&self, name: &TierKey) -> Option<u64>
+    /// The hashes of whatever keys are called so.
+    fn hashes_of(&self, name: &TierKey) -> impl Iterator<Item = u64> + use<K, V, S>
     where
         S: BuildHasher + 'static,
     {
-        let hash = name.hash_by(self.hasher())?;
-        Some(if TypeId::of::<S>() == TypeId::of::<ahash::RandomState>() {
-            hash
-        } else {
-            spread(hash)
-        })
+        let is_good = TypeId::of::<S>() == TypeId::of::<ahash::RandomState>();
+        let hashes = name.hashes_by(self.hasher());
+        hashes.map(move |hash| if is_good { hash } else { spread(hash) })
     }
 }
