@@ -171,19 +171,19 @@ fn a_stale_value_of_another_process_is_served_when_the_source_fails() {
 #[test]
 fn with_a_lease_one_process_loads_for_all() {
     let Some(server) = Server::start() else { return };
-    let leased = || {
+    let tiers = [(); 3].map(|()| {
         let tier = RedisTier::connect(&server.url()).prefix("lease:v1").timeout(secs(5));
-        shelf_on(tier.lease(secs(20)).open().unwrap(), |builder| builder)
-    };
-    let shelves = [leased(), leased(), leased()];
+        tier.lease(secs(20)).open().unwrap()
+    });
+    let shelves = tiers.each_ref().map(|tier| shelf_on(tier.clone(), |builder| builder));
     let loads = AtomicUsize::new(0);
     thread::scope(|scope| {
         for shelf in &shelves {
             scope.spawn(|| {
                 let load = || {
                     loads.fetch_add(1, Ordering::SeqCst);
-                    // until all of them have asked
-                    thread::sleep(Duration::from_millis(50));
+                    // all of them have looked, and asked whose turn it is
+                    eventually(|| tiers.iter().all(|tier| tier.stats().calls >= 2));
                     Ok::<_, String>(1)
                 };
                 assert_eq!(shelf.get_or_load("hot", load).unwrap(), 1);
@@ -250,11 +250,13 @@ fn in_the_end_all_have_what_the_source_has() {
     let Some(server) = Server::start() else { return };
     let shelves = [shelf(&server), shelf(&server), shelf(&server)];
     let rows: [AtomicU64; KEYS] = Default::default();
+    let done = AtomicUsize::new(0);
     thread::scope(|scope| {
         for (at, shelf) in shelves.iter().enumerate() {
-            let rows = &rows;
+            let (rows, done) = (&rows, &done);
             scope.spawn(move || {
                 for n in 0..400 {
+                    done.fetch_add(1, Ordering::SeqCst);
                     let row = (n * 7 + at) % KEYS;
                     let key = row.to_string();
                     match (n + at) % 8 {
@@ -285,8 +287,8 @@ fn in_the_end_all_have_what_the_source_has() {
         }
         scope.spawn(|| {
             let mut client = server.client();
-            for _ in 0..5 {
-                thread::sleep(Duration::from_millis(20));
+            for cut in 1..=5 {
+                eventually(|| done.load(Ordering::SeqCst) >= cut * 200);
                 client.say("CLIENT KILL TYPE normal SKIPME yes");
             }
         });
