@@ -49,6 +49,37 @@ impl Moments {
     }
 }
 
+/// What is behind the cache: one row. Reading and writing it takes a while, before and after.
+#[cfg(larder_shuttle)]
+#[derive(Clone, Debug, Default)]
+pub(super) struct Row(Arc<AtomicU64>);
+
+#[cfg(larder_shuttle)]
+impl Row {
+    pub(super) fn read(&self) -> u64 {
+        shuttle::thread::yield_now();
+        let value = self.0.load(Ordering::SeqCst);
+        shuttle::thread::yield_now();
+        value
+    }
+
+    pub(super) fn write(&self, value: u64) {
+        shuttle::thread::yield_now();
+        self.0.store(value, Ordering::SeqCst);
+        shuttle::thread::yield_now();
+    }
+
+    pub(super) async fn write_async(&self, value: u64) {
+        shuttle::future::yield_now().await;
+        self.0.store(value, Ordering::SeqCst);
+        shuttle::future::yield_now().await;
+    }
+
+    pub(super) fn now(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
 /// What is behind the cache: each load takes a while and brings its own number, from 1.
 #[cfg(larder_shuttle)]
 #[derive(Clone, Debug, Default)]

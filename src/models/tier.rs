@@ -2,38 +2,13 @@
 //! nor has the tier.
 
 use super::explore::{draw, explore};
-use super::setting::{Fixed, KEY, Moments, Shelf};
+use super::setting::{Fixed, KEY, Moments, Row, Shelf};
 use crate::{Cache, Clock, MemoryTier};
 use shuttle::thread;
 use std::convert::Infallible;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 type Shared = MemoryTier<u32, u64>;
-
-/// What is behind all of them: one row. Reading it takes a while, before and after.
-#[derive(Clone, Debug, Default)]
-struct Row(Arc<AtomicU64>);
-
-impl Row {
-    fn read(&self) -> u64 {
-        thread::yield_now();
-        let value = self.0.load(Ordering::SeqCst);
-        thread::yield_now();
-        value
-    }
-
-    fn write(&self, value: u64) {
-        thread::yield_now();
-        self.0.store(value, Ordering::SeqCst);
-        thread::yield_now();
-    }
-
-    fn now(&self) -> u64 {
-        self.0.load(Ordering::SeqCst)
-    }
-}
 
 fn tier() -> Shared {
     MemoryTier::with(Clock::manual().0, Duration::from_secs(60))

@@ -3,42 +3,13 @@
 
 use super::explore::{draw, explore};
 use super::futures::impatient;
-use super::setting::{KEY, Moments, Shelf, builder, shelf};
+use super::setting::{KEY, Moments, Row, Shelf, builder, shelf};
 use shuttle::future::{block_on, spawn, yield_now};
 use shuttle::thread;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-
-/// What is behind the cache: one row. Reading and writing it takes a while, before and after.
-#[derive(Clone, Debug, Default)]
-struct Row(Arc<AtomicU64>);
-
-impl Row {
-    fn read(&self) -> u64 {
-        thread::yield_now();
-        let value = self.0.load(Ordering::SeqCst);
-        thread::yield_now();
-        value
-    }
-
-    fn write(&self, value: u64) {
-        thread::yield_now();
-        self.0.store(value, Ordering::SeqCst);
-        thread::yield_now();
-    }
-
-    async fn write_async(&self, value: u64) {
-        yield_now().await;
-        self.0.store(value, Ordering::SeqCst);
-        yield_now().await;
-    }
-
-    fn now(&self) -> u64 {
-        self.0.load(Ordering::SeqCst)
-    }
-}
 
 fn load(shelf: &Shelf, row: &Row) -> u64 {
     shelf.get_or_load(&KEY, || Ok::<_, Infallible>(row.read())).unwrap()
