@@ -9,7 +9,7 @@ use crate::shard::ask::Ask;
 pub(crate) use crate::shard::look::Looked;
 use crate::shard::look::{AtHome, Time};
 use crate::shard::walk::Cursor;
-use crate::words::clock::{TRUST, is_before, shown};
+use crate::words::clock::{TRUST, shown};
 use crate::words::striped::Lookups;
 use crate::words::tick::Tick;
 use equivalent::Equivalent;
@@ -51,10 +51,16 @@ pub(crate) enum Purpose {
     Make,
 }
 
+/// The hits of a thread go by the clock's cheapest reading, and see to it together. So many there were.
+#[inline]
+fn is_to_compare(hits: u64) -> bool {
+    hits % u64::from(TRUST) == 0
+}
+
 /// Fresh by the clock's cheapest reading.
 #[inline]
 fn is_surely_fresh(stamp: Stamp) -> bool {
-    is_before(stamp.expiry()) || stamp.is_for_ever()
+    stamp.outlasts(shown())
 }
 
 impl<K, V, S> Time for Store<K, V, S> {
@@ -103,7 +109,9 @@ impl<K, V, S> Store<K, V, S> {
             shard.glance(Hash::new(hash), key, is_surely_fresh, |entry| entry.value.clone());
         let AtHome::Value(value) = glanced else { return None };
         drop(shard);
-        self.compare_at(line.hit());
+        if is_to_compare(line.hit()) {
+            self.clock.compare();
+        }
         Some(value)
     }
 
@@ -302,14 +310,7 @@ impl<K, V, S> Store<K, V, S> {
 
     #[inline]
     fn count_hit(&self) {
-        self.compare_at(self.lookups.hit());
-    }
-
-    /// The hits of a thread go by the clock's cheapest reading, and see to it together. So many there
-    /// were.
-    #[inline]
-    fn compare_at(&self, hits: u64) {
-        if hits % u64::from(TRUST) == 0 {
+        if is_to_compare(self.lookups.hit()) {
             self.clock.compare();
         }
     }

@@ -38,8 +38,8 @@ pub(crate) struct Store<K, V, S> {
     /// Nothing is asked of a hit but the value, and the time is the system's.
     pub(super) is_plain: bool,
     /// What is found is fresh or not by what the clock shows while that is less than this: 0 where the cache
-    /// is not plain, [`STILL`] where its lives end, else [`Tick::MAX`].
-    pub(super) glances_below: Tick,
+    /// is not plain, [`STILL`] where its lives end, else [`u64::MAX`].
+    pub(super) glances_below: u64,
     /// Nothing is asked of a load but its value: see [`solo`](super::solo).
     pub(super) loads_alone: bool,
     hasher: S,
@@ -151,7 +151,7 @@ impl<K, V, S> Store<K, V, S> {
         let glances_below = match (is_plain, lives_end) {
             (false, _) => 0,
             (true, true) => STILL,
-            (true, false) => Tick::MAX,
+            (true, false) => u64::MAX,
         };
         let loads_alone = guards.is_none()
             && !weighted

@@ -7,14 +7,13 @@
 
 use super::ahead::Ahead;
 use super::backoff::BackOff;
-use crate::words::tick::Tick;
+use crate::words::tick::{BELOW as LIFE_BITS, Tick};
 use std::num::NonZeroU64;
 use std::time::Duration;
 
 /// A life that does not end: 69 years. What is longer saturates to it, and no clock gets there.
 pub(crate) const NEVER: u64 = 1 << 41;
 
-const LIFE_BITS: u32 = 22;
 const MANTISSA_BITS: u32 = 17;
 
 /// A duration in whole ticks, rounded up (a life is never rounded to nothing), `NEVER` at most.
@@ -79,6 +78,12 @@ impl Stamp {
     pub(crate) fn is_for_ever(self) -> bool {
         // clocks do not get that far, so no life that ends does
         self.expiry() >= NEVER
+    }
+
+    /// Whether it is fresh by what the [clock shows](crate::words::clock::shown): one comparison.
+    #[inline]
+    pub(crate) fn outlasts(self, shown: u64) -> bool {
+        self.0.get() > shown
     }
 
     #[inline]

@@ -24,7 +24,7 @@ use self::explored as system;
 use super::alarms::Ticket;
 use super::keeper;
 use super::sync::thread;
-use super::tick::Tick;
+use super::tick::{BELOW, Tick};
 use super::unpark::Unpark;
 
 pub(crate) use super::keeper::Job;
@@ -62,18 +62,11 @@ const NANOS: u64 = 1_000_000;
 #[derive(Clone, Debug)]
 pub struct Clock(Source);
 
-/// Whether `at` is still to come for the system clock, by the cheapest reading there is. `false`
-/// means only that [`Clock::now`] is to be asked. Whoever asks this often calls [`Clock::compare`]
-/// once in [`TRUST`] times.
+/// What the system clock shows, to be compared with words that have a tick on top: what is greater is
+/// still to come. The cheapest reading there is; who goes by it often calls [`Clock::compare`] once in
+/// [`TRUST`] times. [`STILL`] or more where nobody winds the clock: then only what never comes is greater.
 #[inline]
-pub(crate) fn is_before(at: Tick) -> bool {
-    system::glance() < at
-}
-
-/// What [`is_before`] compares with: [`STILL`] or more where nobody winds the system clock, and it
-/// tells nothing.
-#[inline]
-pub(crate) fn shown() -> Tick {
+pub(crate) fn shown() -> u64 {
     system::glance()
 }
 
@@ -113,10 +106,11 @@ impl Clock {
         }
     }
 
-    /// As [`is_before`], for either clock.
+    /// Whether `at` is still to come, by the cheapest reading there is. `false` means only that
+    /// [`now`](Self::now) is to be asked. Who asks this often calls [`compare`](Self::compare) as well.
     pub(crate) fn is_before(&self, at: Tick) -> bool {
         match &self.0 {
-            Source::System => is_before(at),
+            Source::System => shown() < STILL && shown() >> BELOW < at,
             Source::Manual(hand) => hand.now() < at,
         }
     }

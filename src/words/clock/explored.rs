@@ -3,7 +3,7 @@
 
 use super::START;
 use crate::words::sync::thread;
-use crate::words::tick::Tick;
+use crate::words::tick::{BELOW, Tick};
 use std::time::Duration;
 
 #[derive(Debug)]
@@ -16,14 +16,14 @@ impl Ticking {
 }
 
 pub(crate) const TRUST: u32 = 64;
-pub(crate) const STILL: Tick = 1 << 63;
+pub(crate) const STILL: u64 = 1 << 63;
 
 pub(crate) fn now() -> Tick {
     START
 }
 
-pub(crate) fn glance() -> Tick {
-    START
+pub(crate) fn glance() -> u64 {
+    START << BELOW | ((1 << BELOW) - 1)
 }
 
 pub(crate) fn look() -> Tick {

@@ -27,17 +27,33 @@ use std::cell::Cell;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use super::{START, Tick};
+use super::START;
 use crate::words::keeper;
 use crate::words::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use crate::words::sync::thread;
+use crate::words::tick::{BELOW, Tick};
 
 const NANOS: u64 = 1_000_000;
 
 /// The cell's flag: nobody winds it; readers look at the machine's clock.
 pub(crate) const STILL: u64 = 1 << 63;
-/// The rest of the cell: the latest time that anybody was told, in ticks.
-const TIME: u64 = STILL - 1;
+
+/// A cell that is wound, and shows the latest time that anybody was told. It is made to be compared with
+/// stamps, as they are (`rules/expiry.rs`): those that expire later are greater.
+const fn wound(at: Tick) -> u64 {
+    at << BELOW | ((1 << BELOW) - 1)
+}
+
+/// A cell that stands still: greater than all stamps that expire, less than those that do not, since these
+/// were made after [`START`].
+const fn stood(at: Tick) -> u64 {
+    STILL | at
+}
+
+/// The time that a cell has.
+const fn time(cell: u64) -> Tick {
+    if cell < STILL { cell >> BELOW } else { cell - STILL }
+}
 
 /// A thread trusts the wound cell for so many reads, then compares it with the coarse clock, and
 /// mends it for everybody. For the scheduler may leave the keeper out for a tenth of a second, when
@@ -62,7 +78,7 @@ struct Alone(AtomicU64);
 /// Every time that was ever told went through this cell, and it only grows: hence time never steps
 /// back for anybody, whether he reads the cell or a clock, whoever winds it or stops. It is the only
 /// word concerned, so relaxed accesses do: they agree on the order of one word's values.
-static CELL: Alone = Alone(AtomicU64::new(STILL));
+static CELL: Alone = Alone(AtomicU64::new(stood(0)));
 /// Reads of the still clock: the window's number above, their count in [`COUNT_BITS`].
 static READS: AtomicU64 = AtomicU64::new(0);
 thread_local! {
@@ -73,10 +89,10 @@ thread_local! {
 /// Caches that want the clock wound when they are busy.
 static USERS: AtomicUsize = AtomicUsize::new(0);
 
-/// What the cell shows, for a comparison with a time to come: later than all times if nobody winds
-/// it. Whoever goes by it calls [`look`] every now and then, as [`now`] does by itself.
+/// The cell, for a comparison with a stamp. Whoever goes by it calls [`look`] every now and then, as
+/// [`now`] does by itself.
 #[inline]
-pub(crate) fn glance() -> Tick {
+pub(crate) fn glance() -> u64 {
     CELL.0.load(Relaxed)
 }
 
@@ -90,7 +106,7 @@ pub(crate) fn now() -> Tick {
     let cell = CELL.0.load(Relaxed);
     let turn = TURN.get().wrapping_add(1);
     TURN.set(turn);
-    if cell < STILL && turn % TRUST != 0 { cell } else { look() }
+    if cell < STILL && turn % TRUST != 0 { time(cell) } else { look() }
 }
 
 /// Compares the cell with the coarse clock, and mends it for everybody.
@@ -119,14 +135,14 @@ fn count(now: Tick) {
 /// Moves the cell to `to` unless it is there, and leaves its flags. Returns the time it shows.
 fn raise(to: Tick) -> Tick {
     let mut cell = CELL.0.load(Relaxed);
-    while cell & TIME < to {
-        let next = (cell & STILL) | to;
+    while time(cell) < to {
+        let next = if cell < STILL { wound(to) } else { stood(to) };
         match CELL.0.compare_exchange_weak(cell, next, Relaxed, Relaxed) {
             Ok(_) => return to,
             Err(other) => cell = other,
         }
     }
-    cell & TIME
+    time(cell)
 }
 
 /// Reads the exact clock and lets everybody know. Whoever is woken for a deadline must find that it
@@ -142,7 +158,7 @@ pub(crate) fn beat() {
     let mut cell = CELL.0.load(Relaxed);
     // readers that found it still may be moving it at the same time
     while let Err(other) =
-        CELL.0.compare_exchange_weak(cell, (cell & TIME).max(now), Relaxed, Relaxed)
+        CELL.0.compare_exchange_weak(cell, wound(time(cell).max(now)), Relaxed, Relaxed)
     {
         cell = other;
     }
@@ -150,7 +166,8 @@ pub(crate) fn beat() {
 
 /// Nobody winds the clock any more: readers look for themselves.
 pub(crate) fn still() {
-    CELL.0.fetch_or(STILL, Relaxed);
+    let stand = |cell| Some(stood(time(cell)));
+    let _ = CELL.0.fetch_update(Relaxed, Relaxed, stand);
 }
 
 /// Whether any cache wants the clock wound.
@@ -199,10 +216,17 @@ pub(crate) fn park_until(at: Tick) {
     refresh();
 }
 
-/// The zero lies [`START`] before the first reading: the coarse clock lags, and must not be negative.
+/// The machine's clock at the first reading, when this one shows [`START`]. Where they begin differs: on
+/// most systems that one began when the machine did, which may be a moment ago.
 #[cfg(target_os = "linux")]
-static ZERO: LazyLock<u64> =
-    LazyLock::new(|| read(rustix::time::ClockId::Monotonic).saturating_sub(START * NANOS));
+static ZERO: LazyLock<u64> = LazyLock::new(|| read(rustix::time::ClockId::Monotonic));
+
+/// Nanoseconds of this clock. (The coarse one lags behind, and may have stood before `zero` at the first
+/// reading.)
+#[cfg(target_os = "linux")]
+fn since(zero: u64, now: u64) -> u64 {
+    (now + START * NANOS).saturating_sub(zero)
+}
 
 #[cfg(target_os = "linux")]
 fn read(clock: rustix::time::ClockId) -> u64 {
@@ -214,7 +238,7 @@ fn read(clock: rustix::time::ClockId) -> u64 {
 /// Nanoseconds as the kernel wrote them down at its last timer interrupt.
 #[cfg(target_os = "linux")]
 fn coarse() -> u64 {
-    read(rustix::time::ClockId::MonotonicCoarse).saturating_sub(*ZERO)
+    since(*ZERO, read(rustix::time::ClockId::MonotonicCoarse))
 }
 
 /// Nanoseconds, exactly.
@@ -222,7 +246,7 @@ fn coarse() -> u64 {
 fn fine() -> u64 {
     // its zero first: it is drawn from the same clock
     let zero = *ZERO;
-    read(rustix::time::ClockId::Monotonic).saturating_sub(zero)
+    since(zero, read(rustix::time::ClockId::Monotonic))
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -236,4 +260,32 @@ fn coarse() -> u64 {
 #[cfg(not(target_os = "linux"))]
 fn fine() -> u64 {
     u64::try_from(ZERO.elapsed().as_nanos()).unwrap_or(u64::MAX / 2) + START * NANOS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As a stamp, with the most and the least below its tick.
+    fn stamps(expiry: Tick) -> [u64; 2] {
+        [expiry << BELOW | 1, expiry << BELOW | ((1 << BELOW) - 1)]
+    }
+
+    #[test]
+    fn a_cell_compares_with_stamps_as_its_time_does_with_expiries() {
+        let last = (1 << 41) - 1;
+        for at in [START, START + 1, START + 1_000_000, last - 1] {
+            assert_eq!((time(wound(at)), time(stood(at))), (at, at));
+            for expiry in [1, at - 1, at, at + 1, last] {
+                for stamp in stamps(expiry) {
+                    assert_eq!(stamp > wound(at), expiry > at, "{expiry} at {at}");
+                    assert!(stamp < stood(at), "nothing that ends is surely fresh");
+                }
+            }
+            // stored at the very beginning, to live for ever
+            for stamp in stamps((1 << 41) + START) {
+                assert!(stamp > wound(at) && stamp > stood(at));
+            }
+        }
+    }
 }

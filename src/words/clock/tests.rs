@@ -50,6 +50,16 @@ impl Wake for Bomb {
 }
 
 #[test]
+fn clocks_begin_long_after_their_zero() {
+    // but for what the coarse one lags behind
+    let begun = START - 100;
+    for clock in [Clock::system(), Clock::manual().0] {
+        assert!(clock.now() >= begun, "{clock:?} shows {}", clock.now());
+        assert!(clock.precise() >= ms(begun), "{clock:?}");
+    }
+}
+
+#[test]
 fn alarms_ring_when_due_and_in_order() {
     let (clock, hand) = Clock::manual();
     let (to, heard) = channel();
