@@ -11,8 +11,23 @@ use wide::u8x16;
 
 pub(crate) const LANES: usize = 16;
 
-/// The largest heat of a slot: three bits of its mark.
-pub(crate) const HEAT: u8 = 0b0000_0111;
+/// What a slot's heat lacks of the largest one, 7: three bits of its mark. Most hits find a slot as hot as
+/// can be and without tags, and so one test of the mark tells both. (With the heat itself in there it was
+/// two instructions more of a hit's 117.)
+pub(crate) const COLD: u8 = 0b0000_0111;
+/// The heat that a mark stands for.
+#[inline]
+pub(crate) fn heat(mark: u8) -> u8 {
+    mark & COLD ^ COLD
+}
+
+/// The part of a mark that stands for a heat.
+#[inline]
+pub(crate) fn cold(heat: u8) -> u8 {
+    debug_assert!(heat <= COLD, "a heat has three bits");
+    heat ^ COLD
+}
+
 /// The policy's own bit: which queue the slot stands in.
 pub(crate) const MAIN: u8 = 0b0000_1000;
 /// The slot is not free.
@@ -76,8 +91,8 @@ impl<T> Group<T> {
     /// The same for who has read the mark already.
     #[inline]
     pub(crate) fn warm_from(&self, lane: usize, mark: u8) {
-        if mark & HEAT < HEAT {
-            self.marks[lane].store(mark + 1, Relaxed);
+        if mark & COLD != 0 {
+            self.marks[lane].store(mark - 1, Relaxed);
         }
     }
 
@@ -117,7 +132,7 @@ impl<T> Group<T> {
     pub(crate) fn take(&mut self, lane: usize, hash: Hash, queue: u8) {
         self.tags[lane] = hash.tag();
         self.high[lane] = hash.high();
-        self.set_mark(lane, queue | TAKEN);
+        self.set_mark(lane, queue | TAKEN | COLD);
     }
 
     /// A slot that is in no queue.

@@ -8,7 +8,7 @@
 //! how many entries passed it by because it was full.
 
 use super::eviction::{SlotId, Slots};
-use super::group::{DEAD, Group, HEAT, Hash, LANES, MAIN, TAGGED, TAKEN};
+use super::group::{COLD, DEAD, Group, Hash, LANES, MAIN, TAGGED, TAKEN, cold, heat};
 use crate::words::prefetch::prefetch;
 
 /// How many groups an entry may stand away from home. In a table 11/16 full, runs of full groups
@@ -190,7 +190,7 @@ impl<T> Table<T> {
         let (group, lane) = self.group_mut(id);
         debug_assert!(group.is_live(lane) && group.slots[lane].is_none());
         let queue = group.mark(lane) & MAIN;
-        group.set_mark(lane, queue | TAKEN | DEAD);
+        group.set_mark(lane, queue | TAKEN | DEAD | COLD);
         self.live -= 1;
         self.dead += 1;
     }
@@ -368,13 +368,13 @@ impl<T> Slots for Table<T> {
 
     fn heat(&self, id: SlotId) -> u8 {
         let (g, lane) = place(id);
-        self.groups[g].mark(lane) & HEAT
+        heat(self.groups[g].mark(lane))
     }
 
     fn set_heat(&mut self, id: SlotId, heat: u8) {
         let (group, lane) = self.group_mut(id);
         let mark = group.mark(lane);
-        group.set_mark(lane, mark & !HEAT | heat);
+        group.set_mark(lane, mark & !COLD | cold(heat));
     }
 
     fn seen(&self, id: SlotId) -> u8 {
@@ -402,14 +402,14 @@ impl<T> Slots for Table<T> {
     fn live_heat(&self, id: SlotId) -> Option<u8> {
         let (g, lane) = place(id);
         let mark = self.groups[g].mark(lane);
-        (mark & DEAD == 0).then_some(mark & HEAT)
+        (mark & DEAD == 0).then_some(heat(mark))
     }
 
     #[inline]
     fn stand(&mut self, id: SlotId, main: bool, heat: u8, seen: u8) {
         let (group, lane) = self.group_mut(id);
         let tagged = group.mark(lane) & TAGGED;
-        group.set_mark(lane, TAKEN | tagged | heat | if main { MAIN } else { 0 });
+        group.set_mark(lane, TAKEN | tagged | cold(heat) | if main { MAIN } else { 0 });
         group.seen[lane] = seen;
     }
 

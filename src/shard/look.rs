@@ -5,7 +5,7 @@ use super::ask::Ask;
 use super::entry::{Entry, Notes, Terms};
 use crate::parts::eviction::SlotId;
 use crate::parts::flight::Flight;
-use crate::parts::group::{HEAT, Hash, TAGGED};
+use crate::parts::group::{COLD, Hash, TAGGED};
 #[cfg(feature = "snapshot")]
 use crate::parts::tags::Tagged;
 use crate::rules::expiry::{Lives, NEVER, Stamp, duration};
@@ -91,7 +91,7 @@ impl<K, V> Shard<K, V> {
                     }
                     // most are as hot as can be, and without tags: one test tells both
                     let mark = group.mark(lane);
-                    if mark & (HEAT | TAGGED) != HEAT {
+                    if mark & (COLD | TAGGED) != 0 {
                         if mark & TAGGED != 0 {
                             return AtHome::Unsure;
                         }
