@@ -2,11 +2,12 @@
 
 mod common;
 
+use common::gate::Gate;
 use common::tasks::Task;
 use common::{Watchdog, ms, secs, wait_until, watched};
 use larder::{
-    AsyncLoader, AsyncLoadingCache, Cache, Clock, ConfigError, LoadCx, Loaded, Loader,
-    LoadingCache, ManualClock, SteppingRuntime,
+    AsyncLoader, AsyncLoadingCache, Cache, CacheBuilder, Clock, ConfigError, LoadCx, Loaded,
+    Loader, LoadingCache, ManualClock, SteppingRuntime,
 };
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -227,6 +228,109 @@ fn what_is_written_while_its_key_is_gathered_stays() {
     hand.advance(ms(1));
     assert_eq!((one.finish().unwrap(), two.finish().unwrap()), (7, 20));
     assert_eq!((rows.calls(), cache.get(&1)), (vec![vec![2]], Some(7)));
+}
+
+/// To load 1 it loads 2, once it has passed the gate.
+#[derive(Clone, Default)]
+struct Nested {
+    gate: Gate,
+    thread: Own<LoadingCache<u64, u64, Nested>>,
+    task: Own<AsyncLoadingCache<u64, u64, Nested>>,
+}
+
+/// The cache that a loader is of, until its test is over.
+type Own<C> = Arc<Mutex<Option<C>>>;
+
+fn own<C: Clone>(own: &Own<C>) -> C {
+    own.lock().unwrap().clone().expect("its test is not over")
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "a reply")]
+fn tens(ids: &[u64]) -> Result<Vec<(u64, Loaded<u64>)>, String> {
+    Ok(ids.iter().map(|id| (*id, Loaded::new(id * 10))).collect())
+}
+
+impl Loader<u64, u64> for Nested {
+    type Error = String;
+
+    fn load(&self, _: &u64, _: &LoadCx<u64>) -> Result<Loaded<u64>, String> {
+        unreachable!("misses are gathered")
+    }
+
+    fn load_many(&self, ids: &[u64]) -> Result<Vec<(u64, Loaded<u64>)>, String> {
+        if ids.contains(&1) {
+            self.gate.pass(());
+            assert_eq!(own(&self.thread).load(&2).unwrap(), 20);
+        }
+        tens(ids)
+    }
+}
+
+impl AsyncLoader<u64, u64> for Nested {
+    type Error = String;
+
+    async fn load(&self, _: &u64, _: &LoadCx<u64>) -> Result<Loaded<u64>, String> {
+        unreachable!("misses are gathered")
+    }
+
+    async fn load_many(&self, ids: &[u64]) -> Result<Vec<(u64, Loaded<u64>)>, String> {
+        if ids.contains(&1) {
+            self.gate.pass_async(()).await;
+            assert_eq!(own(&self.task).load(&2).await.unwrap(), 20);
+        }
+        tens(ids)
+    }
+}
+
+/// One load at a time.
+fn one_at_a_time() -> (CacheBuilder<u64, u64>, ManualClock) {
+    let (clock, hand) = Clock::manual();
+    let builder = Cache::builder().max_entries(100).clock(clock).max_concurrent_loads(1);
+    (builder.batch(10, ms(1)).runtime(SteppingRuntime::new()), hand)
+}
+
+#[test]
+fn a_load_whose_key_is_gathered_by_one_who_waits_for_its_slot_does_not_wait_for_ever() {
+    let (builder, hand) = one_at_a_time();
+    let loader = Nested::default();
+    let cache = builder.build_loading(loader.clone()).unwrap();
+    let _checked = watched(&cache);
+    *loader.thread.lock().unwrap() = Some(cache.clone());
+    std::thread::scope(|scope| {
+        let outer = scope.spawn(|| cache.load(&1).unwrap());
+        wait_until(|| cache.flights() == 1);
+        hand.advance(ms(1));
+        loader.gate.wait_until_entered(1);
+        // it has the only slot; another one gathers, and is given what the first one wants
+        let gatherer = scope.spawn(|| cache.load(&3).unwrap());
+        wait_until(|| cache.flights() == 2);
+        loader.gate.open();
+        wait_until(|| cache.flights() == 3);
+        hand.advance(ms(1));
+        assert_eq!((gatherer.join().unwrap(), outer.join().unwrap()), (30, 10));
+    });
+    *loader.thread.lock().unwrap() = None;
+}
+
+#[test]
+fn nor_does_one_in_a_task() {
+    let (builder, hand) = one_at_a_time();
+    let loader = Nested::default();
+    let cache = builder.build_loading_async(loader.clone()).unwrap();
+    let _checked = watched(&cache);
+    *loader.task.lock().unwrap() = Some(cache.clone());
+    let mut outer = Task::new(cache.load(&1));
+    outer.pend();
+    hand.advance(ms(1));
+    outer.pend();
+    let mut gatherer = Task::new(cache.load(&3));
+    gatherer.pend();
+    loader.gate.open();
+    outer.pend();
+    hand.advance(ms(1));
+    assert_eq!((gatherer.finish().unwrap(), outer.finish().unwrap()), (30, 10));
+    drop((outer, gatherer));
+    *loader.task.lock().unwrap() = None;
 }
 
 #[test]

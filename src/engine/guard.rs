@@ -197,7 +197,7 @@ impl<K, V, S> Store<K, V, S> {
     /// A caller is about to wait for this flight. If it does so inside a load of its own that has a
     /// slot, and the flight waits for one, neither would ever go on: the flight goes first.
     #[inline]
-    pub(super) fn hurry(&self, flight: &Flight<K, V>) {
+    pub(crate) fn hurry(&self, flight: &Flight<K, V>) {
         let Some(Guards { slots: Some(slots), .. }) = self.guards.as_deref() else { return };
         if stack::is_running(slots.id()) {
             if let Some(place) = flight.hurry() {

@@ -208,7 +208,10 @@ where
             Next::Follow(flight) => (flight, false),
             Next::Lead(lead) | Next::Revalidate(lead) => {
                 match gather.join(lead, store.clock.now(), store.brings_news()) {
-                    Part::Follow(flight) => (flight, true),
+                    Part::Follow(flight) => {
+                        store.hurry(&flight);
+                        (flight, true)
+                    }
                     Part::First(first) => {
                         let waker = Waker::from(Unpark::this());
                         while !first.is_over(store.clock.now(), &waker) {
@@ -309,7 +312,10 @@ where
             Next::Follow(flight) => (flight, false),
             Next::Lead(lead) | Next::Revalidate(lead) => {
                 match gather.join(lead, store.clock.now(), store.brings_news()) {
-                    Part::Follow(flight) => (flight, true),
+                    Part::Follow(flight) => {
+                        store.hurry(&flight);
+                        (flight, true)
+                    }
                     Part::First(first) => {
                         let mut bell = Bell::default();
                         poll_fn(|task| {
