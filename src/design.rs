@@ -94,7 +94,7 @@
 //! | 3 | `shard/` | `look`, `join`, `store`, `leave`, `walk` what can be done to one shard · `calm` storing where nothing is under way, `under_way` what is · `choose` asks the policy, with what entries weigh · `ask` what one caller accepts · `grow` its table · `entry` · `aside` what few entries have · `board` flights · `seat` loads without one · `failures` what failed lately · `fences` writes in progress · `outbox` what left · `validate` |
 //! | 2 | `parts/` | `group`, `table` where entries stand · `eviction/` who goes · `flight`, `waiter`, `stack` loads and those who wait · `slots`, `turn`, `breaker` what spares the source · `ledger` what was written lately, `tags` what happened to groups · `budget` the bound, `weights` what entries take of it, `credit` room on its way to an entry · `backlog` what is to be written, `outgoing` what a second tier is to be told |
 //! | 1 | `rules/` | `expiry` lives, stamps, windows · `ahead` when to refresh · `backoff` pauses · `got`, `loaded`, `many`, `tag`, `tier`, `explain`, `stats` what goes in and out |
-//! | 0 | `words/` | `clock` (`system`, `manual`), `tick`, `alarms`, `keeper` time · `unpark` a thread as a waker, `block_on` for a future · `tier_key` a key's name outside · `error`, `removal` · `contain` panics of the user's code · `prefetch` · `runtime`, `pool`, `stepping` where background work runs · `thread_number`, `striped` counting · `raw_lock`, `lock` the lock of a shard · `sync` locks, or the doubles of loom and shuttle |
+//! | 0 | `words/` | `clock` (`system`, `manual`), `tick`, `alarms`, `keeper`, `aside` time · `unpark` a thread as a waker, `block_on` for a future · `tier_key` a key's name outside · `error`, `removal` · `contain` panics of the user's code · `prefetch` · `runtime`, `pool`, `stepping` where background work runs · `thread_number`, `striped` counting · `raw_lock`, `lock` the lock of a shard · `sync` locks, or the doubles of loom and shuttle |
 //!
 //! The engine owns locks, hasher and clock and knows nothing of waiting. A shard owns neither a
 //! lock nor a clock: it is given the time, fills an outbox, and calls nobody, so it can be tested
@@ -548,15 +548,17 @@
 //! thread out for a tenth of a second when all cores are busy. With that, 99.9 % of the readings
 //! are less than 7 ms late, with 1 to 32 spinning threads on two cores.
 //!
-//! *The keeper* (`words/keeper.rs`) is that thread, and the only one: it also rings the alarms of
-//! tasks that wait, and sweeps caches whose callers went quiet. The first need starts it, it sleeps
+//! *The keeper* (`words/keeper.rs`) is that thread, and the only one that stays: it also rings the alarms
+//! of tasks that wait, and has caches swept whose callers went quiet. The first need starts it, it sleeps
 //! until something is due, holds what it serves weakly, and ends with the last of it. A manual
-//! clock never involves it.
+//! clock never involves it. None of the user's code runs on it but wakers: a sweep, in which listeners
+//! run, has a thread for as long as it takes (`words/aside.rs`). A listener there may wait for what only
+//! an alarm ends.
 //!
 //! *The expired leave by four ways.* A look-up does not serve them. Every insert looks at four more
 //! slots, round and round, and frees those whose life is over; while nothing can have expired yet,
-//! that is one comparison. `sweep` looks at all. And a cache that nobody uses is swept by the
-//! keeper when its earliest expiry has come, a second after the last look at the soonest, a minute
+//! that is one comparison. `sweep` looks at all. And a cache that nobody uses is swept in
+//! the background when its earliest expiry has come, a second after the last look at the soonest, a minute
 //! after it at the latest.
 //!
 //! # The lock, and a hit on many cores

@@ -7,8 +7,9 @@ use common::{Watchdog, ms, secs};
 use larder::{
     Cache, Clock, LoadCx, LoadError, Loaded, Loader, Refused, Removal, Runtime, SteppingRuntime,
 };
-use std::future::Future;
+use std::future::{Future, pending};
 use std::pin::Pin;
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, OnceLock};
 
 type Numbers = Cache<u64, u64>;
@@ -224,4 +225,26 @@ impl Loader<u64, u64> for Tens {
     fn load_many(&self, keys: &[u64]) -> Result<Vec<(u64, Loaded<u64>)>, String> {
         Ok(keys.iter().map(|key| (*key, Loaded::new(key * 10))).collect())
     }
+}
+
+#[test]
+fn a_listener_of_what_expired_may_wait_for_a_load_until_its_timeout_rings() {
+    let _watchdog = Watchdog::start();
+    let hung: Numbers = Cache::builder().max_entries(10).load_timeout(ms(20)).build().unwrap();
+    let (told, heard) = channel();
+    let listener = {
+        let (hung, told) = (hung.clone(), Mutex::new(told));
+        move |_: Removal<u64, u64>| {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let load = hung.get_or_load_async(&1, pending::<Result<u64, String>>);
+            told.lock().unwrap().send(runtime.block_on(load)).unwrap();
+        }
+    };
+    let builder = Cache::builder().max_entries(10).time_to_live(ms(10)).on_removal(listener);
+    let quiet: Numbers = builder.build().unwrap();
+    quiet.insert(1, 1);
+    // what nobody asks for is let go in the background, a second later
+    assert!(matches!(heard.recv().unwrap(), Err(LoadError::TimedOut)));
+    quiet.validate();
+    hung.validate();
 }

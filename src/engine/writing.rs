@@ -165,7 +165,8 @@ where
         let Some(store) = self.store.upgrade() else { return };
         let alarm = store.holds.lock().1.remove(&self.number);
         drop(alarm);
-        store.end_write_leaving(self.fence, &self.key, Leave::Nothing);
+        let clock = store.clock.clone();
+        clock.aside(move || store.end_write_leaving(self.fence, &self.key, Leave::Nothing));
     }
 }
 

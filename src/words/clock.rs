@@ -174,11 +174,21 @@ impl Clock {
         }
     }
 
-    /// Runs `job` at `at` or soon after it on the keeper thread, if it is alive by then. Under a
+    /// Runs `job` at `at` or soon after it on a thread of its own, if it is alive by then. Under a
     /// manual clock it is never run: the owner of the cache sweeps.
     pub(crate) fn schedule(&self, at: Tick, job: Weak<dyn Job>) {
         if !self.is_manual() {
             keeper::schedule(at, job);
+        }
+    }
+
+    /// Does work that an alarm called for and in which the user's code may run: aside, so that the other
+    /// alarms do not wait for it. Under a manual clock at once, where it was advanced.
+    pub(crate) fn aside(&self, work: impl FnOnce() + Send + 'static) {
+        match self.0 {
+            #[cfg(not(any(larder_loom, larder_shuttle)))]
+            Source::System => super::aside::run(Box::new(work)),
+            _ => work(),
         }
     }
 

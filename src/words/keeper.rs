@@ -1,6 +1,6 @@
 //! The one thread of our own that a process with caches has, whatever their number.
 //!
-//! It rings alarms, runs the caches' jobs, and winds the system clock while that is worth it. The
+//! It rings alarms, has the caches' jobs run, and winds the system clock while that is worth it. The
 //! first need starts it, it sleeps until its earliest deadline, holds what it serves weakly, and ends
 //! with the last of it. After a `fork` without `exec` the child has none of this: caches are not for
 //! use there.
@@ -17,7 +17,7 @@ use super::tick::Tick;
 
 /// Work that a cache wants done by the clock.
 pub(crate) trait Job: Send + Sync {
-    /// Does its work and says when it wants to run again, if ever.
+    /// Does its work, on a thread [aside](super::aside), and says when it wants to run again, if ever.
     #[cfg_attr(any(larder_loom, larder_shuttle), allow(dead_code, reason = "no keeper there"))]
     fn run(&self, now: Tick) -> Option<Tick>;
 }
@@ -31,6 +31,7 @@ mod real {
 
     use super::{Job, Tick};
     use crate::words::alarms::{Alarms, Due, Ticket, fire};
+    use crate::words::aside;
     use crate::words::clock::system;
     use crate::words::contain::contain;
     use crate::words::sync::{Mutex, thread};
@@ -216,7 +217,7 @@ mod real {
                     system::still();
                     fire(wakers);
                     for job in jobs {
-                        run(&job, now);
+                        aside::run(Box::new(move || run(&job, now)));
                     }
                 }
                 Step::Sleep(deadline) => {
@@ -245,9 +246,8 @@ mod real {
         let mut next = Some(now + AFTER_PANIC);
         contain(|| next = job.upgrade().and_then(|job| job.run(now)));
         if let Some(at) = next.filter(|_| job.strong_count() > 0) {
-            // not at once again, whatever it says: this thread has other work
-            let at = at.max(now + 1);
-            KEEPER.lock().enlist(at, job.clone());
+            // not at once again, whatever it says: there is other work
+            schedule(at.max(now + 1), job.clone());
         }
     }
 }

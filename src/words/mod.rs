@@ -1,6 +1,8 @@
 //! Floor 0: the words that every other floor speaks in.
 
 pub(crate) mod alarms;
+#[cfg(not(any(larder_loom, larder_shuttle)))]
+pub(crate) mod aside;
 pub(crate) mod block_on;
 pub(crate) mod clock;
 pub(crate) mod contain;

@@ -40,23 +40,27 @@ fn weak(work: &Arc<Work>) -> Weak<dyn Job> {
     work
 }
 
-fn ends() {
+fn until(else_: &str, holds: impl Fn() -> bool) {
     let end = Instant::now() + WATCHDOG;
-    while real::alive() || on_the_list() {
-        assert!(Instant::now() < end, "the keeper does not end");
+    while !holds() {
+        assert!(Instant::now() < end, "{else_}");
         // looks again and does not ask the clock: it would be wound for our sake
         std::thread::yield_now();
     }
 }
 
-/// Whether the system knows a thread of that name.
+fn ends() {
+    until("a thread does not end", || !real::alive() && !on_the_list());
+}
+
+/// Whether the system knows a thread of these names.
 fn on_the_list() -> bool {
     let Ok(tasks) = std::fs::read_dir("/proc/self/task") else {
         return false;
     };
     tasks
         .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok())
-        .any(|name| name.trim() == "larder-keeper")
+        .any(|name| matches!(name.trim(), "larder-keeper" | "larder-sweeper"))
 }
 
 #[test]
@@ -101,6 +105,33 @@ fn a_job_that_panics_is_tried_again_and_hurts_nobody() {
     assert!(second >= first + 1_000);
 }
 
+/// Runs until it is let go.
+struct Long(Mutex<Receiver<()>>, Sender<()>);
+
+impl Job for Long {
+    fn run(&self, _: Tick) -> Option<Tick> {
+        self.1.send(()).unwrap();
+        let _ = self.0.lock().unwrap().recv();
+        None
+    }
+}
+
+#[test]
+fn a_job_that_takes_long_holds_up_no_alarm_and_no_other_job() {
+    let clock = Clock::system();
+    let ((go, may_go), (began, begun), (to, heard)) = (channel(), channel(), channel());
+    let long: Arc<dyn Job> = Arc::new(Long(Mutex::new(may_go), began));
+    clock.schedule(clock.now(), Arc::downgrade(&long));
+    begun.recv_timeout(WATCHDOG).unwrap();
+    let (job, ran) = work((1, 1), 0);
+    clock.schedule(clock.now(), weak(&job));
+    ran.recv_timeout(WATCHDOG).expect("another job");
+    let alarm = clock.alarm(clock.now() + 3, Arc::new(Ring(Mutex::new(to))).into());
+    heard.recv_timeout(WATCHDOG).expect("an alarm");
+    go.send(()).unwrap();
+    drop(alarm);
+}
+
 #[test]
 fn dead_jobs_are_dropped_and_the_thread_ends_and_starts_again() {
     alone(
@@ -111,7 +142,8 @@ fn dead_jobs_are_dropped_and_the_thread_ends_and_starts_again() {
                 let (job, heard) = work((3_600_000, u32::MAX), 0);
                 clock.schedule(clock.now(), weak(&job));
                 heard.recv_timeout(WATCHDOG).unwrap();
-                assert!(real::alive(), "the next run is an hour away");
+                // the next run is an hour away
+                until("the keeper does not come back", real::alive);
                 let left = Arc::downgrade(&job);
                 drop(job);
                 nudge();
@@ -183,7 +215,7 @@ fn it_ends_with_the_last_alarm_of_a_cache_that_is_gone() {
     });
 }
 
-/// The last owner lets go while the job runs: the cache dies on the keeper thread.
+/// The last owner lets go while the job runs: the cache dies on the thread that runs it.
 struct Last(Mutex<Option<Arc<Last>>>, Sender<&'static str>);
 
 impl Job for Last {
@@ -202,8 +234,8 @@ impl Drop for Last {
 }
 
 #[test]
-fn a_cache_may_die_on_the_keeper_thread() {
-    alone("words::keeper::tests::a_cache_may_die_on_the_keeper_thread", || {
+fn a_cache_may_die_in_its_job() {
+    alone("words::keeper::tests::a_cache_may_die_in_its_job", || {
         let (to, heard) = channel();
         let last = Arc::new(Last(Mutex::new(None), to));
         *last.0.lock().unwrap() = Some(Arc::clone(&last));
