@@ -200,17 +200,22 @@ fn panics_and_timeouts_are_failures() {
 }
 
 #[test]
-fn a_hang_is_pause_enough_where_none_is_set() {
+fn a_source_that_hangs_is_left_alone_for_a_second_where_no_back_off_is_set() {
     with_cache(
-        |builder| builder.time_to_live(ms(100)).stale_if_error(ms(500)).load_timeout(ms(20)),
+        |builder| builder.time_to_live(ms(100)).stale_if_error(secs(5)).load_timeout(ms(20)),
         |it| {
             it.insert(1, 10);
             it.advance(ms(100));
             let mut hung = Task::new(it.get_or_load_async(&1, pending::<Result<u64, String>>));
             hung.pend();
             it.advance(ms(20));
-            assert_eq!(it.get_or_load(&1, || Ok::<_, String>(11)).unwrap(), 11, "the next leads");
-            assert_eq!(hung.finish().unwrap(), 11, "and there is a fresh value by now");
+            assert_eq!(hung.finish().unwrap(), 10);
+            for _ in 0..2 {
+                it.advance(ms(499));
+                assert_eq!(it.get_or_load(&1, uncalled).unwrap(), 10, "nobody hangs again");
+            }
+            it.advance(ms(2));
+            assert_eq!(it.get_or_load(&1, || Ok::<_, String>(11)).unwrap(), 11);
         },
     );
 }

@@ -6,7 +6,8 @@ use common::gate::Gate;
 use common::tasks::Task;
 use common::{Checked, checked, ms, uncalled};
 use larder::{
-    Cache, CacheBuilder, Clock, ConfigError, Given, How, LoadError, ManualClock, Many, StaleWhy,
+    Cache, CacheBuilder, Clock, ConfigError, Given, How, LoadError, Loaded, ManualClock, Many,
+    StaleWhy,
 };
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
@@ -46,6 +47,16 @@ fn is_open(cache: &Cache<u64, u64>, key: u64) -> bool {
 fn open(cache: &Cache<u64, u64>) {
     (0..3).for_each(|key| fail(cache, key));
     assert!(is_open(cache, 0));
+}
+
+#[test]
+fn unchanged_of_nothing_is_a_failure() {
+    let (cache, _hand) = cache();
+    for key in 0..3 {
+        let told = cache.at(&key).load(|_| Ok::<_, String>(Loaded::unchanged()));
+        assert!(matches!(told.unwrap_err(), LoadError::NothingToRenew));
+    }
+    assert!(is_open(&cache, 0));
 }
 
 #[test]

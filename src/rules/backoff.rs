@@ -19,15 +19,10 @@ impl BackOff {
         self.0.is_some()
     }
 
-    /// How long the next load waits after so many failures in a row, the last of which ended in
-    /// its timeout or did not.
-    pub(crate) fn hold(self, failures: u32, timed_out: bool) -> u64 {
-        match self.0 {
-            Some(bounds) => doubled(bounds, failures),
-            // who hangs until the timeout is not asked too often as it is
-            None if timed_out => 0,
-            None => UNSET,
-        }
+    /// How long the next load waits after so many failures in a row. A source that hangs is left alone as
+    /// one that fails is: the next caller who asked it would wait for as long as the last one.
+    pub(crate) fn hold(self, failures: u32) -> u64 {
+        self.0.map_or(UNSET, |bounds| doubled(bounds, failures))
     }
 }
 
@@ -44,17 +39,15 @@ mod tests {
     #[test]
     fn pauses_double_up_to_the_longest() {
         let back_off = BackOff::new(100, 1_000);
-        let holds = [1, 2, 3, 4, 5, 64, 65, u32::MAX].map(|n| back_off.hold(n, false));
+        let holds = [1, 2, 3, 4, 5, 64, 65, u32::MAX].map(|n| back_off.hold(n));
         assert_eq!(holds, [100, 200, 400, 800, 1_000, 1_000, 1_000, 1_000]);
-        assert_eq!(back_off.hold(1, true), 100);
-        assert_eq!(BackOff::new(0, 0).hold(7, false), 0);
+        assert_eq!(BackOff::new(0, 0).hold(7), 0);
         assert_eq!(doubled((u64::MAX, u64::MAX), u32::MAX), u64::MAX);
         assert_eq!(doubled((100, 50), 3), 100, "the first is the least");
     }
 
     #[test]
-    fn unset_it_is_a_second_and_nothing_after_a_timeout() {
-        assert_eq!(BackOff::default().hold(9, false), 1_000);
-        assert_eq!(BackOff::default().hold(9, true), 0);
+    fn unset_it_is_a_second() {
+        assert_eq!([1, 9].map(|n| BackOff::default().hold(n)), [1_000; 2]);
     }
 }

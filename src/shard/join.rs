@@ -238,8 +238,7 @@ impl<K, V> Shard<K, V> {
         terms: &Terms<'_>,
         out: &mut Outbox<K, V>,
     ) {
-        let timed_out = matches!(landing, Landing::TimedOut);
-        let hold = terms.lives.back_off.hold(flight.attempt + 1, timed_out);
+        let hold = terms.lives.back_off.hold(flight.attempt + 1);
         let answers = terms.lives.back_off.answers() && hold > 0;
         self.failures.record(flight, landing, (terms.now, terms.now + hold), answers, out);
     }

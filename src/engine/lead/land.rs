@@ -56,7 +56,11 @@ where
         out: &mut Outbox<K, V>,
     ) -> Result<Got<V>, LoadError<E>> {
         let now = self.count_time();
-        self.leave.hand_back(if result.is_ok() { Verdict::Success } else { Verdict::Failure });
+        let is_answer = result.as_ref().is_ok_and(|loaded| {
+            // who says of nothing that it is unchanged has not answered
+            !matches!(loaded.answer, Answer::Unchanged) || self.old().is_some()
+        });
+        self.leave.hand_back(if is_answer { Verdict::Success } else { Verdict::Failure });
         self.time_out_if_late(now);
         let took = now.saturating_sub(self.flight.started());
         self.store.extend_horizon(took);
