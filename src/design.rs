@@ -419,7 +419,7 @@
 //! | a load that began before a removal, of another process | the tier | the *ticket*: what is stored comes with what was seen under its name when its load began, and the tier stores it only if that still stands there. A removal leaves a mark of itself, longer than loads take |
 //! | the tier's reply, overtaken by news | this process | news are removals here, and ground the flight |
 //! | the tier, which has not heard of a removal yet | this process | what was changed here and not confirmed there stands in `parts/outgoing.rs`, and these keys are not asked for |
-//! | news that were lost | this process | when the connection is back nothing here counts as fresh until it was asked for again |
+//! | news that were lost | this process | when the connection is back nothing here is served until it was asked for again, and what is not there then goes |
 //!
 //! The changes of a cache go out by one thread of its own (`front/tier/worker.rs`), in the order in which
 //! they were made, since they are noted under the lock of their shard; of a key the last one only, and what

@@ -6,11 +6,11 @@
 mod common;
 
 use common::gate::Gate;
-use common::{Checked, checked, ms, secs, wait_until};
+use common::{Checked, checked, ms, secs, wait_until, watched};
 use larder::{
     Cache, CacheBuilder, Clock, How, LoadError, LoadReason, Loaded, ManualClock, MemoryTier,
-    RefreshAhead, StaleWhy, Tag, Tier, TierChange, TierEntry, TierError, TierFound, TierKey,
-    TierTicket, TierWatcher, WriteBehind,
+    RefreshAhead, StaleWhy, SteppingRuntime, Tag, Tier, TierChange, TierEntry, TierError,
+    TierFound, TierKey, TierTicket, TierWatcher, WriteBehind,
 };
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -452,6 +452,80 @@ fn what_may_have_been_missed_is_asked_for_again() {
     assert_eq!((other.get("a"), other.get("b")), (None, None));
     assert_eq!(other.get_or_load("b", uncalled).unwrap(), 1);
     assert_eq!(load(&other, "a", 2), 2);
+}
+
+#[test]
+fn what_others_removed_unheard_is_not_served_when_the_source_fails() {
+    let Two { one, other, tier, hand } =
+        two(|builder| builder.stale_if_error(secs(1_000)).error_backoff(ms(0), ms(0)));
+    for key in ["a", "b"] {
+        load(&one, key, 1);
+        other.get_or_load(key, uncalled).unwrap();
+    }
+    tier.deafen(true);
+    one.remove("a");
+    settled(&one);
+    tier.deafen(false);
+    tier.fail(true);
+    tier.fail(false);
+    hand.advance(secs(1));
+    let away = || Err::<u64, _>("away".to_owned());
+    assert_eq!(other.get_or_load("b", away).unwrap(), 1, "it is still there");
+    assert!(other.get_or_load("a", away).is_err(), "the tier knows that it is gone");
+    // and where the tier cannot be asked nobody knows
+    other.get_or_load("b", uncalled).unwrap();
+    tier.fail(true);
+    tier.fail(false);
+    tier.fail(true);
+    assert_eq!(other.get_or_load("b", away).unwrap(), 1);
+    tier.fail(false);
+}
+
+#[test]
+fn what_others_changed_unheard_is_served_to_nobody_before_it_was_asked_for() {
+    let (clock, hand) = Clock::manual();
+    let tier = Shared::with(clock.clone(), TIER_TTL);
+    let builder = || {
+        let builder = Cache::builder().max_entries(100).time_to_live(secs(10));
+        builder.stale_while_revalidate(secs(1_000)).clock(clock.clone()).tier(tier.join())
+    };
+    let one = checked(builder());
+    let runtime = SteppingRuntime::new();
+    let loading = builder().runtime(runtime.clone());
+    let other = loading.build_loading_fn(|_: &String| uncalled::<u64>()).unwrap();
+    let _checked = watched(&other);
+    load(&one, "a", 1);
+    assert_eq!(other.load("a").unwrap(), 1);
+    tier.deafen(true);
+    one.insert("a".to_owned(), 2);
+    settled(&one);
+    tier.deafen(false);
+    tier.fail(true);
+    tier.fail(false);
+    assert_eq!(other.load("a").unwrap(), 2);
+    // what is past its life otherwise is served at once
+    hand.advance(secs(10));
+    assert_eq!(other.load("a").unwrap(), 2);
+    assert_eq!(runtime.ready(), 1);
+    runtime.shut_down();
+}
+
+#[test]
+fn that_the_source_has_nothing_is_told_only_where_there_was_something() {
+    let Two { one, other, hand, .. } = two(|builder| builder.stale_if_error(secs(1_000)));
+    for key in ["x", "y", "z"] {
+        assert_eq!(one.get_or_load_optional(key, || Ok::<_, String>(None)).unwrap(), None);
+    }
+    settled(&one);
+    assert_eq!(other.stats().tier_news, 0);
+    load(&one, "a", 1);
+    assert_eq!(other.get_or_load("a", uncalled).unwrap(), 1);
+    let before = other.stats().tier_news;
+    hand.advance(TIER_TTL);
+    assert_eq!(one.get_or_load_optional("a", || Ok::<_, String>(None)).unwrap(), None);
+    settled(&one);
+    assert_eq!(other.stats().tier_news, before + 1);
+    assert!(other.get_or_load("a", || Err::<u64, _>("away")).is_err(), "nor is it served on error");
 }
 
 #[test]

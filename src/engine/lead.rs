@@ -53,7 +53,7 @@ struct Beside<V> {
     /// What the loader was shown.
     old: Option<Old<V>>,
     /// What the second tier gave for what it brings.
-    ticket: Option<tier::Held>,
+    ticket: Option<tier::TicketHeld>,
 }
 
 impl<V> Default for Beside<V> {
@@ -261,15 +261,15 @@ impl<K, V, S> Lead<K, V, S> {
     }
 
     /// What the second tier gave for what it brings.
-    pub(super) fn keep_ticket(&mut self, ticket: tier::Held) {
+    pub(super) fn keep_ticket(&mut self, ticket: tier::TicketHeld) {
         self.beside.get_or_insert_default().ticket = Some(ticket);
     }
 
-    pub(super) fn ticket(&self) -> Option<&tier::Held> {
+    pub(super) fn ticket(&self) -> Option<&tier::TicketHeld> {
         self.beside.as_ref()?.ticket.as_ref()
     }
 
-    pub(super) fn take_ticket(&mut self) -> Option<tier::Held> {
+    pub(super) fn take_ticket(&mut self) -> Option<tier::TicketHeld> {
         self.beside.as_mut()?.ticket.take()
     }
 

@@ -130,14 +130,14 @@ where
         }
     }
 
-    /// Nothing that is here now is fresh any more, and what is being loaded is not stored.
-    pub(super) fn expire_all_here(&self) {
+    /// Anything that is here now may have been removed elsewhere, and what is being loaded is not stored.
+    pub(super) fn doubt_all_here(&self) {
         for cell in &self.cells {
             let mut out = Outbox::new();
             {
                 let mut shard = cell.shard.write();
                 self.ledger.note_all();
-                shard.expire_all(&self.terms(), &mut out);
+                shard.doubt_all(&self.terms(), &mut out);
             }
             self.deliver(out);
         }

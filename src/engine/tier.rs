@@ -22,10 +22,11 @@ use crate::rules::tier::{
     Tier, TierChange, TierEntry, TierError, TierFound, TierTicket, TierWatcher,
 };
 use crate::words::block_on::block_on;
+use crate::words::sync::atomic::AtomicU64;
 use crate::words::sync::{Counter, park_timeout};
 use crate::words::tier_key::TierKey;
 use crate::words::unpark::Unpark;
-pub(super) use lead::Held;
+pub(super) use lead::TicketHeld;
 use lead::goes_to_the_source;
 use news::brings_news;
 use std::future::{Future, poll_fn};
@@ -93,6 +94,9 @@ pub(crate) struct Behind<K, V> {
     outgoing: Arc<Outgoing<K, V>>,
     /// Made where it was known that keys can be hashed.
     name: fn(&K) -> TierKey,
+    /// When news may last have been lost; 0 if that never was. What was stored before may have been
+    /// removed by others.
+    doubted: AtomicU64,
     pub(super) counts: TierCounts,
 }
 
@@ -113,7 +117,8 @@ const PATIENCE: Duration = Duration::from_millis(50);
 impl<K: StdHash, V> Behind<K, V> {
     pub(crate) fn new(tier: Arc<dyn AnyTier<K, V>>) -> Self {
         let outgoing = Arc::new(Outgoing::new());
-        Self { tier, outgoing, name: |key| TierKey::of(key), counts: TierCounts::default() }
+        let counts = TierCounts::default();
+        Self { tier, outgoing, name: |key| TierKey::of(key), doubted: AtomicU64::new(0), counts }
     }
 }
 

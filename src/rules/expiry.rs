@@ -113,12 +113,16 @@ impl Stamp {
         if left > NEVER / 2 { NEVER } else { left }
     }
 
+    /// When the value was stored, as exactly as its [`age`](Self::age).
+    pub(crate) fn born(self) -> Tick {
+        self.expiry().saturating_sub(self.life())
+    }
+
     /// Whether this is the stamp of the value that had that one, expired since or not. Told by when the
     /// value was stored, as far as stamps tell: a value that took its place within the part in 65,536
     /// of a life that a [`cut`](Self::cut) may be short by counts as the same.
     pub(crate) fn is_still(self, before: Self) -> bool {
-        let born = |stamp: Self| stamp.expiry().saturating_sub(stamp.life());
-        let later = born(self).checked_sub(born(before));
+        let later = self.born().checked_sub(before.born());
         let is_cut = self.expiry() < before.expiry();
         self == before || is_cut && later.is_some_and(|later| later <= self.life() >> 16)
     }
@@ -186,6 +190,16 @@ impl Windows {
     #[inline]
     pub(crate) fn longest(self) -> u64 {
         self.revalidate.max(self.on_error)
+    }
+
+    /// The stamp of a value that may have been removed elsewhere, for all that is known here: expired, and
+    /// past the window in which nobody would ask. None if that has no end.
+    pub(crate) fn doubted(self, stamp: Stamp, now: Tick) -> Option<Stamp> {
+        let asked_from = stamp.expiry().saturating_add(self.revalidate);
+        if now >= asked_from {
+            return Some(stamp);
+        }
+        (self.revalidate < now).then(|| Stamp::over(now, self.revalidate, stamp.age(now)))
     }
 
     /// The end of the last one, for a value whose life ends at `expiry`. A hard one: nothing that
@@ -309,6 +323,20 @@ mod tests {
         assert_eq!(ticks(Duration::ZERO), 0);
         assert_eq!(ticks(Duration::from_nanos(1)), 1);
         assert_eq!(duration(NEVER), Duration::MAX);
+    }
+
+    #[test]
+    fn what_is_doubted_is_served_to_nobody_who_has_not_asked() {
+        let windows = Windows { revalidate: 50, on_error: 80 };
+        for (stored, life, now) in [(1_000, 100, 1_020), (1_000, 100, 1_120), (1_000, 10, 1_070)] {
+            let stamp = windows.doubted(Stamp::new(stored, life), now).unwrap();
+            assert_eq!(windows.age(stamp.expiry(), now), Age::ErrorOnly, "{stored} {life} {now}");
+            assert!(stamp.age(now) >= now - stored && stamp.born() <= stored);
+        }
+        let gone = Windows::default().doubted(Stamp::new(1_000, 100), 1_020).unwrap();
+        assert_eq!(Windows::default().age(gone.expiry(), 1_020), Age::Gone);
+        let endless = Windows { revalidate: NEVER, on_error: 0 };
+        assert_eq!(endless.doubted(Stamp::new(1_000, 100), 1_020), None);
     }
 
     #[test]

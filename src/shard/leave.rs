@@ -133,19 +133,43 @@ impl<K, V> Shard<K, V> {
         self.reset();
     }
 
-    /// Nothing in here is fresh any more. A cached "not found" goes.
-    pub(crate) fn expire_all(&mut self, terms: &Terms<'_>, out: &mut Outbox<K, V>) {
+    /// Anything in here may have been removed elsewhere: it is not fresh any more, nor served to anybody
+    /// until it was asked for again. A cached "not found" goes.
+    pub(crate) fn doubt_all(&mut self, terms: &Terms<'_>, out: &mut Outbox<K, V>) {
         self.fence_all(out);
         for g in 0..self.table.groups() {
             let live: Vec<_> = self.table.live_in(g).collect();
             for id in live {
-                match self.table.entry_mut(id) {
-                    Some(entry) => entry.stamp = entry.stamp.cut(terms.now),
+                let windows = terms.lives.windows;
+                let entry = self.table.entry_mut(id).as_mut();
+                let doubted = entry
+                    .and_then(|entry| windows.doubted(entry.stamp, terms.now).map(|s| (entry, s)));
+                match doubted {
+                    Some((entry, stamp)) => entry.stamp = stamp,
                     None => self.take_out(id, RemovalCause::Removed, terms, out),
                 }
             }
         }
         self.sweep.expects(terms.now);
+    }
+
+    /// It was asked for where it would be, and is not there: what was stored before `doubted` and is not
+    /// fresh any more goes.
+    pub(crate) fn disown<Q>(
+        &mut self,
+        hash: Hash,
+        key: &Q,
+        doubted: Tick,
+        terms: &Terms<'_>,
+        out: &mut Outbox<K, V>,
+    ) where
+        Q: ?Sized + Equivalent<K>,
+    {
+        let Some(id) = self.locate(hash, key) else { return };
+        let Some(entry) = self.table.entry(id) else { return };
+        if entry.stamp.born() <= doubted && !self.is_fresh(id, entry, terms) {
+            self.take_out(id, RemovalCause::Removed, terms, out);
+        }
     }
 
     /// Every flight loses its key: what it brings is older than what happens now.

@@ -4,6 +4,7 @@ use super::Question;
 use crate::engine::lead::Lead;
 use crate::engine::put::{By, Stored};
 use crate::parts::flight::Flight;
+use crate::parts::group::Hash;
 use crate::parts::slots::Queued;
 use crate::parts::stack;
 use crate::rules::ahead::draw;
@@ -14,6 +15,7 @@ use crate::rules::tier::{TierChange, TierEntry, TierError, TierFound, TierTicket
 use crate::shard::entry::{Notes, Put, Returned};
 use crate::shard::outbox::Outbox;
 use crate::words::contain::contain;
+use crate::words::sync::atomic::Ordering;
 use crate::words::tick::Tick;
 use crate::words::tier_key::TierKey;
 use std::sync::Arc;
@@ -23,15 +25,22 @@ pub(super) fn goes_to_the_source<K, V>(flight: &Flight<K, V>) -> bool {
     matches!(flight.reason, LoadReason::Forced | LoadReason::Refresh)
 }
 
-/// What a lead that asked the tier keeps until it is done: it began at that tick, or later.
-pub(in crate::engine) type Held = (TierKey, TierTicket, Tick);
+/// What a lead that asked the tier keeps until it is done.
+pub(in crate::engine) struct TicketHeld {
+    name: TierKey,
+    ticket: TierTicket,
+    /// When the load began, or earlier.
+    began: Tick,
+    /// The tier had something, if only past its life.
+    is_there: bool,
+}
 
 impl<K, V, S> Lead<K, V, S> {
     /// Gives back what the tier gave for a load that came to nothing.
     pub(in crate::engine) fn release(&mut self) {
-        if let (Some((name, ticket, _)), Some(tier)) = (self.take_ticket(), &self.store.tier) {
+        if let (Some(held), Some(tier)) = (self.take_ticket(), &self.store.tier) {
             // the tier may be the user's, and the flight has to land in any case
-            contain(|| tier.tier.release(&name, &ticket));
+            contain(|| tier.tier.release(&held.name, &held.ticket));
         }
     }
 
@@ -81,10 +90,13 @@ where
             tier.counts.errors.add(1);
             return None;
         };
-        self.keep_ticket(((tier.name)(self.key()), ticket, now));
-        let is_ahead = goes_to_the_source(&self.flight);
-        let entry = entry.filter(|entry| entry.key == *self.key() && !is_ahead);
-        let Some(entry) = entry else {
+        let name = (tier.name)(self.key());
+        let entry = entry.filter(|entry| entry.key == *self.key());
+        self.keep_ticket(TicketHeld { name, ticket, began: now, is_there: entry.is_some() });
+        if entry.is_none() {
+            self.disown(out);
+        }
+        let Some(entry) = entry.filter(|_| !goes_to_the_source(&self.flight)) else {
             tier.counts.misses.add(1);
             return None;
         };
@@ -101,6 +113,17 @@ where
             self.show(entry, out);
         }
         None
+    }
+
+    /// The tier has nothing of this key. If news may have been lost, what stands here from before may have
+    /// been removed by others, and is not served any more, whatever becomes of the load.
+    fn disown(&self, out: &mut Outbox<K, V>) {
+        let (store, hash) = (&self.store, self.flight.hash);
+        let doubted = store.tier.as_ref().map_or(0, |tier| tier.doubted.load(Ordering::Relaxed));
+        if doubted > 0 {
+            let mut shard = store.cell(hash).shard.write();
+            shard.disown(Hash::new(hash), self.key(), doubted, &store.terms(), out);
+        }
     }
 
     /// A value past its life is cached as such: the loader is shown it, and it is served if the load
@@ -138,19 +161,19 @@ where
         let tags = tags.map_or_else(Vec::new, |tags| tags.iter().map(Tag::from).collect());
         let said = if value.is_some() { ttl } else { ttl.or(Some(self.store.lives.negative)) };
         if said == Some(0) {
-            // Nothing is to be stored, and what was there goes. Others who wait for this load to store need
-            // not: the ticket stays, to be given back.
-            let (name, ..) = self.ticket()?;
-            return Some(TierChange::Remove(name.clone()));
+            // Nothing is to be stored, and what was there goes; where nothing was, nobody is told. Others who
+            // wait for this load to store need not: the ticket stays, to be given back.
+            let held = self.ticket().filter(|held| held.is_there)?;
+            return Some(TierChange::Remove(held.name.clone()));
         }
-        let Some((name, ticket, began)) = self.take_ticket() else {
+        let Some(held) = self.take_ticket() else {
             // what the tier has is older than what somebody insisted on
             let is_newer = goes_to_the_source(&self.flight);
             let name = self.store.name_of(self.key());
             return name.filter(|_| is_newer).map(TierChange::Remove);
         };
-        if now.saturating_sub(began) >= longest {
-            self.keep_ticket((name, ticket, began));
+        if now.saturating_sub(held.began) >= longest {
+            self.keep_ticket(held);
             return None;
         }
         let stale_for = value.map_or(0, |_| self.store.lives.windows.longest());
@@ -168,7 +191,7 @@ where
             tags,
             ..TierEntry::new(self.key().clone(), value.cloned())
         };
-        Some(TierChange::Load(name, entry, ticket))
+        Some(TierChange::Load(held.name, entry, held.ticket))
     }
 }
 
@@ -177,7 +200,7 @@ impl<K, V, S> Lead<K, V, S> {
     pub(in crate::engine) fn tell(&mut self, change: Option<TierChange<K, V>>, stored: Stored) {
         match change {
             Some(TierChange::Load(name, _, ticket)) if stored == Stored::Fenced => {
-                self.keep_ticket((name, ticket, 0));
+                self.keep_ticket(TicketHeld { name, ticket, began: 0, is_there: false });
             }
             Some(_) if stored == Stored::Fenced => {}
             change => drop(self.store.tell(change)),

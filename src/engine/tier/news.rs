@@ -4,6 +4,7 @@ use crate::engine::store::{Store, spread};
 use crate::parts::group::Hash;
 use crate::rules::tier::{News, TierError, TierWatcher, Watch};
 use crate::shard::outbox::Outbox;
+use crate::words::sync::atomic::Ordering;
 use crate::words::sync::thread_local;
 use crate::words::tier_key::{ByName, TierKey};
 use std::any::TypeId;
@@ -72,9 +73,8 @@ where
 
     /// Others did this: the same is done here, and the tier is not told.
     fn hear(&self, news: News<'_>) {
-        if let Some(tier) = &self.tier {
-            tier.counts.heard.add(1);
-        }
+        let Some(tier) = &self.tier else { return };
+        tier.counts.heard.add(1);
         match news {
             News::Changed(name) => {
                 for hash in self.hashes_of(name) {
@@ -89,7 +89,10 @@ where
             News::TagRemoved(tag) => self.remove_tag_here(tag),
             News::TagExpired(tag) => self.expire_tag_here(tag),
             News::Cleared => self.clear_here(),
-            News::Missed => self.expire_all_here(),
+            News::Missed => {
+                tier.doubted.fetch_max(self.clock.now(), Ordering::Relaxed);
+                self.doubt_all_here();
+            }
         }
     }
 
