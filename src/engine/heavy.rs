@@ -31,11 +31,18 @@ where
         drop(credit);
         // an `Eq` that panics does not keep what had to go from being reported, after the turn
         let unreported = Unreported { store: self, out };
+        // as what it replaces in the line of changes is dropped after the turn
+        let mut noted = Vec::new();
         let _turn = self.heavy.lock();
         let mut credit = Credit::at_last(&self.budget);
+        // Another write of the key may come in between, and be told to the second tier after this one, which
+        // is stored after it: the tier is to have neither.
+        let name = put.as_ref().filter(|_| matches!(by, By::Write));
+        let name = name.and_then(|put| self.name_of(&put.key));
         loop {
             self.make_room(hash, units, &mut credit, unreported.out);
             let shard = self.cell(hash).shard.write();
+            noted.extend(self.tell_removal(name.as_ref()));
             if let Some(stored) = self.try_put(hash, put, by, &mut credit, unreported.out, shard) {
                 return stored;
             }

@@ -134,6 +134,32 @@ fn inserts_and_removals_of_two_processes() {
     });
 }
 
+/// Two write a value that takes its room from other shards, which lets others in between: the tier may have
+/// nothing in the end, but not another value than the process.
+#[test]
+fn inserts_that_take_their_room_from_other_shards() {
+    explore(|| {
+        let tier = tier();
+        let builder = Cache::builder().hasher(Fixed::default()).seed(1).shards(2).max_weight(10);
+        let builder = builder.weigher(|key: &u32, _: &u64| if *key == KEY { 9 } else { 1 });
+        let shelf = builder.clock(Clock::manual().0).tier(tier.join()).build().unwrap();
+        (100..110).for_each(|key| shelf.insert(key, 0));
+        let threads = [1, 2].map(|value| {
+            let shelf = shelf.clone();
+            thread::spawn(move || shelf.insert(KEY, value))
+        });
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        settle(&shelf);
+        let there = process(&tier).at(&KEY).load(|_| Err::<u64, _>("nothing")).ok();
+        if let (Some(there), Some(here)) = (there, shelf.get(&KEY)) {
+            assert_eq!(there.value, here);
+        }
+        shelf.validate();
+    });
+}
+
 /// The tier cannot be reached for a while, and nobody hears of anything: what was removed meanwhile does
 /// not come back.
 #[test]
