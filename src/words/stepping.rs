@@ -118,24 +118,42 @@ impl Runtime for SteppingRuntime {
 
     fn spawn(&self, task: Task) -> Result<(), Refused> {
         let runtime = Arc::downgrade(&self.0);
-        self.take(Work::Task(Arc::new(Stepped { task: Mutex::new(Some(task)), runtime })))
+        let turn = Mutex::new(Turn { task: Some(task), was_missed: false });
+        self.take(Work::Task(Arc::new(Stepped { turn, runtime })))
     }
 }
 
 /// A task. Nobody but those who may wake it holds it while it waits.
 struct Stepped {
-    task: Mutex<Option<Task>>,
+    turn: Mutex<Turn>,
     runtime: Weak<Inner>,
+}
+
+struct Turn {
+    /// Nothing while it is polled, and when it is done.
+    task: Option<Task>,
+    /// It was to be polled while it was.
+    was_missed: bool,
 }
 
 impl Stepped {
     fn poll(self: Arc<Self>) {
-        // taken out, since what it does may wake it
-        let taken = self.task.lock().take();
+        // taken out, since what it does may wake it, and have it stepped as well
+        let taken = {
+            let mut turn = self.turn.lock();
+            turn.was_missed = turn.task.is_none();
+            turn.task.take()
+        };
         let Some(mut task) = taken else { return };
         let waker = Waker::from(Arc::clone(&self));
         if task.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
-            *self.task.lock() = Some(task);
+            let mut turn = self.turn.lock();
+            turn.task = Some(task);
+            let was_missed = std::mem::take(&mut turn.was_missed);
+            drop(turn);
+            if was_missed {
+                waker.wake();
+            }
         }
     }
 }
@@ -209,6 +227,26 @@ mod tests {
         assert_eq!(runtime.run_until_stalled(), 1);
         assert_eq!(polls.load(SeqCst), 3);
         assert_eq!(Arc::strong_count(&polls), 1, "what is done is dropped");
+    }
+
+    #[test]
+    fn a_wake_that_is_stepped_while_its_task_is_polled_is_not_lost() {
+        let runtime = SteppingRuntime::new();
+        let polls = Arc::new(AtomicU32::new(0));
+        let task = {
+            let (runtime, polls) = (runtime.clone(), Arc::clone(&polls));
+            std::future::poll_fn(move |task| {
+                if polls.fetch_add(1, SeqCst) > 0 {
+                    return Poll::Ready(());
+                }
+                task.waker().wake_by_ref();
+                assert!(runtime.step(), "as another thread may do");
+                Poll::Pending
+            })
+        };
+        runtime.spawn(Box::pin(task)).unwrap();
+        runtime.run_until_stalled();
+        assert_eq!(polls.load(SeqCst), 2);
     }
 
     #[test]
