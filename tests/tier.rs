@@ -511,6 +511,49 @@ fn what_others_changed_unheard_is_served_to_nobody_before_it_was_asked_for() {
 }
 
 #[test]
+fn what_is_due_is_taken_from_a_tier_that_keeps_it_for_long() {
+    let (clock, hand) = Clock::manual();
+    let tier = Shared::with(clock.clone(), TIER_TTL);
+    let builder = || {
+        let builder = Cache::builder().max_entries(100).time_to_live(secs(10));
+        builder.refresh_ahead(RefreshAhead::At(0.8)).clock(clock.clone()).tier(tier.join())
+    };
+    let one = checked(builder());
+    let (runtime, loads) = (SteppingRuntime::new(), Arc::new(AtomicUsize::new(0)));
+    let loading = builder().runtime(runtime.clone());
+    let counted = Arc::clone(&loads);
+    let other = loading
+        .build_loading_fn(move |_: &String| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            Ok::<_, String>(2)
+        })
+        .unwrap();
+    let _checked = watched(&other);
+    load(&one, "a", 1);
+    hand.advance(secs(50));
+    assert_eq!(other.load("a").unwrap(), 1);
+    // most of its life there is over, none of it here
+    assert_eq!((other.get("a"), runtime.ready()), (Some(1), 0));
+    hand.advance(secs(8));
+    assert_eq!((other.get("a"), runtime.run_until_stalled()), (Some(1), 1));
+    let got = other.peek("a").unwrap();
+    assert_eq!((got.value, got.age, got.fresh_for), (1, secs(58), secs(10)));
+    assert_eq!(loads.load(Ordering::SeqCst), 0);
+    // who says so has it from the source
+    other.refresh("a");
+    runtime.run_until_stalled();
+    assert_eq!((other.get("a"), loads.load(Ordering::SeqCst)), (Some(2), 1));
+    settled(&other);
+    // and so has what the tier is about to let go
+    hand.advance(secs(91));
+    assert_eq!(one.get_or_load("a", uncalled).unwrap(), 2);
+    assert_eq!(other.load("a").unwrap(), 2);
+    hand.advance(secs(8));
+    assert_eq!((other.get("a"), runtime.run_until_stalled()), (Some(2), 1));
+    assert_eq!(loads.load(Ordering::SeqCst), 2);
+}
+
+#[test]
 fn that_the_source_has_nothing_is_told_only_where_there_was_something() {
     let Two { one, other, hand, .. } = two(|builder| builder.stale_if_error(secs(1_000)));
     for key in ["x", "y", "z"] {
@@ -739,7 +782,7 @@ fn it_is_asked_before_the_source_is_guarded() {
 #[test]
 fn a_cache_that_loads_by_itself_asks_it_for_misses_and_refreshes_at_the_source() {
     let (clock, hand) = Clock::manual();
-    let tier = MemoryTier::with(clock.clone(), TIER_TTL);
+    let tier = MemoryTier::with(clock.clone(), None);
     let calls = Arc::new(AtomicUsize::new(0));
     let process = || {
         let calls = Arc::clone(&calls);

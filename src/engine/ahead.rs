@@ -8,7 +8,7 @@ use crate::parts::eviction::SlotId;
 use crate::parts::flight::Landing;
 use crate::parts::group::Hash;
 use crate::rules::ahead::{Ahead, draw, is_drawn, point};
-use crate::rules::expiry::Stamp;
+use crate::rules::expiry::{NEVER, Stamp};
 use crate::shard::Shard;
 use crate::shard::entry::Entry;
 use crate::shard::join::{Joined, Role};
@@ -56,7 +56,10 @@ impl<K, V, S> Store<K, V, S> {
     fn due_from(&self, stamp: Stamp) -> Tick {
         match self.lives.ahead {
             Ahead::Never => Tick::MAX,
-            Ahead::At(share) => point(share, stamp),
+            // A copy of what a second tier keeps for longer than this cache does has most of that life
+            // behind it as a rule, and would be due from the start.
+            Ahead::At(share) if self.tier.is_some() => point(share, stamp, self.lives.ttl),
+            Ahead::At(share) => point(share, stamp, NEVER),
             Ahead::CostAware(_) => {
                 // the slowest load so far asks for this much
                 stamp.expiry().saturating_sub(self.horizon.load(Ordering::Relaxed))
@@ -244,6 +247,9 @@ where
             flight.land(Landing::TimedOut);
         }
         let Role::Lead { flight, .. } = role else { return None };
+        if only.is_some() {
+            flight.set_ahead();
+        }
         Some(Lead::new(Arc::clone(self), flight))
     }
 }

@@ -33,6 +33,8 @@ pub(crate) struct Flight<K, V> {
     pub(crate) reason: LoadReason,
     /// It is one of several that one loader does at once: they are counted together.
     in_batch: AtomicBool,
+    /// It is to bring a successor in time, and not what is newer than all there is.
+    is_ahead: AtomicBool,
     /// What had happened to tags before it began.
     pub(crate) since: Version,
     /// When it was begun, or got in line for a slot.
@@ -154,6 +156,7 @@ impl<K, V> Flight<K, V> {
             after,
             reason,
             in_batch: AtomicBool::new(in_batch),
+            is_ahead: AtomicBool::new(false),
             since,
             posted: now,
             started: AtomicU64::new(now),
@@ -190,6 +193,16 @@ impl<K, V> Flight<K, V> {
     /// It is loaded by itself, or with others after all. Whether it was with others before.
     pub(crate) fn set_in_batch(&self, in_batch: bool) -> bool {
         self.in_batch.swap(in_batch, Ordering::Relaxed)
+    }
+
+    /// Whether what lives as long as a new value would will do, wherever it comes from.
+    pub(crate) fn is_ahead(&self) -> bool {
+        self.is_ahead.load(Ordering::Relaxed)
+    }
+
+    /// Said by who begins it, because the value is due.
+    pub(crate) fn set_ahead(&self) {
+        self.is_ahead.store(true, Ordering::Relaxed);
     }
 
     /// An address that is this load's own while it runs.

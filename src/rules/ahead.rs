@@ -82,13 +82,13 @@ impl Ahead {
     }
 }
 
-/// The tick at which a value is past this share of its life.
+/// The tick at which a value is past this share of its life, of which the last `longest` ticks count.
 #[inline]
-pub(crate) fn point(share: u64, stamp: Stamp) -> Tick {
+pub(crate) fn point(share: u64, stamp: Stamp, longest: u64) -> Tick {
     if stamp.is_for_ever() {
         return Tick::MAX;
     }
-    let life = stamp.life();
+    let life = stamp.life().min(longest);
     let passed = (u128::from(life) * u128::from(share)).div_ceil(1 << 32) as u64;
     stamp.expiry().saturating_sub(life) + passed
 }
@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn a_share_is_passed_at_its_tick() {
         let stamp = Stamp::new(1_000, 60_000);
-        let at = |fraction, age: u64| 1_000 + age >= point(share(fraction), stamp);
+        let at = |fraction, age: u64| 1_000 + age >= point(share(fraction), stamp, NEVER);
         assert!(!at(0.9, 53_999));
         assert!(at(0.9, 54_000));
         assert!(at(0.9, 60_000));
@@ -141,8 +141,8 @@ mod tests {
 
     #[test]
     fn what_does_not_end_is_never_due() {
-        assert_eq!(point(share(0.1), Stamp::new(1, NEVER)), Tick::MAX);
-        assert!(point(share(0.1), Stamp::new(1, NEVER - 2)) < NEVER / 9);
+        assert_eq!(point(share(0.1), Stamp::new(1, NEVER), NEVER), Tick::MAX);
+        assert!(point(share(0.1), Stamp::new(1, NEVER - 2), NEVER) < NEVER / 9);
     }
 
     #[test]

@@ -96,7 +96,11 @@ where
         if entry.is_none() {
             self.disown(out);
         }
-        let Some(entry) = entry.filter(|_| !goes_to_the_source(&self.flight)) else {
+        let is_new = |entry: &TierEntry<K, V>| entry.fresh_for >= duration(store.lives.ttl);
+        let will_do = |entry: &TierEntry<K, V>| {
+            !goes_to_the_source(&self.flight) || self.flight.is_ahead() && is_new(entry)
+        };
+        let Some(entry) = entry.filter(will_do) else {
             tier.counts.misses.add(1);
             return None;
         };
