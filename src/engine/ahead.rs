@@ -10,6 +10,7 @@ use crate::parts::group::Hash;
 use crate::rules::ahead::{Ahead, draw, is_drawn, point};
 use crate::rules::expiry::{NEVER, Stamp};
 use crate::shard::Shard;
+use crate::shard::ask::Ask;
 use crate::shard::entry::Entry;
 use crate::shard::join::{Joined, Role};
 use crate::shard::look::Looked;
@@ -198,8 +199,14 @@ where
     }
 
     /// The key, for a caller with a loader at hand, if there is a fresh value that is due and the
-    /// cache has no loader of its own.
-    pub(crate) fn lead_ahead<Q>(self: &Arc<Self>, hash: u64, key: &Q) -> Option<Lead<K, V, S>>
+    /// cache has no loader of its own. One who does not take that value loads as for a miss: there is
+    /// nothing that it could be served instead.
+    pub(crate) fn lead_ahead<Q>(
+        self: &Arc<Self>,
+        hash: u64,
+        key: &Q,
+        ask: &Ask,
+    ) -> Option<Lead<K, V, S>>
     where
         Q: ?Sized + Equivalent<K>,
     {
@@ -213,7 +220,8 @@ where
         // what was drawn for the hit that led here is not drawn again
         let (owned, stamp) = standing.filter(|(_, stamp)| {
             let now = self.clock.now();
-            stamp.is_fresh(now) && now >= self.due_from(*stamp)
+            let is_accepted = ask.accepts(stamp.age(now));
+            is_accepted && stamp.is_fresh(now) && now >= self.due_from(*stamp)
         })?;
         let lead = self.take_ahead(hash, key, owned, Some(stamp));
         lead.inspect(|_| self.counts.refreshes.add(1))

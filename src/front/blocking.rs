@@ -37,7 +37,7 @@ where
     E: Send + Sync + 'static,
 {
     let search = store.search();
-    let ahead = store.lead_ahead(hash, key);
+    let ahead = store.lead_ahead(hash, key, &call.ask);
     let is_ahead = ahead.is_some();
     let result = decide(store, hash, key, call, ahead, load);
     let result = result.or_else(|error| served_or(store, hash, key, &call.ask, is_ahead, error));

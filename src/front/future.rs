@@ -46,7 +46,7 @@ where
     Fut: Future<Output = Result<R, E>>,
 {
     let search = store.search();
-    let mut ahead = store.lead_ahead(hash, key);
+    let mut ahead = store.lead_ahead(hash, key, &call.ask);
     let is_ahead = ahead.is_some();
     let result = 'decided: {
         let mut has_joined = false;
