@@ -5,7 +5,8 @@ mod common;
 use common::gate::Gate;
 use common::tasks::{Task, block_on};
 use common::{Checked, checked, secs, wait_until};
-use larder::{At, Cache, CacheBuilder, Clock, How, LoadReason, ManualClock, RefreshAhead};
+use larder::{At, Cache, CacheBuilder, Clock, How, LoadReason, ManualClock, Many, RefreshAhead};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 
 type Said<'c> = At<'c, u64, u64, ahash::RandomState, u64>;
@@ -76,4 +77,126 @@ fn a_load_is_told_what_its_caller_said_though_the_value_is_due() {
         assert_eq!(got.unwrap().value, 3);
         assert_eq!(cache.stats().loads, 2);
     }
+}
+
+#[test]
+fn the_first_who_makes_what_is_due_makes_it_anew() {
+    let (cache, hand) = due(|builder| builder);
+    let before = cache.stats();
+    let made = cache.get_or_insert_with(&1, || {
+        // all others are served meanwhile, and so is this one
+        assert_eq!(cache.get_or_insert_with(&1, || unreachable!("it is being made")), 1);
+        thread::scope(|scope| {
+            let other = scope.spawn(|| cache.get_or_insert_with(&1, || unreachable!("it is")));
+            assert_eq!(other.join().unwrap(), 1);
+        });
+        2
+    });
+    assert_eq!((made, cache.get_or_insert_with(&1, || unreachable!("it was made"))), (2, 2));
+    let stats = cache.stats().since(&before);
+    assert_eq!((stats.hits, stats.misses, stats.loads, stats.refreshes), (3, 1, 1, 1));
+    hand.advance(secs(70));
+    let before = cache.stats();
+    let gate = Gate::new();
+    let mut task = Task::new(cache.get_or_insert_with_async(&1, || gate.pass_async(3)));
+    task.pend();
+    let meanwhile = cache.get_or_insert_with_async(&1, || async { unreachable!("it is made") });
+    assert_eq!(block_on(meanwhile), 2);
+    gate.open();
+    assert_eq!((task.finish(), cache.get(&1)), (3, Some(3)));
+    let stats = cache.stats().since(&before);
+    assert_eq!((stats.hits, stats.misses, stats.loads, stats.refreshes), (2, 1, 1, 1));
+}
+
+#[test]
+fn what_is_due_is_still_there_when_making_it_anew_panics() {
+    let (cache, hand) = due(|builder| builder);
+    let make = || cache.get_or_insert_with(&1, || panic!("expected"));
+    assert!(catch_unwind(AssertUnwindSafe(make)).is_err());
+    assert_eq!(cache.get_or_insert_with(&1, || unreachable!("for a second")), 1);
+    hand.advance(secs(1));
+    assert_eq!(cache.get_or_insert_with(&1, || 2), 2);
+}
+
+#[test]
+fn who_makes_what_is_due_is_served_it_where_there_is_no_slot() {
+    let (cache, hand) = due(|builder| builder.max_concurrent_loads(1));
+    let gate = Gate::new();
+    let mut busy = Task::new(cache.get_or_load_async(&9, || gate.pass_async(Ok::<_, String>(9))));
+    busy.pend();
+    assert_eq!(cache.get_or_insert_with(&1, || unreachable!("there is no slot")), 1);
+    let task = cache.get_or_insert_with_async(&1, || async { unreachable!("there is no slot") });
+    assert_eq!(block_on(task), 1);
+    assert_eq!((cache.stats().overloaded, cache.loads_in_line(), cache.flights()), (2, 0, 1));
+    // with nothing to serve it waits
+    hand.advance(secs(30));
+    let mut task = Task::new(cache.get_or_insert_with_async(&1, || async { 2 }));
+    task.pend();
+    gate.open();
+    busy.finish().unwrap();
+    assert_eq!(task.finish(), 2);
+}
+
+/// What a call for many keys came to: keys with values, and how they came.
+fn values(many: &Many<u64, u64, String>) -> Vec<(u64, u64, How)> {
+    many.got.iter().map(|(key, got)| (*key, got.value, got.how)).collect()
+}
+
+type Reply = Result<Vec<(u64, u64)>, String>;
+
+#[test]
+fn what_is_due_of_many_is_loaded_with_what_is_missing() {
+    let (cache, hand) = due(|builder| builder);
+    cache.insert(2, 2);
+    let before = cache.stats();
+    let many = cache.get_or_load_many(&[1, 2, 3], |keys| -> Reply {
+        assert_eq!(keys, [1, 3]);
+        // all others are served meanwhile
+        let others = cache.get_or_load_many(&[1, 2], |_| -> Reply { unreachable!("it is led") });
+        assert_eq!(values(&others), [(1, 1, How::Fresh), (2, 2, How::Fresh)]);
+        Ok(vec![(1, 10), (3, 30)])
+    });
+    let (fresh, loaded) = (How::Fresh, How::Loaded);
+    assert_eq!(values(&many), [(1, 10, loaded), (2, 2, fresh), (3, 30, loaded)]);
+    let again = cache.get_or_load_many(&[1, 2, 3], |_| -> Reply { unreachable!("all is there") });
+    assert_eq!(again.got.len(), 3);
+    let stats = cache.stats().since(&before);
+    assert_eq!((stats.hits, stats.misses, stats.loads, stats.refreshes), (6, 2, 1, 1));
+    // a load that fails leaves what is still good, and is not tried again for a second
+    hand.advance(secs(70));
+    let (before, mut asked) = (cache.stats(), Vec::new());
+    for _ in 0..2 {
+        let load = |keys: Vec<u64>| {
+            asked.push(keys);
+            async { Reply::Err("away".to_owned()) }
+        };
+        let many = block_on(cache.get_or_load_many_async(&[1, 4], load));
+        assert_eq!((values(&many), many.failed), (vec![(1, 10, fresh)], vec![4]));
+    }
+    assert_eq!(asked, [vec![1, 4], vec![4]]);
+    let stats = cache.stats().since(&before);
+    assert_eq!((stats.loads, stats.load_failures, stats.refreshes), (2, 2, 1));
+    // what the source does not have any more is gone
+    hand.advance(secs(1));
+    let many = cache.get_or_load_many(&[1], |_| Reply::Ok(Vec::new()));
+    assert_eq!((many.missing, cache.get(&1)), (vec![1], None));
+}
+
+#[test]
+fn what_is_due_of_many_is_served_where_there_is_no_slot() {
+    let (cache, _hand) = due(|builder| builder.max_concurrent_loads(1));
+    let gate = Gate::new();
+    let mut busy = Task::new(cache.get_or_load_async(&9, || gate.pass_async(Ok::<_, String>(9))));
+    busy.pend();
+    let many = cache.get_or_load_many(&[1], |_| -> Reply { unreachable!("there is no slot") });
+    assert_eq!(values(&many), [(1, 1, How::Fresh)]);
+    // and does not wait with those that have to
+    let load =
+        |keys: Vec<u64>| async move { Reply::Ok(keys.iter().map(|n| (*n, n * 10)).collect()) };
+    let mut task = Task::new(cache.get_or_load_many_async(&[1, 2], load));
+    task.pend();
+    assert_eq!(cache.flights(), 2);
+    gate.open();
+    busy.finish().unwrap();
+    assert_eq!(values(&task.finish()), [(1, 1, How::Fresh), (2, 20, How::Loaded)]);
 }

@@ -232,10 +232,22 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// expires: see [`RefreshAhead`]. [`RefreshAhead::Never`] by default.
     ///
     /// A cache with a loader of its own ([`build_loading`](Self::build_loading)) does so in the
-    /// background, and every caller is served the old value at once. In one without,
-    /// a closure that was given to `get_or_load` never runs in the background: the one caller whose
-    /// `get_or_load` is the first to find the value due waits for its own load, and falls back on the
-    /// value that is still fresh if that fails; all others are served it at once.
+    /// background, and every caller is served the old value at once.
+    ///
+    /// In one without, a closure never runs in the background. The first caller with a closure at hand who
+    /// finds the value due waits for its own load, and all others are served the value at once:
+    ///
+    /// - `get_or_load`, `get_or_load_optional` and [`at`](crate::Cache::at)`(..).load`: if the load fails,
+    ///   or no slot of [`max_concurrent_loads`](Self::max_concurrent_loads) is free for it, that caller
+    ///   too is served the value that is still fresh.
+    /// - `get_or_load_many`: what is due is loaded with what is missing, in one call of the loader, and
+    ///   the same holds for each key.
+    /// - `get_or_insert_with`: it is made anew; where there is no slot, the caller is served the value
+    ///   that is there.
+    /// - `get` and whoever else has nothing to load with starts no refresh.
+    ///
+    /// So do their async forms. One who says `force`, or a `max_age` that the value exceeds, loads as for
+    /// a miss.
     ///
     /// The refresh of a key is held back while a load of it is in flight, so there is one at a time.
     pub fn refresh_ahead(mut self, when: RefreshAhead) -> Self {

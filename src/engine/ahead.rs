@@ -154,7 +154,7 @@ where
             shard.standing(hash, key, &self.terms())
         };
         let Some((owned, stamp)) = standing else { return };
-        if let Some(lead) = self.take_ahead(hash, key, owned, Some(stamp)) {
+        if let Some(lead) = self.take_ahead(hash, key, owned, Some(stamp), false) {
             self.counts.refreshes.add(1);
             if let Err(away) = refresher.refresh(lead.send_away()) {
                 refresher.run(away);
@@ -168,7 +168,7 @@ where
         Q: ?Sized + Equivalent<K> + ToOwned<Owned = K>,
     {
         let Some(refresher) = &self.refresher else { return };
-        if let Some(lead) = self.take_ahead(hash, key, key.to_owned(), None) {
+        if let Some(lead) = self.take_ahead(hash, key, key.to_owned(), None, false) {
             self.counts.refreshes.add(1);
             if let Err(away) = refresher.refresh(lead.send_away()) {
                 refresher.run(away);
@@ -223,7 +223,7 @@ where
             let is_accepted = ask.accepts(stamp.age(now));
             is_accepted && stamp.is_fresh(now) && now >= self.due_from(*stamp)
         })?;
-        let lead = self.take_ahead(hash, key, owned, Some(stamp));
+        let lead = self.take_ahead(hash, key, owned, Some(stamp), ask.in_batch);
         lead.inspect(|_| self.counts.refreshes.add(1))
     }
 
@@ -233,6 +233,7 @@ where
         key: &Q,
         owned: K,
         only: Option<Stamp>,
+        in_batch: bool,
     ) -> Option<Lead<K, V, S>>
     where
         Q: ?Sized + Equivalent<K>,
@@ -258,6 +259,7 @@ where
         if only.is_some() {
             flight.set_ahead();
         }
+        flight.set_in_batch(in_batch);
         Some(Lead::new(Arc::clone(self), flight))
     }
 }

@@ -132,6 +132,16 @@ impl<K, V> Behind<K, V> {
         &self.outgoing
     }
 
+    /// Whether it may be asked for what this flight is about.
+    fn may_ask(&self, flight: &Flight<K, V>, name: &TierKey) -> bool {
+        if goes_to_the_source(flight) {
+            // a load on its way there would take the ticket's place
+            self.outgoing.is_idle(name)
+        } else {
+            self.outgoing.is_settled(name)
+        }
+    }
+
     pub(super) fn add_to(&self, stats: &mut Stats) {
         stats.tier_hits = self.counts.hits.get();
         stats.tier_misses = self.counts.misses.get();
@@ -260,13 +270,7 @@ impl<K, V, S> Store<K, V, S> {
     pub(super) fn question_of(&self, flight: &Flight<K, V>) -> Option<Question<K, V>> {
         let tier = self.tier.as_ref().filter(|_| !brings_news())?;
         let name = (tier.name)(&flight.key);
-        let may_ask = if goes_to_the_source(flight) {
-            // a load on its way there would take the ticket's place
-            tier.outgoing.is_idle(&name)
-        } else {
-            tier.outgoing.is_settled(&name)
-        };
-        may_ask.then(|| Arc::clone(&tier.tier).get(name))
+        tier.may_ask(flight, &name).then(|| Arc::clone(&tier.tier).get(name))
     }
 
     /// The future of all changes that are noted until now: done when the tier has made them.

@@ -106,10 +106,10 @@ where
     S: Send + Sync + 'static,
     E: Send + Sync + 'static,
 {
-    let is_ahead = ahead.is_some();
     let mut has_joined = false;
     let mut carried = Carried::default();
     loop {
+        let is_ahead = ahead.is_some();
         match ahead.take().map_or_else(|| store.join(hash, key, &call.ask), Next::Lead) {
             Next::Look => match store.got(hash, key, &call.ask) {
                 Looked::Value(got) => return Ok(got),
@@ -218,10 +218,12 @@ where
 {
     let search = store.search();
     let call = making();
+    let mut ahead = store.lead_ahead(hash, key, &call.ask);
     let mut has_joined = false;
     let mut carried = Carried::default();
     let got: Result<_, LoadError<Never>> = loop {
-        match store.join(hash, key, &call.ask) {
+        let is_ahead = ahead.is_some();
+        match ahead.take().map_or_else(|| store.join(hash, key, &call.ask), Next::Lead) {
             Next::Look => {
                 if let Looked::Value(got) = store.got(hash, key, &call.ask) {
                     break Ok(got);
@@ -248,7 +250,8 @@ where
                 if let Some(entry) = kept(&mut lead, &call, true) {
                     break lead.land_kept(entry, None);
                 }
-                let may_serve = || store.is_servable(hash, key, &call.ask);
+                // one who is ahead finds what is there when it looks again
+                let may_serve = || is_ahead || store.is_servable(hash, key, &call.ask);
                 let caller = Caller::Makes;
                 if let Err(refusal) = admit(store, &mut lead, caller, &mut carried, None, may_serve)
                 {

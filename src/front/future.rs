@@ -52,6 +52,7 @@ where
         let mut has_joined = false;
         let mut carried = Carried::default();
         let mut lead = loop {
+            let is_ahead = ahead.is_some();
             match ahead.take().map_or_else(|| store.join(hash, key, &call.ask), Next::Lead) {
                 Next::Look => match store.got(hash, key, &call.ask) {
                     Looked::Value(got) => break 'decided Ok(got),
@@ -151,10 +152,12 @@ where
     }
     let search = store.search();
     let call = making();
+    let mut ahead = store.lead_ahead(hash, key, &call.ask);
     let mut has_joined = false;
     let mut carried = Carried::default();
     let mut lead = loop {
-        match store.join(hash, key, &call.ask) {
+        let is_ahead = ahead.is_some();
+        match ahead.take().map_or_else(|| store.join(hash, key, &call.ask), Next::Lead) {
             Next::Look => {
                 if let Looked::Value(got) = store.got(hash, key, &call.ask) {
                     return got.value;
@@ -194,7 +197,8 @@ where
                         }
                     }
                 }
-                let may_serve = || store.is_servable(hash, key, &call.ask);
+                // one who is ahead finds what is there when it looks again
+                let may_serve = || is_ahead || store.is_servable(hash, key, &call.ask);
                 let caller = Caller::Makes;
                 match admit_async(store, &mut lead, caller, &mut carried, None, may_serve).await {
                     Ok(()) => break Some(lead),

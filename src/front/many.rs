@@ -4,7 +4,7 @@
 //! wait for what others load. So it never waits while somebody may be waiting for it, and two
 //! batches that want the same keys crosswise end.
 
-use super::call::{self, Waited, counted, stale_or};
+use super::call::{self, Waited, counted, served_or};
 use super::guard::{admit_many, admit_many_async};
 use super::outcome::joined;
 use super::tier::ask::{ask_many, ask_many_async};
@@ -47,6 +47,8 @@ struct Wanted<'k, K, V, E> {
     key: &'k K,
     hash: u64,
     has_joined: bool,
+    /// It was found due for its refresh, and led by this call.
+    is_ahead: bool,
     /// Nothing if it was found at once.
     search: Option<Search<'k>>,
     outcome: Option<Outcome<V, E>>,
@@ -91,7 +93,7 @@ where
                 Looked::Nothing => None,
             };
             let search = outcome.is_none().then(|| store.search());
-            wanted.push(Wanted { key, hash, has_joined: false, search, outcome });
+            wanted.push(Wanted { key, hash, has_joined: false, is_ahead: false, search, outcome });
         }
         Self { store, said, wanted }
     }
@@ -107,9 +109,12 @@ where
         let mut running = Vec::new();
         for (at, wanted) in self.wanted.iter_mut().enumerate() {
             while wanted.outcome.is_none() {
-                let ask = &self.said.ask;
-                match self.store.join(wanted.hash, wanted.key, ask) {
-                    Next::Look => match self.store.got(wanted.hash, wanted.key, ask) {
+                let (hash, key, ask) = (wanted.hash, wanted.key, &self.said.ask);
+                let ahead = (!wanted.is_ahead).then(|| self.store.lead_ahead(hash, key, ask));
+                let ahead = ahead.flatten();
+                wanted.is_ahead |= ahead.is_some();
+                match ahead.map_or_else(|| self.store.join(hash, key, ask), Next::Lead) {
+                    Next::Look => match self.store.got(hash, key, ask) {
                         Looked::Value(got) => wanted.outcome = Some(Ok(got)),
                         Looked::Missing => wanted.outcome = Some(Err(LoadError::NotFound)),
                         Looked::Nothing => {}
@@ -147,12 +152,14 @@ where
         led.iter().map(|&at| self.wanted[at].key.clone()).collect()
     }
 
-    /// There is no slot now: what can be served stale is not loaded.
+    /// There is no slot now: what can be served as it is, stale or still good, is not loaded.
     fn spare(&mut self, led: &mut Vec<usize>, leads: &mut Vec<Lead<K, V, S>>) {
         let both = std::mem::take(led).into_iter().zip(std::mem::take(leads));
         for (at, lead) in both {
             let wanted = &mut self.wanted[at];
-            if self.store.is_servable(wanted.hash, wanted.key, &self.said.ask) {
+            let (hash, key, ask) = (wanted.hash, wanted.key, &self.said.ask);
+            let is_good = wanted.is_ahead && self.store.is_good(hash, key, ask);
+            if is_good || self.store.is_servable(hash, key, ask) {
                 wanted.outcome = lead.refuse(Refusal::Overloaded).map(Err);
             } else {
                 led.push(at);
@@ -206,8 +213,9 @@ where
     fn finish(self) -> Many<K, V, E> {
         let (store, ask) = (self.store, &self.said.ask);
         Many::gather(self.wanted.into_iter().filter_map(|wanted| {
-            let Wanted { key, hash, search, outcome, .. } = wanted;
-            let outcome = outcome?.or_else(|error| stale_or(store, hash, key, ask, error));
+            let Wanted { key, hash, is_ahead, search, outcome, .. } = wanted;
+            let outcome =
+                outcome?.or_else(|error| served_or(store, hash, key, ask, is_ahead, error));
             let outcome = match search {
                 Some(search) => counted(search, outcome),
                 None => outcome,

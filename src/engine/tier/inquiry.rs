@@ -26,7 +26,7 @@ impl<K, V> Inquiry<K, V> {
         let tier = store.tier.as_ref().filter(|_| !brings_news())?;
         let names = leads.iter().map(|lead| (tier.name)(lead.key())).enumerate();
         let (about, names): (Vec<_>, Vec<_>) =
-            names.filter(|(_, name)| tier.outgoing.is_settled(name)).unzip();
+            names.filter(|(at, name)| tier.may_ask(&leads[*at].flight, name)).unzip();
         if about.is_empty() {
             return None;
         }
