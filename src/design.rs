@@ -462,7 +462,9 @@
 //!
 //! *A runtime may refuse.* The work is put into a place that both sides can take it from
 //! (`front/background.rs`); if it was refused, or dropped on the spot as a runtime does that is shut
-//! down, the caller takes it back, and does it or lets the key go.
+//! down, the caller takes it back, and does it or lets the key go; it does not wait for a slot with it.
+//! One that is only full says that it is busy: a hit asks for that before it takes the key, so that who
+//! has an answer does not pay for a load with it while a slow source keeps the pool's threads.
 //!
 //! *Refreshes stand in line behind all misses*, and a caller who misses the key of one that stands
 //! there does not wait with it: it takes the key, and the refresh finds that out when it is called.

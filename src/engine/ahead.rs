@@ -9,6 +9,7 @@ use crate::parts::flight::Landing;
 use crate::parts::group::Hash;
 use crate::rules::ahead::{Ahead, draw, is_drawn, point};
 use crate::rules::expiry::{NEVER, Stamp};
+use crate::rules::got::StaleWhy;
 use crate::shard::Shard;
 use crate::shard::ask::Ask;
 use crate::shard::entry::Entry;
@@ -26,7 +27,11 @@ pub(crate) trait Refresher<K, V, S>: Send + Sync {
     /// Has it done in the background. Handed back if the runtime refused it, which is counted.
     fn refresh(&self, away: Away<K, V, S>) -> Result<(), Away<K, V, S>>;
 
-    /// It was refused, and the caller has no more use for it: does it here and now, if that can be.
+    /// Whether it has so much to do that hits had better leave theirs to later ones.
+    fn is_busy(&self) -> bool;
+
+    /// It was refused, and the caller has no more use for it: does it here and now, if that can be
+    /// without waiting for a slot.
     fn run(&self, away: Away<K, V, S>);
 }
 
@@ -149,6 +154,9 @@ where
         Q: ?Sized + Equivalent<K>,
     {
         let Some(refresher) = &self.refresher else { return };
+        if refresher.is_busy() {
+            return self.count_refused();
+        }
         let standing = {
             let shard = self.cell(hash).shard.read();
             shard.standing(hash, key, &self.terms())
@@ -157,7 +165,10 @@ where
         if let Some(lead) = self.take_ahead(hash, key, owned, Some(stamp), false) {
             self.counts.refreshes.add(1);
             if let Err(away) = refresher.refresh(lead.send_away()) {
-                refresher.run(away);
+                // others may have filled it since it was asked
+                if !refresher.is_busy() {
+                    refresher.run(away);
+                }
             }
         }
     }
@@ -177,9 +188,10 @@ where
     }
 
     /// What everybody is served stale meanwhile is loaded in the background, where the cache has a
-    /// loader of its own: then this caller is served it too. Else it has the lead back.
-    pub(super) fn revalidate(&self, lead: Lead<K, V, S>) -> Option<Lead<K, V, S>> {
-        let Some(refresher) = &self.refresher else { return Some(lead) };
+    /// loader of its own: then this caller is served it too, for the reason that is returned. Else it
+    /// has the lead back.
+    pub(super) fn revalidate(&self, lead: Lead<K, V, S>) -> Result<StaleWhy, Lead<K, V, S>> {
+        let Some(refresher) = &self.refresher else { return Err(lead) };
         // one of many keys that were asked for, perhaps; this one is loaded by itself
         let flight = Arc::clone(&lead.flight);
         let was_in_batch = flight.set_in_batch(false);
@@ -189,11 +201,15 @@ where
                 if was_in_batch && self.guards.is_none() {
                     self.lookups.load();
                 }
-                None
+                Ok(StaleWhy::Revalidating)
             }
+            // others have filled it since it was asked
+            Err(_) if refresher.is_busy() => Ok(StaleWhy::Overloaded),
             Err(away) => {
                 flight.set_in_batch(was_in_batch);
-                away.back().inspect(|lead| _ = lead.resume())
+                let Some(lead) = away.back() else { return Ok(StaleWhy::Revalidating) };
+                lead.resume();
+                Err(lead)
             }
         }
     }

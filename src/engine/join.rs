@@ -5,7 +5,7 @@ use super::lead::Lead;
 use super::store::Store;
 use crate::parts::flight::{Flight, Landing};
 use crate::parts::stack;
-use crate::rules::got::Got;
+use crate::rules::got::{Got, How};
 use crate::shard::ask::Ask;
 use crate::shard::join::{Joined, Role};
 use crate::shard::outbox::Outbox;
@@ -92,10 +92,13 @@ impl<K, V, S> Store<K, V, S> {
                     return Next::Lead(lead);
                 }
                 // what it is served is taken before anybody can replace it
-                let Some(got) = self.stale(hash, key, ask) else { return Next::Lead(lead) };
+                let Some(mut got) = self.stale(hash, key, ask) else { return Next::Lead(lead) };
                 match self.revalidate(lead) {
-                    Some(lead) => Next::Revalidate(lead),
-                    None => Next::Serve(got),
+                    Ok(why) => {
+                        got.how = How::Stale(why);
+                        Next::Serve(got)
+                    }
+                    Err(lead) => Next::Revalidate(lead),
                 }
             }
         }

@@ -398,7 +398,8 @@ impl<K, V, S> Store<K, V, S> {
     }
 
     /// A value that is served past its life without anybody waiting. All callers but one come to
-    /// it here, under a shared lock.
+    /// it here, under a shared lock; and that one too where it would be revalidated in the background
+    /// by a runtime that is too busy for that.
     pub(super) fn stale<Q>(&self, hash: u64, key: &Q, ask: &Ask) -> Option<Got<V>>
     where
         Q: ?Sized + Equivalent<K>,
@@ -410,8 +411,19 @@ impl<K, V, S> Store<K, V, S> {
         let shard = self.cell(hash).shard.read();
         let terms = self.terms();
         let (id, entry, why) = shard.stale(hash, key, ask, &terms)?;
+        let refresher = match why {
+            Some(_) => None,
+            None => Some(self.refresher.as_ref()?),
+        };
         let mut got = shard.got(id, entry, &self.lives, terms.now);
-        got.how = How::Stale(why);
+        drop(shard);
+        if let Some(refresher) = refresher {
+            if !refresher.is_busy() {
+                return None;
+            }
+            self.count_refused();
+        }
+        got.how = How::Stale(why.unwrap_or(StaleWhy::Overloaded));
         Some(got)
     }
 

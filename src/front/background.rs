@@ -53,7 +53,7 @@ where
             let loader = Arc::clone(&self.loader);
             self.runtime.spawn_blocking(Box::new(move || {
                 if let Some(away) = offer.take() {
-                    load(&*loader, away);
+                    load(&*loader, away, true);
                 }
             }))
         });
@@ -63,14 +63,19 @@ where
         })
     }
 
+    fn is_busy(&self) -> bool {
+        self.runtime.is_busy()
+    }
+
     fn run(&self, away: Away<K, V, S>) {
-        load(&*self.loader, away);
+        load(&*self.loader, away, false);
     }
 }
 
 /// A panic of the loader, or of what the user brought to the landing, ends here: it is counted, those
-/// who wait are told, and the runtime is spared.
-fn load<K, V, L, S>(loader: &L, away: Away<K, V, S>)
+/// who wait are told, and the runtime is spared. Where all slots are taken, the key is let go unless this
+/// `may_wait`.
+fn load<K, V, L, S>(loader: &L, away: Away<K, V, S>, may_wait: bool)
 where
     K: Clone + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
@@ -84,6 +89,7 @@ where
         let Some(away) = settle(away) else { return };
         let (mut away, cx) = match away.begin() {
             Begun::Yes(away, cx) => (away, cx),
+            Begun::Busy(..) if !may_wait => return,
             Begun::Busy(away, line) => {
                 let slot = line.turn().block();
                 let Some(begun) = away.begin_with(&line, slot) else { return };
@@ -175,6 +181,10 @@ where
             away.count_refused();
             Err(away)
         })
+    }
+
+    fn is_busy(&self) -> bool {
+        self.runtime.is_busy()
     }
 
     fn run(&self, away: Away<K, V, S>) {

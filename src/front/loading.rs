@@ -51,8 +51,10 @@ use std::sync::Arc;
 /// [`get_or_load`](Cache::get_or_load). A refresh runs on the cache's
 /// [`Runtime`]: unless one was given, a pool of at most eight threads (`larder-loader`)
 /// that start when there is something to do and end after ten idle seconds. Whoever finds a value due
-/// has it at once and waits for nothing, unless the runtime refuses the work; then that caller does
-/// it. Of a key there is one load at a time, whoever began it, and a refresh is fenced like every
+/// has it at once and waits for nothing: while that pool is 1,024 loads behind, or another runtime
+/// [says](Runtime::is_busy) that it is busy, the refresh is left to a later hit. Only from a runtime that
+/// refuses the work, since it was shut down, that caller has it back, and does it if a slot of
+/// `max_concurrent_loads` is free. Of a key there is one load at a time, whoever began it, and a refresh is fenced like every
 /// load: what was written after it began, it does not replace.
 pub struct LoadingCache<K, V, L, S = ahash::RandomState> {
     pub(super) cache: Cache<K, V, S>,
@@ -140,7 +142,8 @@ where
     /// it has come. When the last handle to this loading cache is dropped, it ends, after what is being
     /// loaded by then.
     ///
-    /// If the runtime refuses the work, it is done here, before this returns.
+    /// If the runtime refuses the work, it is done here, before this returns: all of it, with every wait
+    /// that loads have. The cache's own pool does so while it is 1,024 loads behind.
     ///
     /// ```
     /// # use larder::Cache;
@@ -163,12 +166,14 @@ where
         warm(&self.cache.store, &self.loader, &self.runtime, keys, chunk, &self.handles)
     }
 
-    /// Has a key loaded in the background, whether it is cached or not, and however fresh. Never
-    /// waits; if the key is being loaded already, that load will do. What stands there is served
+    /// Has a key loaded in the background, whether it is cached or not, and however fresh. Waits for
+    /// nobody; if the key is being loaded already, that load will do. What stands there is served
     /// until the new value replaces it, and stays if the load fails.
     ///
-    /// If the runtime refuses the work, it is done here, before this returns, and counted as
-    /// [`refused`](crate::Stats::refused).
+    /// If the runtime refuses the work, as the cache's own pool does while it is 1,024 loads behind, it is
+    /// counted as [`refused`](crate::Stats::refused) and done here, before this returns; unless it would
+    /// have to wait for a slot of [`max_concurrent_loads`](crate::CacheBuilder::max_concurrent_loads):
+    /// then nothing is loaded.
     pub fn refresh<Q>(&self, key: &Q)
     where
         Q: ?Sized + Hash + Equivalent<K> + ToOwned<Owned = K>,

@@ -66,7 +66,8 @@ pub enum StaleWhy {
     /// The load takes longer than `soft_timeout`, or than this caller waits, and goes on.
     SoftTimeout,
     /// As many loads run as may at once: see
-    /// [`max_concurrent_loads`](crate::CacheBuilder::max_concurrent_loads).
+    /// [`max_concurrent_loads`](crate::CacheBuilder::max_concurrent_loads). Or the cache would have its
+    /// successor loaded in the background, by a [`Runtime`](crate::Runtime::is_busy) that is too busy.
     Overloaded,
     /// The source is left alone by the
     /// [`circuit_breaker`](crate::CacheBuilder::circuit_breaker).

@@ -45,8 +45,9 @@ pub struct Stats {
     /// Loads that were started ahead of need: in the background by a cache with a loader of its own,
     /// else on the time of the caller who found the value due.
     pub refreshes: u64,
-    /// Background loads that the [`Runtime`](crate::Runtime) refused: the caller did them instead,
-    /// or left them to the next one. Above zero, it is shut down or too small.
+    /// Background loads that the [`Runtime`](crate::Runtime) refused, or was too
+    /// [busy](crate::Runtime::is_busy) for: the caller did them instead, or left them to the next one,
+    /// who may count another. Above zero, it is shut down or too small.
     pub refused: u64,
     /// Loads whose result was not stored because something newer happened to the key meanwhile.
     pub fenced: u64,

@@ -45,7 +45,8 @@ enum Verdict<'s, K, V> {
     Lead {
         is_absent: bool,
         reason: LoadReason,
-        revalidates: bool,
+        /// What everybody else is served meanwhile.
+        revalidates: Option<SlotId>,
     },
 }
 
@@ -69,19 +70,22 @@ enum Instead {
 
 impl<K, V> Shard<K, V> {
     /// A value past its life that may be served at once: somebody is reloading it, or its source is
-    /// left alone for a while. Changes nothing but the slot's heat: shared lock.
+    /// left alone for a while. Without a reason, one that may be as soon as somebody reloads it. Changes
+    /// nothing but the slot's heat: shared lock.
     pub(crate) fn stale<Q>(
         &self,
         hash: u64,
         key: &Q,
         ask: &Ask,
         terms: &Terms<'_>,
-    ) -> Option<(SlotId, &Entry<K, V>, StaleWhy)>
+    ) -> Option<(SlotId, &Entry<K, V>, Option<StaleWhy>)>
     where
         Q: ?Sized + Equivalent<K>,
     {
-        let Verdict::Stale(id, why) = self.judge(hash, key, ask, terms) else {
-            return None;
+        let (id, why) = match self.judge(hash, key, ask, terms) {
+            Verdict::Stale(id, why) => (id, Some(why)),
+            Verdict::Lead { revalidates: Some(id), .. } => (id, None),
+            _ => return None,
         };
         self.table.warm(id);
         Some((id, self.table.entry(id)?, why))
@@ -150,7 +154,7 @@ impl<K, V> Shard<K, V> {
                 return Verdict::Failed(landing);
             }
         }
-        let revalidates = matches!(stale, Some((_, Age::Revalidate)));
+        let revalidates = stale.filter(|(_, age)| *age == Age::Revalidate).map(|(id, _)| id);
         Verdict::Lead { is_absent: standing.is_none(), reason, revalidates }
     }
 
@@ -223,7 +227,7 @@ impl<K, V> Shard<K, V> {
                     let Some(key) = owned.take() else { break Role::Look };
                     let beginning = Beginning { is_absent, reason, in_batch: ask.in_batch };
                     let flight = self.launch(hash, key, beginning, terms);
-                    break Role::Lead { flight, revalidates };
+                    break Role::Lead { flight, revalidates: revalidates.is_some() };
                 }
             }
         };

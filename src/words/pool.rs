@@ -24,7 +24,8 @@ mod real {
     const THREADS: usize = 8;
 
     /// How many jobs wait, at most: each is a key and a few words. When the source is so slow that
-    /// more come, callers do them, which holds them back.
+    /// more come, hits leave theirs to later ones; who asks for a load by name does it, which holds him
+    /// back.
     const QUEUE: usize = 1_024;
 
     /// A thread that has had nothing to do for so long ends. The next job starts another.
@@ -90,6 +91,10 @@ mod real {
 
         fn spawn(&self, _: Pin<Box<dyn Future<Output = ()> + Send>>) -> Result<(), Refused> {
             Err(Refused)
+        }
+
+        fn is_busy(&self) -> bool {
+            self.0.state.lock().queue.len() >= QUEUE
         }
     }
 
@@ -160,8 +165,10 @@ mod real {
                 begun.recv().unwrap();
             }
             for _ in 0..QUEUE {
+                assert!(!pool.is_busy());
                 pool.spawn_blocking(job()).unwrap();
             }
+            assert!(pool.is_busy());
             assert_eq!(pool.spawn_blocking(job()), Err(Refused));
             assert_eq!(pool.0.state.lock().threads, THREADS);
             assert!(begun.try_recv().is_err());

@@ -15,7 +15,7 @@ use std::sync::Arc;
 /// [`SteppingRuntime`](crate::SteppingRuntime). What is given to
 /// [`runtime`](crate::CacheBuilder::runtime) is for everything else.
 ///
-/// Both calls must return at once: they are made by callers of the cache who have their answer
+/// All calls must return at once: they are made by callers of the cache who have their answer
 /// already. They are made with no lock held, so a runtime may run what it is given on the spot. What
 /// it is given catches its own panics. A runtime may drop work without running it, when it is shut
 /// down, say: the cache then goes on as if the load had never begun.
@@ -43,7 +43,10 @@ pub trait Runtime: Send + Sync + 'static {
     /// # Errors
     ///
     /// [`Refused`] if it will not, for being shut down or full. The job is then the caller's to do,
-    /// which [`Stats::refused`](crate::Stats::refused) counts.
+    /// which [`Stats::refused`](crate::Stats::refused) counts; a refresh for which no slot of
+    /// [`max_concurrent_loads`](crate::CacheBuilder::max_concurrent_loads) is free is left to the next
+    /// one. One that is full for a while says so before, by [`is_busy`](Self::is_busy), and spares its
+    /// callers that.
     fn spawn_blocking(&self, job: Box<dyn FnOnce() + Send>) -> Result<(), Refused>;
 
     /// Polls `task` to its end.
@@ -53,6 +56,17 @@ pub trait Runtime: Send + Sync + 'static {
     /// As [`spawn_blocking`](Self::spawn_blocking). An async caller then does the work itself; where
     /// there is none, in `get` or `refresh`, it is left to the next one.
     fn spawn(&self, task: Pin<Box<dyn Future<Output = ()> + Send>>) -> Result<(), Refused>;
+
+    /// Whether it has so much to do that what can wait should not be given to it now. A hit whose value
+    /// is due is then served and leaves its refresh to a later one, and a stale value is served without
+    /// being revalidated; what was left is counted as [`Stats::refused`](crate::Stats::refused). Work
+    /// that somebody asked for, by `refresh` or `warm`, is given to it all the same.
+    ///
+    /// `false`, unless said otherwise: then what it cannot keep it [refuses](Refused), and callers do it.
+    /// Asked by each such hit, and so cheap, with no lock held.
+    fn is_busy(&self) -> bool {
+        false
+    }
 }
 
 impl<R: Runtime + ?Sized> Runtime for Arc<R> {
@@ -62,6 +76,10 @@ impl<R: Runtime + ?Sized> Runtime for Arc<R> {
 
     fn spawn(&self, task: Pin<Box<dyn Future<Output = ()> + Send>>) -> Result<(), Refused> {
         (**self).spawn(task)
+    }
+
+    fn is_busy(&self) -> bool {
+        (**self).is_busy()
     }
 }
 
