@@ -149,6 +149,31 @@ fn force_loads_whatever_is_cached() {
 }
 
 #[test]
+fn a_not_found_that_is_young_enough_for_its_caller_is_a_hit() {
+    with_cache(
+        |builder| windows(builder).negative_ttl(ms(50)),
+        |it| {
+            it.at(&3).load(|_| Ok::<_, String>(None)).unwrap_err();
+            it.advance(ms(10));
+            let before = it.stats();
+            let known = it.at(&3).max_age(ms(10)).load(|_| uncalled::<u64>());
+            assert!(known.unwrap_err().is_not_found());
+            let known = it.at(&3).max_age(ms(10)).load_async(|_| async { uncalled::<u64>() });
+            assert!(block_on(known).unwrap_err().is_not_found());
+            let stats = it.stats().since(&before);
+            assert_eq!((stats.hits, stats.misses, stats.loads), (2, 0, 0));
+            let got = it.at(&3).max_age(ms(9)).load(|cx| {
+                assert_eq!((cx.reason(), cx.stale()), (LoadReason::Expired, None));
+                Ok::<_, String>(30)
+            });
+            assert_eq!(seen(got), (30, How::Loaded));
+            let stats = it.stats().since(&before);
+            assert_eq!((stats.hits, stats.misses, stats.loads), (2, 1, 1));
+        },
+    );
+}
+
+#[test]
 fn forced_callers_join_what_began_after_they_came_and_nothing_older() {
     with_cache(windows, |it| {
         it.insert(1, 10);

@@ -242,11 +242,7 @@ impl<K, V, S> Store<K, V, S> {
             return Looked::Nothing;
         }
         let mut is_due = false;
-        let looked = match self.got_ahead(hash, key, ask, &mut is_due) {
-            // how old that answer is, `join` knows
-            Looked::Missing if ask.is_choosy() => Looked::Nothing,
-            looked => looked,
-        };
+        let looked = self.got_ahead(hash, key, ask, &mut is_due);
         if is_due && self.refresher.is_none() {
             // the caller has a loader, and the cache has none: see `lead_ahead`
             return Looked::Nothing;
@@ -277,10 +273,10 @@ impl<K, V, S> Store<K, V, S> {
     {
         let shard = self.cell(hash).shard.read();
         if ask.is_choosy() {
-            // a value that this caller refuses is not used by it
+            // what this caller refuses, a value or "there is none", is not used by it
             let terms = self.terms();
-            let found = shard.peek(Hash::new(hash), key, &terms);
-            if found.is_some_and(|(_, entry)| !ask.accepts(entry.stamp.age(terms.now))) {
+            let stamp = shard.stamp(Hash::new(hash), key, &terms);
+            if stamp.is_some_and(|stamp| !ask.accepts(stamp.age(terms.now))) {
                 return Looked::Nothing;
             }
         }

@@ -171,6 +171,18 @@ impl<K, V> Shard<K, V> {
         self.locate(hash, key).is_some_and(|id| !self.is_gone(id, terms))
     }
 
+    /// The stamp of what stands there.
+    pub(crate) fn stamp<Q>(&self, hash: Hash, key: &Q, terms: &Terms<'_>) -> Option<Stamp>
+    where
+        Q: ?Sized + Equivalent<K>,
+    {
+        let id = self.locate(hash, key).filter(|&id| !self.is_gone(id, terms))?;
+        match self.table.entry(id) {
+            Some(entry) => Some(entry.stamp),
+            None => self.aside.missing(id).map(|missing| missing.stamp),
+        }
+    }
+
     /// What a load is to replace: the value under its key, if it is not gone, and its notes.
     pub(crate) fn old(
         &self,
