@@ -472,7 +472,9 @@
 //!
 //! *Gathering* (`front/gather.rs`) runs on the time of the first caller that missed, not in the
 //! background: the others follow their own flights, and if the first one goes away all keys are
-//! abandoned, looked up again, and gathered anew.
+//! abandoned, looked up again, and gathered anew. It goes, too, where there is no slot and it can be
+//! served stale; and of those who look again then, whoever can be served does not gather once more: a
+//! hundred of them would wait for a gathering each.
 //!
 //! # Which entry goes
 //!

@@ -333,6 +333,75 @@ fn nor_does_one_in_a_task() {
     *loader.task.lock().unwrap() = None;
 }
 
+/// One slot; under 1 and 2 values that are past their life, and may be served instead of waiting.
+fn stale() -> (CacheBuilder<u64, u64>, ManualClock) {
+    let (clock, hand) = Clock::manual();
+    let builder = Cache::builder().max_entries(100).time_to_live(secs(10)).clock(clock);
+    (builder.stale_if_error(secs(1_000)).max_concurrent_loads(1).batch(10, ms(5)), hand)
+}
+
+fn outdate(cache: &Cache<u64, u64>, hand: &ManualClock) {
+    cache.insert(1, 1);
+    cache.insert(2, 2);
+    hand.advance(secs(20));
+}
+
+#[test]
+fn the_first_of_a_gathering_is_served_stale_where_there_is_no_slot() {
+    let (builder, hand) = stale();
+    let rows = Rows::default();
+    let cache = builder.build_loading(rows.clone()).unwrap();
+    let _checked = watched(&cache);
+    outdate(&cache, &hand);
+    let gate = Gate::new();
+    let hog = || Task::new(cache.get_or_load_async(&9, || gate.pass_async(Ok::<_, String>(9))));
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| cache.load(&1).unwrap());
+        wait_until(|| cache.flights() == 1);
+        let other = scope.spawn(|| cache.load(&2).unwrap());
+        wait_until(|| cache.flights() == 2);
+        let mut busy = hog();
+        busy.pend();
+        hand.advance(ms(5));
+        let are_served = || first.is_finished() && other.is_finished();
+        wait_until(|| are_served() || cache.loads_in_line() > 0);
+        let in_line = cache.loads_in_line();
+        gate.open();
+        busy.finish().unwrap();
+        assert_eq!((in_line, first.join().unwrap(), other.join().unwrap()), (0, 1, 2));
+    });
+    assert_eq!((rows.calls().len(), cache.stats().overloaded), (0, 2));
+}
+
+#[test]
+fn the_first_task_of_a_gathering_is_served_stale_and_the_others_gather_anew() {
+    let (builder, hand) = stale();
+    let rows = Rows::default();
+    let builder = builder.runtime(SteppingRuntime::new());
+    let cache = builder.build_loading_async(rows.clone()).unwrap();
+    let _checked = watched(&cache);
+    outdate(&cache, &hand);
+    let gate = Gate::new();
+    let mut first = Task::new(cache.load(&1));
+    let mut others: Vec<_> = [&5, &2, &6].map(|key| Task::new(cache.load(key))).into();
+    first.pend();
+    others.iter_mut().for_each(Task::pend);
+    let mut busy = Task::new(cache.get_or_load_async(&9, || gate.pass_async(Ok::<_, String>(9))));
+    busy.pend();
+    hand.advance(ms(5));
+    assert_eq!(first.finish().unwrap(), 1);
+    assert_eq!(others.remove(1).finish().unwrap(), 2);
+    // what is not there at all gathers anew, and waits for its turn
+    others.iter_mut().for_each(Task::pend);
+    hand.advance(ms(5));
+    others.iter_mut().for_each(Task::pend);
+    assert_eq!((cache.loads_in_line(), cache.stats().overloaded), (1, 2));
+    gate.open();
+    busy.finish().unwrap();
+    let loaded: Vec<_> = others.iter_mut().map(|task| task.finish().unwrap()).collect();
+    assert_eq!((loaded, rows.calls()), (vec![50, 60], vec![vec![5, 6]]));
+}
+
 #[test]
 fn a_gathering_of_nothing_is_refused() {
     let _watchdog = Watchdog::start();

@@ -194,6 +194,16 @@ impl<K, V, S> Store<K, V, S> {
         slots.map_or(0, |slots| slots.used().1)
     }
 
+    /// Whether a load that began now would stand in line.
+    pub(crate) fn is_crowded(&self) -> bool {
+        match self.guards.as_deref() {
+            Some(Guards { slots: Some(slots), .. }) => {
+                !stack::is_running(slots.id()) && slots.are_taken()
+            }
+            _ => false,
+        }
+    }
+
     /// A caller is about to wait for this flight. If it does so inside a load of its own that has a
     /// slot, and the flight waits for one, neither would ever go on: the flight goes first.
     #[inline]

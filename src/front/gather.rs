@@ -157,6 +157,13 @@ fn refuse<K, V, S, E>(leads: Vec<Lead<K, V, S>>, refusal: Refusal) -> Option<Loa
     own
 }
 
+/// There is no slot, and the first caller can be served without one: it goes, and the others look again,
+/// to be served likewise or to gather anew.
+fn leave_to_others<K, V, S, E>(leads: &mut Vec<Lead<K, V, S>>) -> Option<LoadError<E>> {
+    let mut leads = std::mem::take(leads).into_iter();
+    leads.next()?.refuse(Refusal::Overloaded)
+}
+
 /// What was written to while it waited for a slot is not loaded.
 fn current<K, V, S>(leads: Vec<Lead<K, V, S>>) -> Vec<Lead<K, V, S>> {
     leads.into_iter().filter(|lead| !lead.is_outdated()).collect()
@@ -191,7 +198,8 @@ where
     let search = store.search();
     let mut call = Call::plain::<E>();
     call.ask.in_batch = true;
-    let mut has_joined = false;
+    let may_serve = || store.is_servable(hash, key, &call.ask);
+    let (mut has_joined, mut has_gathered) = (false, false);
     let outcome = loop {
         let (flight, gathered) = match store.join(hash, key, &call.ask) {
             Next::Look => match store.got(hash, key, &call.ask) {
@@ -207,6 +215,11 @@ where
             Next::Recursive => break Err(LoadError::Recursive),
             Next::Follow(flight) => (flight, false),
             Next::Lead(lead) | Next::Revalidate(lead) => {
+                // where the first one went for want of a slot, the tier has been asked
+                let has_gathered = std::mem::replace(&mut has_gathered, true);
+                if has_gathered && may_serve() && store.is_crowded() {
+                    break Err(lead.refuse(Refusal::Overloaded).unwrap_or(LoadError::Overloaded));
+                }
                 match gather.join(lead, store.clock.now(), store.brings_news()) {
                     Part::Follow(flight) => {
                         store.hurry(&flight);
@@ -222,8 +235,13 @@ where
                         let mut leads = first.close();
                         let own = leads[0].id();
                         let settled = ask_many(store, &mut leads, &call.ask, &mut later);
-                        let kept = first_of(settled);
-                        let Some(leave) = admit_many(store, &mut leads, |_| {}) else {
+                        let mut kept = first_of(settled);
+                        let spare = |leads: &mut _| {
+                            if kept.is_none() && may_serve() {
+                                kept = leave_to_others(leads).map(Err);
+                            }
+                        };
+                        let Some(leave) = admit_many(store, &mut leads, spare) else {
                             match kept {
                                 Some(outcome) => break outcome,
                                 None => continue,
@@ -295,7 +313,8 @@ where
     let search = store.search();
     let mut call = Call::plain::<E>();
     call.ask.in_batch = true;
-    let mut has_joined = false;
+    let may_serve = || store.is_servable(hash, key, &call.ask);
+    let (mut has_joined, mut has_gathered) = (false, false);
     let outcome = loop {
         let (flight, gathered) = match store.join(hash, key, &call.ask) {
             Next::Look => match store.got(hash, key, &call.ask) {
@@ -311,6 +330,11 @@ where
             Next::Recursive => break Err(LoadError::Recursive),
             Next::Follow(flight) => (flight, false),
             Next::Lead(lead) | Next::Revalidate(lead) => {
+                // where the first one went for want of a slot, the tier has been asked
+                let has_gathered = std::mem::replace(&mut has_gathered, true);
+                if has_gathered && may_serve() && store.is_crowded() {
+                    break Err(lead.refuse(Refusal::Overloaded).unwrap_or(LoadError::Overloaded));
+                }
                 match gather.join(lead, store.clock.now(), store.brings_news()) {
                     Part::Follow(flight) => {
                         store.hurry(&flight);
@@ -331,8 +355,13 @@ where
                         let own = leads[0].id();
                         let settled =
                             ask_many_async(store, &mut leads, &call.ask, &mut later).await;
-                        let kept = first_of(settled);
-                        let leave = admit_many_async(store, &mut leads, |_| {}).await;
+                        let mut kept = first_of(settled);
+                        let spare = |leads: &mut _| {
+                            if kept.is_none() && may_serve() {
+                                kept = leave_to_others(leads).map(Err);
+                            }
+                        };
+                        let leave = admit_many_async(store, &mut leads, spare).await;
                         let Some(leave) = leave else {
                             match kept {
                                 Some(outcome) => break outcome,

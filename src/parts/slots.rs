@@ -117,6 +117,18 @@ impl Slots {
         slot
     }
 
+    /// Whether none is free now.
+    pub(crate) fn are_taken(&self) -> bool {
+        let mut called = Called::new();
+        let are_taken = {
+            let mut state = self.state.lock();
+            self.settle(&mut state, &mut called);
+            state.held.len() >= self.limit
+        };
+        tell(called);
+        are_taken
+    }
+
     /// A slot, or a place in the line: at its end, or where `before` was, which somebody left who
     /// waited for the same.
     pub(crate) fn take(
