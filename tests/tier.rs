@@ -768,6 +768,97 @@ fn one_that_never_answers_costs_the_load_timeout() {
     }
 }
 
+/// A cache of threads whose tier answers when the gate is open.
+fn waiting(gate: &Gate) -> (CacheBuilder<String, u64>, ManualClock) {
+    let (clock, hand) = Clock::manual();
+    let tier = Slow::over(&MemoryTier::new(), gate);
+    let builder = Cache::builder().max_entries(100).load_timeout(secs(1)).clock(clock);
+    (builder.tier(tier), hand)
+}
+
+#[test]
+fn a_thread_waits_for_its_answer_no_longer_than_it_said() {
+    let gate = Gate::new();
+    let (builder, hand) = waiting(&gate);
+    let cache = checked(builder.time_to_live(secs(10)).stale_if_error(secs(100)));
+    let lead = |key| cache.at(key).timeout(ms(10)).load(|_| uncalled::<u64>());
+    thread::scope(|scope| {
+        let leader = scope.spawn(|| lead("a"));
+        gate.wait_until_entered(1);
+        let patient = scope.spawn(|| cache.get_or_load("a", || Ok::<_, String>(7)));
+        cache.wait_until_joined(1);
+        hand.advance(ms(10));
+        assert!(matches!(leader.join().unwrap(), Err(LoadError::TimedOut)));
+        // its impatience is its own: who waits with it leads, and asks anew
+        gate.wait_until_entered(2);
+        gate.open();
+        assert_eq!(patient.join().unwrap().unwrap(), 7);
+    });
+    assert_eq!((cache.stats().loads, cache.stats().load_timeouts), (1, 0));
+}
+
+#[test]
+fn what_is_stale_is_served_to_a_thread_whose_patience_is_over() {
+    let gate = Gate::new();
+    let (builder, hand) = waiting(&gate);
+    let cache = checked(builder.time_to_live(secs(10)).stale_if_error(secs(100)));
+    cache.insert("a".to_owned(), 1);
+    settled(&cache);
+    hand.advance(secs(20));
+    thread::scope(|scope| {
+        let load = || cache.at("a").timeout(ms(10)).load(|_| uncalled::<u64>()).unwrap();
+        let leader = scope.spawn(load);
+        gate.wait_until_entered(1);
+        hand.advance(ms(10));
+        let got = leader.join().unwrap();
+        assert_eq!((got.value, got.how), (1, How::Stale(StaleWhy::SoftTimeout)));
+    });
+    assert_eq!((cache.flights(), cache.stats().load_timeouts), (0, 0));
+}
+
+#[test]
+fn one_that_never_answers_costs_a_thread_the_load_timeout_too() {
+    let gate = Gate::new();
+    let (builder, hand) = waiting(&gate);
+    let loads = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&loads);
+    let load = move |_: &String| Ok::<_, String>(counted.fetch_add(1, Ordering::SeqCst) as u64);
+    let cache = builder.build_loading_fn(load).unwrap();
+    let cache_of_threads = watched(&cache);
+    let cache_of_threads = &*cache_of_threads;
+    let keys = ["a".to_owned()];
+    let in_time = |asks: usize, call: &(dyn Fn() -> u64 + Sync)| {
+        thread::scope(|scope| {
+            let asking = scope.spawn(call);
+            gate.wait_until_entered(asks);
+            hand.advance(ms(999));
+            assert_eq!(cache_of_threads.flights(), 1);
+            hand.advance(ms(1));
+            assert_eq!(asking.join().unwrap(), 7);
+        });
+    };
+    in_time(1, &|| cache_of_threads.get_or_load("a", || Ok::<_, String>(7)).unwrap());
+    in_time(2, &|| cache_of_threads.get_or_insert_with("a", || 7));
+    in_time(3, &|| {
+        let load = |keys: &[String]| Ok::<_, String>(vec![(keys[0].clone(), 7)]);
+        cache_of_threads.get_or_load_many(&keys, load).got[0].1.value
+    });
+    // one that is patient for longer has no answer then
+    thread::scope(|scope| {
+        let load = || cache_of_threads.at("a").timeout(secs(1)).load(|_| uncalled::<u64>());
+        let asking = scope.spawn(load);
+        gate.wait_until_entered(4);
+        hand.advance(secs(1));
+        assert!(matches!(asking.join().unwrap(), Err(LoadError::TimedOut)));
+    });
+    // nor does it keep a thread of the cache's own
+    cache.refresh("a");
+    gate.wait_until_entered(5);
+    hand.advance(secs(1));
+    wait_until(|| loads.load(Ordering::SeqCst) == 1 && cache.flights() == 0);
+    assert_eq!(cache.stats().tier_errors, 4);
+}
+
 #[test]
 fn it_is_asked_before_the_source_is_guarded() {
     let Two { one, other, .. } =

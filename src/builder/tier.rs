@@ -64,8 +64,9 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// `Snapshot::revalidate`. A change of many keys at once, `expire_tag` say, keeps the tier from being
     /// asked for anything until it has arrived. Where changes are made faster than the tier takes them,
     /// 32,768 wait, and from then on those who make them, for 50 ms at most; if it takes none, from 65,536 on
-    /// they become one: everything goes. A blocking load waits for the tier's answer as long as that takes: a
-    /// tier has to have a timeout.
+    /// they become one: everything goes. A load waits for the tier's answer until
+    /// [`load_timeout`](Self::load_timeout), or until its caller's own [`timeout`](crate::At::timeout): a
+    /// tier should have a shorter one of its own.
     pub fn tier<T>(mut self, tier: T) -> Self
     where
         K: Hash + Send + Sync + 'static,

@@ -6,7 +6,7 @@ use crate::engine::away::Away;
 use crate::engine::guard::Begun;
 use crate::parts::waiter::Bell;
 use crate::rules::tier::TierError;
-use crate::words::block_on::block_on;
+use crate::words::block_on::block_on_until;
 use crate::words::contain::contain;
 use crate::words::runtime::{Refused, Runtime};
 use crate::words::sync::Mutex;
@@ -105,7 +105,8 @@ where
     });
 }
 
-/// Asks the second tier, if there is one. Nothing if there is nothing left to load.
+/// Asks the second tier, if there is one. Nothing if there is nothing left to load. What takes too long
+/// is not waited for.
 fn settle<K, V, S>(away: Away<K, V, S>) -> Option<Away<K, V, S>>
 where
     K: Clone + Eq + Send + Sync + 'static,
@@ -117,11 +118,12 @@ where
     }
     let mut away = away.hold()?;
     let Some(question) = away.question() else { return Some(away) };
-    let found = away.run(|| block_on(question));
-    away.answer(found)
+    let (clock, deadline) = (away.clock().clone(), away.deadline());
+    let found = away.run(|| block_on_until(question, &clock, deadline));
+    away.answer(found.unwrap_or(Err(TierError::TimedOut)))
 }
 
-/// The same for a task. What takes too long is not waited for.
+/// The same for a task.
 async fn settle_async<K, V, S>(away: Away<K, V, S>) -> Option<Away<K, V, S>>
 where
     K: Clone + Eq + Send + Sync + 'static,

@@ -1,6 +1,6 @@
 //! Loading while a thread waits.
 
-use super::call::{Call, Waited, counted, impatient, limits, over, overloaded, served_or};
+use super::call::{Call, Waited, counted, impatient, late, limits, over, overloaded, served_or};
 use super::guard::admit;
 use super::outcome::{joined, plain};
 use crate::engine::guard::{Caller, Carried};
@@ -9,14 +9,16 @@ use crate::engine::lead::Lead;
 use crate::engine::look::{Looked, Purpose};
 use crate::engine::solo::Alias;
 use crate::engine::store::Store;
+use crate::engine::tier::Question;
 use crate::parts::flight::{Flight, Landing};
 use crate::parts::waiter::Waiter;
 use crate::rules::got::Got;
 use crate::rules::loaded::Loaded;
-use crate::rules::tier::TierEntry;
+use crate::rules::tier::{TierError, TierFound};
 use crate::shard::ask::Ask;
-use crate::words::block_on::block_on;
+use crate::words::block_on::block_on_until;
 use crate::words::error::LoadError;
+use crate::words::tick::Tick;
 use equivalent::Equivalent;
 use std::sync::Arc;
 
@@ -143,8 +145,16 @@ where
             }
             // a closure is run by its own caller, also where the stale value would do
             Next::Lead(mut lead) | Next::Revalidate(mut lead) => {
-                if let Some(entry) = kept(&mut lead, call, false) {
-                    return lead.land_kept(entry, call.ttl);
+                if let Some(question) = lead.question() {
+                    let asked = asked(store, &mut lead, call.until, question);
+                    if asked.is_none() && call.until.is_some_and(|at| at <= store.clock.now()) {
+                        return late(store, lead, key, call);
+                    }
+                    // where that takes too long, its followers go on, and it goes to the source
+                    let found = asked.unwrap_or(Err(TierError::TimedOut));
+                    if let Some(entry) = lead.answer(found, |age| call.ask.accepts(age), false) {
+                        return lead.land_kept(entry, call.ttl);
+                    }
                 }
                 let may_serve = || is_ahead || store.is_servable(hash, key, &call.ask);
                 match admit(store, &mut lead, Caller::Loads, &mut carried, call.until, may_serve) {
@@ -247,8 +257,12 @@ where
             }
             Next::Failed(_) => unreachable!("who makes is told of no failure"),
             Next::Lead(mut lead) | Next::Revalidate(mut lead) => {
-                if let Some(entry) = kept(&mut lead, &call, true) {
-                    break lead.land_kept(entry, None);
+                if let Some(question) = lead.question() {
+                    let found = asked(store, &mut lead, None, question);
+                    let found = found.unwrap_or(Err(TierError::TimedOut));
+                    if let Some(entry) = lead.answer(found, |age| call.ask.accepts(age), true) {
+                        break lead.land_kept(entry, None);
+                    }
                 }
                 // one who is ahead finds what is there when it looks again
                 let may_serve = || is_ahead || store.is_servable(hash, key, &call.ask);
@@ -272,21 +286,15 @@ where
     }
 }
 
-/// What the second tier has, if it is to be asked and that will do.
-#[inline]
-fn kept<K, V, S>(
+/// What the second tier says, if that comes in time, the load's and the caller's own.
+fn asked<K, V, S>(
+    store: &Store<K, V, S>,
     lead: &mut Lead<K, V, S>,
-    call: &Call,
-    needs_value: bool,
-) -> Option<TierEntry<K, V>>
-where
-    K: Clone + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    S: Send + Sync + 'static,
-{
-    let question = lead.question()?;
-    let found = lead.run(|| block_on(question));
-    lead.answer(found, |age| call.ask.accepts(age), needs_value)
+    until: Option<Tick>,
+    question: Question<K, V>,
+) -> Option<Result<TierFound<K, V>, TierError>> {
+    let deadline = until.map_or(lead.deadline(), |until| until.min(lead.deadline()));
+    lead.run(|| block_on_until(question, &store.clock, deadline))
 }
 
 /// The error of a load that has none.

@@ -1,6 +1,7 @@
 //! What one caller says about its own call, and what it gets when its load comes to nothing.
 
 use crate::engine::guard::Refusal;
+use crate::engine::lead::Lead;
 use crate::engine::look::{Looked, Search};
 use crate::engine::store::Store;
 use crate::parts::flight::{Flight, Landing};
@@ -107,6 +108,26 @@ where
         (StaleWhy::SoftTimeout, LoadError::TimedOut)
     };
     store.servable(hash, key, ask, why).ok_or(error)
+}
+
+/// The load was given up: its time is over, or only this caller's patience, and whoever waits leads on.
+pub(super) fn late<Q, K, V, S, E>(
+    store: &Store<K, V, S>,
+    lead: Lead<K, V, S>,
+    key: &Q,
+    call: &Call,
+) -> Result<Got<V>, LoadError<E>>
+where
+    Q: ?Sized + Equivalent<K>,
+    V: Clone,
+{
+    if lead.deadline() <= store.clock.now() {
+        lead.time_out();
+        return Err(LoadError::TimedOut);
+    }
+    let hash = lead.hash();
+    drop(lead);
+    impatient(store, hash, key, &call.ask, false)
 }
 
 /// What one who cannot be told of a refusal is served instead, if there was no slot and there is

@@ -1,7 +1,7 @@
 //! Loading while a task waits. The same engine, the same flights; only the waiting differs.
 
 use super::blocking::{Never, making};
-use super::call::{Call, Waited, counted, impatient, limits, over, overloaded, served_or};
+use super::call::{Call, Waited, counted, impatient, late, limits, over, overloaded, served_or};
 use super::guard::admit_async;
 use super::outcome::joined;
 use crate::engine::guard::{Caller, Carried};
@@ -240,26 +240,6 @@ async fn asked<K, V, S>(
 ) -> Option<Result<TierFound<K, V>, TierError>> {
     let mut bell = Bell::default();
     poll_fn(|task| poll_lead(store, lead, until, Pin::new(&mut question), &mut bell, task)).await
-}
-
-/// The load was given up: its time is over, or only this caller's patience, and whoever waits leads on.
-fn late<Q, K, V, S, E>(
-    store: &Store<K, V, S>,
-    lead: Lead<K, V, S>,
-    key: &Q,
-    call: &Call,
-) -> Result<Got<V>, LoadError<E>>
-where
-    Q: ?Sized + Equivalent<K>,
-    V: Clone,
-{
-    if lead.deadline() <= store.clock.now() {
-        lead.time_out();
-        return Err(LoadError::TimedOut);
-    }
-    let hash = lead.hash();
-    drop(lead);
-    impatient(store, hash, key, &call.ask, false)
 }
 
 /// One poll of a leader: its loader, then its time. `None` when that is over, the load's or the

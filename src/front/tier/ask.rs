@@ -6,7 +6,7 @@ use crate::engine::tier::inquiry::{Inquiry, Settled, settle};
 use crate::engine::unreported::Later;
 use crate::parts::waiter::Bell;
 use crate::shard::ask::Ask;
-use crate::words::block_on::block_on;
+use crate::words::block_on::block_on_until;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
@@ -25,7 +25,10 @@ where
     E: Send + Sync + 'static,
 {
     let Some(mut inquiry) = Inquiry::new(store, leads) else { return Vec::new() };
-    let answers = block_on(poll_fn(|task| inquiry.poll(task)));
+    let deadline = store.clock.now().saturating_add(store.load_timeout);
+    let asked = poll_fn(|task| inquiry.poll(task));
+    let answers = block_on_until(asked, &store.clock, deadline);
+    let answers = answers.unwrap_or_else(|| inquiry.give_up());
     settle(leads, answers, |age| ask.accepts(age), later)
 }
 
