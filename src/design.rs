@@ -446,6 +446,14 @@
 //! stopped; `is_abandoned` tells it, and what it brings has nowhere to go. Of a key with a change in a
 //! write-behind queue there is none: what the source has is older.
 //!
+//! *A caller that `soft_timeout` is to free* cannot run the loader itself: neither can a thread be
+//! interrupted, nor a caller's future go on without it. So where a cache owns its loader and something
+//! stale may be served, a miss is such a lead as well, and its caller the first follower, which has
+//! joined before the runtime hears of it (`send_out`, `engine/away.rs`): the flight does not give way,
+//! its time runs, and what frees followers frees this one. It leads itself where that would be worse:
+//! inside another load, where it is told of its own key and has a slot; where no slot is free, for then
+//! it is served at once; and after a runtime refused, or took the load once and dropped it.
+//!
 //! *Which hit is the first past the point* is answered by the board: a hit that finds its value due
 //! looks, under the shared lock that it holds anyway, whether the key has a flight or a failure that
 //! holds it back (both tables are mostly empty), and only one that finds neither takes the exclusive

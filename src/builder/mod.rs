@@ -314,8 +314,18 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     }
 
     /// How long a load may keep those waiting who can be served a stale value: `timeout` after it
-    /// began they get that instead, and the load goes on. The one who loads is not interrupted. In
-    /// whole milliseconds, rounded up; none by default. Has no effect where no stale window is set.
+    /// began they get that instead, and the load goes on. In whole milliseconds, rounded up; none by
+    /// default. Has no effect where no stale window is set.
+    ///
+    /// The one who loads with a closure of its own is not interrupted. The `load` of a cache that owns its
+    /// loader is freed as well: where a stale value may be served, the loader runs on the cache's
+    /// [`Runtime`], and its caller waits as others do. A panic of the loader is then
+    /// [`Panicked`](crate::LoadError::Panicked), or the stale value. (With a
+    /// [`SteppingRuntime`](crate::SteppingRuntime) somebody has to step meanwhile, or to advance the clock.
+    /// Of threads of its own a cache has eight: where more loads than that are slow at once, the others
+    /// wait for a thread, and their callers no longer than `timeout`.) Its caller still loads itself what
+    /// the runtime refuses, what is loaded inside another load or for [`batch`](Self::batch) or
+    /// `load_many`, and what has nothing stale that may be served.
     pub fn soft_timeout(mut self, timeout: Duration) -> Self {
         self.settings.soft_timeout = Some(timeout);
         self

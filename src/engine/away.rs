@@ -7,6 +7,7 @@ use crate::parts::flight::{Flight, Ticket};
 use crate::parts::stack;
 use crate::rules::loaded::Loaded;
 use crate::rules::tier::{TierError, TierFound};
+use crate::shard::ask::Ask;
 use crate::words::clock::Clock;
 use crate::words::tick::Tick;
 use std::convert::Infallible;
@@ -148,6 +149,46 @@ where
         if let Some(lead) = self.back() {
             // whoever waits has been told; there is no caller to tell
             drop(lead.land(result, None));
+        }
+    }
+}
+
+impl<K, V, S> Store<K, V, S>
+where
+    K: Clone + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: Send + Sync + 'static,
+{
+    /// Where `soft_timeout` is to free a caller who can be served stale, its load is done in the
+    /// background by the cache's own loader, and it waits for the flight as everybody does. Else it has
+    /// the lead back.
+    #[cold]
+    pub(crate) fn send_out(
+        self: &Arc<Self>,
+        lead: Lead<K, V, S>,
+        ask: &Ask,
+    ) -> Result<Arc<Flight<K, V>>, Lead<K, V, S>> {
+        let Some(refresher) = self.refresher.as_ref().filter(|_| self.soft_timeout().is_some())
+        else {
+            return Err(lead);
+        };
+        // Inside a load it is told whether it waits for itself, and has that load's slot. Who brings news
+        // is not to wait for others. And without a slot it is served now, and nothing gets in line.
+        let stays = stack::is_any_running() || self.brings_news() || self.is_crowded();
+        if stays || !self.is_servable(lead.hash(), lead.key(), ask) {
+            return Err(lead);
+        }
+        // it follows before the load can land, and so that this does not give way
+        let flight = lead.join();
+        match refresher.refresh(lead.send_away()) {
+            Ok(()) => Ok(flight),
+            Err(away) => match away.back() {
+                Some(lead) => {
+                    lead.resume();
+                    Err(lead)
+                }
+                None => Ok(flight),
+            },
         }
     }
 }

@@ -149,7 +149,7 @@ where
         let max_age = self.max_age.map_or(NEVER, ticks);
         let ask = Ask { max_age, since, ..Ask::of::<E>() };
         let until = self.timeout.map(|patience| self.store.clock.after(ticks(patience)));
-        Call { ask, ttl: self.ttl, until }
+        Call { ask, ttl: self.ttl, until, may_be_sent: false }
     }
 
     /// Stores `value`, as [`Cache::insert`](crate::Cache::insert) does, with the

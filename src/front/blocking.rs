@@ -1,6 +1,8 @@
 //! Loading while a thread waits.
 
-use super::call::{Call, Waited, counted, impatient, late, limits, over, overloaded, served_or};
+use super::call::{
+    Call, Waited, counted, impatient, late, limits, over, overloaded, sent, served_or,
+};
 use super::guard::admit;
 use super::outcome::{joined, plain};
 use crate::engine::guard::{Caller, Carried};
@@ -110,9 +112,12 @@ where
 {
     let mut has_joined = false;
     let mut carried = Carried::default();
+    let mut may_be_sent = call.may_be_sent;
     loop {
         let is_ahead = ahead.is_some();
-        match ahead.take().map_or_else(|| store.join(hash, key, &call.ask), Next::Lead) {
+        let next = ahead.take().map_or_else(|| store.join(hash, key, &call.ask), Next::Lead);
+        let (next, is_own) = sent(store, next, &call.ask, &mut may_be_sent);
+        match next {
             Next::Look => match store.got(hash, key, &call.ask) {
                 Looked::Value(got) => return Ok(got),
                 Looked::Missing => return Err(LoadError::NotFound),
@@ -126,7 +131,7 @@ where
             }
             Next::Recursive => return Err(LoadError::Recursive),
             Next::Follow(flight) => {
-                if !std::mem::replace(&mut has_joined, true) {
+                if !is_own && !std::mem::replace(&mut has_joined, true) {
                     store.count_joined();
                 }
                 carried.put_down();
@@ -302,7 +307,12 @@ pub(super) enum Never {}
 
 /// The call of what cannot fail: it is told no errors, and "not found" is no answer to it.
 pub(super) fn making() -> Call {
-    Call { ask: Ask { over_missing: true, ..Ask::default() }, ttl: None, until: None }
+    Call {
+        ask: Ask { over_missing: true, ..Ask::default() },
+        ttl: None,
+        until: None,
+        may_be_sent: false,
+    }
 }
 
 pub(super) fn wait<Q, K, V, S>(

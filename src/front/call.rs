@@ -1,6 +1,7 @@
 //! What one caller says about its own call, and what it gets when its load comes to nothing.
 
 use crate::engine::guard::Refusal;
+use crate::engine::join::Next;
 use crate::engine::lead::Lead;
 use crate::engine::look::{Looked, Search};
 use crate::engine::store::Store;
@@ -22,12 +23,19 @@ pub(super) struct Call {
     pub(super) ttl: Option<Duration>,
     /// The tick until which it waits, if it has said how long.
     pub(super) until: Option<Tick>,
+    /// Its loader is the cache's own, which may run somewhere else.
+    pub(super) may_be_sent: bool,
 }
 
 impl Call {
     /// One that says nothing of itself, and whose loader's errors are `E`.
     pub(super) fn plain<E: 'static>() -> Self {
-        Self { ask: Ask::of::<E>(), ttl: None, until: None }
+        Self { ask: Ask::of::<E>(), ttl: None, until: None, may_be_sent: false }
+    }
+
+    /// The same with the loader that the cache owns.
+    pub(super) fn of_owner<E: 'static>() -> Self {
+        Self { may_be_sent: true, ..Self::plain::<E>() }
     }
 
     /// What a flight came to that this caller waited for. What the second tier had may be older than it
@@ -39,6 +47,29 @@ impl Call {
         };
         let is_refused = age.is_some_and(|age| !self.ask.accepts(age));
         Waited::Landed(if is_refused { Landing::Abandoned } else { landing })
+    }
+}
+
+/// What a caller does next, and whether the load that it follows is its own, which it has sent away: once
+/// a call, or it would go on for ever with a runtime that takes what it does not run.
+#[inline]
+pub(super) fn sent<K, V, S>(
+    store: &Arc<Store<K, V, S>>,
+    next: Next<K, V, S>,
+    ask: &Ask,
+    may_be_sent: &mut bool,
+) -> (Next<K, V, S>, bool)
+where
+    K: Clone + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: Send + Sync + 'static,
+{
+    match next {
+        Next::Lead(lead) if std::mem::take(may_be_sent) => match store.send_out(lead, ask) {
+            Ok(flight) => (Next::Follow(flight), true),
+            Err(lead) => (Next::Lead(lead), false),
+        },
+        next => (next, false),
     }
 }
 

@@ -1,7 +1,9 @@
 //! Loading while a task waits. The same engine, the same flights; only the waiting differs.
 
 use super::blocking::{Never, making};
-use super::call::{Call, Waited, counted, impatient, late, limits, over, overloaded, served_or};
+use super::call::{
+    Call, Waited, counted, impatient, late, limits, over, overloaded, sent, served_or,
+};
 use super::guard::admit_async;
 use super::outcome::joined;
 use crate::engine::guard::{Caller, Carried};
@@ -51,9 +53,12 @@ where
     let result = 'decided: {
         let mut has_joined = false;
         let mut carried = Carried::default();
+        let mut may_be_sent = call.may_be_sent;
         let mut lead = loop {
             let is_ahead = ahead.is_some();
-            match ahead.take().map_or_else(|| store.join(hash, key, &call.ask), Next::Lead) {
+            let next = ahead.take().map_or_else(|| store.join(hash, key, &call.ask), Next::Lead);
+            let (next, is_own) = sent(store, next, &call.ask, &mut may_be_sent);
+            match next {
                 Next::Look => match store.got(hash, key, &call.ask) {
                     Looked::Value(got) => break 'decided Ok(got),
                     Looked::Missing => break 'decided Err(LoadError::NotFound),
@@ -67,7 +72,7 @@ where
                 }
                 Next::Recursive => break 'decided Err(LoadError::Recursive),
                 Next::Follow(flight) => {
-                    if !std::mem::replace(&mut has_joined, true) {
+                    if !is_own && !std::mem::replace(&mut has_joined, true) {
                         store.count_joined();
                     }
                     carried.put_down();

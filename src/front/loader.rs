@@ -43,8 +43,9 @@ pub trait Loader<K, V>: Send + Sync + 'static {
 
     /// The value of `key`, or that there is none ([`Loaded::missing`]).
     ///
-    /// Runs on the thread of a caller who waits for it, or, to refresh a value that is still served,
-    /// on one of the cache's [`Runtime`](crate::Runtime). Of one key at a time there is one such
+    /// Runs on the thread of a caller who waits for it, or, to refresh a value that is still served, also
+    /// to a caller that [`soft_timeout`](crate::CacheBuilder::soft_timeout) frees, on one of the cache's
+    /// [`Runtime`](crate::Runtime). Of one key at a time there is one such
     /// call, of different keys there are many. It may use the cache for other keys; but
     /// a loader that holds a handle of its own cache keeps that alive for ever, so it holds a
     /// [`Weak`](std::sync::Weak) of what owns the cache.
@@ -104,8 +105,9 @@ pub trait AsyncLoader<K, V>: Send + Sync + 'static {
 
     /// The value of `key`, or that there is none ([`Loaded::missing`]).
     ///
-    /// Polled by the task of a caller who waits for it, or, to refresh a value that is still served,
-    /// by one of the cache's [`Runtime`](crate::Runtime). It is dropped where it waits at
+    /// Polled by the task of a caller who waits for it, or, to refresh a value that is still served, also
+    /// to a caller that [`soft_timeout`](crate::CacheBuilder::soft_timeout) frees, by one of the cache's
+    /// [`Runtime`](crate::Runtime). It is dropped where it waits at
     /// [`load_timeout`](crate::CacheBuilder::load_timeout), when its caller goes away, and, in the
     /// background, with the cache.
     ///

@@ -56,6 +56,9 @@ use std::sync::Arc;
 /// refuses the work, since it was shut down, that caller has it back, and does it if a slot of
 /// `max_concurrent_loads` is free. Of a key there is one load at a time, whoever began it, and a refresh is fenced like every
 /// load: what was written after it began, it does not replace.
+///
+/// With [`soft_timeout`](crate::CacheBuilder::soft_timeout) a miss that can be served a stale value is
+/// loaded there too, and its caller waits for that load as others do.
 pub struct LoadingCache<K, V, L, S = ahash::RandomState> {
     pub(super) cache: Cache<K, V, S>,
     pub(super) loader: Arc<L>,
@@ -99,7 +102,9 @@ where
     ///
     /// # Panics
     ///
-    /// If the loader does, on this thread.
+    /// If the loader does, on this thread. One that runs elsewhere, for a caller that
+    /// [`soft_timeout`](crate::CacheBuilder::soft_timeout) may free, is [`LoadError::Panicked`] here, or
+    /// the stale value.
     pub fn load<Q>(&self, key: &Q) -> Result<V, LoadError<L::Error>>
     where
         Q: ?Sized + Hash + Equivalent<K> + ToOwned<Owned = K>,
@@ -115,7 +120,7 @@ where
             let load = |keys: &[K]| self.loader.load_many(keys);
             return plain(gather::load(store, gather, hash, key, load));
         }
-        plain(blocking::load(store, hash, key, &Call::plain::<L::Error>(), |lead| {
+        plain(blocking::load(store, hash, key, &Call::of_owner::<L::Error>(), |lead| {
             let (cx, key) = (lead.cx(), lead.key().clone());
             lead.run(|| self.loader.load(&key, &cx))
         }))

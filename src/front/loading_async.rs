@@ -31,6 +31,9 @@ use std::sync::Arc;
 /// `tokio`, the runtime that the cache was built in. When the last handle to the cache is dropped, its
 /// tasks drop the loader's future and end.
 ///
+/// With [`soft_timeout`](crate::CacheBuilder::soft_timeout) a miss that can be served a stale value is
+/// loaded by such a task too. Its caller waits for that as others do, and may go away without ending it.
+///
 /// ```
 /// use larder::{AsyncLoader, Cache, LoadCx, Loaded, RefreshAhead, SteppingRuntime};
 /// use std::{convert::Infallible, time::Duration};
@@ -99,7 +102,9 @@ where
     ///
     /// # Panics
     ///
-    /// If the loader does, in this task.
+    /// If the loader does, in this task. One that runs elsewhere, for a caller that
+    /// [`soft_timeout`](crate::CacheBuilder::soft_timeout) may free, is [`LoadError::Panicked`] here, or
+    /// the stale value.
     pub async fn load<Q>(&self, key: &Q) -> Result<V, LoadError<L::Error>>
     where
         Q: ?Sized + Hash + Equivalent<K> + ToOwned<Owned = K>,
@@ -120,7 +125,7 @@ where
             let (cx, key) = (lead.cx(), lead.key().clone());
             async move { self.loader.load(&key, &cx).await }
         };
-        future::load(store, hash, key, Call::plain::<L::Error>(), load, plain).await
+        future::load(store, hash, key, Call::of_owner::<L::Error>(), load, plain).await
     }
 
     /// The values of many keys: from the cache, and with one call of the loader's `load_many` for

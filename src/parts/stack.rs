@@ -48,6 +48,11 @@ pub(crate) fn is_running(id: usize) -> bool {
     RUNNING.try_with(|running| running.borrow().contains(&id)).unwrap_or(false)
 }
 
+/// Whether any does, of whatever cache.
+pub(crate) fn is_any_running() -> bool {
+    RUNNING.try_with(|running| !running.borrow().is_empty()).unwrap_or(false)
+}
+
 #[cfg(all(test, not(any(larder_loom, larder_shuttle))))]
 mod tests {
     use super::*;
@@ -60,7 +65,8 @@ mod tests {
             assert!(is_running(1) && is_running(2) && is_running(3));
         }
         assert!(is_running(1) && !is_running(2) && !is_running(3));
+        assert!(is_any_running());
         drop(outer);
-        assert!(!is_running(1));
+        assert!(!is_running(1) && !is_any_running());
     }
 }

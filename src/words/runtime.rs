@@ -6,8 +6,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 /// Runs what a cache does in the background: the refreshes of a
-/// [`LoadingCache`](crate::LoadingCache) or an [`AsyncLoadingCache`](crate::AsyncLoadingCache), and
-/// their [`warm`](crate::LoadingCache::warm).
+/// [`LoadingCache`](crate::LoadingCache) or an [`AsyncLoadingCache`](crate::AsyncLoadingCache), their
+/// [`warm`](crate::LoadingCache::warm), and the loads whose callers
+/// [`soft_timeout`](crate::CacheBuilder::soft_timeout) may free.
 ///
 /// Nobody has to write one. A cache with a [`Loader`](crate::Loader) brings a few threads of its own;
 /// one with an [`AsyncLoader`](crate::AsyncLoader) runs on the tokio runtime that it was built in
@@ -16,7 +17,8 @@ use std::sync::Arc;
 /// [`runtime`](crate::CacheBuilder::runtime) is for everything else.
 ///
 /// All calls must return at once: they are made by callers of the cache who have their answer
-/// already. They are made with no lock held, so a runtime may run what it is given on the spot. What
+/// already, or do not want to wait for long. They are made with no lock held, so a runtime may run
+/// what it is given on the spot. What
 /// it is given catches its own panics. A runtime may drop work without running it, when it is shut
 /// down, say: the cache then goes on as if the load had never begun.
 ///
