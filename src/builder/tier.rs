@@ -44,8 +44,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     ///   [`force`](crate::At::force) and a refresh go to the source. Questions take no slot
     ///   and no part in the circuit breaker: these are about the source. What the tier has past its life is
     ///   given to the loader, and served where `stale_if_error` allows it.
-    /// - **`get`** looks in the process only. To look there too without loading, say
-    ///   `get_or_load_optional` with a closure that returns `Ok(None)`.
+    /// - **`get`** looks in the process only.
     /// - **Changes** (`insert`, what was loaded, `remove`, `expire`, tags, `clear`, writes) reach the tier in
     ///   the background, in their order, by a thread of the cache's own (`larder-tier`), and are tried again
     ///   until they arrive: [`remove_everywhere`](crate::Cache::remove_everywhere) and
