@@ -58,9 +58,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     println!("user 1: {}", users.load(&1)?);
     println!("user 1: {}", users.load(&1)?);
-    let many = users.load_many(&[1, 2, 3, 4]);
-    let names: Vec<_> = many.got.iter().map(|(id, got)| format!("{id} {}", got.value)).collect();
-    println!("users 1 to 4: {}; missing: {:?}", names.join(", "), many.missing);
+    let (found, missing) = users.load_many(&[1, 2, 3, 4]).into_result()?;
+    let names: Vec<_> = found.iter().map(|(id, got)| format!("{id} {}", got.value)).collect();
+    println!("users 1 to 4: {}; missing: {missing:?}", names.join(", "));
     println!("user 4: {}", users.load(&4).unwrap_err());
     users.remove(&2); // all that a cache can do, this one can too
     println!("user 2: {}", users.load(&2)?);

@@ -58,6 +58,24 @@ fn the_loader_is_called_once_for_what_nobody_has() {
 }
 
 #[test]
+fn all_or_nothing_is_what_was_found_or_the_first_error() {
+    let cache = checked(Cache::<u64, u64>::builder().max_entries(10));
+    let (found, missing) = cache.get_or_load_many(&[2, 95, 1], tens).into_result().unwrap();
+    assert_eq!(
+        found.iter().map(|(key, got)| (*key, got.value)).collect::<Vec<_>>(),
+        [(2, 20), (1, 10)]
+    );
+    assert_eq!(missing, [95]);
+    let away = |_: &[u64]| Reply::Err("away".to_owned());
+    let error = cache.get_or_load_many(&[1, 3], away).into_result().unwrap_err();
+    assert_eq!(error.loader().map(String::as_str), Some("away"));
+    assert!(
+        cache.get_or_load_many(&[1, 2], away).into_result().is_ok(),
+        "nothing was to be loaded"
+    );
+}
+
+#[test]
 fn no_keys_need_no_loader() {
     with_cache(
         |builder| builder,
@@ -289,7 +307,7 @@ fn a_reply_that_panics_is_a_loader_that_panics() {
             assert!(catch_unwind(load).is_err());
             let task = AssertUnwindSafe(|| {
                 let load = |_| ready(Ok::<_, String>(reply().take(2)));
-                Task::new(it.get_or_load_many_async(&[1, 2], load)).finish();
+                Task::new(it.get_or_load_many_async(&[1, 2], load)).finish().got.len()
             });
             assert!(catch_unwind(task).is_err());
             assert_eq!((it.len(), it.flights(), it.stats().load_failures), (0, 0, 2));
@@ -389,7 +407,8 @@ fn what_is_older_than_the_batch_is_replaced_by_what_it_brings_besides() {
         |builder| builder,
         |it| {
             it.insert(2, 2);
-            it.get_or_load_many(&[1], |_| Ok::<_, String>([(1, 10), (2, 20)]));
+            let many = it.get_or_load_many(&[1], |_| Ok::<_, String>([(1, 10), (2, 20)]));
+            assert_eq!(values(&many), [(1, 10, How::Loaded)]);
             assert_eq!(it.get(&2), Some(20));
         },
     );
@@ -409,7 +428,7 @@ fn what_a_reply_brings_besides_does_not_overwrite_a_write() {
 #[test]
 fn what_a_reply_brings_besides_does_not_overwrite_what_other_shards_got_meanwhile() {
     let it = checked(Cache::<u64, u64>::builder().max_entries(10_000).shards(64));
-    it.get_or_load_many(&[1], |_| {
+    let many = it.get_or_load_many(&[1], |_| {
         for key in 2..100 {
             if key % 2 == 0 {
                 it.insert(key, 7);
@@ -419,6 +438,7 @@ fn what_a_reply_brings_besides_does_not_overwrite_what_other_shards_got_meanwhil
         }
         Ok::<_, String>((1..200).map(|key| (key, 20)).collect::<Vec<_>>())
     });
+    assert_eq!(many.got.len(), 1);
     assert!((2..100).all(|key| it.get(&key) == Some(7)));
     // of the rest some are kept out that share a place of the ledger with what was written
     assert!((100..200).filter(|key| it.get(key) == Some(20)).count() > 20);
@@ -442,7 +462,8 @@ fn what_a_reply_brings_besides_leaves_a_load_in_flight_alone() {
             let load = || async { gate.pass_async(Ok::<_, String>(7)).await };
             let mut other = Task::new(it.get_or_load_async(&2, load));
             other.pend();
-            it.get_or_load_many(&[1], |_| Ok::<_, String>([(1, 10), (2, 20)]));
+            let many = it.get_or_load_many(&[1], |_| Ok::<_, String>([(1, 10), (2, 20)]));
+            assert_eq!(values(&many), [(1, 10, How::Loaded)]);
             assert_eq!(it.get(&2), None);
             gate.open();
             assert_eq!(other.finish().unwrap(), 7);

@@ -287,14 +287,14 @@ fn what_a_batch_brings_unasked_is_not_stored_over_a_change() {
     };
     it.queue().put(3, 30).unwrap(); // before it
     it.cache.remove(&3);
-    it.cache.get_or_load_many(&[1], load);
+    assert!(it.cache.get_or_load_many(&[1], load).error.is_none());
     assert_eq!((it.cache.get(&2), it.cache.get(&3)), (None, None));
     let load = |_: &[u64]| {
         let stale = it.source.rows();
         it.queue().flush().unwrap(); // what was read is older than what is written now
         Ok::<_, String>([(4, 40), (2, stale.get(&2).copied().unwrap_or(0))])
     };
-    it.cache.get_or_load_many(&[4], load);
+    assert!(it.cache.get_or_load_many(&[4], load).error.is_none());
     assert_eq!((it.cache.get(&4), it.cache.get(&2)), (Some(40), None));
     it.close().unwrap();
 }

@@ -428,14 +428,17 @@ where
     /// flights. If it is dropped, other callers who wait for one of its keys take that over.
     ///
     /// ```
-    /// # use larder::Cache;
+    /// # use larder::{Cache, LoadError};
     /// # async fn select(ids: Vec<u64>) -> Result<Vec<(u64, String)>, std::io::Error> { Ok(Vec::new()) }
-    /// # async fn handler(users: &Cache<u64, String>) {
+    /// # async fn handler(users: &Cache<u64, String>) -> Result<(), LoadError<std::io::Error>> {
     /// let many = users.get_or_load_many_async(&[1, 2, 3], select).await;
-    /// for (id, got) in many.got {
+    /// // all or nothing; or look at `many.got`, and at `many.error` for what is not there
+    /// let (found, missing) = many.into_result()?;
+    /// for (id, got) in found {
     ///     println!("{id}: {}", got.value);
     /// }
-    /// # }
+    /// println!("no such users: {missing:?}");
+    /// # Ok(()) }
     /// ```
     ///
     /// # Errors

@@ -19,8 +19,11 @@ use crate::words::error::LoadError;
 /// assert_eq!(many.failed, [2]); // nobody knows whether there is one
 /// assert_eq!(many.error.unwrap().loader(), Some(&"the database is away"));
 /// ```
+///
+/// Where a part is of no use, [`into_result`](Self::into_result) makes an error of it.
 #[derive(Debug)]
 #[non_exhaustive]
+#[must_use = "some of the keys may have failed, and `error` says why"]
 pub struct Many<K, V, E> {
     /// The values, and how each of them came.
     pub got: Vec<(K, Got<V>)>,
@@ -34,6 +37,35 @@ pub struct Many<K, V, E> {
 }
 
 impl<K, V, E> Many<K, V, E> {
+    /// All or nothing: what was found and the keys that the source does not have, or, if a key failed, the
+    /// first error. For callers who can do nothing with a part: with an error, what was found is dropped (it
+    /// is in the cache, unless something newer was written meanwhile).
+    ///
+    /// ```
+    /// use larder::Cache;
+    ///
+    /// let cache: Cache<u32, String> = Cache::new(100);
+    /// let select = |_: &[u32]| Ok::<_, std::io::Error>([(1, "one".to_owned())]);
+    /// let (found, missing) = cache.get_or_load_many(&[1, 2], select).into_result()?;
+    /// assert_eq!((found[0].1.value.as_str(), missing), ("one", vec![2]));
+    ///
+    /// let away = |_: &[u32]| Err::<Vec<_>, _>("the database is away");
+    /// let error = cache.get_or_load_many(&[1, 3], away).into_result().unwrap_err();
+    /// assert_eq!(error.loader(), Some(&"the database is away"));
+    /// # Ok::<_, larder::LoadError<std::io::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`error`](Self::error), if there is one.
+    #[allow(clippy::type_complexity, reason = "the two lists, as they stand in the fields")]
+    pub fn into_result(self) -> Result<(Vec<(K, Got<V>)>, Vec<K>), LoadError<E>> {
+        match self.error {
+            Some(error) => Err(error),
+            None => Ok((self.got, self.missing)),
+        }
+    }
+
     pub(crate) fn empty() -> Self {
         Self { got: Vec::new(), missing: Vec::new(), failed: Vec::new(), error: None }
     }
