@@ -1092,7 +1092,7 @@ fn who_is_told_of_news_may_use_the_cache_and_does_not_wait_for_the_tier() {
 fn without_one_a_removal_everywhere_says_so() {
     let cache: Cache<String, u64> = Cache::new(10);
     cache.insert("a".to_owned(), 1);
-    assert_eq!(cache.remove_everywhere("a"), Err(TierError::None));
+    assert_eq!(cache.remove_everywhere("a"), Err(TierError::NoTier));
     assert_eq!((cache.get("a"), cache.tier_pending()), (None, 0));
 }
 
@@ -1102,7 +1102,7 @@ struct Heard(Arc<Mutex<Vec<TierChange<String, u64>>>>, Gate);
 
 impl Tier<String, u64> for Heard {
     async fn get(&self, _: &TierKey) -> Result<TierFound<String, u64>, TierError> {
-        Ok(TierFound { entry: None, ticket: TierTicket::default() })
+        Ok(TierFound::new(None, TierTicket::default()))
     }
 
     async fn apply(&self, changes: &[TierChange<String, u64>]) -> Result<(), TierError> {
@@ -1150,7 +1150,7 @@ struct Steady(Arc<AtomicUsize>);
 
 impl Tier<String, u64> for Steady {
     async fn get(&self, _: &TierKey) -> Result<TierFound<String, u64>, TierError> {
-        Ok(TierFound { entry: None, ticket: TierTicket::default() })
+        Ok(TierFound::new(None, TierTicket::default()))
     }
 
     async fn apply(&self, changes: &[TierChange<String, u64>]) -> Result<(), TierError> {

@@ -37,7 +37,7 @@ fn settled<K, V, S>(cache: &Cache<K, V, S>) {
 
 #[allow(clippy::unnecessary_wraps, reason = "what a tier returns")]
 fn nothing<V>() -> Result<TierFound<String, V>, TierError> {
-    Ok(TierFound { entry: None, ticket: TierTicket::default() })
+    Ok(TierFound::new(None, TierTicket::default()))
 }
 
 /// A listener's own cache, for as long as the test has this.

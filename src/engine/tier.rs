@@ -288,7 +288,7 @@ impl<K, V, S> Store<K, V, S> {
                 "who is told of its news cannot wait for it".into(),
             ))),
             Some((number, outgoing)) => outgoing.poll_made(*number, task.waker()),
-            None => Poll::Ready(Err(TierError::None)),
+            None => Poll::Ready(Err(TierError::NoTier)),
         })
     }
 

@@ -113,13 +113,30 @@ where
     }
 }
 
-/// What a [`Tier`] has under a name.
+/// What a [`Tier`] has under a name: its answer to [`Tier::get`], made by [`new`](Self::new).
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct TierFound<K, V> {
     /// Nothing if there is nothing, or nothing that can be used.
     pub entry: Option<TierEntry<K, V>>,
     /// What a load that begins now has to show to store what it brings.
     pub ticket: TierTicket,
+}
+
+impl<K, V> TierFound<K, V> {
+    /// This entry, or none, and the ticket of a load that begins now.
+    ///
+    /// ```
+    /// use larder::{TierEntry, TierFound, TierTicket};
+    ///
+    /// let version: u64 = 7; // of what stands under the name, an empty place included
+    /// let ticket = TierTicket::new(version.to_le_bytes().as_slice());
+    /// let found = TierFound::new(Some(TierEntry::new("answer", Some(42))), ticket);
+    /// assert_eq!(found.entry.unwrap().value, Some(42));
+    /// ```
+    pub fn new(entry: Option<TierEntry<K, V>>, ticket: TierTicket) -> Self {
+        Self { entry, ticket }
+    }
 }
 
 /// What was seen under a name, as the tier says it to itself: see [`Tier`].

@@ -166,7 +166,7 @@ pub enum TierError {
     Invalid(Arc<str>),
     /// The cache was built without a tier.
     #[error("the cache has no second tier: say `tier(..)` when it is built")]
-    None,
+    NoTier,
 }
 
 /// A setting that [`build`](crate::CacheBuilder::build) refused: which one, and what it accepts.

@@ -42,7 +42,7 @@ where
     ///
     /// That of the first attempt, if it failed: the key is removed here, other processes may still find it
     /// there, and the removal is tried again in the background until it arrives.
-    /// [`TierError::None`] where the cache has no tier; the key is removed then too.
+    /// [`TierError::NoTier`] where the cache has no tier; the key is removed then too.
     pub fn remove_everywhere<Q>(&self, key: &Q) -> Result<Option<V>, TierError>
     where
         Q: ?Sized + Hash + Equivalent<K>,
@@ -71,7 +71,7 @@ where
     ///
     /// # Errors
     ///
-    /// That of the last attempt, if it failed; it goes on in the background. [`TierError::None`] where the
+    /// That of the last attempt, if it failed; it goes on in the background. [`TierError::NoTier`] where the
     /// cache has no tier.
     pub fn tier_flush(&self) -> Result<(), TierError> {
         block_on(self.store.when_all_made())

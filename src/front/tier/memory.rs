@@ -175,7 +175,7 @@ impl<K: Clone, V: Clone> MemoryTier<K, V> {
         ticket[8..].copy_from_slice(&state.last.to_le_bytes());
         let ticket = TierTicket::new(ticket.as_slice());
         let entry = slot.and_then(|slot| state.entry(slot, now));
-        Ok(TierFound { entry, ticket })
+        Ok(TierFound::new(entry, ticket))
     }
 
     fn make(&self, change: &TierChange<K, V>) -> Result<(), TierError> {

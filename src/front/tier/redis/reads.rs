@@ -48,7 +48,7 @@ struct Turn {
 }
 
 fn nothing<K, V>(ticket: TierTicket) -> TierFound<K, V> {
-    TierFound { entry: None, ticket }
+    TierFound::new(None, ticket)
 }
 
 fn is_fresh<K, V>(found: &TierFound<K, V>) -> bool {
@@ -303,7 +303,7 @@ impl<C: Codec> RedisTier<C> {
             }
             entry
         });
-        TierFound { entry, ticket }
+        TierFound::new(entry, ticket)
     }
 }
 
