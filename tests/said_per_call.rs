@@ -41,6 +41,23 @@ fn a_value_that_its_caller_refuses_is_not_used_by_it() {
 }
 
 #[test]
+fn nobody_is_served_a_value_older_than_what_it_accepts() {
+    with_cache(
+        |builder| builder,
+        |it| {
+            it.insert(1, 10);
+            it.advance(ms(1));
+            let at = |nanos| it.at(&1).max_age(Duration::from_nanos(nanos));
+            assert_eq!(seen(at(1_999_999).load(|_| uncalled::<u64>())), (10, How::Fresh));
+            assert_eq!(seen(at(1_000_000).load(|_| uncalled::<u64>())), (10, How::Fresh));
+            assert_eq!(seen(at(999_999).load(|_| Ok(11))), (11, How::Loaded));
+            it.advance(ms(1));
+            assert_eq!(seen(at(1).load(|_| Ok(12))), (12, How::Loaded));
+        },
+    );
+}
+
+#[test]
 fn a_caller_that_wants_younger_values_loads_and_others_do_not() {
     with_cache(windows, |it| {
         it.insert(1, 10);

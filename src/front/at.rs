@@ -5,7 +5,7 @@ use super::{blocking, future};
 use crate::engine::lead::Lead;
 use crate::engine::look::Looked;
 use crate::engine::store::Store;
-use crate::rules::expiry::{NEVER, ticks};
+use crate::rules::expiry::{NEVER, ticks, whole_ticks};
 use crate::rules::got::{Got, How};
 use crate::rules::loaded::{LoadCx, Loaded};
 use crate::shard::ask::Ask;
@@ -80,8 +80,9 @@ impl<'a, K, V, S, Q: ?Sized> At<'a, K, V, S, Q> {
     /// longer ago than this; one that began before is left to those who wait for it, and its result
     /// is not stored. What is loaded is stored for everybody.
     ///
-    /// [`Duration::ZERO`] accepts what was stored within the same tick of the clock: of the system's
-    /// clock, within the last few milliseconds. [`force`](Self::force) accepts nothing that is stored.
+    /// Counted in milliseconds, rounded down: no value is served whose age, as [`Got::age`] tells it, is
+    /// more than this. [`Duration::ZERO`] and all below a millisecond accept what was stored within the same
+    /// tick of the clock: of the system's clock, within the last few milliseconds. [`force`](Self::force) accepts nothing that is stored.
     ///
     /// ```
     /// use larder::{Cache, Clock, How};
@@ -146,7 +147,7 @@ where
     /// What is said here, as the engine takes it.
     fn call<E: 'static>(&self, hash: u64) -> Call {
         let since = if self.force { self.store.begun(hash) + 1 } else { 0 };
-        let max_age = self.max_age.map_or(NEVER, ticks);
+        let max_age = self.max_age.map_or(NEVER, whole_ticks);
         let ask = Ask { max_age, since, ..Ask::of::<E>() };
         let until = self.timeout.map(|patience| self.store.clock.after(ticks(patience)));
         Call { ask, ttl: self.ttl, until, may_be_sent: false }

@@ -22,6 +22,11 @@ pub(crate) fn ticks(d: Duration) -> u64 {
     u64::try_from(millis).unwrap_or(NEVER).min(NEVER)
 }
 
+/// The same rounded down: for what must not be exceeded.
+pub(crate) fn whole_ticks(d: Duration) -> u64 {
+    u64::try_from(d.as_millis()).unwrap_or(NEVER).min(NEVER)
+}
+
 /// Ticks as a duration; `NEVER` and beyond as [`Duration::MAX`].
 pub(crate) fn duration(ticks: u64) -> Duration {
     if ticks >= NEVER { Duration::MAX } else { Duration::from_millis(ticks) }
