@@ -410,7 +410,11 @@ fn a_file_is_replaced_as_a_whole_or_not_at_all() {
     let path = folder.join("cache.snapshot");
     let (cache, _hand) = usual();
     let missing = cache.load_from_file(&path).unwrap_err();
-    assert!(matches!(missing, SnapshotError::Io(e) if e.kind() == io::ErrorKind::NotFound));
+    let SnapshotError::Io(error) = &missing else { panic!("{missing:?}") };
+    assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    let reason = error.to_string();
+    let told: Vec<_> = anyhow::Error::from(missing).chain().map(ToString::to_string).collect();
+    assert!(told.len() == 1 && told[0].contains(&reason), "once: {told:?}");
     cache.insert(1, "one".to_owned());
     cache.save_to_file(&path).unwrap();
     cache.insert(2, "two".to_owned());

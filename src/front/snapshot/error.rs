@@ -6,9 +6,10 @@ use std::io;
 #[derive(thiserror::Error, Debug)]
 #[non_exhaustive]
 pub enum SnapshotError {
-    /// The file, or what else was given, could not be written or read.
+    /// The file, or what else was given, could not be written or read. What the system says of it is part of
+    /// this error's own text, and so it is not told again as its [`source`](std::error::Error::source).
     #[error("the snapshot could not be written or read: {0}")]
-    Io(#[from] io::Error),
+    Io(io::Error),
     /// A key or value does not serialize.
     #[error("an entry could not be serialized: {reason}; see the `Serialize` of its types")]
     Serialize {
@@ -59,4 +60,10 @@ pub enum SnapshotError {
         /// How many entries stand in the cache all the same.
         restored: u64,
     },
+}
+
+impl From<io::Error> for SnapshotError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
 }
