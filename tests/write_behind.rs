@@ -5,7 +5,7 @@ mod common;
 use common::gate::Gate;
 use common::{Watchdog, checked, ms, secs, wait_until};
 use larder::{
-    Cache, Change, Clock, ConfigError, GaveUp, How, LoadError, ManualClock, RefreshAhead,
+    Cache, Change, Clock, ConfigError, GaveUp, Given, How, LoadError, ManualClock, RefreshAhead,
     SteppingRuntime, Unwritten, WhenFull, WriteBehind, WriteBehindBuilder, WriteError, Writer,
 };
 use parking_lot::Mutex; // which the thread sanitizer understands
@@ -547,14 +547,17 @@ fn a_writer_that_uses_its_own_queue_is_told_what_it_cannot_do() {
 
 #[test]
 fn what_cannot_work_is_refused() {
-    let build = |settings: fn(Builder) -> Builder| {
+    let refused = |settings: fn(Builder) -> Builder| {
         let builder = WriteBehind::builder(Cache::new(10), Source::default());
-        settings(builder).build().map(|_| ()).unwrap_err().to_string()
+        settings(builder).build().map(|_| ()).unwrap_err()
     };
+    let build = |settings| refused(settings).to_string();
     assert_eq!(build(|b| b.max_pending(0)), "`max_pending` is 0, but accepts 1 and more");
     assert_eq!(build(|b| b.batch(0)), "`batch` is 0, but accepts 1 and more");
     assert_eq!(build(|b| b.attempts(0)), "`attempts` is 0, but accepts 1 and more");
     assert_eq!(build(|b| b.writers(0)), "`writers` is 0, but accepts 1 and more");
+    let error = refused(|b| b.writers(0));
+    assert!(matches!(error, ConfigError::OutOfRange { given: Given::Count(0), .. }), "{error:?}");
     let retry = |b: Builder| b.retry(ms(2), ms(1));
     let error = retry(WriteBehind::builder(Cache::new(10), Source::default())).build();
     assert!(matches!(error, Err(ConfigError::OutOfRange { setting: "retry", .. })));

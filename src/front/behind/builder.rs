@@ -53,14 +53,14 @@ impl Settings {
 
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         let counts = [
-            ("max_pending", self.max_pending as f64),
-            ("batch", self.batch as f64),
-            ("attempts", f64::from(self.attempts)),
-            ("writers", self.writers as f64),
+            ("max_pending", self.max_pending),
+            ("batch", self.batch),
+            ("attempts", self.attempts as usize),
+            ("writers", self.writers),
         ];
-        for (setting, number) in counts {
-            if number < 1.0 {
-                let (given, accepts) = (Given::Number(number), "1 and more");
+        for (setting, count) in counts {
+            if count == 0 {
+                let (given, accepts) = (Given::Count(0), "1 and more");
                 return Err(ConfigError::OutOfRange { setting, given, accepts });
             }
         }
