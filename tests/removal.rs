@@ -322,6 +322,19 @@ fn nothing_leaks_by_whatever_way_it_leaves() {
 }
 
 #[test]
+fn a_predicate_may_keep_account() {
+    let cache = checked(Cache::builder().max_entries(10).shards(4));
+    (1..=4).for_each(|key| cache.insert(key, key * 10));
+    let mut left = 2; // of many, so many go
+    let removed = cache.remove_if(|_, _| {
+        let goes = left > 0;
+        left -= u64::from(goes);
+        goes
+    });
+    assert_eq!((removed, cache.len()), (2, 2));
+}
+
+#[test]
 fn what_expires_while_remove_if_is_at_it_goes_too() {
     let (clock, hand) = Clock::manual();
     let builder = Cache::builder().max_entries(10).clock(clock).time_to_live(secs(3_600));

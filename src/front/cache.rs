@@ -544,8 +544,8 @@ where
     }
 
     /// Removes every entry that `pred` holds for, those within a stale window too; returns how many
-    /// there were. No load that is
-    /// under way when it is called will be stored, since nobody knows what it will bring.
+    /// there were. No load that is under way when it is called will be stored, since nobody knows what it
+    /// will bring.
     ///
     /// Looks at every entry, as a clone and without a lock, so `pred` may take its time and may use
     /// the cache. What is written while it runs is newer than the call, and may stay.
@@ -553,7 +553,7 @@ where
     /// # Panics
     ///
     /// If `pred` does; some of what was looked at before may be removed by then.
-    pub fn remove_if(&self, pred: impl Fn(&K, &V) -> bool) -> u64 {
+    pub fn remove_if(&self, pred: impl FnMut(&K, &V) -> bool) -> u64 {
         self.store.remove_if(pred)
     }
 
