@@ -496,8 +496,9 @@
 //!
 //! (`tokio::time::pause` stops tokio's clock, and no cache's. Changes go out to a second tier in real time:
 //! a test waits for them by [`tier_flush`](Cache::tier_flush).)
-//! [`seed`](CacheBuilder::seed) makes the draws of the jitter repeatable as well, and a
-//! [`SteppingRuntime`] runs refreshes one by one, when the test says so.
+//! [`seed`](CacheBuilder::seed) makes the draws of the jitter repeatable as well (with several shards together
+//! with a fixed [`hasher`](CacheBuilder::hasher)), and a [`SteppingRuntime`] runs refreshes one by one, when
+//! the test says so.
 //!
 //! # Keys
 //!

@@ -121,6 +121,32 @@ fn the_same_seed_draws_the_same_lives_and_another_one_others() {
 }
 
 #[test]
+fn one_shard_draws_the_same_lives_whatever_its_hasher() {
+    let lives = || {
+        let (clock, _) = Clock::manual();
+        let builder = Cache::<u64, u64>::builder().max_entries(200).shards(1).clock(clock);
+        let cache = checked(builder.time_to_live(secs(10)).jitter(0.25).seed(7));
+        (0..100).for_each(|key| cache.insert(key, key));
+        (0..100).map(|key| cache.peek(&key).unwrap().fresh_for).collect::<Vec<_>>()
+    };
+    assert_eq!(lives(), lives(), "each cache has a hasher of its own");
+}
+
+#[test]
+fn with_a_hasher_that_is_given_the_same_entries_stay() {
+    let left = || {
+        let hasher = ahash::RandomState::with_seeds(1, 2, 3, 4);
+        let builder = Cache::<u64, u64>::builder().max_entries(200).shards(4).hasher(hasher);
+        let cache = checked(builder.seed(7));
+        for turn in 0..5_000 {
+            cache.get_or_insert_with(&(turn * turn % 701), || turn);
+        }
+        (0..701).filter(|key| cache.contains(key)).collect::<Vec<_>>()
+    };
+    assert_eq!(left(), left());
+}
+
+#[test]
 fn a_drawn_life_is_kept_to_the_millisecond() {
     let (clock, hand) = Clock::manual();
     let cache = checked(

@@ -406,7 +406,40 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         self
     }
 
-    /// Makes the draws of lives, and what else is left to chance, repeatable from run to run.
+    /// Where the cache's own chance begins, for tests that have to come out the same each time. What is done
+    /// by one thread, in the same order, then has the same outcome:
+    ///
+    /// - In one shard the draws of [`jitter`](Self::jitter) are the same, the first value's, the second's and
+    ///   so on.
+    /// - With several [`shards`](Self::shards) each has a row of draws of its own, and the key's hash says
+    ///   which shard it falls into. The default hasher is keyed at random in every cache, so give a
+    ///   [`hasher`](Self::hasher) with fixed keys as well, and say `shards`, whose default depends on the
+    ///   number of cores.
+    /// - Which entry is evicted, the draws of [`RefreshAhead::CostAware`] and the lives in a second
+    ///   [`tier`](Self::tier) depend on the key's hash too: with a fixed hasher (and for the latter two at
+    ///   the same times, so with a [manual clock](Clock::manual)) they are the same.
+    ///
+    /// ```
+    /// use larder::{Cache, Clock};
+    /// use std::hash::{BuildHasherDefault, DefaultHasher};
+    /// use std::time::Duration;
+    ///
+    /// let life = || {
+    ///     let rates = Cache::builder()
+    ///         .max_entries(10_000)
+    ///         .shards(8)
+    ///         .time_to_live(Duration::from_secs(60))
+    ///         .jitter(0.5)
+    ///         .clock(Clock::manual().0)
+    ///         .hasher(BuildHasherDefault::<DefaultHasher>::default()) // the same hashes each time
+    ///         .seed(7)
+    ///         .build()?;
+    ///     (0..10).for_each(|key| rates.insert(key, 1.08));
+    ///     Ok::<_, larder::ConfigError>(rates.peek(&9).unwrap().fresh_for)
+    /// };
+    /// assert_eq!(life()?, life()?);
+    /// # Ok::<_, larder::ConfigError>(())
+    /// ```
     pub fn seed(mut self, seed: u64) -> Self {
         self.settings.seed = Some(seed);
         self
