@@ -537,12 +537,15 @@
 //!
 //! # Your code and our locks
 //!
-//! No lock is held while a loader, weigher, predicate or listener runs, while your `Hash` hashes,
-//! or while a key or value of yours is dropped: all of these may use the cache. Two things do run
-//! under a shard's lock and must not use it: `Eq` of keys, under either kind of lock, and `Clone`
-//! of values (and of keys, where a walk returns them), under a shared one. (With a second tier `Hash` of keys
-//! too, where news from it are about one of them.) Each may panic; the
-//! cache stays valid.
+//! No lock is held while a loader, weigher, predicate or listener of yours runs, or while a key or value of
+//! yours is dropped: all of these may use the cache. Three things run under a shard's lock and must not use
+//! the cache:
+//!
+//! * `Eq` of keys, under the shared or the exclusive lock;
+//! * `Clone` of values (and of keys, where a walk returns them), under the shared lock;
+//! * `Hash` of keys, in one case only: when a second tier tells of another process's change.
+//!
+//! Each may panic; the cache stays valid.
 //!
 //! # What it costs
 //!

@@ -337,7 +337,14 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// than one for one; each miss takes up to `wait` longer. Counted in milliseconds, rounded up, and
     /// by a coarse clock, so a few milliseconds more.
     ///
-    /// Each key is still loaded once, whoever asks for it and how. Refreshes are not gathered.
+    /// Each key is still loaded once, whoever asks for it and how. Refreshes are not gathered. A loader is
+    /// not shown the previous value of what is gathered: see [`Loader::load_many`].
+    ///
+    /// **Not for loaders that ask their own cache for other keys.** All keys of a batch are in flight until
+    /// its call of the loader returns. So a call that waits for a key of another batch, whose call waits for a
+    /// key of this one, waits until `load_timeout`, though no key depends on itself; and with
+    /// [`max_concurrent_loads`](Self::max_concurrent_loads) batches may wait for each other's slots as well.
+    /// Such a loader asks the source for the other keys, or another cache.
     ///
     /// ```
     /// use larder::{Cache, LoadCx, Loaded, Loader};

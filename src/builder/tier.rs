@@ -50,7 +50,8 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     ///   until they arrive: [`remove_everywhere`](crate::Cache::remove_everywhere) and
     ///   [`tier_flush`](crate::Cache::tier_flush) wait for that. Until then the tier is not asked for these keys.
     ///   `remove_if` removes there what it found here. Dropping the last handle has what is left tried once
-    ///   more, for a second at most; what does not arrive then is lost.
+    ///   more, and blocks the thread that drops it while that takes, for a second at most; what does not arrive
+    ///   then is lost.
     /// - **Others' changes** take the copy out here, as fast as the tier tells of them, and fence off what is
     ///   being loaded. If it may have missed some, nothing counts as fresh until it was asked for again.
     ///   A tier that evicts tells of that too, and the copies of what it evicts go: it should hold what
@@ -61,11 +62,17 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     ///
     /// A snapshot does not know what others removed since it was written: restore it with
     /// `Snapshot::revalidate`. A change of many keys at once, `expire_tag` say, keeps the tier from being
-    /// asked for anything until it has arrived. Where changes are made faster than the tier takes them,
-    /// 32,768 wait, and from then on those who make them, for 50 ms at most; if it takes none, from 65,536 on
-    /// they become one: everything goes. A load waits for the tier's answer until
+    /// asked for anything until it has arrived. A load waits for the tier's answer until
     /// [`load_timeout`](Self::load_timeout), or until its caller's own [`timeout`](crate::At::timeout): a
     /// tier should have a shorter one of its own.
+    ///
+    /// # When it does not keep up
+    ///
+    /// Changes that the tier has not confirmed wait in memory. While more than 32,768 wait, `insert`,
+    /// `remove`, `expire`, `remove_if` and `write_through` **block their thread** until the tier has taken
+    /// some, each call for 50 ms at most and with no lock held; the async forms too. (Once a call has waited
+    /// in vain, or while the tier fails, none waits until the tier takes changes again.) What was loaded is
+    /// not told to the tier then. More than 65,536 changes become one: everything is removed there.
     pub fn tier<T>(mut self, tier: T) -> Self
     where
         K: Hash + Send + Sync + 'static,

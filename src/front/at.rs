@@ -60,7 +60,9 @@ impl<'a, K, V, S, Q: ?Sized> At<'a, K, V, S, Q> {
     /// [`expire_tag`](crate::Cache::expire_tag). Once for each tag; a value may have any number,
     /// those that its loader says by [`Loaded::tag`] too. Up to three cost no allocation on a hit.
     ///
-    /// Tags belong to the value: one that is stored without them later does not have them.
+    /// Tags belong to the value: one that is stored without them later does not have them. So
+    /// [`Cache::insert`](crate::Cache::insert), [`write_through`](crate::Cache::write_through) and
+    /// [`WriteBehind::put`](crate::WriteBehind::put), which know of no tags, leave a value without any.
     pub fn tag(mut self, tag: &'a str) -> Self {
         self.tags.push(tag);
         self
@@ -153,8 +155,9 @@ where
         Call { ask, ttl: self.ttl, until, may_be_sent: false }
     }
 
-    /// Stores `value`, as [`Cache::insert`](crate::Cache::insert) does, with the
-    /// [`ttl`](Self::ttl) and the [`tag`](Self::tag)s that were said here. What is said about being served means nothing to it.
+    /// Stores `value`, as [`Cache::insert`](crate::Cache::insert) does, with the [`ttl`](Self::ttl) and the
+    /// [`tag`](Self::tag)s that were said here. [`max_age`](Self::max_age), [`force`](Self::force),
+    /// [`fallback`](Self::fallback) and [`timeout`](Self::timeout) are about loads: it ignores them.
     pub fn insert(self, value: V) {
         let store = self.store;
         let (hash, key, ttl) = (store.hash(self.key), self.key.to_owned(), self.ttl.map(ticks));

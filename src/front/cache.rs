@@ -21,7 +21,8 @@ use std::sync::Arc;
 /// A bounded map that forgets, and loads what it does not have.
 ///
 /// A `Cache` is a handle: cloning it is one reference count, all clones are the same cache, and the
-/// last one that is dropped drops every entry. It is shared between threads and tasks as it is;
+/// last one that is dropped drops every entry. (With a second [`tier`](crate::CacheBuilder::tier) that drop
+/// also blocks its thread, for a second at most, while changes are on their way there.) It is shared between threads and tasks as it is;
 /// a thread that waits in [`get_or_load`](Self::get_or_load) and a task that waits in
 /// [`get_or_load_async`](Self::get_or_load_async) for the same key wait for the same load.
 ///
@@ -30,11 +31,15 @@ use std::sync::Arc;
 ///
 /// # User code and locks
 ///
-/// No lock is held while a loader, weigher, predicate, listener or a `Drop` of yours runs, nor
-/// while `Hash` of keys does (hashes are stored): they may use the cache. Two things do run under a
-/// lock, and must not call the cache: `Eq` of keys, under a shard's shared or exclusive lock, and
-/// `Clone` of keys and values in `get`, `peek`, `entries` and the like, under the shared one. A
-/// panic in any of them leaves the cache valid.
+/// No lock is held while a loader, weigher, predicate, listener or a `Drop` of yours runs: they may use the
+/// cache. Three things run under a shard's lock, and must not call the cache:
+///
+/// - `Eq` of keys, under the shared or the exclusive lock;
+/// - `Clone` of keys and values in `get`, `peek`, `entries` and the like, under the shared lock;
+/// - `Hash` of keys, in one case: with a second [`tier`](crate::CacheBuilder::tier), when the tier tells of
+///   a change by another process. (Otherwise no lock is held over it: hashes are stored.)
+///
+/// A panic in any of them leaves the cache valid.
 pub struct Cache<K, V, S = ahash::RandomState> {
     pub(super) store: Arc<Store<K, V, S>>,
 }
@@ -132,6 +137,10 @@ where
     /// cache, an eviction take. (An insert at which its shard grows moves what that holds, up to a
     /// millisecond; one whose weight needs the room of other shards takes their locks one by one.) What
     /// left is reported and dropped after that, on this thread.
+    ///
+    /// The new value has no tags, whatever the old one had; [`at(..).tag(..).insert(..)`](At::tag) gives it
+    /// some. With a second [`tier`](crate::CacheBuilder::tier) that does not keep up with the changes, this
+    /// call blocks its thread until it does, for 50 ms at most and with no lock held.
     ///
     /// # Panics
     ///
@@ -463,7 +472,8 @@ where
     /// Takes a key's value out and returns it, if it was fresh. It is gone: never served again,
     /// and a load that is under way will not bring it back (its callers get their value, it is not
     /// stored). A cached "not found" goes too. Takes the lock of the key's shard for itself, and clones
-    /// the value only where a listener gets it as well.
+    /// the value only where a listener gets it as well. With a second tier that does not keep up, it blocks
+    /// its thread as [`insert`](Self::insert) does.
     ///
     /// After a write to the source this is what makes it seen, so nothing may come between the two.
     /// An async handler is dropped where it waits when its client hangs up, and an `await` of the
@@ -496,7 +506,8 @@ where
     /// Ends the life of a key's value now; returns whether there was one to end: a value that is past
     /// its life already is left as it is, so that its windows end when they would have. As with
     /// [`remove`](Self::remove), a load under way will not be stored, and a cached "not found" is
-    /// forgotten. Unlike there, what was expired may still be served within a stale window.
+    /// forgotten. Unlike there, what was expired may still be served within a stale window. Costs what
+    /// `remove` does, and blocks as it does.
     pub fn expire<Q>(&self, key: &Q) -> bool
     where
         Q: ?Sized + Hash + Equivalent<K>,
@@ -548,7 +559,8 @@ where
     /// will bring.
     ///
     /// Looks at every entry, as a clone and without a lock, so `pred` may take its time and may use
-    /// the cache. What is written while it runs is newer than the call, and may stay.
+    /// the cache. What is written while it runs is newer than the call, and may stay. With a second tier that
+    /// does not keep up, each removal may block this thread as [`insert`](Self::insert) does.
     ///
     /// # Panics
     ///

@@ -16,7 +16,8 @@ use std::sync::{Arc, Weak};
 /// clone.
 ///
 /// What the calls do, they do like those of the same name on the cache: a load that is in flight
-/// is not stored.
+/// is not stored. And a call that runs while the last handle to the cache is dropped elsewhere drops the
+/// cache's entries itself, when it is done.
 ///
 /// ```
 /// use larder::Cache;

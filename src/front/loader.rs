@@ -61,8 +61,16 @@ pub trait Loader<K, V>: Send + Sync + 'static {
     ///
     /// Unless it is overridden, this calls [`load`](Self::load) for one key after the other, and
     /// stops at the first error, which is then that of all of them: override it where you
-    /// [`warm`](crate::LoadingCache::warm) or [`batch`](crate::CacheBuilder::batch). All keys are in flight from its beginning to its end, so all of it
-    /// has to be done within [`load_timeout`](crate::CacheBuilder::load_timeout).
+    /// [`warm`](crate::LoadingCache::warm) or [`batch`](crate::CacheBuilder::batch).
+    ///
+    /// All keys are in flight from its beginning to its end, so all of it has to be done within
+    /// [`load_timeout`](crate::CacheBuilder::load_timeout).
+    ///
+    /// Of many keys a loader is not shown what is cached of each: the [`LoadCx`] that the default gives to
+    /// `load` has no value ([`stale`](LoadCx::stale)), no [`validator`](LoadCx::validator), no earlier
+    /// [attempts](LoadCx::attempt), and [`Miss`](crate::LoadReason::Miss) as its reason. So no question "has
+    /// it changed?" can be put to the source here, and [`Loaded::unchanged`] fails with
+    /// [`NothingToRenew`](crate::LoadError::NothingToRenew).
     ///
     /// # Errors
     ///
@@ -120,7 +128,9 @@ pub trait AsyncLoader<K, V>: Send + Sync + 'static {
         cx: &LoadCx<V>,
     ) -> impl Future<Output = Result<Loaded<V>, Self::Error>> + Send;
 
-    /// The values of many keys, as [`Loader::load_many`] says.
+    /// The values of many keys, as [`Loader::load_many`] says: unless it is overridden, by awaiting
+    /// [`load`](Self::load) for one key after the other, with a [`LoadCx`] that shows no previous value and no
+    /// validator.
     ///
     /// # Errors
     ///

@@ -25,6 +25,11 @@ where
     /// one during which the key was inserted, removed or expired: nobody knows in which order the
     /// source saw them. For writes done by others, or of many rows, see [`writing`](Self::writing).
     ///
+    /// The new value has no [tags](crate::At::tag), whatever the old one had: where `remove_tag` is to find
+    /// it, use [`writing`](Self::writing), and let the next caller load it with its tags. With a second
+    /// [`tier`](crate::CacheBuilder::tier) that does not keep up, it blocks its thread as
+    /// [`insert`](Self::insert) does.
+    ///
     /// ```
     /// use larder::Cache;
     /// # struct Db;
@@ -59,7 +64,8 @@ where
 
     /// The async form of [`write_through`](Self::write_through); `write` is given clones. If this
     /// future is dropped before it is done, that is a failed write: the entry is removed, since
-    /// nobody knows whether the write arrived.
+    /// nobody knows whether the write arrived. (It awaits `write` and nothing else: for a second tier that
+    /// does not keep up it blocks its thread, for 50 ms at most, as [`insert`](Self::insert) does.)
     ///
     /// ```
     /// # use larder::Cache;

@@ -138,7 +138,9 @@ macro_rules! settings {
             self
         }
 
-        /// How long dropping the last handle goes on writing: 5 s unless set. What is not written
+        /// How long the queue goes on writing after its last handle was dropped: 5 s unless set. (A
+        /// `WriteBehind` blocks the thread that drops it for so long, an `AsyncWriteBehind` does
+        /// not.) What is not written
         /// by then is told to [`on_give_up`](Self::on_give_up). With a manual clock, for as long as
         /// there is something to write without time passing.
         pub fn drop_timeout(mut self, timeout: Duration) -> Self {

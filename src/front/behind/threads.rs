@@ -88,8 +88,10 @@ use std::task::Waker;
 ///
 /// A `WriteBehind` is a handle: clones of it are the same queue. Its threads
 /// ([`writers`](WriteBehindBuilder::writers) of them, `larder-writer`) are started by the first
-/// change, sleep while there is nothing to do, and end with `close` or with the last handle, whose
-/// drop goes on writing for [`drop_timeout`](WriteBehindBuilder::drop_timeout) at most.
+/// change, sleep while there is nothing to do, and end with `close` or with the last handle. Dropping the
+/// last handle blocks its thread until everything is written, for
+/// [`drop_timeout`](WriteBehindBuilder::drop_timeout) at most (5 s unless set): in a task, call
+/// [`close`](Self::close) where blocking is allowed, or use `AsyncWriteBehind` (feature `tokio`).
 ///
 /// Accepting a change costs what an insert does and, under a lock that all keys share, a look-up in
 /// the queue.
@@ -151,7 +153,8 @@ where
     }
 
     /// Gives a key a value: in the cache now, under the cache's own settings, and at the source
-    /// soon. Where the key has an unwritten change already, this one takes its place.
+    /// soon. Where the key has an unwritten change already, this one takes its place. The value has no
+    /// [tags](crate::At::tag).
     ///
     /// Waits while the queue is full, unless [`when_full`](WriteBehindBuilder::when_full) says that
     /// it refuses. Two threads that put different values for one key at the same moment leave
