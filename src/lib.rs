@@ -590,6 +590,9 @@
 //!
 //! How it is built, and why: [`design`].
 
+// docs.rs says of each item which feature it needs
+#![cfg_attr(docsrs, feature(doc_cfg), doc(auto_cfg(hide(larder_loom, larder_shuttle))))]
+
 // In the order in which they are read: the path of a call, from the caller's hand downwards.
 pub mod design; // the map of the house
 mod front; // what callers hold, and its two ways to wait
