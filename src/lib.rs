@@ -3,19 +3,20 @@
 //!
 //! # What goes wrong without it
 //!
-//! The cache that everybody writes first is a map behind a lock with a time beside each value. It
-//! works until there is load, and then fails in three ways:
+//! Most caches begin as a map behind a lock, with a time beside each value. That works until there is
+//! load, and then it fails in three ways:
 //!
-//! * **Stampede.** A popular value expires, and until its successor is stored every request that
-//!   comes asks the database for the same row. The source is slowest just when it is asked most.
-//! * **Resurrection.** A load reads the old row; the row is updated and the cached value removed;
-//!   the load comes back and stores what it read. The old value is in the cache again, for a whole
-//!   TTL, and nothing in any log says so.
-//! * **Memory.** What nobody asks for again stays, until the process is killed for it.
+//! * **Stampede.** A popular value expires, and until the next one is stored, every request asks the
+//!   database for the same row. The source is slowest just when it is asked most.
+//! * **Resurrection.** A load reads the old row; the row is updated and the cached value removed; then the
+//!   load finishes and stores the old row. The old value is in the cache again, for a whole time to live,
+//!   and nothing in any log says so.
+//! * **Memory.** Values that nobody asks for again stay, until the process is killed for the memory that
+//!   it takes.
 //!
-//! larder is a bounded map with one answer to each: loads that are shared, loads that lose their
-//! right to store when something newer happens, and an eviction rule that keeps the bound at every
-//! moment.
+//! larder is a bounded map with an answer to each: all callers of a key share one load; a load may not
+//! store its result once something newer has happened to its key; and an eviction rule keeps the map
+//! within its bound at every moment.
 //!
 //! # A first cache
 //!
@@ -34,8 +35,8 @@
 //! # Ok::<_, LoadError<std::io::Error>>(())
 //! ```
 //!
-//! Tasks use the same cache through the calls that end in `_async`; a thread and a task that want
-//! the same key wait for the same load. No runtime is asked for.
+//! Tasks use the same cache, through the calls that end in `_async`. A thread and a task that want the
+//! same key wait for the same load. Any async runtime will do.
 //!
 //! ```
 //! # use larder::{Cache, LoadError};
@@ -50,11 +51,11 @@
 //!
 //! # How long a value lives
 //!
-//! For ever, unless something is said: [`time_to_live`](CacheBuilder::time_to_live) for all of
-//! them, [`at(..).ttl(..)`](At::ttl) for one call, [`Loaded::ttl`] where only the source knows.
-//! [`jitter`](CacheBuilder::jitter) takes a random share off each life, so that what was loaded
-//! together does not expire together. It only ever shortens: the TTL is what it says, the longest
-//! that a value is served.
+//! For ever, unless you give it a time to live (TTL): [`time_to_live`](CacheBuilder::time_to_live) is for
+//! all values of the cache, [`at(..).ttl(..)`](At::ttl) for what one call stores, and [`Loaded::ttl`] is
+//! for loaders that learn it from the source. [`jitter`](CacheBuilder::jitter) shortens each life by a
+//! random share, so that values that were loaded together do not expire together. It never lengthens one:
+//! no value is fresh for longer than its TTL.
 //!
 //! ```
 //! use larder::Cache;
@@ -75,16 +76,16 @@
 //! # Ok::<_, larder::ConfigError>(())
 //! ```
 //!
-//! [`time_to_idle`](CacheBuilder::time_to_idle) ends the life of what is not used, earlier than the
-//! TTL but never later. An expired value is not served (unless a [window](#fresh-enough) allows it),
-//! walked over or counted as a hit; its memory
-//! is freed by later inserts, by [`sweep`](Cache::sweep), or in the background within about a
-//! minute, whether or not anybody asks for it again.
+//! [`time_to_idle`](CacheBuilder::time_to_idle) expires values that nobody uses before their TTL ends; no
+//! use prolongs the TTL. The cache does not serve an expired value (unless a [window](#fresh-enough) allows
+//! it), nor count it as a hit, nor show it in a walk over the [`entries`](Cache::entries). Its memory is
+//! freed by later inserts, by [`sweep`](Cache::sweep), or in the background within about a minute, whether
+//! or not anybody asks for the key again.
 //!
 //! # One load per key
 //!
-//! The first caller that finds nothing loads; all others wait for that load. That is decided in one
-//! step, so there is no moment between looking and waiting in which a second load could begin.
+//! The first caller that finds nothing loads; all others wait for that load. The cache looks and decides
+//! who loads in one step, so no second load can begin in between.
 //!
 //! ```
 //! use larder::Cache;
@@ -108,24 +109,24 @@
 //!
 //! What else holds while a load is in flight:
 //!
-//! * **A later write wins.** [`insert`](Cache::insert), [`remove`](Cache::remove),
-//!   [`expire`](Cache::expire), [`remove_if`](Cache::remove_if) and [`clear`](Cache::clear) take
-//!   the key away from the load. Those who were waiting get what it brings, it is not stored, and
-//!   whoever comes after the write loads anew.
-//! * **An error reaches all who waited, at once**, and it is the same one for all. They do not try
-//!   one after the other. Nothing is stored, and the next call loads again.
-//! * **A load that hangs gives up its key.** After [`load_timeout`](CacheBuilder::load_timeout), 60
-//!   s unless set, those who wait get [`TimedOut`](LoadError::TimedOut), the next caller loads, and
-//!   what the late one brings is not stored.
-//! * **Dropped futures harm nobody.** A waiter that goes away leaves the list. If it is the leader
-//!   that is dropped, one of those who wait leads with its own loader; without any, no trace is
-//!   left.
-//! * **A panic stays with its caller.** It unwinds the one whose loader it was; those who waited
-//!   get [`Panicked`](LoadError::Panicked), and the key can be loaded at once.
-//! * **Asking for one's own key** inside its loader is an error,
-//!   [`Recursive`](LoadError::Recursive), and no deadlock. Other keys are fine. Two deadlocks are
-//!   not detected, and end at `load_timeout`: a loader that awaits a task which it spawned and which
-//!   asks for the same key, and two loaders that ask for each other's.
+//! * **A later write wins.** If somebody calls [`insert`](Cache::insert), [`remove`](Cache::remove),
+//!   [`expire`](Cache::expire), [`remove_if`](Cache::remove_if) or [`clear`](Cache::clear) while a load
+//!   runs, the callers who already wait for the load get its result, but the cache does not store it.
+//!   Callers who come after the write find what was written, or load again.
+//! * **An error reaches all who waited, at once**, and it is the same one for all. They do not retry one
+//!   after the other. Nothing is stored, and the next call loads again.
+//! * **A load that hangs loses its key.** After [`load_timeout`](CacheBuilder::load_timeout) (60 s unless
+//!   set) those who wait get [`TimedOut`](LoadError::TimedOut), and the next caller starts a load of its
+//!   own. If the first one still finishes, its result is not stored.
+//! * **Dropped futures harm nobody.** A caller that waits may be dropped at any time. If the caller that
+//!   loads is dropped, one of those who wait takes over with its own loader; if nobody waits, nothing is
+//!   left behind.
+//! * **A panic stays with its caller.** It unwinds the caller whose loader panicked; those who waited get
+//!   [`Panicked`](LoadError::Panicked), and the key can be loaded at once.
+//! * **A loader that asks the cache for its own key** gets an error, [`Recursive`](LoadError::Recursive),
+//!   where it would wait for itself. It may ask for other keys. Two deadlocks are not detected, and end at
+//!   `load_timeout`: a loader that waits for a task which it spawned and which asks for the same key, and
+//!   two loaders that ask for each other's keys.
 //!
 //! The first of these, seen from inside a loader:
 //!
@@ -144,22 +145,22 @@
 //!
 //! # Fresh enough
 //!
-//! When a life ends, somebody waits for the next value, and if the source is down at that moment
-//! nobody gets any. A cache may be told that the old one will do for a while:
+//! When a value expires, its callers wait for the next one, and if the source is down just then, they get
+//! none. You can allow the cache to serve the old value for some time longer:
 //!
 //! ```text
 //! stored            expiry          + stale_while_revalidate        + stale_if_error
 //!   |---- fresh -----|--- revalidate -----|-------- error only ---------|  gone
 //! ```
 //!
-//! * Within [`stale_while_revalidate`](CacheBuilder::stale_while_revalidate) the first caller who
-//!   finds it loads, and everybody else is served the old value at once.
-//! * Within [`stale_if_error`](CacheBuilder::stale_if_error) callers wait for that load, and are
-//!   served the old value if it fails, times out or panics.
+//! * Within [`stale_while_revalidate`](CacheBuilder::stale_while_revalidate) the first caller who finds
+//!   the value expired loads, and all others get the old value at once.
+//! * Within [`stale_if_error`](CacheBuilder::stale_if_error) callers wait for the load, and get the old
+//!   value if the load fails, times out or panics under another caller.
 //!
-//! Both windows count from the expiry and end for good: no use of a value prolongs them (RFC 5861).
-//! [`expire`](Cache::expire) ends a life early and leaves the windows; [`remove`](Cache::remove)
-//! leaves nothing: what was removed is never served again.
+//! Both windows begin at the expiry and have a fixed end: serving a value does not prolong them (RFC 5861).
+//! [`expire`](Cache::expire) ends a life early, and the windows begin then. What was removed by
+//! [`remove`](Cache::remove) is never served again.
 //!
 //! ```
 //! use larder::{Cache, Clock, How, StaleWhy};
@@ -182,23 +183,25 @@
 //! # Ok::<_, larder::ConfigError>(())
 //! ```
 //!
-//! What failed is left alone for a while: for a second if there is a stale value to serve, and as
-//! [`error_backoff`](CacheBuilder::error_backoff) says if there is none, twice as long after each
-//! failure. [`soft_timeout`](CacheBuilder::soft_timeout) serves it to those who would wait too long
-//! for a load that is not failing but slow.
+//! After a load has failed, the cache pauses before it loads that key again: for a second, if it has a
+//! stale value to serve meanwhile. [`error_backoff`](CacheBuilder::error_backoff) sets another pause, which
+//! doubles with each failure and holds for keys without a stale value too. Where a load is not failing but
+//! slow, [`soft_timeout`](CacheBuilder::soft_timeout) limits how long callers wait for it before they get
+//! the stale value.
 //!
-//! One call may want something else than the others, and [`at`](Cache::at) is where it says so:
-//! [`max_age`](At::max_age) or [`force`](At::force) for a caller that cannot take what the cache
-//! calls fresh, [`timeout`](At::timeout) for one in a hurry, [`fallback`](At::fallback) for one that
-//! wants no errors. A loader is shown what it replaces, and if its source says that nothing has
-//! changed it answers [`Loaded::unchanged`], which renews the life of what is there.
+//! [`at`](Cache::at) sets what one call needs beyond that: [`max_age`](At::max_age) accepts only values that
+//! were stored recently, [`force`](At::force) always loads, [`timeout`](At::timeout) limits how long this
+//! caller waits, and [`fallback`](At::fallback) is a value to return instead of an error. The loader of such
+//! a call is shown the value that it is to replace. If the source says that nothing has changed, the loader
+//! returns [`Loaded::unchanged`], and the cached value begins a new life.
 //!
 //! # Many keys at once
 //!
-//! A page shows fifty things, and fifty queries are fifty times the wait.
-//! [`get_or_load_many`](Cache::get_or_load_many) calls its loader once, with the keys that nobody
-//! has and nobody is loading. Each of them has a load of its own for everybody else, so a single
-//! call and a batch share what they want both. What succeeds is returned beside what failed.
+//! A page shows fifty things, and fifty queries one after the other take fifty times as long.
+//! [`get_or_load_many`](Cache::get_or_load_many) calls its loader once, with those of the keys that are
+//! neither cached nor being loaded. Other callers who want one of these keys meanwhile, alone or in a batch,
+//! wait for the same load. What was found is returned beside what failed;
+//! [`into_result`](Many::into_result) makes one `Result` of both.
 //!
 //! ```
 //! # use larder::Cache;
@@ -212,10 +215,10 @@
 //!
 //! # A cache that loads by itself
 //!
-//! Give the cache its loader (read-through), and callers name the key and nothing else. Then it can
-//! load again what is asked for before it expires, in the background, so that nobody waits:
-//! [`refresh_ahead`](CacheBuilder::refresh_ahead) says when. Within `stale_while_revalidate` it
-//! reloads in the background too, and every caller is served at once.
+//! Give the cache its loader (read-through), and callers name the key and nothing else. Such a cache can
+//! reload a value that is asked for shortly before it expires, in the background, so that no caller waits:
+//! [`refresh_ahead`](CacheBuilder::refresh_ahead) says when. Within `stale_while_revalidate` it reloads in
+//! the background too, and every caller gets the old value at once.
 //!
 //! ```
 //! use larder::{Cache, RefreshAhead};
@@ -232,22 +235,27 @@
 //! # Ok::<_, larder::ConfigError>(())
 //! ```
 //!
-//! [`LoadingCache`] is a [`Cache`] as well. A [`Loader`] of your own may also say that there is no
-//! such value, or load many keys in one trip, into which [`batch`](CacheBuilder::batch) gathers the
-//! misses of single calls; [`AsyncLoader`] and [`AsyncLoadingCache`] are the same for sources that
-//! are awaited, and an async closure will do there too
-//! ([`build_loading_async_fn`](CacheBuilder::build_loading_async_fn)). [`Runtime`] is where it all runs: a few threads of the cache's own, tokio, or a
-//! test's hand ([`SteppingRuntime`]).
+//! A [`LoadingCache`] is a [`Cache`] as well. If you implement [`Loader`] yourself, it can also say that
+//! there is no such value, and load many keys with one query; [`batch`](CacheBuilder::batch) gathers the
+//! misses of single calls into such queries. For async sources there are [`AsyncLoader`],
+//! [`AsyncLoadingCache`] and, for an async closure,
+//! [`build_loading_async_fn`](CacheBuilder::build_loading_async_fn). What is loaded in the background runs on
+//! a [`Runtime`]: a few threads of the cache's own, tokio, or in tests one that the test steps by hand
+//! ([`SteppingRuntime`]).
 //!
 //! # Writing
 //!
-//! Who changes a row removes it from the cache, and the next caller loads it. That is enough where
-//! the write and the removal are one step for everybody else, and they are not: between the two a
-//! load may read the old row and store it after the removal. So tell the cache of the write.
-//! [`write_through`](Cache::write_through) writes to the source and then to the cache, and
-//! [`writing`](Cache::writing) is a fence around a write that is done by other means. No load that
-//! overlaps either is stored, and a write that fails leaves nothing cached, since it may have
-//! arrived all the same.
+//! After changing a row, remove it from the cache, and the next caller loads it. A load that runs at that
+//! moment is not stored, whichever row it has read. But three things can still leave the old row in the
+//! cache for a whole TTL: the removal comes before the write is visible to others (before the commit of
+//! a transaction, or while replicas lag behind), and a load that begins in between reads and stores the
+//! old row; the removal never comes (the write returns an error although it arrived, or the handler is
+//! dropped between the two); or somebody else writes the row.
+//!
+//! So tell the cache of the write: [`write_through`](Cache::write_through) writes to the source and then to
+//! the cache, and [`writing`](Cache::writing) is a fence around a write that is done by other means. No load
+//! that overlaps such a write is stored. If the write fails, the cache keeps nothing of the key, since the
+//! write may have arrived all the same.
 //!
 //! ```
 //! # use larder::Cache;
@@ -264,22 +272,22 @@
 //! # Ok::<_, std::io::Error>(())
 //! ```
 //!
-//! Where others write, and somebody tells (a change feed, a message bus, a hook of the database),
-//! give the one who is told an [`invalidator`](Cache::invalidator): it removes and expires like the
-//! cache, and does not keep it alive.
+//! Where others write too, and something reports their changes (a change feed, a message bus, a hook of the
+//! database), hand the receiver an [`invalidator`](Cache::invalidator): it removes and expires as the cache
+//! does, and does not keep the cache alive.
 //!
-//! Where callers should not wait for the source at all, a [`WriteBehind`] takes their changes into
-//! a bounded queue, shows them at once in this process, and writes them a moment later in batches, the last change
-//! of each key, again and again until they are written. Its page says what that costs: what a crash
-//! loses. (`AsyncWriteBehind`, with the feature `tokio`, for a writer that is async.)
+//! Where callers should not wait for the source at all, use a [`WriteBehind`]. It takes their changes into a
+//! bounded queue, shows them in this process at once, and writes them a moment later: in batches, only the
+//! last change of each key, and again after a failure. A crash loses what is not written yet; its page says
+//! how much that can be. (For an async writer there is `AsyncWriteBehind`, with the feature `tokio`.)
 //!
 //! # What changes together
 //!
-//! A row stands in more than its own entry: in lists, pages, sums. Tags say so.
-//! [`remove_tag`](Cache::remove_tag) removes all that has a tag, in the time of a look-up however
-//! much it is, and keeps loads in flight from storing what they read before;
-//! [`expire_tag`](Cache::expire_tag) only ends its freshness. A caller says the tags that it knows,
-//! by [`At::tag`], a loader those that it learns from the source, by [`Loaded::tag`].
+//! One row often appears in several entries: in lists, pages, sums. Give all of them a tag that names the
+//! row. [`remove_tag`](Cache::remove_tag) removes every entry with a tag, in the time of one look-up however
+//! many there are, and no load that began before stores one with that tag afterwards.
+//! [`expire_tag`](Cache::expire_tag) expires them instead. A caller names the tags that it knows, with
+//! [`At::tag`]; a loader names those that it learns from the source, with [`Loaded::tag`].
 //!
 //! ```
 //! use larder::{Cache, Loaded};
@@ -296,15 +304,15 @@
 //!
 //! # Sparing the source
 //!
-//! One load per key still lets a thousand keys ask for a thousand things at once, and a source that is
-//! down be asked by everybody. Two settings, each for all keys together:
+//! With one load per key, a thousand keys still mean a thousand loads at once, and a source that is down is
+//! still asked for each of them. Two settings limit that, over all keys together:
 //!
-//! * [`max_concurrent_loads`](CacheBuilder::max_concurrent_loads): at most that many loads run at once, the
-//!   others wait in line, first come, first served, threads and tasks alike. A load inside a load
-//!   uses its parent's slot.
-//! * [`circuit_breaker`](CacheBuilder::circuit_breaker): after a number of failures in a row the source
-//!   is left alone for a while, and callers are told [`CircuitOpen`](LoadError::CircuitOpen) at once;
-//!   then a single load finds out whether it is back.
+//! * [`max_concurrent_loads`](CacheBuilder::max_concurrent_loads): at most that many loads run at once; the
+//!   others wait in line, first come, first served, threads and tasks alike. A loader that loads another key
+//!   from the cache needs no second slot for it.
+//! * [`circuit_breaker`](CacheBuilder::circuit_breaker): after a number of failures in a row no load runs
+//!   for a while. Callers get a stale value, where a window allows one, or
+//!   [`CircuitOpen`](LoadError::CircuitOpen), at once. Then a single load tries whether the source is back.
 //!
 //! ```
 //! use larder::Cache;
@@ -323,21 +331,20 @@
 //! # Ok::<_, larder::ConfigError>(())
 //! ```
 //!
-//! # Why is it as it is?
+//! # Asking why
 //!
-//! [`explain`](Cache::explain) tells of one key what an engineer asks at three in the morning: how
-//! old its value is and until when it is served in which way, when its last load failed and when the
-//! next one is tried, whether one is under way and how many wait for it, and how breaker and slots
-//! stand. [`Stats`] tells of the whole cache, [how much longer](Stats::unchanged_lives) its values
-//! could live included.
+//! [`explain`](Cache::explain) reports on one key: how old its value is, until when it is fresh and until
+//! when it may be served stale, when its last load failed and when the next one may begin, whether a load
+//! is running and how many callers wait for it, and the state of the breaker and the slots. [`Stats`] counts
+//! for the whole cache, and estimates [how much longer](Stats::unchanged_lives) its values could live.
 //!
 //! # When the source has none
 //!
-//! That there is no such row is an answer, and often the one that is asked for most.
-//! [`get_or_load_optional`](Cache::get_or_load_optional) takes it as `Ok(None)` and keeps it for
-//! [`negative_ttl`](CacheBuilder::negative_ttl). It replaces what stood there, counts as an entry,
-//! and is forgotten by the next `insert` or `remove` of its key. An error is not an answer: it
-//! replaces nothing and is never taken for "none".
+//! "There is no such row" is an answer too, and often the one that is asked for most. A loader of
+//! [`get_or_load_optional`](Cache::get_or_load_optional) says so with `Ok(None)`, and the cache keeps that
+//! answer for [`negative_ttl`](CacheBuilder::negative_ttl). It replaces the cached value, counts as an
+//! entry, and ends with the next `insert` or `remove` of its key. An error is no such answer: it replaces
+//! nothing, and is never taken for "there is none".
 //!
 //! ```
 //! # use larder::Cache;
@@ -370,15 +377,15 @@
 //! }
 //! ```
 //!
-//! Calls for one key may have loaders with different errors: a caller that waited for a load whose
-//! error it cannot name looks again, and may load itself.
+//! Calls for one key may have loaders with different error types. A caller that waited for a load which
+//! failed with an error of another type looks again, and may load itself.
 //!
 //! # Bounds
 //!
 //! A cache is bounded by entries or by weight, and [`build`](CacheBuilder::build) refuses one that
-//! is neither, unless [`unbounded`](CacheBuilder::unbounded) is said. Room is made before a value
-//! is stored, inside the call that stores it: [`len`](Cache::len) and [`weight`](Cache::weight) are
-//! never above their bounds, not even for a moment, and no upkeep is put off.
+//! is neither, unless you call [`unbounded`](CacheBuilder::unbounded). The call that stores a value makes
+//! room for it first: [`len`](Cache::len) and [`weight`](Cache::weight) are never above their bounds, not
+//! even for a moment, and no maintenance is put off until later.
 //!
 //! ```
 //! # use larder::Cache;
@@ -392,14 +399,14 @@
 //! # Ok::<_, larder::ConfigError>(())
 //! ```
 //!
-//! The weight is the whole cache's: one value may take all of it. What alone weighs more is not
-//! stored; the caller who loaded it has it all the same. Of two values that are asked for alike, the
-//! heavier one goes first.
+//! The bound is for the cache as a whole: one value may take all of the weight. A value that weighs more
+//! than that is not stored; the caller who loaded it gets it all the same. Of two values that are asked for
+//! equally often, the heavier one is evicted first.
 //!
 //! # What leaves
 //!
-//! Every value that leaves is reported once, with the reason, to
-//! [`on_removal`](CacheBuilder::on_removal): in the thread that made it leave, with no lock held.
+//! The listener that you give to [`on_removal`](CacheBuilder::on_removal) is called once for every value
+//! that leaves the cache, with the reason: on the thread that made it leave, with no lock held.
 //!
 //! ```
 //! use larder::{Cache, RemovalCause};
@@ -419,15 +426,15 @@
 //! # Ok::<_, larder::ConfigError>(())
 //! ```
 //!
-//! [`stats`](Cache::stats) counts the same and more: hits, misses, loads, loads that were waited
-//! for, that failed, that were kept from storing.
+//! [`stats`](Cache::stats) counts these too, and hits, misses, loads, callers who waited for another one's
+//! load, loads that failed, and loads whose result was not stored because something newer had happened.
 //!
 //! # After a restart
 //!
-//! With the feature `snapshot`, `save_to_file` writes down what a cache holds, and `load_from_file`
-//! restores it in the next process, with the lives that are left, so that a deploy does not send all
-//! requests to the database at once. A damaged file is an error that says where, and costs a cold
-//! start.
+//! With the feature `snapshot`, `save_to_file` writes down what a cache holds, and `load_from_file` restores
+//! it in the next process, each value with what is left of its life, so that a deploy does not send all
+//! requests to the database at once. A damaged file is an error that says where; what stands before the
+//! damage is restored, the rest has to be loaded.
 //!
 //! # Several processes
 //!
@@ -457,24 +464,26 @@
 //!
 //! (`open` fails where there is no server; with `lazy()` a process starts without, and connects later.)
 //!
-//! The tier is asked within a key's one load, and told of every change; changes of others take the copy out
-//! here and fence loads in flight, as removals here do. If it cannot be reached, callers go to the source,
-//! and what was removed meanwhile is removed there when it is back. [`CacheBuilder::tier`] says what holds,
-//! [`MemoryTier`] is a double for tests, and [`Tier`] a trait for other servers.
+//! The one load of a key asks the tier first, and then the source. The cache tells the tier of every change
+//! that is made here. When another process changes a key, its copy here is removed, and a load of it that
+//! runs here is not stored. While the tier cannot be reached, callers go to the source; what was removed
+//! meanwhile is removed from the tier when it is back. [`CacheBuilder::tier`] says more,
+//! [`MemoryTier`] stands in for a server in tests, and [`Tier`] is the trait to write another one.
 //!
 //! Worth watching: [`tier_pending`](Cache::tier_pending) and [`Stats::tier_errors`], which grow while the tier
-//! cannot be reached, or refuses; what a `RedisTier` counts by itself; and the source's load when it is back.
+//! cannot be reached or refuses changes; the counters of the `RedisTier` itself; and the load on the source
+//! after the tier has come back.
 //!
 //! # HTTP on either side
 //!
-//! With the feature `http`, `Upstream` reads how long an answer may be kept, and by which version it
-//! is asked for again; `Downstream` says the same of a cached value, and knows which requests are
-//! answered by `304 Not Modified`.
+//! With the feature `http`, `Upstream` reads from an upstream's header fields how long its answer may be
+//! kept, and the `ETag` to ask again with. `Downstream` writes such fields for a cached value, and knows
+//! which requests to answer with `304 Not Modified`.
 //!
 //! # Testing code that caches
 //!
-//! Hand the cache a clock that moves only when the test says so. Everything timed obeys it, the
-//! timeouts of callers who wait included, and nothing happens in the background.
+//! Give the cache a clock that moves only when the test says so. Everything timed obeys it, also the
+//! timeouts of callers who wait, and nothing happens in the background.
 //!
 //! ```
 //! use larder::{Cache, Clock};
@@ -494,8 +503,8 @@
 //! # Ok::<_, larder::ConfigError>(())
 //! ```
 //!
-//! (`tokio::time::pause` stops tokio's clock, and no cache's. Changes go out to a second tier in real time:
-//! a test waits for them by [`tier_flush`](Cache::tier_flush).)
+//! (`tokio::time::pause` stops tokio's clock, but not a cache's. Changes reach a second tier in real time: a
+//! test calls [`tier_flush`](Cache::tier_flush) to wait for them.)
 //! [`seed`](CacheBuilder::seed) makes the draws of the jitter repeatable as well (with several shards together
 //! with a fixed [`hasher`](CacheBuilder::hasher)), and a [`SteppingRuntime`] runs refreshes one by one, when
 //! the test says so.
@@ -522,7 +531,7 @@
 //! cache.insert(("roof".to_owned(), 7), 21.5);
 //! assert_eq!(cache.get(&Sensor("roof", 7)), Some(21.5));
 //!
-//! // a call that may store needs a key that it can make an owned one of
+//! // a call that may store has to make an owned key, and cannot make one of a `Sensor`
 //! let read = |place: &str, n| match cache.get(&Sensor(place, n)) {
 //!     Some(value) => Ok(value),
 //!     None => cache.get_or_load(&(place.to_owned(), n), || "19.0".parse::<f64>()),
@@ -530,10 +539,10 @@
 //! assert_eq!(read("cellar", 1).unwrap(), 19.0);
 //! ```
 //!
-//! The loading calls, and [`At`], ask for `ToOwned<Owned = K>` as well: that is the key type
-//! itself, or `str` for `String`, `[T]` for `Vec<T>`, `Path` for `PathBuf`. (The two look-ups above
-//! count as two in the stats.) With keys of `Arc<str>` a look-up takes a `&str`, and a loading call an
-//! `Arc<str>`, which is made of one by `.into()`.
+//! The loading calls, and [`At`], need `ToOwned<Owned = K>` as well. The key type itself has it, and so have
+//! `str` for `String`, `[T]` for `Vec<T>` and `Path` for `PathBuf`. (The two look-ups above count as two in
+//! the stats.) A cache with keys of `Arc<str>` takes a `&str` in a look-up, and a `&Arc<str>` in a loading
+//! call, made by `.into()`.
 //!
 //! # Your code and our locks
 //!
@@ -552,26 +561,27 @@
 //! A **hit** hashes the key, takes its shard's lock in shared mode, compares sixteen one-byte tags
 //! at once, compares the key, reads a clock (where values expire and reads are frequent that is one
 //! load from memory), raises a small counter beside the entry until it is at its limit, and clones
-//! the value. It allocates nothing. Writers of the same shard wait for each other; shards are eight
-//! a core by default, where the bound allows 512 entries for each. While a shard is read and not written,
-//! its readers write nothing that they share, up to 63 threads; further ones count
-//! themselves in a word of the shard's.
+//! the value. It allocates nothing. Writers of the same shard wait for each other; by default there are
+//! eight shards a core, if the bound leaves 512 entries for each. While a shard is only read, up to 63
+//! threads read it without writing shared memory; any more share one reader counter.
 //!
 //! A **miss** that loads takes the lock twice more, once to decide who loads and once to store, and
-//! clones the key and the value. The load in flight is allocated when somebody else waits for it.
+//! clones the key and the value. It allocates a record of the load only if somebody else waits for it.
 //!
 //! **Memory**: about 1.45 × (key + value + 8) + 17 bytes an entry once the cache is full, which for
 //! `u64` to `u64` is 52, and what keys and values own on the heap. A time to idle or a weigher adds
-//! twelve bytes each. A cache starts with some KiB and grows with what is stored: by half, or up to its
-//! full size by doubling, and a shard of some hundred entries and more makes the next table ready with
-//! the last newcomers before it is needed.
+//! twelve bytes each. A cache starts with some KiB, and its tables grow with what is stored: each is twice as
+//! large as the one before it, or half as large again where `max_entries` does not say how many entries
+//! there will be. A shard of some hundred entries and more prepares its next table little by little, during the inserts before it is needed.
 //!
-//! **Threads**: the first cache with a time to live, or the first task that waits for a load,
-//! starts one thread for the whole process (`larder-keeper`). It sleeps until something is due,
-//! winds the clock while reads are frequent, holds the caches weakly, and ends with the last of
-//! them. A [`LoadingCache`] that refreshes has up to eight of its own (`larder-loader`), which end
-//! after ten idle seconds, and with the cache. A cache with a second tier has one that tells it of changes
-//! (`larder-tier`), and a `RedisTier` one with its connection (`larder-redis`). A child made by `fork` without `exec` has no such thread: do not use caches there.
+//! **Threads**: the first cache with a time to live, or the first task that waits for a load, starts one
+//! thread for the whole process (`larder-keeper`). It wakes tasks whose timeout is over and frees what has
+//! expired in quiet caches, and it sleeps until the next of these is due. While reads are frequent, it also
+//! reads the clock every 2 ms, so that hits need not. It keeps no cache alive, and ends with the last one. A
+//! [`LoadingCache`] that refreshes has up to eight threads of its own (`larder-loader`), which end after ten
+//! idle seconds, and with the cache. A cache with a second tier has a thread that tells the tier of changes
+//! (`larder-tier`), and a `RedisTier` one for its connection (`larder-redis`). None of these threads exists
+//! in a child process made by `fork` without `exec`: do not use caches there.
 //!
 //! # Use something else when
 //!
@@ -583,8 +593,7 @@
 //! * **[cached](https://docs.rs/cached)**: you want to memoize a function with one attribute, or to
 //!   keep results on disk.
 //! * **[foyer](https://docs.rs/foyer)**: the cache is larger than memory and goes on on disk.
-//! * **a map, or a [`LazyLock`](std::sync::LazyLock)**: the set of keys is known and small, and
-//!   nothing changes.
+//! * **a map, or a [`LazyLock`](std::sync::LazyLock)**: the keys are few and known, and nothing changes.
 //!
 //! To share entries between processes there is a second tier: [`CacheBuilder::tier`].
 //!

@@ -17,8 +17,8 @@ use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What is to be said about one call, from [`Cache::at`](crate::Cache::at): settings first, then
-/// [`insert`](Self::insert), [`load`](Self::load) or [`load_async`](Self::load_async).
+/// A call for one key with settings of its own, from [`Cache::at`](crate::Cache::at): first the settings,
+/// then [`insert`](Self::insert), [`load`](Self::load) or [`load_async`](Self::load_async).
 #[must_use = "it does nothing until `insert`, `load` or `load_async` is called"]
 pub struct At<'a, K, V, S, Q: ?Sized> {
     store: &'a Arc<Store<K, V, S>>,
@@ -47,9 +47,9 @@ impl<'a, K, V, S, Q: ?Sized> At<'a, K, V, S, Q> {
 
     /// The time to live of what is stored by this call, instead of the cache's; the cache's jitter
     /// is taken off it too. [`Duration::ZERO`] stores nothing and removes what was there,
-    /// [`Duration::MAX`] means for ever. A loader that says a [`Loaded::ttl`] has the last word. It is for
-    /// values: "not found" lives for
-    /// [`negative_ttl`](crate::CacheBuilder::negative_ttl), or as the loader says.
+    /// [`Duration::MAX`] means for ever. If the loader returns a [`Loaded::ttl`], that counts instead. It is
+    /// for values: "not found" lives for [`negative_ttl`](crate::CacheBuilder::negative_ttl), or as the
+    /// loader says.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
         self
@@ -57,8 +57,8 @@ impl<'a, K, V, S, Q: ?Sized> At<'a, K, V, S, Q> {
 
     /// A tag of what is stored by this call: a name under which it can be removed or expired
     /// together with all else that has it, by [`remove_tag`](crate::Cache::remove_tag) and
-    /// [`expire_tag`](crate::Cache::expire_tag). Once for each tag; a value may have any number,
-    /// those that its loader says by [`Loaded::tag`] too. Up to three cost no allocation on a hit.
+    /// [`expire_tag`](crate::Cache::expire_tag). Call it once for each tag: a value may have any number,
+    /// and its loader may add others by [`Loaded::tag`]. Up to three cost no allocation on a hit.
     ///
     /// Tags belong to the value: one that is stored without them later does not have them. So
     /// [`Cache::insert`](crate::Cache::insert), [`write_through`](crate::Cache::write_through) and
@@ -77,10 +77,10 @@ impl<'a, K, V, S, Q: ?Sized> At<'a, K, V, S, Q> {
         self
     }
 
-    /// What this caller accepts: a value stored longer ago is not fresh for it, however long its
-    /// life still is, and is not served to it stale either. It loads, or joins a load that began no
-    /// longer ago than this; one that began before is left to those who wait for it, and its result
-    /// is not stored. What is loaded is stored for everybody.
+    /// The age up to which this caller accepts a value. An older one is not fresh for it, however much is
+    /// left of its life, and is not served to it stale either: the caller loads, or waits for a load that
+    /// began no longer ago than this. A load that began earlier goes on for those who wait for it, but its
+    /// result is not stored. What this caller loads is stored for everybody.
     ///
     /// Counted in milliseconds, rounded down: no value is served whose age, as [`Got::age`] tells it, is
     /// more than this. [`Duration::ZERO`] and all below a millisecond accept what was stored within the same
@@ -109,30 +109,29 @@ impl<'a, K, V, S, Q: ?Sized> At<'a, K, V, S, Q> {
         self
     }
 
-    /// Load, whatever is cached. The load that this caller gets the result of began no earlier than
-    /// this call: it joins one that another forced call has begun meanwhile, and takes the key from
-    /// one that began before, whose result goes to those who wait for it and is not stored. Neither
-    /// does `error_backoff` hold it back, nor is it served a stale value if the load fails. The guards of
-    /// the source, `circuit_breaker` and `max_concurrent_loads`, hold for it too.
+    /// Loads, whatever is cached. This caller gets the result of a load that began no earlier than this
+    /// call: its own, or one that another forced call has begun meanwhile. A load that began before goes on
+    /// for those who wait for it, but its result is not stored. `error_backoff` does not hold a forced load
+    /// back, and if it fails, the caller gets no stale value. `circuit_breaker` and `max_concurrent_loads`
+    /// apply as always.
     pub fn force(mut self) -> Self {
         self.force = true;
         self
     }
 
     /// What this caller gets instead of an error, if the load fails or takes too long and nothing
-    /// stale may be served. It is not stored. "Not found" is no failure, and neither a panic of
-    /// the caller's own loader nor [`LoadError::Recursive`] is hidden by it.
+    /// stale may be served. It is not stored. It does not take the place of "not found", which is no
+    /// failure, nor of [`LoadError::Recursive`], nor of a panic of the caller's own loader.
     pub fn fallback(mut self, value: V) -> Self {
         self.fallback = Some(value);
         self
     }
 
     /// How long this caller waits, for its own load or for another caller's: no less, and a few
-    /// milliseconds more at most. Then it is served
-    /// what a stale window allows, or the [`fallback`](Self::fallback), or gets
-    /// [`LoadError::TimedOut`]; nobody else notices. A load that it waits for goes on. If it is
-    /// itself the one who loads, an async loader's future is dropped and another caller that waits
-    /// takes over with its own; a blocking loader cannot be interrupted and runs to its end.
+    /// milliseconds more at most. Then it gets what a stale window allows, or the
+    /// [`fallback`](Self::fallback), or [`LoadError::TimedOut`]; no other caller notices. Another caller's
+    /// load goes on. Its own load, if that is async, is dropped, and a caller that waits takes over with its
+    /// own loader; a blocking loader cannot be interrupted, and runs to its end.
     pub fn timeout(mut self, patience: Duration) -> Self {
         self.timeout = Some(patience);
         self

@@ -61,13 +61,13 @@ impl<K, V, S> Cache<K, V, S> {
     }
 
     /// What the stored entries weigh, in the weigher's units (without a weigher, one an entry).
-    /// Never more than `max_weight`; inserts in progress are counted from when they take their
+    /// Never more than `max_weight`; an insert in progress counts from the moment at which it has made its
     /// room. One read of a counter.
     pub fn weight(&self) -> u64 {
         self.store.weight()
     }
 
-    /// The counters, now. Takes each shard's lock in shared mode, for a few words.
+    /// The counters as they are now. Takes each shard's lock in shared mode, for a moment.
     pub fn stats(&self) -> Stats {
         self.store.stats()
     }
@@ -118,8 +118,8 @@ where
     }
 
     /// Whether [`get`](Self::get) would return a value, without counting as a look-up or a use, and
-    /// without a clone of it. Others may change that before it is acted upon: to load what is not there,
-    /// call [`get_or_load`](Self::get_or_load).
+    /// without a clone of it. Another thread may change that before the caller acts on it: to load a value
+    /// that is not there, call [`get_or_load`](Self::get_or_load).
     pub fn contains<Q>(&self, key: &Q) -> bool
     where
         Q: ?Sized + Hash + Equivalent<K>,
@@ -127,16 +127,16 @@ where
         self.store.contains(self.store.hash(key), key)
     }
 
-    /// Stores a value under the cache's settings. What stood there before is replaced, and a load
-    /// of this key that is under way will not be stored: this value is newer. May evict other
-    /// entries; a value that alone weighs more than `max_weight` is refused and reported as
-    /// [`Rejected`](crate::RemovalCause::Rejected), and what stood there goes all the same, as replaced:
-    /// it is not the key's value any more.
+    /// Stores a value under the cache's settings. It replaces the key's old value, and a load of the key
+    /// that is under way will not be stored, since this value is newer. May evict other entries. A value
+    /// that alone weighs more than `max_weight` is not stored, and is reported as
+    /// [`Rejected`](crate::RemovalCause::Rejected); the old value goes all the same, as replaced, since it
+    /// is not the key's value any more.
     ///
-    /// Takes the lock of the key's shard for itself, for about as long as a look-up and, in a full
-    /// cache, an eviction take. (An insert at which its shard grows moves what that holds, up to a
-    /// millisecond; one whose weight needs the room of other shards takes their locks one by one.) What
-    /// left is reported and dropped after that, on this thread.
+    /// Takes the exclusive lock of the key's shard, for about as long as a look-up takes and, in a full
+    /// cache, an eviction. (If the shard has to grow, the insert moves its entries, which takes up to a
+    /// millisecond. If the value's weight needs room in other shards, it takes their locks one by one.) What
+    /// leaves is reported and dropped after that, on this thread.
     ///
     /// The new value has no tags, whatever the old one had; [`at(..).tag(..).insert(..)`](At::tag) gives it
     /// some. With a second [`tier`](crate::CacheBuilder::tier) that does not keep up with the changes, this
@@ -159,14 +159,14 @@ where
     /// Where a [stale window](crate::CacheBuilder::stale_while_revalidate) is set, a value past its
     /// life may be served instead of waiting, or instead of an error.
     ///
-    /// Two waits that are not noticed end only at `load_timeout`: two loaders that each ask for the
-    /// other's key while both run (one that asks for its own key is told so), and this call in a task of
-    /// a runtime of one thread, where the load that it waits for is another task's. In async code,
-    /// call [`get_or_load_async`](Self::get_or_load_async).
+    /// Two deadlocks are not detected, and end only at `load_timeout`: two loaders that ask for each other's
+    /// key (a loader that asks for its own key gets an error), and this call within a task, if the load that
+    /// it waits for is another task's on the same thread. In async code, call
+    /// [`get_or_load_async`](Self::get_or_load_async).
     ///
-    /// A value that is written, removed or expired while the load runs is newer than what it will
-    /// bring: the callers who wait get the loaded value, but it is not stored, and whoever comes
-    /// after the write loads again.
+    /// If the key is written, removed or expired while the load runs, that is newer than what the load will
+    /// bring: the callers who wait get the loaded value, but it is not stored. Callers who come after the
+    /// write find what was written, or load again.
     ///
     /// ```
     /// use larder::Cache;
@@ -263,8 +263,8 @@ where
     }
 
     /// The value of a key; if it is not there, `make` makes it, once, however many callers ask.
-    /// As [`get_or_load`](Self::get_or_load) for what cannot fail: whatever another caller's load
-    /// comes to other than a value, and also a cached "not found", is answered by `make`.
+    /// As [`get_or_load`](Self::get_or_load), for values that can always be made: where another caller's
+    /// load brings no value, or "not found" is cached, this caller calls its own `make`.
     ///
     /// ```
     /// use larder::Cache;
@@ -382,17 +382,17 @@ where
     /// The values of many keys, with one call of `load` for all of those that nobody has and nobody
     /// is loading: one query instead of hundreds.
     ///
-    /// Each key has a load of its own as far as others are concerned: whoever wants one of them
-    /// meanwhile, alone or in another batch, waits for this call, and this call waits for what
-    /// others were loading already, after it has loaded its own keys. `load` gets each key once,
-    /// however often it stands in `keys`. If a load that this call waited for came to nothing
-    /// (its future was dropped, say), `load` is called again for what is still open.
+    /// To other callers each of these keys has a load of its own: who wants one of them meanwhile, alone or
+    /// in another batch, waits for this call. This call loads its own keys first, and then waits for those
+    /// that others were loading already. `load` gets each key once, however often it stands in `keys`. If
+    /// another caller's load ends without an outcome (its future was dropped, say), `load` is called again,
+    /// for the keys that are still open.
     ///
-    /// What a reply that succeeded does not have is missing at the source, and kept as "not found"
-    /// for [`negative_ttl`](crate::CacheBuilder::negative_ttl). If `load` fails, the keys that it
-    /// was called for are in [`failed`](Many::failed), and what else was found is returned all the
-    /// same. What a reply has beyond the keys that were asked for is stored too, unless something
-    /// newer may have been written to such a key meanwhile.
+    /// A key that a successful reply does not have is missing at the source; the cache keeps that as "not
+    /// found" for [`negative_ttl`](crate::CacheBuilder::negative_ttl). If `load` fails, the keys that it
+    /// was called with are in [`failed`](Many::failed), and what else was found is returned all the same.
+    /// Keys in the reply that were not asked for are stored too, unless something newer may have been
+    /// written to them meanwhile.
     ///
     /// Counts one look-up a key, and one load a call of `load`.
     ///
@@ -414,8 +414,8 @@ where
     ///
     /// # Errors
     ///
-    /// In [`Many::error`], the first of them: what [`get_or_load`](Self::get_or_load) returns for
-    /// one key. A key whose load another caller began may fail for a reason of its own.
+    /// [`Many::error`] is the first of them, as [`get_or_load`](Self::get_or_load) would return it. Keys
+    /// that other callers were loading may fail for reasons of their own.
     ///
     /// # Panics
     ///
@@ -475,10 +475,10 @@ where
     /// the value only where a listener gets it as well. With a second tier that does not keep up, it blocks
     /// its thread as [`insert`](Self::insert) does.
     ///
-    /// After a write to the source this is what makes it seen, so nothing may come between the two.
-    /// An async handler is dropped where it waits when its client hangs up, and an `await` of the
-    /// write may never return though the write was done: call `remove` in the same spawned work as
-    /// the write, right after it, or before it as well.
+    /// Call it after each write to the source, and let nothing come between the two. An async handler is
+    /// dropped at an `await` when its client hangs up: it may never come back from the write, although the
+    /// write is done. So do both in the same spawned work, as here; or use [`writing`](Self::writing), which
+    /// removes the value however the write ends.
     ///
     /// ```
     /// # use larder::Cache;
@@ -503,11 +503,11 @@ where
         store.remove(store.hash(key), key, store.named(key).as_ref())
     }
 
-    /// Ends the life of a key's value now; returns whether there was one to end: a value that is past
-    /// its life already is left as it is, so that its windows end when they would have. As with
+    /// Ends the life of a key's value now; returns whether there was a fresh value. One that has expired
+    /// already is left as it is: its stale windows end when they would have. As with
     /// [`remove`](Self::remove), a load under way will not be stored, and a cached "not found" is
-    /// forgotten. Unlike there, what was expired may still be served within a stale window. Costs what
-    /// `remove` does, and blocks as it does.
+    /// forgotten. Unlike a removed value, an expired one may still be served within a stale window. Costs
+    /// what `remove` does, and blocks as it does.
     pub fn expire<Q>(&self, key: &Q) -> bool
     where
         Q: ?Sized + Hash + Equivalent<K>,
@@ -519,14 +519,13 @@ where
     /// Removes every entry that has this tag; see [`At::tag`] and
     /// [`Loaded::tag`](crate::Loaded::tag). As with
     /// [`remove`](Self::remove), what was removed is never served again, and no load with this tag
-    /// that is under way will be stored: not one that names the tag only when it is done, nor one of
-    /// a tag that nobody has named before.
+    /// that is under way will be stored, even if its loader names the tag only at the end, or if nobody has
+    /// named that tag before.
     ///
-    /// Takes the same time however many entries there are: about as long as a look-up. What was
-    /// removed counts in [`len`](Self::len), and takes memory, until it is freed: each insert looks
-    /// at four entries, eviction and [`sweep`](Self::sweep) come upon it, and a sweep in the
-    /// background within about a minute. Then it is reported as
-    /// [`Removed`](crate::RemovalCause::Removed).
+    /// Takes the same time however many entries there are: about as long as a look-up. Removed entries
+    /// still count in [`len`](Self::len), and take memory, until they are freed: by inserts, which look at
+    /// four entries each, by eviction, by [`sweep`](Self::sweep), or in the background within about a
+    /// minute. Then they are reported as [`Removed`](crate::RemovalCause::Removed).
     ///
     /// ```
     /// use larder::Cache;
@@ -545,11 +544,11 @@ where
         self.store.remove_tag(tag);
     }
 
-    /// Ends the life of every entry that has this tag, now. As [`remove_tag`](Self::remove_tag), but
-    /// for what [`expire`](Self::expire) is to [`remove`](Self::remove): what was expired may still
-    /// be served within a stale window, which counts from this call, or from an earlier end of the
-    /// entry's life. An entry that is not reloaded while its tags are expired many times (eight of
-    /// them are kept apart) may lose its windows early.
+    /// Ends the life of every entry that has this tag, now, in the time that
+    /// [`remove_tag`](Self::remove_tag) takes. Unlike removed entries, expired ones may still be served
+    /// within a stale window, which counts from this call, or from an earlier end of the entry's life. An
+    /// entry that is not reloaded while its tags are expired again and again may lose its windows early: the
+    /// cache tells eight such expiries apart.
     pub fn expire_tag(&self, tag: &str) {
         self.store.expire_tag(tag);
     }
@@ -579,10 +578,9 @@ where
     }
 
     /// Why a key is, or is not, fresh: its age and deadlines, the last error and the next try, a load
-    /// that is under way and how many wait for it, and how the guards of the source stand. For
-    /// people and their consoles: it takes a shard's lock, for a moment, and the guards' own, counts
-    /// as no look-up and no use, and shows neither the key nor the value. What it says held when it
-    /// looked.
+    /// that is under way and how many wait for it, and the state of the circuit breaker and the slots. It is
+    /// meant for people to read, and shows neither the key nor the value. It counts as no look-up and no
+    /// use, and takes a shard's lock, and those of breaker and slots, for a moment; what it says held then.
     pub fn explain<Q>(&self, key: &Q) -> Explanation
     where
         Q: ?Sized + Hash + Equivalent<K>,
@@ -591,7 +589,7 @@ where
         store.explain(store.hash(key), key, store.named(key).as_ref())
     }
 
-    /// One key, with everything there is to say about it: see [`At`].
+    /// A call for one key with settings of its own: see [`At`].
     pub fn at<'a, Q: ?Sized>(&'a self, key: &'a Q) -> At<'a, K, V, S, Q> {
         At::new(&self.store, key)
     }
@@ -602,11 +600,9 @@ where
         Entries::new(Arc::clone(&self.store))
     }
 
-    /// Frees every entry now that has expired or whose tag was removed; returns how many values and
-    /// cached "not found" there were.
-    /// Not needed in the usual case: inserts free a few each, and a cache that nobody uses is swept
-    /// in the background within a minute (but for one with a manual clock, where nothing happens
-    /// behind a test's back).
+    /// Frees, now, every entry that has expired or whose tag was removed; returns how many values and
+    /// cached "not found" there were. Seldom needed: each insert frees a few, and a cache that nobody uses
+    /// is swept in the background within a minute. (With a manual clock nothing happens in the background.)
     pub fn sweep(&self) -> u64 {
         self.store.sweep()
     }
