@@ -71,23 +71,22 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// [`weigher`](Self::weigher): bytes, say. The budget is the whole cache's: one entry may take
     /// all of it. A cached "not found" weighs 1.
     ///
-    /// Of two entries that are asked for alike, the one that takes more room goes first, since what
-    /// counts is how many calls are answered: an entry of twice the mean or more has to be hit twice as
-    /// often to stay, one of an eighth or less an eighth as often. (Ten rows of traces, with made-up sizes
-    /// from 64 bytes to 256 KiB: 52 calls of 100 are answered, instead of 45, and 44 per cent of the bytes
-    /// need not be loaded, instead of 45.)
+    /// Of two entries that are asked for equally often, the heavier one is evicted first, since that leaves
+    /// more calls that find their value: to stay, an entry of twice the mean weight or more has to be hit
+    /// twice as often as one of the mean, and one of an eighth of it or less an eighth as often. (In ten
+    /// rows of traces, with made-up sizes from 64 bytes to 256 KiB, 52 calls of 100 are hits instead of 45,
+    /// and 44 per cent of the bytes are hits instead of 45.)
     ///
-    /// A newcomer for which others have to go takes some 0.2 µs. Where its shard has clearly less than its
-    /// part of the bound, it evicts in other shards, one after the other; such newcomers take turns.
+    /// An insert that has to evict others takes some 0.2 µs. If its shard holds clearly less than its part of
+    /// the bound, it evicts in other shards, one after the other; such inserts take turns.
     pub fn max_weight(mut self, weight: u64) -> Self {
         self.settings.max_weight = Some(weight);
         self
     }
 
-    /// No bound at all: entries leave only by expiry and removal (and, of more than 2,048 keys a
-    /// shard with one and the same hash, by eviction, whatever the bound: a flood of such keys must
-    /// not make every look-up slow). What a process may be asked for,
-    /// it will then hold.
+    /// No bound at all: entries leave only by expiry and removal, and the cache holds whatever the process
+    /// is asked for. (One exception, which holds for bounded caches too: of more than 2,048 keys in a shard
+    /// that have the very same hash, some are evicted, or a flood of such keys would make every look-up slow.)
     pub fn unbounded(mut self) -> Self {
         self.settings.unbounded = true;
         self
@@ -102,8 +101,9 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     }
 
     /// How long a value is fresh after it was stored. Unset, for ever. Counted in milliseconds,
-    /// rounded up; what is longer than 69 years is for ever; zero stores nothing. (Behind a second
-    /// [`tier`](Self::tier) with a longer time to live of its own it is how long a copy is kept.)
+    /// rounded up; what is longer than 69 years is for ever; zero stores nothing. (Where a second
+    /// [`tier`](Self::tier) has a longer time to live of its own, this is how long a copy is kept before the
+    /// tier is asked again.)
     pub fn time_to_live(mut self, ttl: Duration) -> Self {
         self.settings.ttl = Some(ttl);
         self
@@ -113,11 +113,11 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// `[ttl * (1 - fraction), ttl]`, so that what was stored together does not expire together. It
     /// only ever shortens. From 0.0 (the default) to 1.0; 0.1 is a good value.
     ///
-    /// Without a [`time_to_live`](Self::time_to_live) it is for those values that are given a life
-    /// of their own, by [`at(..).ttl(..)`](crate::At::ttl) or [`Loaded::ttl`](crate::Loaded::ttl).
-    /// What lives for ever is left alone, and so is a cached "not found".
+    /// Values that are given a life of their own, by [`at(..).ttl(..)`](crate::At::ttl) or
+    /// [`Loaded::ttl`](crate::Loaded::ttl), are jittered too, also where there is no
+    /// [`time_to_live`](Self::time_to_live). A cached "not found" is not.
     ///
-    /// What it is for: 10,000 values that were loaded in one second and are all in demand. Without
+    /// An example: 10,000 values were loaded in one second, and all are asked for all the time. Without
     /// jitter the source gets 10,000 loads in the second in which they expire; with 0.1 at most 381.
     ///
     #[doc = include_str!("../../benches/plots/jitter.svg")]
@@ -137,15 +137,16 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         self
     }
 
-    /// For `window` after its expiry a value is served stale, at once, while one caller loads its
-    /// successor: the first who finds it so, and it waits for that load. (RFC 5861.) In whole
-    /// milliseconds, rounded up; zero, the default, serves nothing stale.
+    /// For `window` after a value has expired, callers get it at once, while one of them loads the next one:
+    /// the first who finds it expired, and that caller waits for its load. (A cache with a loader of its own
+    /// loads in the background, and nobody waits.) As in RFC 5861. In whole milliseconds, rounded up; zero,
+    /// the default, serves nothing stale.
     ///
-    /// The window counts from the expiry and ends for good: no use of the value prolongs it. It
-    /// counts also from an [`expire`](Cache::expire), which ends a life early; what is removed is
-    /// gone. What ends by not being used, and a cached "not found", have no window.
-    /// [`get`](Cache::get), [`contains`](Cache::contains) and [`entries`](Cache::entries) know
-    /// fresh values only; [`peek`](Cache::peek) shows what is in a window.
+    /// The window begins at the expiry and has a fixed end: no use of the value prolongs it. An
+    /// [`expire`](Cache::expire) ends a life early, and the window begins then; a removed value is never
+    /// served again. A value that expired by [`time_to_idle`](Self::time_to_idle), and a cached "not found",
+    /// have no window. [`get`](Cache::get), [`contains`](Cache::contains) and [`entries`](Cache::entries)
+    /// know fresh values only; [`peek`](Cache::peek) shows what is in a window.
     ///
     /// ```
     /// use larder::{Cache, Clock, How, StaleWhy};
@@ -179,9 +180,9 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// still within [`stale_while_revalidate`](Self::stale_while_revalidate). (RFC 5861.) In whole
     /// milliseconds, rounded up; zero, the default, serves no value for an error.
     ///
-    /// Both windows count from the expiry, so this one is as good as not there unless it is the
-    /// longer one. It ends as hard, and for the same values. After a failure the source is left
-    /// alone for a while, see [`error_backoff`](Self::error_backoff), and callers are served at once.
+    /// Both windows begin at the expiry, so this one has an effect only if it is the longer one. It has a
+    /// fixed end too, and is for the same values. After a failed load the cache pauses before the next one
+    /// (see [`error_backoff`](Self::error_backoff)), and callers get the stale value at once.
     ///
     /// ```
     /// use larder::{Cache, Clock};
@@ -204,18 +205,19 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         self
     }
 
-    /// How long the next load of a key is held back after one that failed, panicked or timed out:
-    /// `min` after the first failure, twice as long after each further one, `max` at the most. A
-    /// load that succeeds and a write to the key begin anew. Meanwhile callers get the stale value,
-    /// if a window allows one, else the last error, at once. (A caller whose loader has errors of
-    /// another type loads, and so does a [forced](crate::At::force) one.)
+    /// The pause after a load of a key has failed, panicked or timed out, before the cache loads that key
+    /// again: `min` after the first failure, twice as long after each further one in a row, `max` at the
+    /// most. During the pause callers get the stale value, if a window allows one, or else the last error,
+    /// at once. A successful load of the key, or a write to it, ends the pause and the count of failures.
+    /// (Two kinds of callers load in spite of it: those whose loader has another type of error, and
+    /// [forced](crate::At::force) ones.)
     ///
-    /// Unset, it is one second for as long as there is a value to serve, a stale one or one that is
-    /// refreshed ahead, after an error or a panic, and otherwise nothing: the next call loads. Zero for both holds nothing back. In whole
+    /// Unset, there is a pause of one second after an error or a panic while the cache has a value to serve
+    /// meanwhile: a stale one, or a fresh one that was to be refreshed ahead. In all other cases, and after
+    /// a timeout, there is none: the next call loads. Zero for both means no pause at all. In whole
     /// milliseconds, rounded up.
     ///
-    /// A shard remembers the failures of 128 keys; beyond that, of those that are held back the
-    /// longest.
+    /// A shard remembers the failures of 128 keys. Beyond that it forgets those whose pause ends the soonest.
     pub fn error_backoff(mut self, min: Duration, max: Duration) -> Self {
         self.settings.back_off = Some((min, max));
         self
@@ -249,63 +251,61 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// So do their async forms. One who says `force`, or a `max_age` that the value exceeds, loads as for
     /// a miss.
     ///
-    /// The refresh of a key is held back while a load of it is in flight, so there is one at a time.
+    /// No refresh of a key begins while a load of it is in flight, so there is one at a time.
     pub fn refresh_ahead(mut self, when: RefreshAhead) -> Self {
         self.settings.refresh_ahead = when;
         self
     }
 
-    /// How long a load may hold its key, 60 s by default; in whole milliseconds, rounded up. Then those who wait get
-    /// [`TimedOut`](crate::LoadError::TimedOut), the next caller loads, and the late result is not
+    /// How long a load may hold its key, 60 s by default; in whole milliseconds, rounded up. Then those who
+    /// wait get [`TimedOut`](crate::LoadError::TimedOut), the next caller loads, and the late result is not
     /// stored.
     ///
-    /// An async loader is dropped, and its caller gets `TimedOut` like those who wait. A blocking
-    /// loader cannot be interrupted: it runs to its end, and its own caller gets what it brings as
-    /// if nothing had happened, `Ok` included, while the others were told `TimedOut` and the cache
-    /// holds nothing of it. So does the maker of `get_or_insert_with_async`, which has no error to
-    /// return.
+    /// An async loader is dropped, and its caller gets `TimedOut` like those who wait. A blocking loader
+    /// cannot be interrupted: it runs to its end, and its own caller gets what it brings, `Ok` included,
+    /// although the others got `TimedOut` and the cache does not store it. The same holds for the maker of
+    /// `get_or_insert_with_async`, which has no error to return.
     pub fn load_timeout(mut self, timeout: Duration) -> Self {
         self.settings.load_timeout = timeout;
         self
     }
 
     /// How many loads run at once, at most, over all keys. Unset, as many as there are callers who
-    /// miss. What the source can take at a time, the size of a connection pool say, is a good value.
+    /// miss. A good value is what the source can take at a time: the size of a connection pool, say.
     ///
-    /// A caller whose load finds no slot is served a stale value, if a window allows one
-    /// ([`Overloaded`](crate::StaleWhy::Overloaded)). Else its load waits in line, first come, first
-    /// served, threads and tasks alike, for as long as the caller has said
-    /// ([`At::timeout`](crate::At::timeout): then [`Overloaded`](crate::LoadError::Overloaded)), or as
-    /// it takes. Others who want its key wait with it, but for those who can be served stale, who are;
-    /// and [`load_timeout`](Self::load_timeout) only counts from when the load begins. A caller that
-    /// goes away leaves the line, and if others wait for the same key one of them takes its place.
-    /// Refreshes in the background go when no miss waits.
+    /// A caller whose load finds no free slot gets a stale value, if a window allows one
+    /// ([`StaleWhy::Overloaded`](crate::StaleWhy::Overloaded)). If not, its load waits in line, first come,
+    /// first served, threads and tasks alike: until there is a slot, or until the caller's
+    /// [`timeout`](crate::At::timeout) is over, which is then an
+    /// [`Overloaded`](crate::LoadError::Overloaded) error. Others who want the same key wait for that load,
+    /// unless they can be served a stale value. [`load_timeout`](Self::load_timeout) counts from when the load
+    /// begins, not from when it gets in line. If the caller goes away, and others wait for the key, one of
+    /// them takes its place in the line. Refreshes in the background begin only when no miss waits.
     ///
-    /// A load that a loader starts of its own, on its thread or as a part of its task, uses its
-    /// parent's slot, so that loads inside loads cannot wait for each other. (For one in a task that
-    /// it spawns and waits for, they can; `load_timeout` ends that.) At `load_timeout` a hung load
-    /// loses its slot as it loses its key: it may still be at the source, as one too many.
+    /// A load that a loader starts itself, on its thread or as a part of its task, uses the slot of the
+    /// outer load, so that loads inside loads do not wait for each other. (If a loader spawns a task that
+    /// loads, and waits for it, they can; `load_timeout` ends that.) At `load_timeout` a hung load loses its
+    /// slot, as it loses its key: the source may then still be busy with one load more than this.
     ///
-    /// [`get_or_insert_with`](Cache::get_or_insert_with) waits for its turn like all others, and
-    /// as long as it takes.
+    /// [`get_or_insert_with`](Cache::get_or_insert_with) waits in the line like all others, for as long as
+    /// that takes.
     pub fn max_concurrent_loads(mut self, loads: usize) -> Self {
         self.settings.max_loads = Some(loads);
         self
     }
 
-    /// Leaves a source alone that fails: after `failures` failures in a row, over all keys, the
-    /// breaker is open for `open_for` (whole milliseconds, rounded up), and who would load is served a stale value, if a window allows
-    /// one, or gets [`CircuitOpen`](crate::LoadError::CircuitOpen), at once and without a call to the
-    /// source. Then
-    /// one load is let through as a probe. If it succeeds, all go through again; if it fails, the
-    /// breaker is open for another `open_for`.
+    /// Stops all loads for a while when the source fails: after `failures` failures in a row, over all keys,
+    /// the breaker is open for `open_for` (whole milliseconds, rounded up). Callers who would load then get a
+    /// stale value, if a window allows one, or [`CircuitOpen`](crate::LoadError::CircuitOpen), at once and
+    /// without a call to the source. After that time one load is let through as a probe. If it succeeds, all
+    /// loads are let through again; if it fails, the breaker is open for another `open_for`.
     ///
     /// A failure is an error from a loader, a panic of one, or a load that reaches its
-    /// [`load_timeout`](Self::load_timeout). That there is no such value is an answer, and so a
-    /// success. A future that is dropped is neither; if it was the probe, the next load is. What
-    /// began before the breaker opened is not counted any more when it ends. A load inside the
-    /// probe's loader is a part of the probe. [`get_or_insert_with`](Cache::get_or_insert_with) has
-    /// no failures: it is neither counted nor stopped.
+    /// [`load_timeout`](Self::load_timeout). The answer that there is no such value is a success. A future
+    /// that is dropped is neither; if it was the probe, the next load is the probe. Loads that began before
+    /// the breaker opened do not count when they end. A load that the probe's loader starts is a part of the
+    /// probe. [`get_or_insert_with`](Cache::get_or_insert_with) cannot fail: it is neither counted nor
+    /// stopped.
     ///
     /// The idea: M. Nygard, *Release It!* (2007).
     pub fn circuit_breaker(mut self, failures: u32, open_for: Duration) -> Self {
@@ -313,9 +313,9 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         self
     }
 
-    /// How long a load may keep those waiting who can be served a stale value: `timeout` after it
-    /// began they get that instead, and the load goes on. In whole milliseconds, rounded up; none by
-    /// default. Has no effect where no stale window is set.
+    /// How long callers who can be served a stale value wait for a load: `timeout` after the load began they
+    /// get that value instead, and the load goes on. In whole milliseconds, rounded up; none by default. Has
+    /// no effect where no stale window is set.
     ///
     /// The one who loads with a closure of its own is not interrupted. The `load` of a cache that owns its
     /// loader is freed as well: where a stale value may be served, the loader runs on the cache's
@@ -333,9 +333,9 @@ impl<K, V, S> CacheBuilder<K, V, S> {
 
     /// Has a cache with a loader of its own gather the misses of single `load`s into calls of its
     /// `load_many`: the first caller that misses waits for up to `wait`, or until `keys` are there, and
-    /// then loads them all at once. For a source to which one trip for a hundred keys is hardly more
-    /// than one for one; each miss takes up to `wait` longer. Counted in milliseconds, rounded up, and
-    /// by a coarse clock, so a few milliseconds more.
+    /// then loads them all at once. It is for sources to which a query for a hundred keys is hardly more work
+    /// than one for a single key; each miss takes up to `wait` longer. Counted in milliseconds, rounded up,
+    /// and by a coarse clock, so a few milliseconds more.
     ///
     /// Each key is still loaded once, whoever asks for it and how. Refreshes are not gathered. A loader is
     /// not shown the previous value of what is gathered: see [`Loader::load_many`].
@@ -382,19 +382,20 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         self
     }
 
-    /// Where a cache with a loader of its own runs what nobody waits for. See [`Runtime`] for what
-    /// it does without. An [`AsyncLoadingCache`] keeps the one it was built in: one in a `static` that
-    /// several runtimes use, as tests do, has only the first, and nothing runs there once that has ended.
+    /// Where a cache with a loader of its own runs its loads in the background; see [`Runtime`] for what
+    /// holds unless this is said. An [`AsyncLoadingCache`] keeps the tokio runtime that it was built in: one
+    /// in a `static`, which several runtimes use in turn (as tests do), runs them in the first of these, and
+    /// loads nothing in the background once that has ended.
     pub fn runtime(mut self, runtime: impl Runtime) -> Self {
         self.settings.runtime = Some(Arc::new(runtime));
         self
     }
 
-    /// Into how many independently locked parts the cache is split: a hint, clamped to
-    /// `1..=1024` and to the bound. By default eight a core, each of 512 entries or more and, where
-    /// the bound is large, of 8,192 or less. Weights are taken for bytes: eight a core
-    /// where entries of 32 KiB would still be 512 each, more where entries of 1 KiB would be over 8,192.
-    /// A cache without a bound is split as one of two million entries.
+    /// Into how many independently locked parts the cache is split: a hint, clamped to `1..=1024` and to the
+    /// bound. The default is eight a core; fewer, if a shard would hold less than 512 entries; more, if it
+    /// would hold over 8,192. Where the bound is a weight, that is taken for bytes: fewer, if a shard would
+    /// hold less than 512 entries of 32 KiB; more, if it would hold over 8,192 entries of 1 KiB. A cache
+    /// without a bound is split like one of two million entries.
     pub fn shards(mut self, shards: usize) -> Self {
         self.settings.shards = Some(shards);
         self
@@ -458,10 +459,10 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         self
     }
 
-    /// Called once with every value that leaves, and why. Runs in the thread that made it leave,
-    /// with no lock held, so it may use the cache; removals by one thread come in their order. A
-    /// panic in it is caught and counted in the [`Stats`](crate::Stats). What is still stored when
-    /// the cache is dropped is dropped with it, unreported.
+    /// A listener that is called once with every value that leaves the cache, and the cause. It runs on the
+    /// thread that made the value leave, with no lock held, so it may use the cache; removals by one thread
+    /// come in their order. A panic in it is caught and counted in the [`Stats`](crate::Stats). What is still
+    /// stored when the cache is dropped is dropped with it, unreported.
     ///
     /// A listener that holds a handle of its own cache keeps that alive for ever: give it an
     /// [`Invalidator`](crate::Invalidator), or a [`Weak`](std::sync::Weak) of what owns the cache.

@@ -36,35 +36,41 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// # Ok::<_, larder::ConfigError>(())
     /// ```
     ///
-    /// - **A load** asks the tier within its flight: of one process at most one question and one load of a
-    ///   key are on their way. The copy lives for this cache's `time_to_live`, and no longer than what is left
-    ///   of its life there. Where the tier has a longer time to live of its own, copies are taken again
-    ///   when theirs is over: **then that one bounds the age of what is served**, and this cache's only says
-    ///   how often the tier is asked; [`max_age`](crate::At::max_age) bounds it for one call. A load with
-    ///   [`force`](crate::At::force) and a refresh go to the source. Questions take no slot
-    ///   and no part in the circuit breaker: these are about the source. What the tier has past its life is
-    ///   given to the loader, and served where `stale_if_error` allows it.
+    /// - **A load** asks the tier first, as a part of the one load of its key: each process asks the tier and
+    ///   the source for a key at most once at a time. The copy lives for this cache's `time_to_live`, but no
+    ///   longer than the entry has left in the tier. If the tier has a longer time to live of its own, an
+    ///   expired copy is taken from there again: **then the tier's time to live bounds the age of what is
+    ///   served**, and this cache's only says how often the tier is asked;
+    ///   [`max_age`](crate::At::max_age) bounds the age for one call. A load with
+    ///   [`force`](crate::At::force), and an explicit `refresh`, go to the source;
+    ///   [`refresh_ahead`](Self::refresh_ahead) does unless the tier keeps the value for at least as long as
+    ///   a new one would live here (its share is one of this cache's `time_to_live` then). `max_concurrent_loads` and
+    ///   `circuit_breaker` are about the source: they neither limit nor count what the tier is asked. A value
+    ///   that has expired in the tier is shown to the loader, and served where `stale_if_error` allows it.
     /// - **`get`** looks in the process only.
-    /// - **Changes** (`insert`, what was loaded, `remove`, `expire`, tags, `clear`, writes) reach the tier in
-    ///   the background, in their order, by a thread of the cache's own (`larder-tier`), and are tried again
-    ///   until they arrive: [`remove_everywhere`](crate::Cache::remove_everywhere) and
-    ///   [`tier_flush`](crate::Cache::tier_flush) wait for that. Until then the tier is not asked for these keys.
-    ///   `remove_if` removes there what it found here. Dropping the last handle has what is left tried once
-    ///   more, and blocks the thread that drops it while that takes, for a second at most; what does not arrive
-    ///   then is lost.
-    /// - **Others' changes** take the copy out here, as fast as the tier tells of them, and fence off what is
-    ///   being loaded. If it may have missed some, nothing counts as fresh until it was asked for again.
-    ///   A tier that evicts tells of that too, and the copies of what it evicts go: it should hold what
-    ///   its processes hold. The removal listener then runs on a thread of the tier's, and what it loads
-    ///   comes from the source. After an outage that is a load of everything that is asked for: see
-    ///   [`max_concurrent_loads`](Self::max_concurrent_loads).
-    /// - **A tier that fails** costs its callers its timeout and nothing else: they load.
+    /// - **Changes** (`insert`, what was loaded, `remove`, `expire`, tags, `clear`, writes) are sent to the
+    ///   tier in the background, in their order, by a thread of the cache's own (`larder-tier`), again and
+    ///   again until they arrive. [`remove_everywhere`](crate::Cache::remove_everywhere) and
+    ///   [`tier_flush`](crate::Cache::tier_flush) wait for that. Until a change has arrived, the tier is not
+    ///   asked for its key; until a change of many keys has (`remove_tag`, `expire_tag`, `clear`), it is not
+    ///   asked for anything. `remove_if` removes from the tier what it found in this process. When the last
+    ///   handle is dropped, what is left is tried once more, and the thread that drops it is blocked
+    ///   meanwhile, for a second at most; what does not arrive then is lost.
+    /// - **Changes by others**: as soon as the tier tells of one, the copy here is removed, and a load of that
+    ///   key that runs here is not stored. The removal listener is called on a thread of the tier's then; if
+    ///   it loads something, that comes from the source. If the tier says that it may have missed changes
+    ///   (after a lost connection, say), no copy here is served any more until it was asked for again, from
+    ///   the tier or, if that does not have it, from the source; only while the tier cannot be asked does
+    ///   `stale_if_error` serve it. To limit how many
+    ///   loads that are at once, see [`max_concurrent_loads`](Self::max_concurrent_loads). If the tier evicts
+    ///   an entry, it tells of that as of a removal, and the copies go: so the tier should have room for what
+    ///   its processes hold together.
+    /// - **A tier that fails** costs its callers its timeout and nothing else: they load from the source. A
+    ///   load waits for the tier's answer until [`load_timeout`](Self::load_timeout), or until its caller's
+    ///   own [`timeout`](crate::At::timeout): a tier should have a shorter one of its own.
     ///
     /// A snapshot does not know what others removed since it was written: restore it with
-    /// `Snapshot::revalidate`. A change of many keys at once, `expire_tag` say, keeps the tier from being
-    /// asked for anything until it has arrived. A load waits for the tier's answer until
-    /// [`load_timeout`](Self::load_timeout), or until its caller's own [`timeout`](crate::At::timeout): a
-    /// tier should have a shorter one of its own.
+    /// `Snapshot::revalidate`.
     ///
     /// # When it does not keep up
     ///

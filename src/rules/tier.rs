@@ -12,19 +12,19 @@ use std::time::Duration;
 /// (feature `redis`) is one, [`MemoryTier`](crate::MemoryTier) a double of it for tests. It is given
 /// to a cache by [`CacheBuilder::tier`](crate::CacheBuilder::tier).
 ///
-/// The cache asks it within a key's flight, before the source: at most once at a time for a key in one
-/// process. Changes are handed to it in the background, in the order in which they were made, by a
-/// thread of the cache; what fails is handed over again. News of what other processes change it
-/// brings to the cache by itself, through the [`TierWatcher`] that it is given.
+/// A load of a key asks the tier before the source, at most once at a time for a key in one process. The
+/// cache hands its changes to the tier in the background, from a thread of its own, in the order in which
+/// they were made; a change that fails it hands over again. What other processes change, the tier tells the
+/// cache by itself, through the [`TierWatcher`] that it is given.
 ///
-/// Each process has a handle of its own; what a clone of one does counts as that process's. The source of
-/// `MemoryTier` is a complete one in some hundred lines.
+/// Each process has a handle of its own; what a clone of a handle does counts as that process's. The source
+/// of `MemoryTier` is a complete example.
 ///
-/// A tier that fails is no failure of a load: the source is asked then. So it has to answer or to fail
-/// in bounded time; nothing here ends a future that waits for ever but `load_timeout`.
+/// If the tier fails, the load does not: it asks the source. So a tier has to answer or to fail in bounded
+/// time. Nothing but `load_timeout` ends the wait for a future that never completes.
 ///
-/// Its futures are polled by threads that block on them, and by the tasks of any runtime: they must not
-/// need one of their own around them.
+/// The futures are polled by threads that block on them, and by tasks of any runtime: they must not rely on
+/// being polled inside a certain runtime.
 ///
 /// # Races that it has to fence
 ///
@@ -42,7 +42,7 @@ where
     ///
     /// # Errors
     ///
-    /// Where that cannot be said in time. What cannot be read as an entry is not there.
+    /// Where the tier cannot say in time. What it cannot read as an entry counts as nothing, not as an error.
     fn get(&self, key: &TierKey)
     -> impl Future<Output = Result<TierFound<K, V>, TierError>> + Send;
 
@@ -64,50 +64,54 @@ where
         }
     }
 
-    /// Makes changes, in their order. Each may come again: a failure says nothing about which of them
-    /// were made. A value that was [written](TierChange::Write) comes again as a removal then, and one that
-    /// was [loaded](TierChange::Load) not at all.
+    /// Makes changes, in their order. After a failure the cache hands them over again, since it does not know
+    /// which of them were made: a value that was [written](TierChange::Write) then comes as a removal, and
+    /// one that was [loaded](TierChange::Load) not at all.
     ///
     /// # Errors
     ///
-    /// Where not all of them were made. A value that was not stored because its ticket is out of date, or
-    /// because it is too large, is no error.
+    /// Where not all of them were made. It is no error if a value is not stored because its ticket is out of
+    /// date or because it is too large.
     fn apply(
         &self,
         changes: &[TierChange<K, V>],
     ) -> impl Future<Output = Result<(), TierError>> + Send;
 
-    /// Whom to tell of what others change: of every [`TierChange`], loads that were stored among them.
-    /// Called once for each cache that is built on this tier. Unless it is defined, nobody is told, and
-    /// copies live as long as they live.
+    /// Takes the watcher to which the tier tells every [`TierChange`] that others make, stored loads among
+    /// them. Called once for each cache that is built on this tier. Unless it is defined, nobody is told, and
+    /// a copy in a process lives until its own life is over.
     ///
-    /// What comes through this handle itself, or a clone of it, is the cache's own and not told. News have to be told before anything
-    /// that was read after them is handed out by [`get`](Self::get), or else at once: a value that the
-    /// cache reads now it keeps, unless it hears of a change after it began to ask.
+    /// Do not tell of changes that came through this handle or a clone of it: those are the cache's own. Tell
+    /// of others' changes without delay, and always before [`get`](Self::get) returns something that it read
+    /// after the change. The cache keeps what `get` returned, unless it hears of a change of that key at any
+    /// time after it called `get`.
     ///
     /// # Errors
     ///
-    /// Where that cannot be: the cache is not built then. Of two caches on one handle, say, neither would
-    /// hear of the other.
+    /// Where the tier cannot serve this cache; then the cache is not built. Of two caches on one handle, say,
+    /// neither would hear of the other.
     fn watch(&self, watcher: TierWatcher) -> Result<(), TierError> {
         drop(watcher);
         Ok(())
     }
 
-    /// A load whose turn a [`get`](Self::get) gave it came to nothing: whoever waits for it need not.
-    /// Unless it is defined, nothing happens.
+    /// The cache gives back a ticket that it will not use: no load with it will be stored, because none was
+    /// needed, or it failed, was dropped, or something newer happened to the key. A tier that has other
+    /// processes wait for the load to which it gave a ticket (as `RedisTier` with a `lease` does) lets
+    /// them go on. It is called by a thread or task that loads, so it must not block. Unless it is defined,
+    /// nothing happens.
     fn release(&self, key: &TierKey, ticket: &TierTicket) {
         _ = (key, ticket);
     }
 
-    /// For how long a ticket holds its promise: what a load brings later than that after its ticket was
-    /// given, the cache does not tell. For ever, unless it is defined.
+    /// How long after it was given a ticket can be used. The cache does not hand over what a load brings
+    /// later than that. For ever, unless it is defined.
     fn longest_load(&self) -> Duration {
         Duration::MAX
     }
 
-    /// The longest time for which anything is kept: a change that could not be made for so long need not
-    /// be made any more. For ever, unless it is defined.
+    /// The longest time for which the tier keeps anything. The cache gives up a change that has failed for so
+    /// long, since what it was to change is gone by then. For ever, unless it is defined.
     fn longest_life(&self) -> Duration {
         Duration::MAX
     }
