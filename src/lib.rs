@@ -471,7 +471,7 @@
 //! [`MemoryTier`] stands in for a server in tests, and [`Tier`] is the trait to write another one.
 //!
 //! Worth watching: [`tier_pending`](Cache::tier_pending) and [`Stats::tier_errors`], which grow while the tier
-//! cannot be reached or refuses changes; the counters of the `RedisTier` itself; and the load on the source
+//! cannot be reached, or refuses what it is asked; the counters of the `RedisTier` itself; and the load on the source
 //! after the tier has come back.
 //!
 //! # HTTP on either side

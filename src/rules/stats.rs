@@ -23,7 +23,7 @@ use std::time::Duration;
 pub struct Stats {
     /// Look-ups that the cache answered.
     pub hits: u64,
-    /// Look-ups that a value past its life answered, at once or after a load that came to nothing.
+    /// Look-ups that were answered with a value past its life, at once or after a load that failed.
     /// Counted when they are answered; zero while no stale window is set.
     pub stale_hits: u64,
     /// Look-ups that found nothing that could be served.
@@ -34,8 +34,8 @@ pub struct Stats {
     pub load_failures: u64,
     /// Loads that lost their key at `load_timeout`.
     pub load_timeouts: u64,
-    /// Loads that did not begin because it was not their turn under `max_concurrent_loads` in the
-    /// time that their caller waits, or whose caller was served a stale value instead.
+    /// Loads that did not begin because all slots of `max_concurrent_loads` were taken: their caller's
+    /// `timeout` was over before one was free, or it was served a stale value instead.
     pub overloaded: u64,
     /// Loads that did not begin because the circuit breaker was open.
     pub circuit_open: u64,
@@ -53,15 +53,16 @@ pub struct Stats {
     pub fenced: u64,
     /// Loads that came back `unchanged` and renewed the life of the value that was there.
     pub unchanged: u64,
-    /// Loads that could have: they were shown a validator, and brought another value.
+    /// Loads that were shown a validator and brought another value: the old one had changed.
     pub changed: u64,
     /// Misses that the second [`Tier`](crate::Tier) answered: no loader was called.
     pub tier_hits: u64,
-    /// Misses that it did not: it had nothing, nothing fresh, or nothing that this caller takes.
+    /// Misses that the tier did not answer: it had nothing, nothing fresh, or nothing that this caller
+    /// accepts.
     pub tier_misses: u64,
-    /// Questions that it failed to answer. Its changes that fail are tried again, and not counted here.
+    /// Questions that the tier failed to answer. Changes that fail are tried again, and not counted here.
     pub tier_errors: u64,
-    /// News that it brought of what others changed.
+    /// Changes by other processes that the tier told of.
     pub tier_news: u64,
     /// Values stored, by `insert` and by loads.
     pub insertions: u64,
@@ -71,7 +72,7 @@ pub struct Stats {
     pub removed: u64,
     /// Values freed because their life was over.
     pub expired: u64,
-    /// Values that had to make room.
+    /// Values that had to make room for others.
     pub evicted: u64,
     /// Values refused because they alone weigh more than the cache may.
     pub rejected: u64,
@@ -107,11 +108,11 @@ impl Stats {
         )
     }
 
-    /// How many times as long as they live now, values stay unchanged at their source, on average: of
-    /// the loads that were shown a validator, all against those that brought another value. At 1.0
-    /// (each found a change, or there were none to tell from) the time to live is not too short; at
-    /// 10.0 nine loads of ten could have been spared by a `time_to_live` ten times as long, at the
-    /// price of serving what did change for longer. Infinite where nothing ever changed.
+    /// How many of their lives values stay unchanged at the source, on average: the number of loads that
+    /// were shown a validator, divided by the number of those that brought another value. At 1.0 each load
+    /// found a change (or there were no such loads), and the time to live is not too short. At 10.0 a
+    /// `time_to_live` ten times as long would spare nine loads of ten, but would serve values that did
+    /// change for longer. Infinite where nothing ever changed.
     ///
     /// ```
     /// use larder::{Cache, Clock, Loaded};

@@ -10,17 +10,16 @@ use std::sync::Arc;
 /// [`warm`](crate::LoadingCache::warm), and the loads whose callers
 /// [`soft_timeout`](crate::CacheBuilder::soft_timeout) may free.
 ///
-/// Nobody has to write one. A cache with a [`Loader`](crate::Loader) brings a few threads of its own;
-/// one with an [`AsyncLoader`](crate::AsyncLoader) runs on the tokio runtime that it was built in
-/// (feature `tokio`, with which `tokio::runtime::Handle` is a `Runtime`); a test hands it a
-/// [`SteppingRuntime`](crate::SteppingRuntime). What is given to
-/// [`runtime`](crate::CacheBuilder::runtime) is for everything else.
+/// You seldom have to write one. A cache with a [`Loader`](crate::Loader) has a few threads of its own; one
+/// with an [`AsyncLoader`](crate::AsyncLoader) uses the tokio runtime that it was built in (feature `tokio`,
+/// with which `tokio::runtime::Handle` is a `Runtime`); and for tests there is
+/// [`SteppingRuntime`](crate::SteppingRuntime). Give any other to
+/// [`CacheBuilder::runtime`](crate::CacheBuilder::runtime).
 ///
-/// All calls must return at once: they are made by callers of the cache who have their answer
-/// already, or do not want to wait for long. They are made with no lock held, so a runtime may run
-/// what it is given on the spot. What
-/// it is given catches its own panics. A runtime may drop work without running it, when it is shut
-/// down, say: the cache then goes on as if the load had never begun.
+/// All methods must return at once: they are called by callers of the cache who have their answer already, or
+/// do not want to wait for long. No lock is held during the call, so a runtime may run the work on the spot. The work catches its own panics. A
+/// runtime may drop work without running it, when it is shut down, say: the cache then goes on as if the
+/// load had never begun.
 ///
 /// ```
 /// use larder::{Refused, Runtime};
