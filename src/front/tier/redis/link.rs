@@ -11,9 +11,11 @@ use super::trouble;
 use crate::rules::tier::{TierError, TierWatcher};
 use redis::aio::MultiplexedConnection;
 use redis::{Client, Pipeline};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 /// How long nothing may come back until the server is asked whether it is there.
@@ -128,27 +130,51 @@ impl Link {
         }
     }
 
+    /// The last handle is gone, and the others may wait for what it has told: a turn that it gave back,
+    /// say.
+    async fn finish(&self, told: VecDeque<JoinHandle<()>>) {
+        let all = async {
+            for task in told {
+                _ = task.await;
+            }
+        };
+        _ = timeout(self.hub.settings.timeout, all).await;
+    }
+
     /// Serves until the connection is lost.
     async fn serve(&mut self, live: &Live) -> Result<(), Over> {
         let mut lost = live.lost.subscribe();
         let ping = look_after(live.connection.clone(), Arc::clone(&self.hub));
         tokio::pin!(ping);
+        // what was only told; who waits for a reply keeps the tier
+        let mut told = VecDeque::new();
         loop {
             let ask = tokio::select! {
                 biased;
                 _ = lost.wait_for(|lost| *lost) => return Ok(()),
                 // before the requests: else those could keep it from being looked at
                 () = &mut ping => return Ok(()),
-                ask = self.asks.recv() => ask.ok_or(Over)?,
+                ask = self.asks.recv() => ask,
+            };
+            let Some(ask) = ask else {
+                self.finish(told).await;
+                return Err(Over);
             };
             match ask {
                 Ask::Send { pipe, reply } => {
                     let connection = live.connection.clone();
                     let (hub, lost) = (Arc::clone(&self.hub), live.lost.clone());
-                    tokio::spawn(async move {
+                    let is_told = reply.is_closed();
+                    let task = tokio::spawn(async move {
                         let replies = exchange(connection, &pipe, &hub, &lost).await;
                         _ = reply.send(replies);
                     });
+                    if is_told {
+                        while told.front().is_some_and(JoinHandle::is_finished) {
+                            told.pop_front();
+                        }
+                        told.push_back(task);
+                    }
                 }
                 Ask::Wait(time, done) => {
                     let mut lost = live.lost.subscribe();
