@@ -8,7 +8,8 @@ use common::tasks::Task;
 use common::{ms, secs, wait_until, watched};
 use larder::{
     AsyncLoader, AsyncLoadingCache, Cache, CacheBuilder, Clock, LoadCx, LoadReason, Loaded, Loader,
-    LoadingCache, ManualClock, Refused, Runtime, SteppingRuntime,
+    LoadingCache, ManualClock, Refused, Runtime, SteppingRuntime, Tier, TierChange, TierError,
+    TierFound, TierKey,
 };
 use std::convert::Infallible;
 use std::future::Future;
@@ -249,6 +250,38 @@ fn without_a_free_slot_what_is_stale_is_served_and_nothing_waits_in_line() {
         gate.open();
         assert_eq!(busy.join().unwrap().unwrap(), 9);
     });
+}
+
+/// A second tier that never answers.
+struct Silent(Gate);
+
+impl Tier<u64, u64> for Silent {
+    async fn get(&self, _: &TierKey) -> Result<TierFound<u64, u64>, TierError> {
+        self.0.pass_async(()).await;
+        Err(TierError::TimedOut)
+    }
+
+    async fn apply(&self, _: &[TierChange<u64, u64>]) -> Result<(), TierError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn the_second_tier_is_a_part_of_the_load() {
+    let gate = Gate::new();
+    let (cache, source, hand) = stale(|builder| builder.tier(Silent(gate.clone())));
+    let _checked = watched(&cache);
+    wait_until(|| cache.tier_pending() == 0);
+    thread::scope(|scope| {
+        let leader = scope.spawn(|| cache.load(&1));
+        gate.wait_until_entered(1);
+        hand.advance(ms(50));
+        assert_eq!(leader.join().unwrap().unwrap(), 10);
+    });
+    assert_eq!((cache.flights(), source.0.loads.load(SeqCst)), (1, 0));
+    gate.open();
+    wait_until(|| cache.contains(&1));
+    assert_eq!((cache.stats().loads, cache.stats().tier_errors), (1, 1));
 }
 
 #[test]

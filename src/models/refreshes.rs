@@ -180,6 +180,69 @@ fn the_cache_is_dropped_in_the_middle_of_a_refresh() {
     });
 }
 
+/// Whoever leads a load that `soft_timeout` may free it of waits for what a runtime does with it: runs it,
+/// late perhaps, or drops it. Each has an answer all the same, and none that was removed before it came.
+#[test]
+fn who_sends_its_load_away_has_an_answer() {
+    explore(|| {
+        let (moments, written) = (Moments::default(), Moments::default());
+        let (builder, hand) = builder();
+        let runtime = SteppingRuntime::new();
+        let cache = builder
+            .max_entries(100)
+            .time_to_live(TTL)
+            .stale_if_error(TTL * 100)
+            .soft_timeout(Duration::from_millis(5))
+            .runtime(runtime.clone())
+            .build_loading(Begun(moments.clone()))
+            .unwrap();
+        cache.load(&KEY).unwrap();
+        hand.advance(TTL);
+        let callers: Vec<_> = (0..3)
+            .map(|_| {
+                let (cache, written) = (cache.clone(), written.clone());
+                thread::spawn(move || {
+                    let floor = written.count();
+                    assert!(cache.load(&KEY).unwrap() >= floor);
+                })
+            })
+            .collect();
+        let writer = thread::spawn({
+            let (cache, moments, written) = (cache.clone(), moments.clone(), written.clone());
+            move || {
+                thread::yield_now();
+                let begun = moments.next();
+                cache.remove(&KEY);
+                written.reach(begun);
+            }
+        });
+        let done = Arc::new(AtomicBool::new(false));
+        let mover = thread::spawn({
+            let (done, runtime, fate) = (Arc::clone(&done), runtime.clone(), draw(3));
+            move || {
+                while !done.load(Ordering::SeqCst) {
+                    match fate {
+                        0 => runtime.shut_down(),
+                        _ if draw(8) == 0 => _ = runtime.step(),
+                        1 => {}
+                        _ => hand.advance(Duration::from_millis(1)),
+                    }
+                    thread::yield_now();
+                }
+            }
+        });
+        for thread in callers.into_iter().chain([writer]) {
+            thread.join().unwrap();
+        }
+        done.store(true, Ordering::SeqCst);
+        mover.join().unwrap();
+        runtime.run_until_stalled();
+        let (stats, flights) = (cache.stats(), cache.flights());
+        assert_eq!((stats.hits + stats.misses + stats.stale_hits, flights), (4, 0));
+        cache.validate();
+    });
+}
+
 /// Brings its key, one call for all.
 struct Rows(Arc<AtomicU64>);
 
