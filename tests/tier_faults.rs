@@ -459,6 +459,25 @@ fn what_was_forced_is_not_followed_by_what_was_loaded_before() {
     assert_eq!(other.get_or_load("a", || Ok::<_, String>(2)).unwrap(), 2);
 }
 
+#[test]
+fn nor_is_what_was_due_of_many() {
+    let (clock, hand) = Clock::manual();
+    let tier = Held::over(&Shared::with(clock.clone(), None));
+    let builder = builder().time_to_live(secs(100)).refresh_ahead(RefreshAhead::At(0.5));
+    let cache = checked(builder.clock(clock.clone()).tier(tier.clone()));
+    cache.get_or_load("a", || Ok::<_, String>(1)).unwrap();
+    tier.gate.wait_until_entered(1);
+    hand.advance(secs(60));
+    let many = cache.get_or_load_many(&["a".to_owned()], |keys| {
+        Ok::<_, String>(keys.iter().map(|key| (key.clone(), 2)).collect::<Vec<_>>())
+    });
+    assert_eq!(many.got[0].1.value, 2);
+    tier.gate.open();
+    settled(&cache);
+    let other = checked(self::builder().clock(clock).tier(tier.inner.join()));
+    assert_eq!(other.get_or_load("a", || Ok::<_, String>(2)).unwrap(), 2);
+}
+
 /// Counts its calls.
 struct Counted(Arc<AtomicUsize>);
 
