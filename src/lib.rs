@@ -575,9 +575,11 @@
 //! there will be. A shard of some hundred entries and more prepares its next table little by little, during the inserts before it is needed.
 //!
 //! **Threads**: the first cache with a time to live, or the first task that waits for a load, starts one
-//! thread for the whole process (`larder-keeper`). It wakes tasks whose timeout is over and frees what has
-//! expired in quiet caches, and it sleeps until the next of these is due. While reads are frequent, it also
+//! thread for the whole process (`larder-keeper`). It wakes tasks whose timeout is over and has quiet caches
+//! swept of what has expired, and it sleeps until the next of these is due. While reads are frequent, it also
 //! reads the clock every 2 ms, so that hits need not. It keeps no cache alive, and ends with the last one. A
+//! sweep has a thread for as long as it takes (`larder-sweeper`, four at most in a process): your removal
+//! listeners and the `Drop`s of what expired run there, and hold up nothing but further sweeps. A
 //! [`LoadingCache`] that refreshes has up to eight threads of its own (`larder-loader`), which end after ten
 //! idle seconds, and with the cache. A cache with a second tier has a thread that tells the tier of changes
 //! (`larder-tier`), and a `RedisTier` one for its connection (`larder-redis`). None of these threads exists

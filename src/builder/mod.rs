@@ -461,7 +461,8 @@ impl<K, V, S> CacheBuilder<K, V, S> {
 
     /// A listener that is called once with every value that leaves the cache, and the cause. It runs on the
     /// thread that made the value leave, with no lock held, so it may use the cache; removals by one thread
-    /// come in their order. A panic in it is caught and counted in the [`Stats`](crate::Stats). What is still
+    /// come in their order. What expires while nobody uses the cache leaves on a thread of larder's. A panic in
+    /// it is caught and counted in the [`Stats`](crate::Stats). What is still
     /// stored when the cache is dropped is dropped with it, unreported.
     ///
     /// A listener that holds a handle of its own cache keeps that alive for ever: give it an

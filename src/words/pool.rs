@@ -83,10 +83,13 @@ mod real {
             }
             let mut state = self.0.state.lock();
             state.threads -= 1;
-            // with other threads there, one of them comes to it; without, nobody does
-            let left = if state.threads == 0 { state.queue.pop_back() } else { None };
+            // With other threads there, one of them comes to it; without, nobody does, nor to what was left
+            // to a thread that could not be started either. It is dropped, and so done by its callers or
+            // not begun.
+            let none = VecDeque::new();
+            let left = if state.threads == 0 { std::mem::take(&mut state.queue) } else { none };
             drop(state);
-            left.map_or(Ok(()), |_| Err(Refused))
+            if left.is_empty() { Ok(()) } else { Err(Refused) }
         }
 
         fn spawn(&self, _: Pin<Box<dyn Future<Output = ()> + Send>>) -> Result<(), Refused> {
