@@ -332,8 +332,9 @@ impl TierWatcher {
         self.0.told(News::Cleared)
     }
 
-    /// News may have been missed: nothing that the cache has counts as fresh until it was asked for
-    /// again. To be told when news arrive again, before anything else is.
+    /// News may have been missed: nothing that the cache has is served until the tier was asked for it
+    /// again, and what the tier does not have then is removed. (Only where the tier cannot be asked does
+    /// `stale_if_error` serve it.) Tell this when news arrive again, before you tell anything else.
     pub fn missed(&self) -> bool {
         self.0.told(News::Missed)
     }
