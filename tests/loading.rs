@@ -2,16 +2,14 @@
 
 mod common;
 
-use common::doubles::{Counted, Ledger};
+use common::doubles::{Counted, Ledger, Unwilling};
 use common::gate::Gate;
 use common::{Watchdog, ms, secs, wait_until, watched};
 use larder::{
     Cache, Clock, ConfigError, Given, LoadCx, LoadError, LoadReason, Loaded, Loader, LoadingCache,
-    ManualClock, RefreshAhead, Refused, Runtime, SteppingRuntime,
+    ManualClock, RefreshAhead, SteppingRuntime,
 };
 use std::convert::Infallible;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
@@ -400,26 +398,6 @@ fn a_panic_on_the_caches_own_threads_is_told_to_those_who_wait() {
     });
     cache.refresh(&8);
     wait_until(|| cache.get(&8) == Some(8));
-}
-
-/// Takes nothing, in one of the ways in which runtimes do.
-enum Unwilling {
-    Refusing,
-    /// As tokio's does when it is shut down: it takes the work and drops it.
-    Dropping,
-}
-
-impl Runtime for Unwilling {
-    fn spawn_blocking(&self, _: Box<dyn FnOnce() + Send>) -> Result<(), Refused> {
-        match self {
-            Self::Refusing => Err(Refused),
-            Self::Dropping => Ok(()),
-        }
-    }
-
-    fn spawn(&self, _: Pin<Box<dyn Future<Output = ()> + Send>>) -> Result<(), Refused> {
-        Err(Refused)
-    }
 }
 
 #[test]

@@ -3,18 +3,16 @@
 
 mod common;
 
+use common::doubles::Unwilling;
 use common::gate::Gate;
 use common::tasks::Task;
 use common::{ms, secs, wait_until, watched};
 use larder::{
     AsyncLoader, AsyncLoadingCache, Cache, CacheBuilder, Clock, LoadCx, LoadReason, Loaded, Loader,
-    LoadingCache, ManualClock, Refused, Runtime, SteppingRuntime, Tier, TierChange, TierError,
-    TierFound, TierKey,
+    LoadingCache, ManualClock, SteppingRuntime, Tier, TierChange, TierError, TierFound, TierKey,
 };
 use std::convert::Infallible;
-use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, ThreadId};
@@ -159,26 +157,6 @@ fn a_panic_elsewhere_is_no_panic_here() {
     hand.advance(secs(2_000));
     source.0.panics.store(false, SeqCst);
     assert_eq!((cache.load(&1).unwrap(), source.was_here()), (1, true));
-}
-
-/// Takes nothing, in one of the ways in which runtimes do.
-enum Unwilling {
-    Refusing,
-    /// As tokio's does when it is shut down: it takes the work and drops it.
-    Dropping,
-}
-
-impl Runtime for Unwilling {
-    fn spawn_blocking(&self, _: Box<dyn FnOnce() + Send>) -> Result<(), Refused> {
-        match self {
-            Self::Refusing => Err(Refused),
-            Self::Dropping => Ok(()),
-        }
-    }
-
-    fn spawn(&self, _: Pin<Box<dyn Future<Output = ()> + Send>>) -> Result<(), Refused> {
-        Err(Refused)
-    }
 }
 
 #[test]

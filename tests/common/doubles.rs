@@ -1,6 +1,9 @@
-//! Keys and values that count themselves, and that panic when told to.
+//! Keys and values that count themselves, and that panic when told to; a runtime that takes nothing.
 
+use larder::{Refused, Runtime};
+use std::future::Future;
 use std::hash::{Hash, Hasher};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU8, Ordering::SeqCst};
 
@@ -160,5 +163,25 @@ impl Clone for TouchyValue {
 impl Drop for TouchyValue {
     fn drop(&mut self) {
         self.fuse.burn(Op::DropValue);
+    }
+}
+
+/// Takes nothing, in one of the ways in which runtimes do.
+pub(crate) enum Unwilling {
+    Refusing,
+    /// As tokio's does when it is shut down: it takes the work and drops it.
+    Dropping,
+}
+
+impl Runtime for Unwilling {
+    fn spawn_blocking(&self, _: Box<dyn FnOnce() + Send>) -> Result<(), Refused> {
+        match self {
+            Self::Refusing => Err(Refused),
+            Self::Dropping => Ok(()),
+        }
+    }
+
+    fn spawn(&self, _: Pin<Box<dyn Future<Output = ()> + Send>>) -> Result<(), Refused> {
+        Err(Refused)
     }
 }
