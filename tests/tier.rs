@@ -1163,7 +1163,7 @@ impl Tier<String, u64> for Behind {
         wait_until(|| {
             let written = self.written.load(Ordering::SeqCst);
             let is_crowd = written - self.told.load(Ordering::SeqCst) >= 32_000;
-            (0..1_000).for_each(|_| thread::yield_now());
+            (0..2_000).for_each(|_| std::hint::spin_loop());
             written == BURST || is_crowd && written == self.written.load(Ordering::SeqCst)
         });
         let writes = changes.iter().filter(|change| matches!(change, TierChange::Write(..)));
