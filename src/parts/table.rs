@@ -152,6 +152,30 @@ impl<T> Table<T> {
         self.claim_beyond(hash, home).map(|claim| claim.id)
     }
 
+    /// Puts a newcomer into a free slot, in a table without dead ones: most find one at home. Gives it
+    /// back if all within reach are live.
+    #[inline]
+    pub(crate) fn settle(&mut self, hash: Hash, entry: T) -> Result<SlotId, T> {
+        debug_assert!(!self.has_dead());
+        let home = hash.home(self.groups.len());
+        if let Some(group) = self.groups.get_mut(home) {
+            if let Some(lane) = group.free_lane() {
+                group.take(lane, hash, 0);
+                group.slots[lane] = Some(entry);
+                self.live += 1;
+                return Ok(id(home, lane));
+            }
+        }
+        self.settle_beyond(hash, home, entry)
+    }
+
+    #[inline(never)]
+    fn settle_beyond(&mut self, hash: Hash, home: usize, entry: T) -> Result<SlotId, T> {
+        let Some(claim) = self.claim_beyond(hash, home) else { return Err(entry) };
+        *self.entry_mut(claim.id) = Some(entry);
+        Ok(claim.id)
+    }
+
     /// [`claim`](Self::claim) in full.
     #[inline(never)]
     fn claim_beyond(&mut self, hash: Hash, home: usize) -> Option<Claim> {

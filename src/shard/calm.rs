@@ -3,7 +3,7 @@
 use super::Shard;
 use super::entry::Entry;
 use crate::parts::budget::Budget;
-use crate::parts::eviction::{Bulk, Policy, SlotId, Slots};
+use crate::parts::eviction::{Bulk, Policy, SlotId};
 use crate::parts::group::Hash;
 use crate::rules::expiry::{Lives, Stamp};
 use crate::words::tick::Tick;
@@ -58,26 +58,30 @@ impl<K, V> Shard<K, V> {
             return Err((key, value));
         }
         let has_room = budget.try_take(1);
-        // before anybody goes: then there is little to be undone if all within reach are taken
-        let may_claim = has_room || self.table.live() > 0;
-        let Some(id) = may_claim.then(|| self.table.claim_free(hash)).flatten() else {
-            budget.give_back(u64::from(has_room));
+        if !has_room && self.table.live() == 0 {
             return Err((key, value));
+        }
+        let stamp = lives.stamp(now, ttl, self.draw());
+        // before anybody goes: then there is little to be undone if all within reach are taken
+        let id = match self.table.settle(hash, Entry { key, value, stamp }) {
+            Ok(id) => id,
+            Err(Entry { key, value, .. }) => {
+                budget.give_back(u64::from(has_room));
+                return Err((key, value));
+            }
         };
         let admission = self.policy.arrive(&mut self.table, hash.bits(), Bulk::AVERAGE);
         if !has_room {
             // there is one, of those that stood there before it
             let Some(victim) = self.policy.evict(&mut self.table) else {
-                self.table.free(id);
-                return Err((key, value));
+                let newcomer = self.table.evict(id);
+                return newcomer.map_or(Ok(stamp), |Entry { key, value, .. }| Err((key, value)));
             };
             *left = self.table.evict(victim);
             self.tally.evicted += 1;
         }
         self.policy.place(&mut self.table, id, admission);
-        let stamp = lives.stamp(now, ttl, self.draw());
         self.sweep.expects(lives.windows.end(stamp.expiry()));
-        *self.table.entry_mut(id) = Some(Entry { key, value, stamp });
         self.tally.insertions += 1;
         Ok(stamp)
     }

@@ -6,8 +6,8 @@
 
 use super::SlotId;
 
-/// Ids in a chunk: with its two other words a chunk is just over four cache lines, and the
-/// half-filled chunks at the four ends waste 1 KiB a shard at most.
+/// Ids in a chunk: four cache lines, and the half-filled chunks at the four ends waste 1 KiB a shard
+/// at most.
 const CHUNK: usize = 64;
 /// "No chunk" in a link.
 const NONE: u32 = u32::MAX;
@@ -19,35 +19,36 @@ pub(super) enum Queue {
     Main,
 }
 
+/// What there is to know of a chunk beside its ids.
 #[derive(Clone, Debug)]
-struct Chunk {
-    ids: [SlotId; CHUNK],
+struct Link {
     /// The next younger chunk of the queue, or the next free one.
     next: u32,
     /// When the chunk was begun, in the owner's time.
     born: u32,
 }
 
-/// One queue: a list of chunks, read at the old end (`tail`) and written at the young one (`head`).
+/// One queue: a list of chunks, read at the old end and written at the young one.
 #[derive(Clone, Debug)]
 struct Ends {
-    tail: u32,
-    head: u32,
-    /// The first used position of the tail chunk.
-    from: u32,
-    /// The first unused position of the head chunk.
-    to: u32,
+    /// Where the oldest id stands among all ids.
+    old: u32,
+    /// Behind the youngest one; at the end of a chunk, a new chunk comes next.
+    young: u32,
     len: usize,
 }
 
 impl Ends {
-    const EMPTY: Self = Self { tail: NONE, head: NONE, from: 0, to: 0, len: 0 };
+    const EMPTY: Self = Self { old: 0, young: 0, len: 0 };
 }
 
 /// Both queues.
 #[derive(Clone, Debug)]
 pub(super) struct Rings {
-    chunks: Vec<Chunk>,
+    /// Chunk after chunk. (Chunks as structs, with their links: 20 instructions more of a newcomer's
+    /// 590.)
+    ids: Vec<SlotId>,
+    links: Vec<Link>,
     /// The first chunk that is in no queue.
     free: u32,
     window: Ends,
@@ -56,12 +57,31 @@ pub(super) struct Rings {
     wanted: usize,
 }
 
+/// The chunk of a position.
+#[inline]
+fn chunk(at: u32) -> usize {
+    at as usize / CHUNK
+}
+
+/// Whether it is where a chunk begins, or the one before ended.
+#[inline]
+fn is_edge(at: u32) -> bool {
+    at as usize % CHUNK == 0
+}
+
 impl Rings {
     /// `ids` is how many will be queued when the shard is full, or 0 if that is not known.
     pub(super) const fn new(ids: usize) -> Self {
         // both ends of both queues may be half empty
         let wanted = if ids == 0 { usize::MAX } else { ids.div_ceil(CHUNK) + 2 };
-        Self { chunks: Vec::new(), free: NONE, window: Ends::EMPTY, main: Ends::EMPTY, wanted }
+        Self {
+            ids: Vec::new(),
+            links: Vec::new(),
+            free: NONE,
+            window: Ends::EMPTY,
+            main: Ends::EMPTY,
+            wanted,
+        }
     }
 
     #[inline]
@@ -89,23 +109,19 @@ impl Rings {
     #[inline]
     pub(super) fn peek(&self, queue: Queue) -> Option<SlotId> {
         let ends = self.ends(queue);
-        (ends.len > 0).then(|| self.chunks[ends.tail as usize].ids[ends.from as usize % CHUNK])
+        if ends.len == 0 { None } else { self.ids.get(ends.old as usize).copied() }
     }
 
-    /// The two oldest ids.
+    /// The two oldest ids, to be asked for ahead of time: where they stand in two chunks, the second
+    /// one is any.
     #[inline]
-    pub(super) fn peek_two(&self, queue: Queue) -> (Option<SlotId>, Option<SlotId>) {
+    pub(super) fn peek_two(&self, queue: Queue) -> Option<(SlotId, SlotId)> {
         let ends = self.ends(queue);
-        if ends.len == 0 {
-            return (None, None);
+        let at = ends.old as usize;
+        match self.ids.get(at..at + 2) {
+            Some(&[first, second]) if ends.len > 1 => Some((first, second)),
+            _ => None,
         }
-        let chunk = &self.chunks[ends.tail as usize];
-        let from = ends.from as usize % CHUNK;
-        let second = match chunk.ids.get(from + 1) {
-            Some(id) => Some(*id),
-            None => self.chunks.get(chunk.next as usize).map(|next| next.ids[0]),
-        };
-        (Some(chunk.ids[from]), second.filter(|_| ends.len > 1))
     }
 
     /// When the oldest id was pushed: between the time its chunk was begun and the time the next
@@ -113,29 +129,28 @@ impl Rings {
     #[inline]
     pub(super) fn tail_dates(&self, queue: Queue) -> Option<(u32, Option<u32>)> {
         let ends = self.ends(queue);
-        let chunk = (ends.len > 0).then(|| &self.chunks[ends.tail as usize])?;
-        Some((chunk.born, self.chunks.get(chunk.next as usize).map(|next| next.born)))
+        let link = (ends.len > 0).then(|| &self.links[chunk(ends.old)])?;
+        Some((link.born, self.links.get(link.next as usize).map(|next| next.born)))
     }
 
     /// When the chunk of the oldest id was begun.
     #[inline]
     pub(super) fn born(&self, queue: Queue) -> Option<u32> {
         let ends = self.ends(queue);
-        (ends.len > 0).then(|| self.chunks[ends.tail as usize].born)
+        if ends.len == 0 { None } else { self.links.get(chunk(ends.old)).map(|link| link.born) }
     }
 
     /// Puts an id at the young end; `now` dates the chunk if a new one must be begun.
     #[inline]
     pub(super) fn push(&mut self, queue: Queue, id: SlotId, now: u32) {
-        let ends = self.ends(queue);
-        if ends.head == NONE || ends.to as usize == CHUNK {
+        if is_edge(self.ends(queue).young) {
             self.begin_chunk(queue, now);
         }
         let ends = self.ends_mut(queue);
-        let (head, at) = (ends.head as usize, ends.to as usize % CHUNK);
-        ends.to += 1;
+        let at = ends.young as usize;
+        ends.young += 1;
         ends.len += 1;
-        self.chunks[head].ids[at] = id;
+        self.ids[at] = id;
     }
 
     /// Takes the oldest id.
@@ -143,62 +158,62 @@ impl Rings {
     pub(super) fn pop(&mut self, queue: Queue) -> Option<SlotId> {
         let id = self.peek(queue)?;
         let ends = self.ends_mut(queue);
-        ends.from += 1;
+        ends.old += 1;
         ends.len -= 1;
-        if ends.len == 0 || ends.from as usize == CHUNK {
+        if ends.len == 0 || is_edge(ends.old) {
             self.drop_chunk(queue);
         }
         Some(id)
     }
 
+    #[inline(never)]
     fn begin_chunk(&mut self, queue: Queue, now: u32) {
         let new = if self.free == NONE {
-            if self.chunks.len() == self.chunks.capacity() {
-                // An eighth more: doubling would hold twice what the full shard needs. What is held
-                // beyond that, by luck of the hash, is little.
-                let len = self.chunks.len();
-                let more = if len < self.wanted {
-                    (1 + len / 8).min(self.wanted - len)
-                } else {
-                    1 + len / 64
-                };
-                self.chunks.reserve_exact(more);
-            }
-            self.chunks.push(Chunk { ids: [0; CHUNK], next: NONE, born: now });
-            (self.chunks.len() - 1) as u32
+            self.add_chunk();
+            (self.links.len() - 1) as u32
         } else {
             let new = self.free;
-            let chunk = &mut self.chunks[new as usize];
-            self.free = chunk.next;
-            chunk.next = NONE;
-            chunk.born = now;
+            self.free = self.links[new as usize].next;
             new
         };
+        self.links[new as usize] = Link { next: NONE, born: now };
         let ends = self.ends_mut(queue);
-        let before = ends.head;
-        ends.head = new;
-        ends.to = 0;
-        if before == NONE {
-            ends.tail = new;
-            ends.from = 0;
+        let (before, begin) = (ends.young, new * CHUNK as u32);
+        ends.young = begin;
+        if ends.len == 0 {
+            ends.old = begin;
         } else {
-            self.chunks[before as usize].next = new;
+            self.links[chunk(before - 1)].next = new;
         }
     }
 
+    fn add_chunk(&mut self) {
+        if self.links.len() == self.links.capacity() {
+            // An eighth more: doubling would hold twice what the full shard needs. What is held
+            // beyond that, by luck of the hash, is little.
+            let len = self.links.len();
+            let more =
+                if len < self.wanted { (1 + len / 8).min(self.wanted - len) } else { 1 + len / 64 };
+            self.links.reserve_exact(more);
+            self.ids.reserve_exact(more * CHUNK);
+        }
+        self.links.push(Link { next: NONE, born: 0 });
+        self.ids.resize(self.links.len() * CHUNK, 0);
+    }
+
+    #[inline(never)]
     fn drop_chunk(&mut self, queue: Queue) {
         let free = self.free;
-        let old = self.ends(queue).tail;
-        let chunk = &mut self.chunks[old as usize];
-        let next = std::mem::replace(&mut chunk.next, free);
+        // the position has left the chunk already, by one
+        let old = chunk(self.ends(queue).old - 1);
+        let next = std::mem::replace(&mut self.links[old].next, free);
         let ends = self.ends_mut(queue);
         if next == NONE {
             *ends = Ends::EMPTY;
         } else {
-            ends.tail = next;
-            ends.from = 0;
+            ends.old = next * CHUNK as u32;
         }
-        self.free = old;
+        self.free = old as u32;
     }
 
     /// Replaces every id by what `f` makes of it, oldest first; `None` drops it. Ids change chunks
@@ -218,14 +233,14 @@ impl Rings {
     /// All ids, oldest first.
     pub(super) fn iter(&self, queue: Queue) -> impl Iterator<Item = SlotId> + '_ {
         let ends = self.ends(queue);
-        let (mut chunk, mut at) = (ends.tail as usize, ends.from as usize);
+        let mut at = ends.old;
         (0..ends.len).map(move |_| {
-            if at == CHUNK {
-                chunk = self.chunks[chunk].next as usize;
-                at = 0;
-            }
+            let id = self.ids[at as usize];
             at += 1;
-            self.chunks[chunk].ids[at - 1]
+            if is_edge(at) {
+                at = self.links[chunk(at - 1)].next.wrapping_mul(CHUNK as u32);
+            }
+            id
         })
     }
 }
@@ -274,7 +289,7 @@ mod tests {
         for id in 0..1_000 {
             rings.push(Queue::Window, id, 0);
         }
-        let chunks = rings.chunks.len();
+        let chunks = rings.links.len();
         assert_eq!(chunks, 16);
         for _ in 0..100 {
             while let Some(id) = rings.pop(Queue::Window) {
@@ -285,8 +300,8 @@ mod tests {
             }
         }
         assert!(rings.iter(Queue::Window).eq(0..1_000));
-        assert!(rings.chunks.len() <= chunks + 2);
-        assert!(rings.chunks.capacity() <= chunks + 2 + chunks / 8);
+        assert!(rings.links.len() <= chunks + 2);
+        assert!(rings.links.capacity() <= chunks + 2 + chunks / 8);
     }
 
     #[test]
@@ -295,9 +310,9 @@ mod tests {
         for id in 0..1_000 {
             rings.push(if id % 3 == 0 { Queue::Window } else { Queue::Main }, id, 0);
         }
-        assert_eq!((rings.chunks.len(), rings.chunks.capacity()), (17, 18));
+        assert_eq!((rings.links.len(), rings.links.capacity()), (17, 18));
         (0..200).for_each(|id| rings.push(Queue::Main, id, 0));
-        assert_eq!((rings.chunks.len(), rings.chunks.capacity()), (20, 20));
+        assert_eq!((rings.links.len(), rings.links.capacity()), (20, 20));
     }
 
     #[test]
