@@ -78,8 +78,9 @@ impl<K, V, S> Gather<K, V, S> {
         self.most
     }
 
-    /// `alone` is who must not wait for another caller.
-    fn join(&self, lead: Lead<K, V, S>, now: Tick, alone: bool) -> Part<'_, K, V, S> {
+    /// `alone` is who must not wait for another caller. The first one's time runs since it led: from then on
+    /// it can be seen.
+    fn join(&self, lead: Lead<K, V, S>, alone: bool) -> Part<'_, K, V, S> {
         let flight = lead.join();
         let mut open = self.open.lock();
         if let Some(gathering) = open.as_ref().filter(|_| !alone) {
@@ -101,7 +102,7 @@ impl<K, V, S> Gather<K, V, S> {
         }
         let is_closed = alone || self.most <= 1;
         let state = State { leads: vec![lead], is_closed, first: Waker::noop().clone() };
-        let until = now.saturating_add(self.patience);
+        let until = flight.started().saturating_add(self.patience);
         let gathering = Arc::new(Gathering { until, state: Mutex::new(state) });
         if !is_closed {
             *open = Some(Arc::clone(&gathering));
@@ -220,7 +221,7 @@ where
                 if has_gathered && may_serve() && store.is_crowded() {
                     break Err(lead.refuse(Refusal::Overloaded).unwrap_or(LoadError::Overloaded));
                 }
-                match gather.join(lead, store.clock.now(), store.brings_news()) {
+                match gather.join(lead, store.brings_news()) {
                     Part::Follow(flight) => {
                         store.hurry(&flight);
                         (flight, true)
@@ -335,7 +336,7 @@ where
                 if has_gathered && may_serve() && store.is_crowded() {
                     break Err(lead.refuse(Refusal::Overloaded).unwrap_or(LoadError::Overloaded));
                 }
-                match gather.join(lead, store.clock.now(), store.brings_news()) {
+                match gather.join(lead, store.brings_news()) {
                     Part::Follow(flight) => {
                         store.hurry(&flight);
                         (flight, true)
