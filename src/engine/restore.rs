@@ -6,7 +6,7 @@ use crate::parts::group::Hash;
 use crate::parts::ledger::Moment;
 use crate::parts::tags::{Tagged, Version};
 use crate::rules::got::Got;
-use crate::shard::entry::{Notes, Put, Returned};
+use crate::shard::entry::{Begun, Notes, Put};
 use crate::shard::outbox::Outbox;
 use crate::shard::walk::Cursor;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub(crate) struct Since {
 pub(crate) struct Beside {
     /// What is left of its life, in ticks.
     pub(crate) left: u64,
-    pub(crate) returned: Returned,
+    pub(crate) begun: Begun,
     pub(crate) validator: Option<Arc<str>>,
     pub(crate) tags: Vec<String>,
 }
@@ -74,11 +74,11 @@ where
         beside: Beside,
         since: Since,
     ) -> bool {
-        let Beside { left, returned, validator, tags } = beside;
+        let Beside { left, begun, validator, tags } = beside;
         let units = self.units(&key, Some(&value));
         let names = self.tags.find(tags.iter().map(String::as_str));
         let tags = names.map(|names| names.since(since.tags));
-        let notes = Some(Box::new(Notes { validator, tags, restored: Some(returned) }));
+        let notes = Some(Box::new(Notes { validator, tags, begun: Some(begun) }));
         let put = Put {
             hash: Hash::new(hash),
             key,

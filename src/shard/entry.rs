@@ -33,17 +33,31 @@ pub(crate) struct Notes {
     /// What the source calls this version of the value.
     pub(crate) validator: Option<Arc<str>>,
     pub(crate) tags: Option<Tagged>,
-    /// Of a value that comes from another process. Noted on the way in only.
-    pub(crate) restored: Option<Returned>,
+    /// Where its life began before it is stored. Noted on the way in only.
+    pub(crate) begun: Option<Begun>,
 }
 
-/// A value whose life began in another process: what is left of it is not drawn again.
+/// How a life began that is not drawn. Ages and times in ticks.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Returned {
-    /// Ticks.
-    pub(crate) age: u64,
-    /// Its life ended so many ticks ago, and its stale windows began; with zero it ends now.
-    pub(crate) over_for: Option<u64>,
+pub(crate) enum Begun {
+    /// In another process.
+    Elsewhere { age: u64 },
+    /// The same, and it ends now, and its stale windows begin.
+    #[cfg_attr(not(feature = "snapshot"), allow(dead_code, reason = "made by snapshots"))]
+    EndingNow { age: u64 },
+    /// The same, and it ended some time ago.
+    Over { age: u64, over_for: u64 },
+}
+
+impl Begun {
+    /// Of what has `ttl` ticks left, if it is not over.
+    pub(super) fn stamp(self, now: Tick, ttl: u64) -> Stamp {
+        match self {
+            Self::Elsewhere { age } => Stamp::restored(now, ttl, age),
+            Self::EndingNow { age } => Stamp::restored(now, ttl, age).cut(now),
+            Self::Over { age, over_for } => Stamp::over(now, over_for, age),
+        }
+    }
 }
 
 impl Notes {
@@ -53,13 +67,13 @@ impl Notes {
         if validator.is_none() && tags.is_none() {
             return None;
         }
-        Some(Box::new(Self { validator, tags, restored: None }))
+        Some(Box::new(Self { validator, tags, begun: None }))
     }
 
     /// Whether there is nothing to keep, or to say on the way in.
     pub(crate) fn is_empty(&self) -> bool {
-        let Self { validator, tags, restored } = self;
-        validator.is_none() && tags.is_none() && restored.is_none()
+        let Self { validator, tags, begun } = self;
+        validator.is_none() && tags.is_none() && begun.is_none()
     }
 
     /// What has happened to its tags since its load started.

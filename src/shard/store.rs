@@ -1,7 +1,7 @@
 //! Storing: room first, then the entry, so that the bound holds at every moment.
 
 use super::Shard;
-use super::entry::{Entry, Missing, Notes, Put, Returned, Terms};
+use super::entry::{Entry, Missing, Notes, Put, Terms};
 use super::outbox::Outbox;
 use crate::parts::credit::Credit;
 use crate::parts::eviction::{Policy, SlotId, Slots};
@@ -186,9 +186,9 @@ impl<K, V> Shard<K, V> {
         let Put { key, value, units, ttl, took, notes, .. } = put;
         self.aside.set_units(id, units);
         self.aside.set_cost(id, took);
-        let mut returned = None;
+        let mut begun = None;
         if let Some(mut notes) = notes {
-            returned = notes.restored.take();
+            begun = notes.begun.take();
             if !notes.is_empty() {
                 self.note(id, notes);
             }
@@ -199,13 +199,9 @@ impl<K, V> Shard<K, V> {
             self.aside.set_missing(id, Missing { key, stamp });
             return stamp;
         };
-        let stamp = match returned {
+        let stamp = match begun {
             None => self.draw_life(ttl, terms),
-            Some(Returned { age, over_for: None }) => Stamp::restored(terms.now, ttl, age),
-            Some(Returned { age, over_for: Some(0) }) => {
-                Stamp::restored(terms.now, ttl, age).cut(terms.now)
-            }
-            Some(Returned { age, over_for: Some(ticks) }) => Stamp::over(terms.now, ticks, age),
+            Some(begun) => begun.stamp(terms.now, ttl),
         };
         let entry = Entry { key, value, stamp };
         self.aside.touch(id, terms.now);

@@ -13,7 +13,7 @@ use crate::rules::expiry::{duration, ticks};
 use crate::rules::got::{Got, How};
 use crate::rules::loaded::{Answer, Loaded};
 use crate::rules::tier::TierEntry;
-use crate::shard::entry::{Notes, Put, Returned};
+use crate::shard::entry::{Begun, Notes, Put};
 use crate::shard::outbox::Outbox;
 use crate::words::error::LoadError;
 use std::sync::Arc;
@@ -206,9 +206,8 @@ where
             None => store.lives.negative,
         };
         let left = own.min(ticks(fresh_for));
-        let returned = value.as_ref().map(|_| Returned { age, over_for: None });
-        let notes =
-            Notes { validator: validator.clone(), tags: tagged.clone(), restored: returned };
+        let begun = value.as_ref().map(|_| Begun::Elsewhere { age });
+        let notes = Notes { validator: validator.clone(), tags: tagged.clone(), begun };
         let stored = self.put(value.as_ref(), left, 0, Some(Box::new(notes)), out);
         self.end(value, stored, Kept { how: How::Tier, age: Some(age), validator, tagged }, out)
     }

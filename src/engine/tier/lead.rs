@@ -12,7 +12,7 @@ use crate::rules::expiry::{duration, ticks};
 use crate::rules::loaded::LoadReason;
 use crate::rules::tag::Tag;
 use crate::rules::tier::{TierChange, TierEntry, TierError, TierFound, TierTicket};
-use crate::shard::entry::{Notes, Put, Returned};
+use crate::shard::entry::{Begun, Notes, Put};
 use crate::shard::outbox::Outbox;
 use crate::words::contain::contain;
 use crate::words::sync::atomic::Ordering;
@@ -140,8 +140,8 @@ where
         }
         let TierEntry { key, value: Some(value), age, validator, tags, .. } = entry else { return };
         let tags = self.tagged(&tags, None);
-        let returned = Returned { age: ticks(age).max(over_for), over_for: Some(over_for) };
-        let notes = Some(Box::new(Notes { validator, tags, restored: Some(returned) }));
+        let begun = Some(Begun::Over { age: ticks(age).max(over_for), over_for });
+        let notes = Some(Box::new(Notes { validator, tags, begun }));
         let hash = self.flight.hash;
         let units = store.units(&key, Some(&value));
         let put = Put { notes, ..Put::of(hash, key, value, units, 1) };

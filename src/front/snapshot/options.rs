@@ -7,7 +7,7 @@ use crate::engine::store::Store;
 use crate::front::cache::Cache;
 use crate::parts::tags::Tagged;
 use crate::rules::expiry::NEVER;
-use crate::shard::entry::Returned;
+use crate::shard::entry::Begun;
 use crate::shard::walk::Cursor;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -188,9 +188,14 @@ impl Snapshot {
                     continue;
                 }
                 let hash = store.hash(&record.key);
+                let begun = if self.revalidate {
+                    Begun::EndingNow { age }
+                } else {
+                    Begun::Elsewhere { age }
+                };
                 let beside = Beside {
                     left,
-                    returned: Returned { age, over_for: self.revalidate.then_some(0) },
+                    begun,
                     validator: record.validator.map(Arc::from),
                     tags: record.tags,
                 };
