@@ -1,5 +1,6 @@
 //! Sessions: each request prolongs one by fifteen minutes, and none lasts longer than eight hours,
-//! however busy. The database is asked once a session, and told when it ends.
+//! however busy. The database is asked once a session, and told when it ends. What the requests leave in
+//! their session is kept with it, and does not prolong the eight hours.
 //!
 //! Run it with `cargo run --example session`; the hours pass by a manual clock.
 
@@ -15,6 +16,7 @@ const LONGEST: Duration = Duration::from_secs(8 * 3_600);
 #[derive(Clone, Debug)]
 struct Session {
     user: String,
+    requests: u32,
 }
 
 #[derive(Clone)]
@@ -28,7 +30,7 @@ impl Loader<String, Session> for Sessions {
         let sql = "SELECT user FROM session WHERE token = ?";
         let db = self.0.lock().unwrap();
         let user = db.query_row(sql, [token], |row| row.get(0)).optional()?;
-        Ok(user.map(|user| Session { user }).into()) // none is an answer too
+        Ok(user.map(|user| Session { user, requests: 0 }).into()) // none is an answer too
     }
 }
 
@@ -60,8 +62,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     assert_eq!(sessions.load("b2")?.user, "bob");
     let mut requests = 0;
     while let Ok(session) = sessions.load("a1") {
-        assert_eq!(session.user, "ada");
-        requests += 1;
+        assert_eq!((session.user.as_str(), session.requests), ("ada", requests));
+        // two requests at once are two more
+        let one_more = |session: Session| Session { requests: session.requests + 1, ..session };
+        let session = sessions.at("a1").keep_life().alter(|session| session.map(one_more));
+        requests = session.map_or(requests, |session| session.requests);
         hand.advance(Duration::from_secs(10 * 60));
         sessions.sweep(); // in a server this happens by itself
     }

@@ -90,9 +90,9 @@
 //! |---|---|---|
 //! | 6 | `builder/` | `settings` and their defaults · `check` refusals · `plan` what the engine is built by, with the number of shards · `tier` what a second tier needs |
 //! | 5 | `front/` | `cache` the plain calls · `at` one call said in full · `many` many keys · `blocking`, `future` the two ways to wait · `behind/` the queue of writes with its threads · `snapshot/` warm restarts · `http/` header fields · `call` what one caller says, and what it gets when its load comes to nothing · `loader`, `loading`, `loading_async` caches that own their loader, `background`, `gather`, `warm` what they do with it · `outcome` what a follower makes of a landing · `guard` the wait for a slot · `writing`, `invalidator` what a writer says · `entries` the walk · `tier/` the second tier: `ask` for many keys, `worker` the thread that tells it, `memory` a double, `redis/` one over a server |
-//! | 4 | `engine/` | `store` all shards with hasher, clock, budget, listener · `look` reading · `join` who loads · `lead` from the decision to lead to the end of the loader, `lead/land` what becomes of what it brought, `solo` the same for a load that nobody else knows of, `batch` of several at once, `away` without a caller, `ahead` of need · `put` storing, `insert` by the short way, `heavy` with room of other shards · `guard` the way to the source, `guard/pass` leave to call it · `explain` what there is to say of a key · `take` removing · `writing` writes at the source · `behind` changes ahead of the source · `restore` entries of an earlier process · `tier` what is asked before the source, `tier/lead` by one load, `tier/inquiry` by many, `tier/news` what others did · `sweeper` what expired · `unreported` what left while user code may panic |
+//! | 4 | `engine/` | `store` all shards with hasher, clock, budget, listener · `look` reading · `join` who loads · `lead` from the decision to lead to the end of the loader, `lead/land` what becomes of what it brought, `solo` the same for a load that nobody else knows of, `batch` of several at once, `away` without a caller, `ahead` of need · `put` storing, `insert` by the short way, `alter` by what stands there, `heavy` with room of other shards · `guard` the way to the source, `guard/pass` leave to call it · `explain` what there is to say of a key · `take` removing · `writing` writes at the source · `behind` changes ahead of the source · `restore` entries of an earlier process · `tier` what is asked before the source, `tier/lead` by one load, `tier/inquiry` by many, `tier/news` what others did · `sweeper` what expired · `unreported` what left while user code may panic |
 //! | 3 | `shard/` | `look`, `join`, `store`, `leave`, `walk` what can be done to one shard · `calm` storing where nothing is under way, `under_way` what is · `choose` asks the policy, with what entries weigh · `ask` what one caller accepts · `grow` its table · `entry` · `aside` what few entries have · `board` flights · `seat` loads without one · `failures` what failed lately · `fences` writes in progress · `outbox` what left · `validate` |
-//! | 2 | `parts/` | `group`, `table` where entries stand · `eviction/` who goes · `flight`, `waiter`, `stack` loads and those who wait · `slots`, `turn`, `breaker` what spares the source · `ledger` what was written lately, `tags` what happened to groups · `budget` the bound, `weights` what entries take of it, `credit` room on its way to an entry · `backlog` what is to be written, `outgoing` what a second tier is to be told |
+//! | 2 | `parts/` | `group`, `table` where entries stand · `eviction/` who goes · `flight`, `waiter`, `stack` loads and those who wait · `slots`, `turn`, `breaker` what spares the source · `ledger` what was written lately, `reservation` keys that are being changed by what stands there, `tags` what happened to groups · `budget` the bound, `weights` what entries take of it, `credit` room on its way to an entry · `backlog` what is to be written, `outgoing` what a second tier is to be told |
 //! | 1 | `rules/` | `expiry` lives, stamps, windows · `ahead` when to refresh · `backoff` pauses · `got`, `loaded`, `many`, `tag`, `tier`, `explain`, `stats` what goes in and out |
 //! | 0 | `words/` | `clock` (`system`, `manual`), `tick`, `alarms`, `keeper`, `aside` time · `unpark` a thread as a waker, `block_on` for a future · `tier_key` a key's name outside · `error`, `removal` · `contain` panics of the user's code · `prefetch` · `runtime`, `pool`, `stepping` where background work runs · `thread_number`, `striped` counting · `raw_lock`, `lock` the lock of a shard · `sync` locks, or the doubles of loom and shuttle |
 //!
@@ -179,6 +179,7 @@
 //!   is read under them.
 //! * So are those of a gathering and of the place where callers find it, the latter first, and those
 //!   of the pool and of what is on its way to a runtime.
+//! * The list of what is reserved has one, taken under a shard's lock by each write while it is not empty.
 //! * The registry of tags has one, in which each tag's own is taken; a tag's own is also taken under a
 //!   shard's lock, by who asks what has happened to an entry's tags. The list of write-behind queues is
 //!   read under a shard's lock. Under these no other is taken.
@@ -316,6 +317,14 @@
 //! in which order the source saw them, so that none of them leaves its value. There are as many
 //! fences as writes in progress, and without any a landing pays one comparison. One that is held for
 //! lagging replicas stays there until an alarm ends it.
+//!
+//! A change by what stands there (`engine/alter.rs`) is a look, the user's closure, and a write that is done
+//! if nothing has happened to the key since the look. So it holds nobody up, and a closure may take its time,
+//! use the cache, or panic. The key is *reserved* meanwhile (`parts/reservation.rs`), by all 64 bits of its
+//! hash, and every write, landing and removal of it takes the reservation away, under the lock under which
+//! the change will ask for it. What the closure's own thread does to the key while it runs does not: it would do
+//! it again in the next round. A change that needs other shards' room lets go of its lock, and so asks
+//! once more when it has it again.
 //!
 //! A batch has a flight for each key that it leads, all landed by one loader. It leads first, and
 //! waits for the flights of others when its own have landed, so nobody waits for somebody who
@@ -674,6 +683,9 @@
 //! * **The table**: *F14*, N. Bronson and X. Shi, "Open-sourcing F14 for faster, more
 //!   memory-efficient hash tables" (2019): groups, tags, and an overflow count instead of
 //!   tombstones.
+//! * **A write on the condition that nothing came between**: load-linked and store-conditional, E. H.
+//!   Jensen, G. W. Hagensen and J. M. Broughton, "A new approach to exclusive data access in shared memory
+//!   multiprocessors", Lawrence Livermore National Laboratory (1987).
 //! * **Clock, or second chance**: F. J. Corbató, "A Paging Experiment with the Multics System"
 //!   (1968): a bit that a hit sets and a hand that clears it.
 //! * **LIRS**: S. Jiang and X. Zhang, "LIRS: an efficient low inter-reference recency set

@@ -281,6 +281,28 @@
 //! last change of each key, and again after a failure. A crash loses what is not written yet; its page says
 //! how much that can be. (For an async writer there is `AsyncWriteBehind`, with the feature `tokio`.)
 //!
+//! # Values that callers change
+//!
+//! A count, a limit, a session: what is to stand under a key depends on what stands there. A look and an
+//! insert lose what others do in between; [`alter`](Cache::alter) does not. It calls a closure with the fresh
+//! value, or `None`, and stores what that returns if nothing else has happened to the key; else it calls it
+//! again. A change begins a new life, as an insert does, unless it is to [keep](At::keep_life) the old one:
+//!
+//! ```
+//! # use larder::Cache;
+//! # use std::time::Duration;
+//! let sent: Cache<String, u32> = Cache::builder()
+//!     .max_entries(100_000)
+//!     .time_to_live(Duration::from_secs(3600))
+//!     .build()?;
+//! // five mails an hour, counted from the first
+//! let may_send = |to: &str| {
+//!     sent.at(to).keep_life().alter(|n| Some(n.unwrap_or(0) + 1)).is_some_and(|n| n <= 5)
+//! };
+//! assert_eq!((0..7).filter(|_| may_send("ada@example.org")).count(), 5);
+//! # Ok::<_, larder::ConfigError>(())
+//! ```
+//!
 //! # What changes together
 //!
 //! One row often appears in several entries: in lists, pages, sums. Give all of them a tag that names the
@@ -587,11 +609,10 @@
 //!
 //! # Use something else when
 //!
-//! * **[moka](https://docs.rs/moka)**: you want the cache that has been in production for years, a
-//!   read-modify-write of one entry (`and_compute_with`), a life that reads and updates can change
-//!   (`Expiry`), or LRU for a workload in which only recency counts.
+//! * **[moka](https://docs.rs/moka)**: you want the cache that has been in production for years, a life
+//!   that reads can change (`Expiry`), or LRU for a workload in which only recency counts.
 //! * **[quick_cache](https://docs.rs/quick_cache)**: nothing expires, and you want few
-//!   dependencies, an entry API, pinned entries, or a variant for one thread.
+//!   dependencies, pinned entries, or a variant for one thread.
 //! * **[cached](https://docs.rs/cached)**: you want to memoize a function with one attribute, or to
 //!   keep results on disk.
 //! * **[foyer](https://docs.rs/foyer)**: the cache is larger than memory and goes on on disk.

@@ -40,6 +40,7 @@ enum Op {
     WriteOver(u64),
     /// A load during a write.
     LoadFenced(u64),
+    Alter(u64, Change),
     /// Key and tag.
     InsertTagged(u64, u64),
     LoadTagged(u64, u64),
@@ -56,10 +57,19 @@ enum Op {
     Entries,
 }
 
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    Put,
+    /// One that ends when the value before would have.
+    PutInstead,
+    Remove,
+}
+
 fn ops() -> impl Strategy<Value = Vec<Op>> {
     let key = || 0..24_u64;
     let ttl = || 0..60_u64;
     let tag = || 0..3_u64;
+    let change = || prop_oneof![Just(Change::Put), Just(Change::PutInstead), Just(Change::Remove)];
     let op = prop_oneof![
         8 => key().prop_map(Op::Insert),
         3 => (key(), ttl()).prop_map(|(key, ttl)| Op::InsertFor(key, ttl)),
@@ -79,6 +89,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         2 => (key(), any::<bool>()).prop_map(|(key, succeeds)| Op::WriteThrough(key, succeeds)),
         1 => key().prop_map(Op::WriteOver),
         1 => key().prop_map(Op::LoadFenced),
+        5 => (key(), change()).prop_map(|(key, change)| Op::Alter(key, change)),
         4 => (key(), tag()).prop_map(|(key, tag)| Op::InsertTagged(key, tag)),
         3 => (key(), tag()).prop_map(|(key, tag)| Op::LoadTagged(key, tag)),
         1 => (key(), tag(), any::<bool>()).prop_map(|(key, tag, removes)| {
@@ -381,6 +392,7 @@ impl Rig {
 
     fn apply_with_tags(&mut self, op: &Op) {
         match *op {
+            Op::Alter(key, change) => self.alter(key, change),
             Op::InsertTagged(key, tag) => {
                 let value = self.value();
                 self.cache.at(&key).tag(&tag.to_string()).insert(value);
@@ -626,6 +638,34 @@ impl Rig {
         }
         self.held.insert((key, value));
         self.store(key, value, ttl.unwrap_or(TTL));
+    }
+
+    fn alter(&mut self, key: u64, change: Change) {
+        let before = self.fresh(key).filter(|standing| standing.value.is_some());
+        let value = if let Change::Remove = change { None } else { Some(self.value()) };
+        let at = self.cache.at(&key);
+        let at = if let Change::PutInstead = change { at.keep_life() } else { at };
+        let mut seen = None;
+        let now = at.alter(|found| {
+            seen = found;
+            value
+        });
+        assert_eq!(now, value);
+        let expected = before.and_then(|standing| standing.value);
+        assert!(seen == expected || self.evicts && seen.is_none());
+        let Some(value) = value else {
+            if seen.is_some() {
+                self.model.remove(&key);
+            }
+            return;
+        };
+        self.held.insert((key, value));
+        self.store(key, value, TTL);
+        if let (Change::PutInstead, Some(before), true) = (change, before, seen.is_some()) {
+            let Standing { stored, expiry, .. } = before;
+            let standing = self.model.get_mut(&key).unwrap();
+            (standing.stored, standing.expiry) = (stored, expiry);
+        }
     }
 
     fn settle(&mut self) {

@@ -47,6 +47,27 @@ fn counts(restored: Restored) -> [u64; 3] {
 }
 
 #[test]
+fn a_change_sees_what_is_restored_meanwhile() {
+    let (before, _hand) = usual();
+    before.insert(1, "one".to_owned());
+    let bytes = saved(&before);
+    let (after, _hand) = usual();
+    let mut seen = Vec::new();
+    after.alter(&1, |found| {
+        if seen.is_empty() {
+            std::thread::scope(|scope| {
+                let restored = scope.spawn(|| counts(load(&after, &bytes, secs(0))));
+                assert_eq!(restored.join().unwrap(), [1, 0, 0]);
+            });
+        }
+        seen.push(found.clone());
+        Some(found.unwrap_or_default() + "!")
+    });
+    assert_eq!(seen, [None, Some("one".to_owned())]);
+    assert_eq!(after.get(&1).as_deref(), Some("one!"));
+}
+
+#[test]
 fn lives_go_on_where_they_were() {
     let (before, hand) = usual();
     before.insert(1, "one".to_owned());

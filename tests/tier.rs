@@ -227,6 +227,27 @@ fn an_insert_replaces_the_copies_of_all_processes() {
 }
 
 #[test]
+fn a_change_by_what_is_here_is_told_like_any_other() {
+    let Two { one, other, hand, .. } = two(|builder| builder);
+    load(&one, "a", 1);
+    assert_eq!(how(&other), (1, How::Tier));
+    hand.advance(secs(4));
+    let more = |n: Option<u64>| n.map(|n| n + 1);
+    assert_eq!(one.at("a").keep_life().alter(more), Some(2));
+    settled(&one);
+    assert_eq!((other.get("a"), how(&other)), (None, (2, How::Tier)));
+    assert_eq!(other.peek("a").unwrap().fresh_for, secs(6), "what was left of the life it kept");
+    assert_eq!(other.alter("a", |_| None), None);
+    settled(&other);
+    assert_eq!(load(&one, "a", 7), 7);
+    // what is there and not here is not asked for, and stays
+    settled(&one);
+    assert_eq!(other.alter("a", more), None);
+    settled(&other);
+    assert_eq!(how(&other), (7, How::Tier));
+}
+
+#[test]
 fn what_expired_is_not_fresh_anywhere_and_may_be_served_stale() {
     let Two { one, other, hand, .. } = two(|builder| builder.stale_if_error(secs(60)));
     load(&one, "a", 1);

@@ -37,7 +37,7 @@ where
         let mut credit = Credit::at_last(&self.budget);
         // Another write of the key may come in between, and be told to the second tier after this one, which
         // is stored after it: the tier is to have neither.
-        let name = put.as_ref().filter(|_| matches!(by, By::Write));
+        let name = put.as_ref().filter(|_| matches!(by, By::Write | By::Change(_)));
         let name = name.and_then(|put| self.name_of(&put.key));
         loop {
             self.make_room(hash, units, &mut credit, unreported.out);

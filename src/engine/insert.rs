@@ -1,6 +1,6 @@
 //! `insert`, which most often finds nothing under way and no more to do than to store.
 
-use super::put::By;
+use super::put::{By, Stored};
 use super::store::Store;
 use crate::parts::group::Hash;
 use crate::rules::tag::Tag;
@@ -21,21 +21,40 @@ where
     /// their shard, and for these it is written out here: an update then takes a fifth less.
     pub(crate) fn insert(&self, hash: u64, key: K, value: V, said: Option<u64>) {
         let ttl = said.unwrap_or(self.lives.ttl);
-        if self.weigher.is_some() || ttl == 0 || self.budget.max() == 0 || self.tier.is_some() {
+        if !self.stores_only(ttl) {
             return self.insert_told(hash, key, value, said);
         }
-        let mut shard = self.cell(hash).shard.write();
+        self.insert_bare(hash, (key, value), ttl, By::Write, self.cell(hash).shard.write());
+    }
+
+    /// Whether a value that is written is to be stored, and nothing else.
+    #[inline]
+    pub(super) fn stores_only(&self, ttl: u64) -> bool {
+        self.weigher.is_none() && ttl > 0 && self.budget.max() > 0 && self.tier.is_none()
+    }
+
+    /// Stores a value with nothing beside it, and nothing [else](Self::stores_only) to be done.
+    #[inline]
+    pub(super) fn insert_bare(
+        &self,
+        hash: u64,
+        (key, value): (K, V),
+        ttl: u64,
+        by: By<'_, K, V>,
+        mut shard: WriteGuard<'_, Shard<K, V>>,
+    ) -> Stored {
         let now = self.clock.now();
         if !shard.is_calm(hash, &key, now) {
-            return self.insert_in_full(hash, Put::of(hash, key, value, 1, ttl), shard);
+            return self.insert_in_full(hash, Put::of(hash, key, value, 1, ttl), by, shard);
         }
-        self.ledger.note(hash);
         let Some(id) = shard.slot(Hash::new(hash), &key) else {
-            return self.insert_new(hash, (key, value), ttl, now, shard);
+            return self.insert_new(hash, (key, value), ttl, (by, now), shard);
         };
+        self.ledger.note(hash);
         let left = shard.overwrite(id, (key, value), ttl, (&self.lives, now));
         drop(shard);
         self.settle(ttl, left, RemovalCause::Replaced);
+        Stored::Yes(ttl)
     }
 
     /// The same where there is a weigher or a second tier, or nothing to store.
@@ -47,11 +66,11 @@ where
         let noted;
         let shard = self.cell(hash).shard.write();
         noted = self.tell(change);
-        self.insert_in_full(hash, put, shard);
+        self.insert_in_full(hash, put, By::Write, shard);
         self.let_go(noted);
     }
 
-    /// The rest of [`insert`](Self::insert) for a key under which nothing stands. (As a call: 26 instructions
+    /// The rest of [`insert_bare`](Self::insert_bare) for a key under which nothing stands. (As a call: 26 instructions
     /// more of a newcomer's 600.)
     #[inline]
     fn insert_new(
@@ -59,16 +78,18 @@ where
         hash: u64,
         entry: (K, V),
         ttl: u64,
-        now: Tick,
+        (by, now): (By<'_, K, V>, Tick),
         mut shard: WriteGuard<'_, Shard<K, V>>,
-    ) {
+    ) -> Stored {
         let mut left = None;
         let terms = (&self.lives, now, &self.budget);
         if let Err((key, value)) = shard.welcome(Hash::new(hash), entry, ttl, terms, &mut left) {
-            return self.insert_in_full(hash, Put::of(hash, key, value, 1, ttl), shard);
+            return self.insert_in_full(hash, Put::of(hash, key, value, 1, ttl), by, shard);
         }
+        self.ledger.note(hash);
         drop(shard);
         self.settle(ttl, left, RemovalCause::Evicted);
+        Stored::Yes(ttl)
     }
 
     /// What is to be done without the lock.
@@ -84,10 +105,17 @@ where
 
     /// The same where there is more to it.
     #[inline(never)]
-    fn insert_in_full(&self, hash: u64, put: Put<K, V>, shard: WriteGuard<'_, Shard<K, V>>) {
+    fn insert_in_full(
+        &self,
+        hash: u64,
+        put: Put<K, V>,
+        by: By<'_, K, V>,
+        shard: WriteGuard<'_, Shard<K, V>>,
+    ) -> Stored {
         let (mut put, mut out) = (Some(put), Outbox::new());
-        self.put_locked(hash, &mut put, By::Write, &mut out, shard);
+        let stored = self.put_locked(hash, &mut put, by, &mut out, shard);
         self.deliver(out);
+        stored
     }
 
     /// As [`insert`](Self::insert), with tags.

@@ -2,6 +2,7 @@
 //! or awaiting.
 
 pub(crate) mod ahead;
+pub(crate) mod alter;
 pub(crate) mod away;
 pub(crate) mod batch;
 pub(crate) mod explain;

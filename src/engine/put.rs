@@ -6,6 +6,7 @@ use crate::parts::credit::Credit;
 use crate::parts::flight::Flight;
 use crate::parts::group::Hash;
 use crate::parts::ledger::Moment;
+use crate::parts::reservation::Reserved;
 use crate::parts::tags::Fate;
 use crate::rules::expiry::NEVER;
 use crate::shard::Shard;
@@ -18,6 +19,8 @@ use std::sync::Arc;
 pub(crate) enum By<'a, K, V> {
     /// Somebody wrote it: it is newer than whatever any load brings.
     Write,
+    /// It was made of what stands there: if nothing has happened to the key since that was looked at.
+    Change(&'a Reserved),
     /// A load brought it: if the key is still this flight's.
     Flight(&'a Arc<Flight<K, V>>),
     /// A write at the source brought it, which is in progress: if nothing else has happened to the
@@ -154,7 +157,8 @@ where
         let Some(put) = slot.as_ref() else { return Some(Stored::No) };
         let terms = self.terms();
         let is_fenced = match by {
-            By::Write => {
+            By::Change(reserved) if !reserved.holds() => true,
+            By::Write | By::Change(_) => {
                 shard.fence(hash, &put.key, out);
                 false
             }
@@ -191,12 +195,16 @@ where
         if !matches!(by, By::Shown(_)) {
             shard.forgive(hash, &put.key, out);
         }
-        if !matches!(by, By::Extra(_) | By::Restored(_) | By::Shown(_)) {
+        if matches!(by, By::Write | By::Flight(_) | By::Fence) {
             self.ledger.note(hash);
         }
         if put.ttl == 0 || put.units > self.budget.max() {
             match by {
                 By::Write | By::Fence => shard.refuse(slot, false, &terms, out),
+                By::Change(_) => {
+                    self.ledger.note(hash);
+                    shard.refuse(slot, false, &terms, out);
+                }
                 By::Flight(_) => shard.refuse(slot, true, &terms, out),
                 // nobody asked for it: all stays as it is
                 By::Extra(_) | By::Restored(_) | By::Shown(_) => {}
@@ -209,9 +217,10 @@ where
         match shard.store(slot.take()?, standing, credit, &terms, out) {
             Ok(stamp) => {
                 match by {
-                    // not before: at a second attempt it would take its own note for another's. What
-                    // is restored is much, and older than anything that looks there.
-                    By::Extra(_) => self.ledger.note(hash),
+                    // not before: at a second attempt it would take its own note for another's
+                    By::Extra(_) | By::Change(_) => self.ledger.note(hash),
+                    // that is much, and older than anything that a batch brings
+                    By::Restored(_) => self.ledger.note_for_changes(hash),
                     By::Shown(flight) => flight.stand(),
                     _ => {}
                 }

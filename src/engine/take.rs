@@ -2,6 +2,7 @@
 
 use super::store::Store;
 use crate::parts::group::Hash;
+use crate::parts::outgoing::Noted;
 use crate::rules::tier::TierChange;
 use crate::shard::outbox::Outbox;
 use crate::shard::walk::Cursor;
@@ -36,17 +37,36 @@ where
         V: Clone,
     {
         let mut out = Outbox::new();
-        let noted;
-        let was_fresh = {
-            let mut shard = self.cell(hash).shard.write();
-            noted = self.tell_removal(name);
-            self.ledger.note(hash);
-            shard.fence(hash, key, &mut out);
-            shard.remove(Hash::new(hash), key, RemovalCause::Removed, &self.terms(), &mut out)
-        };
+        let (was_fresh, noted) = self.take(hash, key, name, || true, &mut out)?;
         let value = self.report_removed(out, was_fresh);
         self.let_go(noted);
         value
+    }
+
+    /// The same, if it `may`, which is asked under the lock. Whether it was fresh, and what is to be let go
+    /// of.
+    #[inline]
+    pub(super) fn take<Q>(
+        &self,
+        hash: u64,
+        key: &Q,
+        name: Option<&TierKey>,
+        may: impl FnOnce() -> bool,
+        out: &mut Outbox<K, V>,
+    ) -> Option<(bool, Option<Noted<K, V>>)>
+    where
+        Q: ?Sized + Equivalent<K>,
+    {
+        let mut shard = self.cell(hash).shard.write();
+        if !may() {
+            return None;
+        }
+        let noted = self.tell_removal(name);
+        self.ledger.note(hash);
+        shard.fence(hash, key, out);
+        let was_fresh =
+            shard.remove(Hash::new(hash), key, RemovalCause::Removed, &self.terms(), out);
+        Some((was_fresh, noted))
     }
 
     /// What was removed, for its caller if it was fresh.
@@ -182,6 +202,7 @@ where
                 let mut noted = Vec::new();
                 {
                     let mut shard = cell.shard.write();
+                    self.ledger.note_all();
                     let terms = self.terms();
                     for (hash, key, _, stamp) in &batch {
                         noted.push(self.tell_removal(names.next()));

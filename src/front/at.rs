@@ -2,6 +2,7 @@
 
 use super::call::Call;
 use super::{blocking, future};
+use crate::engine::alter::Said;
 use crate::engine::lead::Lead;
 use crate::engine::look::Looked;
 use crate::engine::store::Store;
@@ -18,12 +19,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// A call for one key with settings of its own, from [`Cache::at`](crate::Cache::at): first the settings,
-/// then [`insert`](Self::insert), [`load`](Self::load) or [`load_async`](Self::load_async).
-#[must_use = "it does nothing until `insert`, `load` or `load_async` is called"]
+/// then [`insert`](Self::insert), [`alter`](Self::alter), [`load`](Self::load) or
+/// [`load_async`](Self::load_async).
+#[must_use = "it does nothing until `insert`, `alter`, `load` or `load_async` is called"]
 pub struct At<'a, K, V, S, Q: ?Sized> {
     store: &'a Arc<Store<K, V, S>>,
     key: &'a Q,
     ttl: Option<Duration>,
+    keeps_life: bool,
     tags: Tags<'a>,
     max_age: Option<Duration>,
     force: bool,
@@ -37,6 +40,7 @@ impl<'a, K, V, S, Q: ?Sized> At<'a, K, V, S, Q> {
             store,
             key,
             ttl: None,
+            keeps_life: false,
             tags: Tags::default(),
             max_age: None,
             force: false,
@@ -52,6 +56,16 @@ impl<'a, K, V, S, Q: ?Sized> At<'a, K, V, S, Q> {
     /// loader says.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
+        self
+    }
+
+    /// What is stored by [`insert`](Self::insert) or [`alter`](Self::alter) ends when the fresh value would have
+    /// ended whose place it takes, to the millisecond; its [`age`](Got::age) is that value's too, as `max_age`
+    /// counts it. Where there was none, a life begins, with the [`ttl`](Self::ttl) that was said or the cache's.
+    /// That makes a fixed window of a count: the first of its calls begins it, and the others do not make it
+    /// longer. A time to idle begins anew, as at every use. Loads begin lives of their own: they ignore this.
+    pub fn keep_life(mut self) -> Self {
+        self.keeps_life = true;
         self
     }
 
@@ -157,7 +171,14 @@ where
     /// Stores `value`, as [`Cache::insert`](crate::Cache::insert) does, with the [`ttl`](Self::ttl) and the
     /// [`tag`](Self::tag)s that were said here. [`max_age`](Self::max_age), [`force`](Self::force),
     /// [`fallback`](Self::fallback) and [`timeout`](Self::timeout) are about loads: it ignores them.
+    ///
+    /// With [`keep_life`](Self::keep_life) it is an [`alter`](Self::alter) that does not look, and clones the
+    /// value once more.
     pub fn insert(self, value: V) {
+        if self.keeps_life {
+            self.alter(|_| Some(value.clone()));
+            return;
+        }
         let store = self.store;
         let (hash, key, ttl) = (store.hash(self.key), self.key.to_owned(), self.ttl.map(ticks));
         if self.tags.is_empty() {
@@ -165,6 +186,42 @@ where
         } else {
             store.insert_tagged(hash, key, value, ttl, self.tags.iter());
         }
+    }
+
+    /// As [`Cache::alter`](crate::Cache::alter), with the [`ttl`](Self::ttl) and the [`tag`](Self::tag)s that
+    /// were said here, or with the life of the value before ([`keep_life`](Self::keep_life)); ignores the
+    /// other settings, which are about loads. A limit of three attempts a minute:
+    ///
+    /// ```
+    /// use larder::{Cache, Clock};
+    /// use std::time::Duration;
+    ///
+    /// let minute = Duration::from_secs(60);
+    /// # let (clock, hand) = Clock::manual();
+    /// let attempts: Cache<String, u32> = Cache::builder()
+    ///     .max_entries(100_000)
+    ///     .time_to_live(minute)
+    /// #   .clock(clock)
+    ///     .build()?;
+    /// let may_try = |user: &str| {
+    ///     let count = attempts.at(user).keep_life().alter(|n| Some(n.unwrap_or(0) + 1));
+    ///     count.is_some_and(|n| n <= 3)
+    /// };
+    /// let tried: Vec<_> = (0..5).map(|_| may_try("ann")).collect();
+    /// assert_eq!(tried, [true, true, true, false, false]);
+    /// # hand.advance(minute);
+    /// // a minute after the first one
+    /// assert!(may_try("ann"));
+    /// # Ok::<_, larder::ConfigError>(())
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If `change` does: then nothing has happened to the key.
+    pub fn alter(self, change: impl FnMut(Option<V>) -> Option<V>) -> Option<V> {
+        let (ttl, keeps_life, tags) = (self.ttl.map(ticks), self.keeps_life, self.tags.iter());
+        let said = Said { ttl, keeps_life, tags };
+        self.store.alter(self.store.hash(self.key), self.key, &said, change)
     }
 
     /// As [`Cache::get_or_load`](crate::Cache::get_or_load), with what was said here; returns the value and how it came. The
@@ -285,6 +342,7 @@ impl<K, V, S, Q: ?Sized> fmt::Debug for At<'_, K, V, S, Q> {
         // keys are the user's data: never in logs
         f.debug_struct("At")
             .field("ttl", &self.ttl)
+            .field("keeps_life", &self.keeps_life)
             .field("max_age", &self.max_age)
             .field("force", &self.force)
             .field("timeout", &self.timeout)

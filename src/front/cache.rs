@@ -149,6 +149,50 @@ where
         self.store.insert(self.store.hash(&key), key, value, None);
     }
 
+    /// Changes what stands under a key by what stands there: calls `change` with the fresh value, or `None`,
+    /// and what that returns stands there afterwards; `None` removes. Returns what `change` returned.
+    ///
+    /// Nothing else happens to the key in between: if it is written, removed, expired or loaded by anybody else
+    /// after `change` was shown its value, nothing is stored, and `change` is called again, with what stands
+    /// there then. So it may run more than once, and only the last result counts; of several callers who change
+    /// one key at once, one succeeds in each round. No lock is held while it runs: it may use the cache, its
+    /// own key included. What it does to that is overwritten by what it returns, and counts as its own doing.
+    ///
+    /// What is stored is as if [inserted](Self::insert): a new life, with the cache's time to live and jitter,
+    /// unless [`at(key)`](Self::at) says [`ttl`](At::ttl) or [`keep_life`](At::keep_life); a load of the key
+    /// that is under way is not stored; the removal listener gets the value before. If `change` is given
+    /// `None` and returns `None`, nothing happens, not even to a load. It looks at what is here and fresh, and
+    /// not at a second tier, which is told of the change; other processes change their own copies.
+    ///
+    /// Blocks as `insert` does. Costs a look, a write, two clones of the value and one of the key a round, and
+    /// an allocation; while it runs, each other write to the cache also takes a lock that all of these share.
+    /// It counts neither as a hit nor as a miss.
+    ///
+    /// ```
+    /// use larder::Cache;
+    ///
+    /// let visits: Cache<String, u64> = Cache::new(1_000);
+    /// let count = |page: &str| visits.alter(page, |n| Some(n.unwrap_or(0) + 1));
+    /// count("/");
+    /// assert_eq!(count("/"), Some(2));
+    ///
+    /// // only what is there; and out with what is of no use any more
+    /// let take_one = |n: Option<u64>| n.map(|n| n - 1).filter(|n| *n > 0);
+    /// assert_eq!(visits.alter("/", take_one), Some(1));
+    /// assert_eq!(visits.alter("/", take_one), None);
+    /// assert_eq!((visits.alter("/", take_one), visits.get("/")), (None, None));
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If `change` does: then nothing has happened to the key.
+    pub fn alter<Q>(&self, key: &Q, change: impl FnMut(Option<V>) -> Option<V>) -> Option<V>
+    where
+        Q: ?Sized + Hash + Equivalent<K> + ToOwned<Owned = K>,
+    {
+        self.at(key).alter(change)
+    }
+
     /// The value of a key; if it is not there, `load` loads it, once, however many callers ask.
     ///
     /// The first caller that finds nothing runs its closure; all others, threads and tasks, wait

@@ -26,7 +26,7 @@ impl Caller {
     fn call(&mut self) {
         let key = draw(KEYS as usize) as u32;
         let begin = self.moments.next();
-        match draw(9) {
+        match draw(11) {
             0 | 1 => {
                 let found = self.shelf.get(&key);
                 self.note(key, begin, Did::Read(found));
@@ -53,6 +53,15 @@ impl Caller {
             5 => {
                 let found = self.shelf.peek(&key).map(|got| got.value);
                 self.note(key, begin, Did::Read(found));
+            }
+            6 | 7 => {
+                let mut seen = None;
+                let new = self.shelf.alter(&key, |found| {
+                    seen = found;
+                    thread::yield_now();
+                    (draw(4) > 0).then_some(begin)
+                });
+                self.note(key, begin, Did::Alter(seen, new));
             }
             n => self.load(key, begin, n % 2 == 0),
         }

@@ -31,6 +31,8 @@ mod behind;
 #[cfg(larder_shuttle)]
 mod bounds;
 #[cfg(larder_shuttle)]
+mod changes;
+#[cfg(larder_shuttle)]
 mod expiry;
 #[cfg(larder_shuttle)]
 mod failures;

@@ -11,6 +11,8 @@ pub(super) enum Did {
     /// Found this value, or none.
     Read(Option<u64>),
     Insert(u64),
+    /// Found the one, and put the other in its place.
+    Alter(Option<u64>, Option<u64>),
     /// Took it out, and found this value, or none.
     Remove(Option<u64>),
     /// Ended its life, if there was one.
@@ -43,6 +45,9 @@ fn apply((value, flight): State, did: Did) -> Option<State> {
         Did::Read(found) => (found == value).then_some((value, flight)),
         // every write takes the flight off its key
         Did::Insert(new) => Some((Some(new), None)),
+        Did::Alter(found, _) if found != value => None,
+        Did::Alter(None, None) => Some((value, flight)),
+        Did::Alter(_, new) => Some((new, None)),
         Did::Remove(found) => (found == value).then_some((None, None)),
         Did::Expire(was_there) => (was_there == value.is_some()).then_some((None, None)),
         Did::Clear => Some((None, None)),

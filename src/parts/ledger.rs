@@ -5,10 +5,15 @@
 //! moment under its key's hash; what was brought unasked is stored only if nothing was noted there
 //! since the batch began. Two keys may share a place: then a value is not stored that could have
 //! been, and that is all.
+//!
+//! Who changes one key by what stands there has a [reservation](super::reservation) of it, and writes are
+//! noted for that too.
 
+use super::reservation::{Reservations, Reserved};
 use crate::words::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::fmt;
-use std::sync::OnceLock;
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock};
 
 /// 2 KiB for a cache that is asked for many keys at once; a hundred writes to other keys during a
 /// batch keep one extra key of three from being stored.
@@ -25,6 +30,7 @@ pub(crate) struct Ledger {
     /// The last write to everything.
     whole: AtomicU64,
     places: OnceLock<Box<[AtomicU64]>>,
+    reservations: Reservations,
 }
 
 impl Ledger {
@@ -41,28 +47,43 @@ impl Ledger {
         self.watchers.fetch_sub(1, Ordering::SeqCst);
     }
 
+    /// Every write to the key from now on is told to who reserves it, for as long as that has it.
+    pub(crate) fn reserve(&self, hash: u64) -> Reservation<'_> {
+        let reserved = self.reservations.add(hash);
+        self.watchers.fetch_add(1, Ordering::SeqCst);
+        Reservation { ledger: self, reserved }
+    }
+
     /// Something is about to happen to a key. To be called under its shard's lock, as
     /// [`is_quiet`](Self::is_quiet) is.
     #[inline]
     pub(crate) fn note(&self, hash: u64) {
         if self.watchers.load(Ordering::SeqCst) > 0 {
-            self.note_at(self.place(hash));
+            self.note_at(self.place(hash), Some(hash));
+        }
+    }
+
+    /// The same for who reserves the key alone.
+    pub(crate) fn note_for_changes(&self, hash: u64) {
+        if self.watchers.load(Ordering::SeqCst) > 0 {
+            self.reservations.lose(Some(hash));
         }
     }
 
     /// Something is about to happen to every key.
     pub(crate) fn note_all(&self) {
         if self.watchers.load(Ordering::SeqCst) > 0 {
-            self.note_at(Some(&self.whole));
+            self.note_at(Some(&self.whole), None);
         }
     }
 
     #[cold]
-    fn note_at(&self, place: Option<&AtomicU64>) {
+    fn note_at(&self, place: Option<&AtomicU64>, hash: Option<u64>) {
         let moment = self.moment.fetch_add(1, Ordering::SeqCst) + 1;
         if let Some(place) = place {
             place.fetch_max(moment, Ordering::SeqCst);
         }
+        self.reservations.lose(hash);
     }
 
     /// Whether nothing has happened to a key of this hash since then.
@@ -74,6 +95,27 @@ impl Ledger {
     fn place(&self, hash: u64) -> Option<&AtomicU64> {
         // bits between those that pick the shard and those that pick the group
         self.places.get()?.get((hash >> 24) as usize % PLACES)
+    }
+}
+
+/// A key that is reserved, until this is dropped.
+pub(crate) struct Reservation<'l> {
+    ledger: &'l Ledger,
+    reserved: Arc<Reserved>,
+}
+
+impl Deref for Reservation<'_> {
+    type Target = Reserved;
+
+    fn deref(&self) -> &Reserved {
+        &self.reserved
+    }
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        self.ledger.leave();
+        self.ledger.reservations.remove(&self.reserved);
     }
 }
 

@@ -47,6 +47,8 @@ pub(crate) enum Begun {
     EndingNow { age: u64 },
     /// The same, and it ended some time ago.
     Over { age: u64, over_for: u64 },
+    /// With a value whose place this one takes.
+    Before(Stamp),
 }
 
 impl Begun {
@@ -56,6 +58,7 @@ impl Begun {
             Self::Elsewhere { age } => Stamp::restored(now, ttl, age),
             Self::EndingNow { age } => Stamp::restored(now, ttl, age).cut(now),
             Self::Over { age, over_for } => Stamp::over(now, over_for, age),
+            Self::Before(stamp) => stamp,
         }
     }
 }

@@ -1,0 +1,140 @@
+//! Changing what stands under a key by what stands there: look, ask what is to stand there, and do that if
+//! nothing has happened to the key meanwhile; else again. No lock is held while the user's code runs.
+
+use super::put::{By, Stored};
+use super::store::Store;
+use crate::parts::group::Hash;
+use crate::parts::ledger::Reservation;
+use crate::parts::tags::Version;
+use crate::rules::expiry::Stamp;
+use crate::rules::tag::Tag;
+use crate::shard::entry::{Begun, Notes, Put};
+use crate::shard::outbox::Outbox;
+use equivalent::Equivalent;
+
+/// What was said of the value that is to be stored.
+pub(crate) struct Said<T> {
+    /// Ticks, if it is not the cache's.
+    pub(crate) ttl: Option<u64>,
+    /// It ends when the one before it would have, if there is one.
+    pub(crate) keeps_life: bool,
+    pub(crate) tags: T,
+}
+
+/// When the key was looked at.
+#[derive(Clone, Copy)]
+struct Seen {
+    /// Of a fresh value, if there was one.
+    stamp: Option<Stamp>,
+    /// What had happened to tags.
+    since: Version,
+}
+
+impl<K, V, S> Store<K, V, S>
+where
+    K: Clone + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: Send + Sync + 'static,
+{
+    /// What `change` makes of a fresh value, or of none, stands under the key afterwards. Returns it.
+    pub(crate) fn alter<'t, Q>(
+        &self,
+        hash: u64,
+        key: &Q,
+        said: &Said<impl Iterator<Item = &'t str> + Clone>,
+        mut change: impl FnMut(Option<V>) -> Option<V>,
+    ) -> Option<V>
+    where
+        Q: ?Sized + Equivalent<K> + std::hash::Hash + ToOwned<Owned = K>,
+    {
+        let reservation = self.ledger.reserve(hash);
+        loop {
+            reservation.renew();
+            let since = self.tags.version();
+            let (value, stamp) = self.fresh(hash, key).unzip();
+            let seen = Seen { stamp, since };
+            let changed = {
+                let _changing = reservation.enter();
+                change(value)
+            };
+            let is_done = match &changed {
+                Some(value) => {
+                    let entry = (key.to_owned(), value.clone());
+                    self.store_changed(hash, entry, said, seen, &reservation)
+                }
+                None => stamp.is_none() || self.remove_reserved(hash, key, &reservation),
+            };
+            if is_done {
+                return changed;
+            }
+        }
+    }
+
+    /// A look that leaves no trace.
+    fn fresh<Q>(&self, hash: u64, key: &Q) -> Option<(V, Stamp)>
+    where
+        Q: ?Sized + Equivalent<K>,
+    {
+        let shard = self.cell(hash).shard.read();
+        let terms = self.terms();
+        let (id, entry) = shard.peek(Hash::new(hash), key, &terms)?;
+        shard.is_fresh(id, entry, &terms).then(|| (entry.value.clone(), entry.stamp))
+    }
+
+    /// Stores, if nothing has happened to the key since it was looked at.
+    fn store_changed<'t>(
+        &self,
+        hash: u64,
+        (key, value): (K, V),
+        said: &Said<impl Iterator<Item = &'t str> + Clone>,
+        seen: Seen,
+        reservation: &Reservation<'_>,
+    ) -> bool {
+        let before = seen.stamp.filter(|_| said.keeps_life);
+        let ttl = before.map(|stamp| stamp.fresh_for(self.clock.now())).or(said.ttl);
+        if before.is_some() && ttl == Some(0) {
+            return false; // it ended meanwhile
+        }
+        let tags = said.tags.clone();
+        let life = ttl.unwrap_or(self.lives.ttl);
+        if before.is_none() && tags.clone().next().is_none() && self.stores_only(life) {
+            let shard = self.cell(hash).shard.write();
+            let by = By::Change(reservation);
+            return reservation.holds()
+                && self.insert_bare(hash, (key, value), life, by, shard) != Stored::Fenced;
+        }
+        let change = self.written(hash, &key, &value, ttl, tags.clone().map(Tag::from).collect());
+        // what has happened to one of them since the look is newer
+        let tags = self.tags.find(tags).map(|names| names.since(seen.since));
+        let mut notes = Notes::of(None, tags);
+        if let Some(stamp) = before {
+            notes.get_or_insert_default().begun = Some(Begun::Before(stamp));
+        }
+        let units = self.units(&key, Some(&value));
+        let mut put = Some(Put { notes, ..Put::of(hash, key, value, units, life) });
+        let mut out = Outbox::new();
+        let noted;
+        let shard = self.cell(hash).shard.write();
+        // asked before anything is told to a second tier
+        if !reservation.holds() {
+            return false;
+        }
+        noted = self.tell(change);
+        let stored = self.put_locked(hash, &mut put, By::Change(reservation), &mut out, shard);
+        self.deliver(out);
+        self.let_go(noted);
+        stored != Stored::Fenced
+    }
+
+    /// Removes, if nothing has happened to the key since it was looked at.
+    fn remove_reserved<Q>(&self, hash: u64, key: &Q, reservation: &Reservation<'_>) -> bool
+    where
+        Q: ?Sized + Equivalent<K> + std::hash::Hash,
+    {
+        let mut out = Outbox::new();
+        let name = self.named(key);
+        let taken = self.take(hash, key, name.as_ref(), || reservation.holds(), &mut out);
+        self.deliver(out);
+        taken.is_some()
+    }
+}
