@@ -50,6 +50,36 @@ fn the_source_is_written_first_and_then_the_cache() {
 }
 
 #[test]
+fn what_is_said_of_a_write_holds_for_what_it_stores() {
+    with_cache(
+        |builder| builder.time_to_live(secs(100)),
+        |it| {
+            it.at(&1).tag("odd").ttl(secs(5)).write_through(11, |_, _| DONE).unwrap();
+            let write = |_, _| ready(DONE);
+            block_on(it.at(&2).tag("even").ttl(secs(6)).write_through_async(22, write)).unwrap();
+            let lives = [1, 2].map(|key| it.peek(&key).unwrap().fresh_for);
+            assert_eq!(lives, [secs(5), secs(6)]);
+            it.remove_tag("odd");
+            assert_eq!((it.get(&1), it.get(&2)), (None, Some(22)));
+            it.expire_tag("even");
+            assert_eq!(it.get(&2), None);
+
+            let write = |_: &u64, _: &u64| {
+                it.remove_tag("odd");
+                DONE
+            };
+            it.at(&1).tag("odd").write_through(12, write).unwrap();
+            assert_eq!(it.get(&1), None, "which came first?");
+            it.at(&1).tag("odd").write_through(13, |_, _| DONE).unwrap();
+            it.at(&1).write_through(14, |_, _| Err("refused")).unwrap_err();
+            assert_eq!((it.get(&1), it.fences()), (None, 0));
+            it.at(&1).ttl(Duration::ZERO).write_through(15, |_, _| DONE).unwrap();
+            assert_eq!(it.get(&1), None);
+        },
+    );
+}
+
+#[test]
 fn a_write_that_fails_leaves_nothing() {
     with_cache(
         |builder| builder,

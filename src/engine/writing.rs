@@ -4,8 +4,10 @@ use super::put::{By, Stored};
 use super::store::Store;
 use super::unreported::Unreported;
 use crate::parts::group::Hash;
+use crate::parts::tags::Version;
 use crate::rules::expiry::NEVER;
-use crate::shard::entry::Put;
+use crate::rules::tag::Tag;
+use crate::shard::entry::{Notes, Put};
 use crate::shard::outbox::Outbox;
 use crate::words::clock::Alarm;
 use crate::words::removal::RemovalCause;
@@ -41,6 +43,8 @@ pub(crate) struct Fence<K, V, S> {
     key: Option<K>,
     /// What its shard knows it by.
     number: u64,
+    /// What had happened to tags when the write began.
+    since: Version,
     /// For how many ticks it stays after its end.
     hold: u64,
     /// Its end, by a function made where it was known what `K`, `V` and `S` are good for, which
@@ -68,6 +72,7 @@ where
     pub(crate) fn raise(store: &Arc<Store<K, V, S>>, hash: u64, key: K, leave: Leave) -> Self {
         let mine = key.clone();
         let name = store.name_of(&key);
+        let since = store.tags.version();
         let mut out = Outbox::new();
         // what goes is reported also if an `Eq` panics after that
         let unreported = Unreported { store, out: &mut out };
@@ -84,7 +89,7 @@ where
         };
         drop(unreported);
         let (store, key) = (Arc::clone(store), Some(mine));
-        let fence = Self { store, hash, key, number, hold: 0, end: Store::end_write };
+        let fence = Self { store, hash, key, number, since, hold: 0, end: Store::end_write };
         // made before anything is reported: a panic in a `Drop` finds it and lowers it
         fence.store.deliver(out);
         fence
@@ -100,15 +105,24 @@ where
 
     /// Stores what this write writes, if nothing else has happened to the key since it began. The
     /// fence stays up. Whether it was stored.
-    pub(crate) fn put(&self, value: V, ttl: Option<u64>) -> bool
+    pub(crate) fn put<'t>(
+        &self,
+        value: V,
+        ttl: Option<u64>,
+        tags: impl Iterator<Item = &'t str> + Clone,
+    ) -> bool
     where
         V: Clone,
     {
         let key = self.key().clone();
         let units = self.store.units(&key, Some(&value));
-        let change = self.store.written(self.hash, &key, &value, ttl, Vec::new());
+        let said = tags.clone().map(Tag::from).collect();
+        let change = self.store.written(self.hash, &key, &value, ttl, said);
+        // nobody knows whether the source was written before what has happened to one of them meanwhile
+        let tags = self.store.tags.find(tags).map(|names| names.since(self.since));
         let ttl = ttl.unwrap_or(self.store.lives.ttl);
-        let put = Put::of(self.hash, key, value, units, ttl);
+        let notes = Notes::of(None, tags);
+        let put = Put { notes, ..Put::of(self.hash, key, value, units, ttl) };
         let mut out = Outbox::new();
         let stored = self.store.put(self.hash, put, By::Fence, &mut out);
         if stored != Stored::Fenced {

@@ -1,7 +1,7 @@
 //! One key, said in full.
 
 use super::call::Call;
-use super::{blocking, future};
+use super::{blocking, future, writing};
 use crate::engine::alter::Said;
 use crate::engine::lead::Lead;
 use crate::engine::look::Looked;
@@ -19,9 +19,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// A call for one key with settings of its own, from [`Cache::at`](crate::Cache::at): first the settings,
-/// then [`insert`](Self::insert), [`alter`](Self::alter), [`load`](Self::load) or
-/// [`load_async`](Self::load_async).
-#[must_use = "it does nothing until `insert`, `alter`, `load` or `load_async` is called"]
+/// then [`insert`](Self::insert), [`alter`](Self::alter), [`load`](Self::load),
+/// [`write_through`](Self::write_through), or one of the latter two's async forms.
+#[must_use = "it does nothing until `insert`, `alter`, `load` or `write_through` is called"]
 pub struct At<'a, K, V, S, Q: ?Sized> {
     store: &'a Arc<Store<K, V, S>>,
     key: &'a Q,
@@ -75,7 +75,7 @@ impl<'a, K, V, S, Q: ?Sized> At<'a, K, V, S, Q> {
     /// and its loader may add others by [`Loaded::tag`]. Up to three cost no allocation on a hit.
     ///
     /// Tags belong to the value: one that is stored without them later does not have them. So
-    /// [`Cache::insert`](crate::Cache::insert), [`write_through`](crate::Cache::write_through) and
+    /// [`Cache::insert`](crate::Cache::insert), [`Cache::write_through`](crate::Cache::write_through) and
     /// [`WriteBehind::put`](crate::WriteBehind::put), which know of no tags, leave a value without any.
     pub fn tag(mut self, tag: &'a str) -> Self {
         self.tags.push(tag);
@@ -186,6 +186,56 @@ where
         } else {
             store.insert_tagged(hash, key, value, ttl, self.tags.iter());
         }
+    }
+
+    /// Writes to the source and then to the cache, as [`Cache::write_through`](crate::Cache::write_through)
+    /// does; what is stored has the [`ttl`](Self::ttl) and the [`tag`](Self::tag)s that were said here. If one
+    /// of the tags is removed or expired during the write, so is the value: nobody knows which came first.
+    /// The other settings are about loads: it ignores them, and [`keep_life`](Self::keep_life).
+    ///
+    /// ```
+    /// # use larder::Cache;
+    /// # fn update(id: &u64, page: &String) -> std::io::Result<()> { Ok(()) }
+    /// # let pages: Cache<u64, String> = Cache::new(1_000);
+    /// pages.at(&42).tag("ada").write_through("a new page".to_owned(), update)?;
+    /// pages.remove_tag("ada");
+    /// assert_eq!(pages.get(&42), None);
+    /// # Ok::<_, std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of `write`, as they are; then nothing is left under the key.
+    ///
+    /// # Panics
+    ///
+    /// If `write` does; that is a failed write.
+    pub fn write_through<E>(
+        self,
+        value: V,
+        write: impl FnOnce(&K, &V) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let (key, ttl) = (self.key.to_owned(), self.ttl.map(ticks));
+        writing::write_through(self.store, key, value, ttl, self.tags.iter(), write)
+    }
+
+    /// The async form of [`write_through`](Self::write_through), as
+    /// [`Cache::write_through_async`](crate::Cache::write_through_async).
+    ///
+    /// # Errors
+    ///
+    /// Those of `write`, as they are; then nothing is left under the key.
+    ///
+    /// # Panics
+    ///
+    /// If `write` or its future does.
+    pub async fn write_through_async<E, F, Fut>(self, value: V, write: F) -> Result<(), E>
+    where
+        F: FnOnce(K, V) -> Fut,
+        Fut: Future<Output = Result<(), E>>,
+    {
+        let (key, ttl) = (self.key.to_owned(), self.ttl.map(ticks));
+        writing::write_through_async(self.store, key, value, ttl, self.tags.iter(), write).await
     }
 
     /// As [`Cache::alter`](crate::Cache::alter), with the [`ttl`](Self::ttl) and the [`tag`](Self::tag)s that

@@ -1,12 +1,15 @@
 //! Writes that the cache takes part in.
 
 use super::cache::Cache;
+use crate::engine::store::Store;
 use crate::engine::writing::{Fence, Leave};
 use crate::rules::expiry::ticks;
 use equivalent::Equivalent;
 use std::fmt;
 use std::future::Future;
 use std::hash::{BuildHasher, Hash};
+use std::iter;
+use std::sync::Arc;
 use std::time::Duration;
 
 impl<K, V, S> Cache<K, V, S>
@@ -26,7 +29,7 @@ where
     /// source saw them. For writes done by others, or of many rows, see [`writing`](Self::writing).
     ///
     /// The new value has no [tags](crate::At::tag), whatever the old one had: where `remove_tag` is to find
-    /// it, use [`writing`](Self::writing), and let the next caller load it with its tags. With a second
+    /// it, say them, by [`at(&key).tag(..).write_through(..)`](crate::At::write_through). With a second
     /// [`tier`](crate::CacheBuilder::tier) that does not keep up, it blocks its thread as
     /// [`insert`](Self::insert) does.
     ///
@@ -54,12 +57,7 @@ where
         value: V,
         write: impl FnOnce(&K, &V) -> Result<(), E>,
     ) -> Result<(), E> {
-        let hash = self.store.hash(&key);
-        let fence = Fence::raise(&self.store, hash, key, Leave::Standing);
-        write(fence.key(), &value)?;
-        fence.put(value, None);
-        fence.lower(Leave::Standing);
-        Ok(())
+        write_through(&self.store, key, value, None, iter::empty(), write)
     }
 
     /// The async form of [`write_through`](Self::write_through); `write` is given clones. If this
@@ -87,12 +85,7 @@ where
         F: FnOnce(K, V) -> Fut,
         Fut: Future<Output = Result<(), E>>,
     {
-        let hash = self.store.hash(&key);
-        let fence = Fence::raise(&self.store, hash, key, Leave::Standing);
-        write(fence.key().clone(), value.clone()).await?;
-        fence.put(value, None);
-        fence.lower(Leave::Standing);
-        Ok(())
+        write_through_async(&self.store, key, value, None, iter::empty(), write).await
     }
 
     /// A fence around a write that is done by other means: a transaction, a message to another
@@ -124,6 +117,52 @@ where
         let hash = self.store.hash(key);
         WriteFence { fence: Fence::raise(&self.store, hash, key.to_owned(), Leave::Nothing) }
     }
+}
+
+/// Writes to the source, and then to the cache with what was said of the value.
+pub(super) fn write_through<'t, K, V, S, E>(
+    store: &Arc<Store<K, V, S>>,
+    key: K,
+    value: V,
+    ttl: Option<u64>,
+    tags: impl Iterator<Item = &'t str> + Clone,
+    write: impl FnOnce(&K, &V) -> Result<(), E>,
+) -> Result<(), E>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: BuildHasher + Send + Sync + 'static,
+{
+    let hash = store.hash(&key);
+    let fence = Fence::raise(store, hash, key, Leave::Standing);
+    write(fence.key(), &value)?;
+    fence.put(value, ttl, tags);
+    fence.lower(Leave::Standing);
+    Ok(())
+}
+
+/// The same in a task.
+pub(super) async fn write_through_async<'t, K, V, S, E, F, Fut>(
+    store: &Arc<Store<K, V, S>>,
+    key: K,
+    value: V,
+    ttl: Option<u64>,
+    tags: impl Iterator<Item = &'t str> + Clone,
+    write: F,
+) -> Result<(), E>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: BuildHasher + Send + Sync + 'static,
+    F: FnOnce(K, V) -> Fut,
+    Fut: Future<Output = Result<(), E>>,
+{
+    let hash = store.hash(&key);
+    let fence = Fence::raise(store, hash, key, Leave::Standing);
+    write(fence.key().clone(), value.clone()).await?;
+    fence.put(value, ttl, tags);
+    fence.lower(Leave::Standing);
+    Ok(())
 }
 
 /// A write in progress, from [`Cache::writing`]: until it is dropped no load of its key is stored.
