@@ -3,6 +3,7 @@
 mod contender;
 mod growth;
 mod hits;
+mod hop;
 mod instructions;
 mod latency;
 mod load;
@@ -89,11 +90,15 @@ macro_rules! of_kind {
 
 fn throughput<K: Kind>(options: &throughput::Options) -> Result<Vec<Block>> {
     let tables = throughput::tables::<K>(options)?;
-    let method = format!(
+    let mut method = format!(
         "Mops/s of all threads, median (least..most) of {} rounds of {} ms.",
         options.rounds,
         options.time.as_millis(),
     );
+    if let Some(hops) = &tables.hops {
+        let hops = format!(" A cache line went from core to core in {hops} ns meanwhile.");
+        method.push_str(&hops);
+    }
     let kind = kind::<K>();
     let mut blocks = vec![
         Block::new(format!("throughput-{kind}"), &format!("{method}\n\n{}", tables.aims)),

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::contender::{BASELINE, Entrant, Kind, LARDER, Op, select};
+use crate::hop::hop;
 use crate::rows::{ROWS, Row, Sequences, measure, prepare, row};
 use policies::plot::{self, Axis, Line, Plot};
 use policies::table::{Spread, Table, figure};
@@ -53,11 +54,13 @@ fn samples<K: Kind>(
     contenders: &[&Entrant<K>],
     sequences: &mut Sequences<K>,
     (rounds, time): (usize, Duration),
+    hops: &mut Vec<f64>,
 ) -> Samples {
     let most = threads.iter().copied().max().unwrap_or(1);
     let sequences = sequences.of(row.ids, most);
     let mut samples = Samples::new();
     for round in 0..rounds {
+        hops.push(hop());
         for i in 0..contenders.len() {
             let Entrant { name, build } = contenders[(i + round) % contenders.len()];
             if round >= ROUNDS_OF_SLOW && SLOW.contains(name) {
@@ -89,6 +92,8 @@ pub struct Tables {
     pub all: Table,
     /// larder's medians and ratios to the baseline, by row and number of threads.
     pub larder: HashMap<(&'static str, usize), (f64, f64)>,
+    /// Nanoseconds that a cache line took from core to core meanwhile, once a round.
+    pub hops: Option<Spread>,
 }
 
 pub fn tables<K: Kind>(options: &Options) -> Result<Tables, String> {
@@ -111,13 +116,13 @@ pub fn tables<K: Kind>(options: &Options) -> Result<Tables, String> {
     let names = contenders.iter().map(|contender| contender.name);
     let mut all = Table::new([K::NAME, "threads"].into_iter().chain(names));
     let mut larder = HashMap::new();
-    let mut sequences = Sequences::new();
+    let (mut sequences, mut hops) = (Sequences::new(), Vec::new());
     for row in rows {
         let wanted = |n: &usize| options.threads.is_empty() || options.threads.contains(n);
         let threads: Vec<_> = row.threads.iter().copied().filter(wanted).collect();
         let admitted: Vec<_> = contenders.iter().filter(|entrant| row.admits(entrant)).collect();
         let rounds = (options.rounds, options.time);
-        let samples = samples(row, &threads, &admitted, &mut sequences, rounds);
+        let samples = samples(row, &threads, &admitted, &mut sequences, rounds, &mut hops);
         for n in threads {
             let of = |name| samples.get(&(name, n)).map_or(&[][..], Vec::as_slice);
             let label = [format!("{}: {}", row.name, row.what), n.to_string()];
@@ -153,7 +158,7 @@ pub fn tables<K: Kind>(options: &Options) -> Result<Tables, String> {
             }
         }
     }
-    Ok(Tables { aims, all, larder })
+    Ok(Tables { aims, all, larder, hops: Spread::of(&hops) })
 }
 
 /// How rates grow with threads: hits, the hot key, the mix.
@@ -168,7 +173,8 @@ pub fn plot<K: Kind>(rounds: usize, time: Duration) -> Result<String, String> {
     {
         let row = row(name);
         let admitted: Vec<_> = contenders.iter().filter(|entrant| row.admits(entrant)).collect();
-        let samples = samples(row, &THREADS, &admitted, &mut sequences, (rounds, time));
+        let samples =
+            samples(row, &THREADS, &admitted, &mut sequences, (rounds, time), &mut Vec::new());
         let median = |name, n| Spread::of(&samples[&(name, n)]).map_or(0.0, |s| s.median);
         let line = |entrant: &&Entrant<K>| Line {
             name: entrant.name,
