@@ -8,7 +8,9 @@ use common::tasks::Task;
 use common::{Checked, Fixture, checked, ms, secs, uncalled, with_cache};
 use larder::RemovalCause::{Expired, Rejected, Removed, Replaced};
 use larder::{Cache, Clock, LoadError, Stats};
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
 /// One more.
@@ -179,6 +181,42 @@ fn what_it_does_to_its_key_itself_is_overwritten() {
             assert_eq!((calls, new, it.get(&1)), (1, Some(11), Some(11)));
         },
     );
+}
+
+/// Changes key 1, and inserts it meanwhile, when its thread ends. Tells how often it was called.
+struct AtTheEnd(Cache<u64, u64>, Sender<u32>);
+
+impl Drop for AtTheEnd {
+    fn drop(&mut self) {
+        let mut calls = 0;
+        self.0.alter(&1, |found| {
+            calls += 1;
+            if calls == 1 {
+                self.0.insert(1, 98);
+            }
+            count(found)
+        });
+        self.1.send(calls).unwrap();
+    }
+}
+
+thread_local! {
+    static AT_THE_END: RefCell<Option<AtTheEnd>> = const { RefCell::new(None) };
+}
+
+#[test]
+fn what_it_does_to_its_key_itself_is_known_while_a_thread_ends() {
+    let it = checked(Cache::builder().max_entries(100));
+    let (calls, called) = channel();
+    let at_the_end = AtTheEnd(it.clone(), calls);
+    let change = || {
+        // before whatever a change needs of its thread: that goes first
+        AT_THE_END.set(Some(at_the_end));
+        it.alter(&1, count)
+    };
+    thread::scope(|scope| assert_eq!(scope.spawn(change).join().unwrap(), Some(1)));
+    // a thread that is over may not have ended
+    assert_eq!((called.recv().unwrap(), it.get(&1)), (1, Some(2)));
 }
 
 #[test]

@@ -144,6 +144,15 @@ fn who_is_not_kept_waiting_has_what_was_loaded() {
     assert_eq!(stats.refreshes, 0);
 }
 
+/// Who loads inside of a load leads it to its end; a change is no load.
+#[test]
+fn who_loads_inside_of_a_change_is_freed_too() {
+    let (cache, source, _hand) = stale(|builder| builder);
+    let _checked = watched(&cache);
+    assert_eq!(cache.alter(&3, |_| cache.load(&1).ok()), Some(1));
+    assert!(!source.was_here());
+}
+
 #[test]
 fn a_panic_elsewhere_is_no_panic_here() {
     let (cache, source, hand) = stale(|builder| builder);

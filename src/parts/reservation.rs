@@ -5,15 +5,40 @@
 //! new approach to exclusive data access in shared memory multiprocessors", 1987): nobody waits for anybody,
 //! and of several who change one key at once, one succeeds in each round.
 
-use super::stack::{self, Running};
-use crate::words::sync::Mutex;
-use crate::words::sync::atomic::{AtomicBool, Ordering};
+use crate::words::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::words::sync::{Mutex, thread_local};
 use std::sync::Arc;
+
+thread_local! {
+    /// What tells a thread from all others that run: where this is. Nothing is to be done when it goes, so it
+    /// is there to the end, for the destructors of other thread locals too.
+    // no `const` block: the explorers' macro has none
+    #[allow(clippy::missing_const_for_thread_local)]
+    static HERE: u8 = 0;
+}
+
+/// No thread.
+const NOBODY: usize = 0;
+
+fn this_thread() -> usize {
+    HERE.try_with(|here| std::ptr::from_ref(here).addr()).unwrap_or(NOBODY)
+}
 
 /// A key, by all of its hash: two that share one make each other look again, and that is all.
 pub(crate) struct Reserved {
     hash: u64,
     is_lost: AtomicBool,
+    /// The thread in which the change runs, while it does.
+    changed_by: AtomicUsize,
+}
+
+/// While it lives, the change runs in this thread.
+pub(crate) struct Changing<'r>(&'r Reserved);
+
+impl Drop for Changing<'_> {
+    fn drop(&mut self) {
+        self.0.changed_by.store(NOBODY, Ordering::SeqCst);
+    }
 }
 
 impl Reserved {
@@ -29,12 +54,14 @@ impl Reserved {
 
     /// While the guard lives, what this thread does to the key does not count: it is a part of the change. (It
     /// would be done again in the next round, and the round would never end.)
-    pub(crate) fn enter(&self) -> Running {
-        stack::enter(self.id())
+    pub(crate) fn enter(&self) -> Changing<'_> {
+        self.changed_by.store(this_thread(), Ordering::SeqCst);
+        Changing(self)
     }
 
-    fn id(&self) -> usize {
-        std::ptr::from_ref(self).addr()
+    fn is_changed_here(&self) -> bool {
+        let by = self.changed_by.load(Ordering::SeqCst);
+        by != NOBODY && by == this_thread()
     }
 }
 
@@ -43,7 +70,8 @@ pub(crate) struct Reservations(Mutex<Vec<Arc<Reserved>>>);
 
 impl Reservations {
     pub(crate) fn add(&self, hash: u64) -> Arc<Reserved> {
-        let reserved = Arc::new(Reserved { hash, is_lost: AtomicBool::new(false) });
+        let is_lost = AtomicBool::new(false);
+        let reserved = Arc::new(Reserved { hash, is_lost, changed_by: AtomicUsize::new(NOBODY) });
         self.0.lock().push(Arc::clone(&reserved));
         reserved
     }
@@ -60,7 +88,7 @@ impl Reservations {
     pub(crate) fn lose(&self, hash: Option<u64>) {
         for reserved in self.0.lock().iter() {
             let is_meant = hash.is_none_or(|hash| hash == reserved.hash);
-            if is_meant && !stack::is_running(reserved.id()) {
+            if is_meant && !reserved.is_changed_here() {
                 reserved.is_lost.store(true, Ordering::SeqCst);
             }
         }

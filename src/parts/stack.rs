@@ -1,6 +1,5 @@
 //! Which loaders are running on this thread, so that one that asks for its own key is told so
-//! instead of waiting for itself; and which keys it is changing by what stands there, so that what it does to
-//! them meanwhile is known to be its own.
+//! instead of waiting for itself.
 //!
 //! For a blocking loader that is its whole run. For an async one it is each poll of it: what the
 //! task itself awaits is seen, what it spawned and waits for is not (`load_timeout` ends that).
