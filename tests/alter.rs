@@ -151,6 +151,56 @@ fn a_removal_that_has_begun_before_the_look_is_seen_when_it_is_done() {
     );
 }
 
+/// What is done to a tag is done to no key, and found out later.
+#[test]
+fn what_is_done_to_the_tags_of_what_it_was_shown_is_looked_at() {
+    type Disturb = fn(&Checked<u64, u64>);
+    let removes: Disturb = |it| it.remove_tag("t");
+    let expires: Disturb = |it| it.expire_tag("t");
+    let removes_and_frees: Disturb = |it| {
+        it.remove_tag("t");
+        it.sweep();
+    };
+    with_cache(
+        |builder| builder.time_to_live(secs(9)).stale_if_error(secs(9)),
+        |it| {
+            for disturb in [removes, expires, removes_and_frees] {
+                it.at(&1).tag("t").insert(10);
+                assert_eq!(disturbed(it, disturb), (vec![Some(10), None], None));
+                assert_eq!(it.get(&1), None);
+            }
+            it.at(&1).tag("t").insert(10);
+            let seen = disturbed(it, |it| it.remove_tag("another"));
+            assert_eq!(seen, (vec![Some(10)], Some(11)));
+        },
+    );
+}
+
+#[test]
+fn what_it_does_to_its_tags_itself_is_not() {
+    with_cache(
+        |builder| builder,
+        |it| {
+            let mut others = vec![true, false];
+            let mut change = |calls: &mut u32, found| {
+                *calls += 1;
+                it.remove_tag("t");
+                if *calls == 1 && others.pop() == Some(true) {
+                    thread::scope(|scope| scope.spawn(|| it.expire_tag("t")).join().unwrap());
+                }
+                it.at(&1).tag("t").insert(98);
+                count(found)
+            };
+            for expected in [(1, Some(11)), (2, Some(99))] {
+                it.at(&1).tag("t").insert(10);
+                let mut calls = 0;
+                let new = it.alter(&1, |found| change(&mut calls, found));
+                assert_eq!((calls, new), expected);
+            }
+        },
+    );
+}
+
 #[test]
 fn what_is_done_to_other_keys_is_not() {
     with_cache(

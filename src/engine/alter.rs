@@ -4,8 +4,8 @@
 use super::put::{By, Stored};
 use super::store::Store;
 use crate::parts::group::Hash;
-use crate::parts::ledger::Reservation;
-use crate::parts::tags::Version;
+use crate::parts::reservation::Basis;
+use crate::parts::tags::{Fate, Tagged};
 use crate::rules::expiry::Stamp;
 use crate::rules::tag::Tag;
 use crate::shard::entry::{Begun, Notes, Put};
@@ -21,13 +21,10 @@ pub(crate) struct Said<T> {
     pub(crate) tags: T,
 }
 
-/// When the key was looked at.
-#[derive(Clone, Copy)]
-struct Seen {
-    /// Of a fresh value, if there was one.
-    stamp: Option<Stamp>,
-    /// What had happened to tags.
-    since: Version,
+/// What goes with a fresh value.
+struct Beside {
+    stamp: Stamp,
+    tags: Option<Tagged>,
 }
 
 impl<K, V, S> Store<K, V, S>
@@ -51,8 +48,14 @@ where
         loop {
             reservation.renew();
             let since = self.tags.version();
-            let (value, stamp) = self.fresh(hash, key).unzip();
-            let seen = Seen { stamp, since };
+            let (value, beside) = self.fresh(hash, key).unzip();
+            let (stamp, tags) = beside.map(|Beside { stamp, tags }| (stamp, tags)).unzip();
+            let tags = tags.flatten();
+            let settled = tags.as_ref().map_or(since, |_| self.tags.settled());
+            if tags.as_ref().is_some_and(|tags| tags.fate() != Fate::Untouched) {
+                continue;
+            }
+            let basis = Basis { reserved: &reservation, tags, since, settled };
             let changed = {
                 let _changing = reservation.enter();
                 change(value)
@@ -60,9 +63,9 @@ where
             let is_done = match &changed {
                 Some(value) => {
                     let entry = (key.to_owned(), value.clone());
-                    self.store_changed(hash, entry, said, seen, &reservation)
+                    self.store_changed(hash, entry, said, (stamp, &basis))
                 }
-                None => stamp.is_none() || self.remove_reserved(hash, key, &reservation),
+                None => stamp.is_none() || self.remove_unchanged(hash, key, &basis),
             };
             if is_done {
                 return changed;
@@ -71,14 +74,17 @@ where
     }
 
     /// A look that leaves no trace.
-    fn fresh<Q>(&self, hash: u64, key: &Q) -> Option<(V, Stamp)>
+    fn fresh<Q>(&self, hash: u64, key: &Q) -> Option<(V, Beside)>
     where
         Q: ?Sized + Equivalent<K>,
     {
         let shard = self.cell(hash).shard.read();
         let terms = self.terms();
         let (id, entry) = shard.peek(Hash::new(hash), key, &terms)?;
-        shard.is_fresh(id, entry, &terms).then(|| (entry.value.clone(), entry.stamp))
+        if !shard.is_fresh(id, entry, &terms) {
+            return None;
+        }
+        Some((entry.value.clone(), Beside { stamp: entry.stamp, tags: shard.tags(id) }))
     }
 
     /// Stores, if nothing has happened to the key since it was looked at.
@@ -87,10 +93,9 @@ where
         hash: u64,
         (key, value): (K, V),
         said: &Said<impl Iterator<Item = &'t str> + Clone>,
-        seen: Seen,
-        reservation: &Reservation<'_>,
+        (stamp, basis): (Option<Stamp>, &Basis<'_>),
     ) -> bool {
-        let before = seen.stamp.filter(|_| said.keeps_life);
+        let before = stamp.filter(|_| said.keeps_life);
         let ttl = before.map(|stamp| stamp.fresh_for(self.clock.now())).or(said.ttl);
         if before.is_some() && ttl == Some(0) {
             return false; // it ended meanwhile
@@ -99,13 +104,13 @@ where
         let life = ttl.unwrap_or(self.lives.ttl);
         if before.is_none() && tags.clone().next().is_none() && self.stores_only(life) {
             let shard = self.cell(hash).shard.write();
-            let by = By::Change(reservation);
-            return reservation.holds()
+            let by = By::Change(basis);
+            return basis.holds(&self.tags)
                 && self.insert_bare(hash, (key, value), life, by, shard) != Stored::Fenced;
         }
         let change = self.written(hash, &key, &value, ttl, tags.clone().map(Tag::from).collect());
         // what has happened to one of them since the look is newer
-        let tags = self.tags.find(tags).map(|names| names.since(seen.since));
+        let tags = self.tags.find(tags).map(|names| names.since(basis.since));
         let mut notes = Notes::of(None, tags);
         if let Some(stamp) = before {
             notes.get_or_insert_default().begun = Some(Begun::Before(stamp));
@@ -116,24 +121,24 @@ where
         let noted;
         let shard = self.cell(hash).shard.write();
         // asked before anything is told to a second tier
-        if !reservation.holds() {
+        if !basis.holds(&self.tags) {
             return false;
         }
         noted = self.tell(change);
-        let stored = self.put_locked(hash, &mut put, By::Change(reservation), &mut out, shard);
+        let stored = self.put_locked(hash, &mut put, By::Change(basis), &mut out, shard);
         self.deliver(out);
         self.let_go(noted);
         stored != Stored::Fenced
     }
 
     /// Removes, if nothing has happened to the key since it was looked at.
-    fn remove_reserved<Q>(&self, hash: u64, key: &Q, reservation: &Reservation<'_>) -> bool
+    fn remove_unchanged<Q>(&self, hash: u64, key: &Q, basis: &Basis<'_>) -> bool
     where
         Q: ?Sized + Equivalent<K> + std::hash::Hash,
     {
         let mut out = Outbox::new();
         let name = self.named(key);
-        let taken = self.take(hash, key, name.as_ref(), || reservation.holds(), &mut out);
+        let taken = self.take(hash, key, name.as_ref(), || basis.holds(&self.tags), &mut out);
         self.deliver(out);
         taken.is_some()
     }

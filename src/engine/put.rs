@@ -6,7 +6,7 @@ use crate::parts::credit::Credit;
 use crate::parts::flight::Flight;
 use crate::parts::group::Hash;
 use crate::parts::ledger::Moment;
-use crate::parts::reservation::Reserved;
+use crate::parts::reservation::Basis;
 use crate::parts::tags::Fate;
 use crate::rules::expiry::NEVER;
 use crate::shard::Shard;
@@ -20,7 +20,7 @@ pub(crate) enum By<'a, K, V> {
     /// Somebody wrote it: it is newer than whatever any load brings.
     Write,
     /// It was made of what stands there: if nothing has happened to the key since that was looked at.
-    Change(&'a Reserved),
+    Change(&'a Basis<'a>),
     /// A load brought it: if the key is still this flight's.
     Flight(&'a Arc<Flight<K, V>>),
     /// A write at the source brought it, which is in progress: if nothing else has happened to the
@@ -157,7 +157,7 @@ where
         let Some(put) = slot.as_ref() else { return Some(Stored::No) };
         let terms = self.terms();
         let is_fenced = match by {
-            By::Change(reserved) if !reserved.holds() => true,
+            By::Change(basis) if !basis.holds(&self.tags) => true,
             By::Write | By::Change(_) => {
                 shard.fence(hash, &put.key, out);
                 false

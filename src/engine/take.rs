@@ -119,6 +119,7 @@ where
 
     pub(super) fn remove_tag_here(&self, name: &str) {
         self.tags.remove(name);
+        self.ledger.note_tag();
         self.request_sweep();
     }
 
@@ -130,6 +131,7 @@ where
 
     pub(super) fn expire_tag_here(&self, name: &str) {
         self.tags.expire(name, self.clock.now());
+        self.ledger.note_tag();
         self.request_sweep();
     }
 

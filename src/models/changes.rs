@@ -74,3 +74,27 @@ fn no_value_is_changed_twice_by_those_who_need_much_room() {
         shelf.validate();
     });
 }
+
+/// A tag tells no shard what happens to it.
+#[test]
+fn nothing_is_made_of_what_a_tag_has_removed() {
+    explore(|| {
+        let shelf = shelf();
+        shelf.at(&KEY).tag("t").insert(1);
+        let change = {
+            let shelf = shelf.clone();
+            thread::spawn(move || {
+                shelf.alter(&KEY, |n| {
+                    thread::yield_now();
+                    n.map(|n| n + 1)
+                })
+            })
+        };
+        shelf.remove_tag("t");
+        let found = shelf.get(&KEY);
+        // before the removal it has made a value without the tag of it, and after it nothing
+        assert_eq!(change.join().unwrap(), found);
+        assert_eq!(shelf.get(&KEY), found);
+        shelf.validate();
+    });
+}

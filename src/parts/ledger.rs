@@ -70,6 +70,14 @@ impl Ledger {
         }
     }
 
+    /// Something has happened to a tag, of which who reserves a key finds out by itself, but not whether it
+    /// was its own doing.
+    pub(crate) fn note_tag(&self) {
+        if self.watchers.load(Ordering::SeqCst) > 0 {
+            self.reservations.count_own_event();
+        }
+    }
+
     /// Something is about to happen to every key.
     pub(crate) fn note_all(&self) {
         if self.watchers.load(Ordering::SeqCst) > 0 {

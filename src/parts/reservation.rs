@@ -5,7 +5,8 @@
 //! new approach to exclusive data access in shared memory multiprocessors", 1987): nobody waits for anybody,
 //! and of several who change one key at once, one succeeds in each round.
 
-use crate::words::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use super::tags::{Fate, Tagged, Tags, Version};
+use crate::words::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::words::sync::{Mutex, thread_local};
 use std::sync::Arc;
 
@@ -30,6 +31,8 @@ pub(crate) struct Reserved {
     is_lost: AtomicBool,
     /// The thread in which the change runs, while it does.
     changed_by: AtomicUsize,
+    /// How much that has done to tags meanwhile.
+    own_events: AtomicU64,
 }
 
 /// While it lives, the change runs in this thread.
@@ -44,11 +47,12 @@ impl Drop for Changing<'_> {
 impl Reserved {
     /// From now on what happens to the key counts. To be called before the look.
     pub(crate) fn renew(&self) {
+        self.own_events.store(0, Ordering::SeqCst);
         self.is_lost.store(false, Ordering::SeqCst);
     }
 
-    /// Whether nothing has happened to the key since. To be asked under its shard's lock.
-    pub(crate) fn holds(&self) -> bool {
+    /// Whether nothing has happened to the key since, but to tags. To be asked under its shard's lock.
+    fn holds(&self) -> bool {
         !self.is_lost.load(Ordering::SeqCst)
     }
 
@@ -65,13 +69,42 @@ impl Reserved {
     }
 }
 
+/// What a change was made of: a key, reserved before it was looked at, and what stood there.
+pub(crate) struct Basis<'r> {
+    pub(crate) reserved: &'r Reserved,
+    /// The tags of the value that was shown. What happens to them ends it, and no shard is told.
+    pub(crate) tags: Option<Tagged>,
+    /// What had happened to tags before the look.
+    pub(crate) since: Version,
+    /// After it: what these have been through was still nothing when all up to this was there to be seen.
+    pub(crate) settled: Version,
+}
+
+impl Basis<'_> {
+    /// Whether it still is what stands there, or what would if it had not been evicted. To be asked under the
+    /// lock of the key's shard.
+    pub(crate) fn holds(&self, all: &Tags) -> bool {
+        self.reserved.holds() && !self.tags.as_ref().is_some_and(|tags| self.is_ended(tags, all))
+    }
+
+    /// Whether anybody else has done something to these. Which of them the change itself did is not known, but
+    /// how much; where others have done something to any tag meanwhile, it looks again.
+    fn is_ended(&self, tags: &Tagged, all: &Tags) -> bool {
+        // first what happened, then how much did: so nothing is taken for the change's own doing
+        let is_touched = tags.fate() != Fate::Untouched;
+        let own = self.reserved.own_events.load(Ordering::SeqCst);
+        is_touched && all.version() - self.settled > own
+    }
+}
+
 #[derive(Default)]
 pub(crate) struct Reservations(Mutex<Vec<Arc<Reserved>>>);
 
 impl Reservations {
     pub(crate) fn add(&self, hash: u64) -> Arc<Reserved> {
         let is_lost = AtomicBool::new(false);
-        let reserved = Arc::new(Reserved { hash, is_lost, changed_by: AtomicUsize::new(NOBODY) });
+        let (changed_by, own_events) = (AtomicUsize::new(NOBODY), AtomicU64::new(0));
+        let reserved = Arc::new(Reserved { hash, is_lost, changed_by, own_events });
         self.0.lock().push(Arc::clone(&reserved));
         reserved
     }
@@ -91,6 +124,13 @@ impl Reservations {
             if is_meant && !reserved.is_changed_here() {
                 reserved.is_lost.store(true, Ordering::SeqCst);
             }
+        }
+    }
+
+    /// This thread has done something to a tag.
+    pub(crate) fn count_own_event(&self) {
+        for reserved in self.0.lock().iter().filter(|reserved| reserved.is_changed_here()) {
+            reserved.own_events.fetch_add(1, Ordering::SeqCst);
         }
     }
 }

@@ -182,6 +182,12 @@ impl Tags {
         self.version.load(Ordering::SeqCst)
     }
 
+    /// The same, when what has an earlier version is there for all to see.
+    pub(crate) fn settled(&self) -> Version {
+        let _known = self.known.lock();
+        self.version()
+    }
+
     /// Finds the tags of these names, makes those that are not there yet. `None` for no names.
     pub(crate) fn find<'t>(&self, names: impl Iterator<Item = &'t str>) -> Option<Names> {
         let mut names = names.peekable();

@@ -6,7 +6,6 @@ use super::entry::{Entry, Notes, Terms};
 use crate::parts::eviction::SlotId;
 use crate::parts::flight::Flight;
 use crate::parts::group::{COLD, Hash, TAGGED};
-#[cfg(feature = "snapshot")]
 use crate::parts::tags::Tagged;
 use crate::rules::expiry::{Lives, NEVER, Stamp, duration};
 use crate::rules::got::{Got, How};
@@ -212,7 +211,6 @@ impl<K, V> Shard<K, V> {
     }
 
     /// The tags of what stands in a slot.
-    #[cfg(feature = "snapshot")]
     pub(crate) fn tags(&self, id: SlotId) -> Option<Tagged> {
         self.aside.notes(id)?.tags.clone()
     }
