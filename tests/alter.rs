@@ -201,6 +201,31 @@ fn what_it_does_to_its_tags_itself_is_not() {
     );
 }
 
+/// What was changed is another value, also where its life is the same.
+#[test]
+fn a_removal_does_not_take_what_it_was_not_asked_about() {
+    with_cache(
+        |builder| builder.time_to_live(secs(9)),
+        |it| {
+            it.insert(1, 10);
+            it.insert(2, 20);
+            let mut asked = Vec::new();
+            let count = it.remove_if(|key, value| {
+                asked.push((*key, *value));
+                if (*key, *value) == (1, 10) {
+                    assert_eq!(it.at(&1).keep_life().alter(count), Some(11));
+                }
+                *value < 11
+            });
+            asked.sort_unstable();
+            assert_eq!((count, asked), (0, vec![(1, 10), (2, 20)]));
+            assert_eq!(it.get(&1), Some(11));
+            // from now on it is as any other
+            assert_eq!((it.remove_if(|_, value| *value < 12), it.get(&1)), (1, None));
+        },
+    );
+}
+
 #[test]
 fn what_is_done_to_other_keys_is_not() {
     with_cache(

@@ -218,7 +218,11 @@ where
             Ok(stamp) => {
                 match by {
                     // not before: at a second attempt it would take its own note for another's
-                    By::Extra(_) | By::Change(_) => self.ledger.note(hash),
+                    By::Extra(_) => self.ledger.note(hash),
+                    By::Change(_) => {
+                        self.ledger.note(hash);
+                        self.kept.note(hash);
+                    }
                     // that is much, and older than anything that a batch brings
                     By::Restored(_) => self.ledger.note_for_changes(hash),
                     By::Shown(flight) => flight.stand(),

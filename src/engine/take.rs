@@ -9,6 +9,7 @@ use crate::shard::walk::Cursor;
 use crate::words::removal::{Removal, RemovalCause};
 use crate::words::tier_key::TierKey;
 use equivalent::Equivalent;
+use std::hash::{BuildHasher, Hash as StdHash};
 
 /// What was taken out, until its listener knows.
 struct Unreported<'s, K, V, S> {
@@ -168,9 +169,11 @@ where
 
     pub(crate) fn remove_if(&self, mut pred: impl FnMut(&K, &V) -> bool) -> u64
     where
-        K: Clone + Eq,
+        K: StdHash + Clone + Eq,
         V: Clone,
+        S: BuildHasher,
     {
+        let kept = self.kept.watch();
         // nobody knows what the loads in flight will bring
         for cell in &self.cells {
             let mut out = Outbox::new();
@@ -189,30 +192,34 @@ where
                 {
                     let shard = cell.shard.read();
                     // what a window keeps is there to be removed
-                    shard.walk(&mut cursor, &self.terms(), true, |_, entry, hash| {
-                        batch.push((hash, entry.key.clone(), entry.value.clone(), entry.stamp));
+                    shard.walk(&mut cursor, &self.terms(), true, |_, entry, _| {
+                        batch.push((entry.key.clone(), entry.value.clone(), entry.stamp));
                     });
                 }
-                batch.retain(|(_, key, value, _)| pred(key, value));
+                batch.retain(|(key, value, _)| pred(key, value));
                 if batch.is_empty() {
                     continue;
                 }
                 let names: Vec<_> =
-                    batch.iter().filter_map(|(_, key, ..)| self.name_of(key)).collect();
-                let mut names = names.iter();
+                    batch.iter().map(|(key, ..)| (self.hash(key), self.name_of(key))).collect();
                 let mut out = Outbox::new();
                 let mut noted = Vec::new();
                 {
                     let mut shard = cell.shard.write();
-                    self.ledger.note_all();
                     let terms = self.terms();
-                    for (hash, key, _, stamp) in &batch {
-                        noted.push(self.tell_removal(names.next()));
+                    for ((key, _, stamp), (hash, name)) in batch.iter().zip(&names) {
                         // What was replaced meanwhile is newer than this call, and stays. A stamp
                         // tells by the millisecond and the drawn life; a value replaced within
-                        // the same ones goes too, as it may at any time by eviction.
+                        // the same ones goes too, as it may at any time by eviction. Not one that
+                        // has its stamp from the one before.
+                        if kept.has(*hash) {
+                            continue;
+                        }
+                        noted.push(self.tell_removal(name.as_ref()));
+                        self.ledger.note(*hash);
+                        let hash = Hash::new(*hash);
                         removed +=
-                            u64::from(shard.remove_same(*hash, key, *stamp, &terms, &mut out));
+                            u64::from(shard.remove_same(hash, key, *stamp, &terms, &mut out));
                     }
                 }
                 self.deliver(out);

@@ -7,6 +7,7 @@ pub(crate) mod credit;
 pub(crate) mod eviction;
 pub(crate) mod flight;
 pub(crate) mod group;
+pub(crate) mod kept;
 pub(crate) mod ledger;
 pub(crate) mod outgoing;
 pub(crate) mod reservation;

@@ -1,0 +1,87 @@
+//! Which keys were given another value with the life of the one before, while somebody wants to know.
+//!
+//! Who looks at values without a lock and comes back to them tells by their lives whether they are still the
+//! same. Of values whose lives were kept that says nothing: these are noted here for as long as that goes on.
+
+use crate::words::sync::Mutex;
+use crate::words::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::HashSet;
+
+#[derive(Default)]
+pub(crate) struct Kept {
+    /// How many want to know. While nobody does, who keeps a life reads this and no more.
+    watchers: AtomicUsize,
+    /// What each of them was told, by its number.
+    told: Mutex<Told>,
+}
+
+#[derive(Default)]
+struct Told {
+    last: u64,
+    watches: Vec<(u64, HashSet<u64, ahash::RandomState>)>,
+}
+
+/// Hashes of keys are noted for it from when it is made, until it is dropped.
+pub(crate) struct Watch<'k> {
+    kept: &'k Kept,
+    number: u64,
+}
+
+impl Kept {
+    pub(crate) fn watch(&self) -> Watch<'_> {
+        let mut told = self.told.lock();
+        told.last += 1;
+        let number = told.last;
+        // what comes from outside is the keys' hashes, which are keyed already
+        let hasher = ahash::RandomState::with_seeds(1, 2, 3, 4);
+        told.watches.push((number, HashSet::with_hasher(hasher)));
+        self.watchers.fetch_add(1, Ordering::SeqCst);
+        drop(told);
+        Watch { kept: self, number }
+    }
+
+    /// To be called under the lock of the key's shard, as [`has`](Watch::has) is.
+    pub(crate) fn note(&self, hash: u64) {
+        if self.watchers.load(Ordering::SeqCst) > 0 {
+            for (_, hashes) in &mut self.told.lock().watches {
+                hashes.insert(hash);
+            }
+        }
+    }
+}
+
+impl Watch<'_> {
+    /// Whether a key of this hash was noted.
+    pub(crate) fn has(&self, hash: u64) -> bool {
+        let told = self.kept.told.lock();
+        told.watches.iter().any(|(number, hashes)| *number == self.number && hashes.contains(&hash))
+    }
+}
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        self.kept.watchers.fetch_sub(1, Ordering::SeqCst);
+        self.kept.told.lock().watches.retain(|(number, _)| *number != self.number);
+    }
+}
+
+#[cfg(all(test, not(any(larder_loom, larder_shuttle))))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_is_told_of_what_came_after_it() {
+        let kept = Kept::default();
+        kept.note(1);
+        let one = kept.watch();
+        kept.note(2);
+        let two = kept.watch();
+        kept.note(3);
+        assert_eq!([1, 2, 3].map(|hash| one.has(hash)), [false, true, true]);
+        assert_eq!([1, 2, 3].map(|hash| two.has(hash)), [false, false, true]);
+        drop(one);
+        assert!(two.has(3));
+        drop(two);
+        assert!(kept.told.lock().watches.is_empty());
+    }
+}
