@@ -139,7 +139,9 @@ where
         let mut out = Outbox::new();
         let name = self.named(key);
         let taken = self.take(hash, key, name.as_ref(), || basis.holds(&self.tags), &mut out);
+        let Some((_, noted)) = taken else { return false };
         self.deliver(out);
-        taken.is_some()
+        self.let_go(noted);
+        true
     }
 }
