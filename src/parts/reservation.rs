@@ -98,19 +98,25 @@ impl Basis<'_> {
 }
 
 #[derive(Default)]
-pub(crate) struct Reservations(Mutex<Vec<Arc<Reserved>>>);
+pub(crate) struct Reservations {
+    /// How many there are: writes are noted for others too, and these are not to pay for the lock.
+    count: AtomicUsize,
+    list: Mutex<Vec<Arc<Reserved>>>,
+}
 
 impl Reservations {
     pub(crate) fn add(&self, hash: u64) -> Arc<Reserved> {
         let is_lost = AtomicBool::new(false);
         let (changed_by, own_events) = (AtomicUsize::new(NOBODY), AtomicU64::new(0));
         let reserved = Arc::new(Reserved { hash, is_lost, changed_by, own_events });
-        self.0.lock().push(Arc::clone(&reserved));
+        self.list.lock().push(Arc::clone(&reserved));
+        self.count.fetch_add(1, Ordering::SeqCst);
         reserved
     }
 
     pub(crate) fn remove(&self, reserved: &Arc<Reserved>) {
-        let mut list = self.0.lock();
+        self.count.fetch_sub(1, Ordering::SeqCst);
+        let mut list = self.list.lock();
         if let Some(at) = list.iter().position(|other| Arc::ptr_eq(other, reserved)) {
             list.swap_remove(at);
         }
@@ -119,7 +125,10 @@ impl Reservations {
     /// Something happens to the key of this hash, or to all keys. There are as many to be looked at as
     /// there are changes in progress.
     pub(crate) fn lose(&self, hash: Option<u64>) {
-        for reserved in self.0.lock().iter() {
+        if self.count.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        for reserved in self.list.lock().iter() {
             let is_meant = hash.is_none_or(|hash| hash == reserved.hash);
             if is_meant && !reserved.is_changed_here() {
                 reserved.is_lost.store(true, Ordering::SeqCst);
@@ -129,7 +138,7 @@ impl Reservations {
 
     /// This thread has done something to a tag.
     pub(crate) fn count_own_event(&self) {
-        for reserved in self.0.lock().iter().filter(|reserved| reserved.is_changed_here()) {
+        for reserved in self.list.lock().iter().filter(|reserved| reserved.is_changed_here()) {
             reserved.own_events.fetch_add(1, Ordering::SeqCst);
         }
     }
@@ -157,6 +166,6 @@ mod tests {
         one.renew();
         all.lose(None);
         assert!(one.holds(), "nobody has it any more");
-        assert_eq!(all.0.lock().len(), 2);
+        assert_eq!(all.list.lock().len(), 2);
     }
 }
