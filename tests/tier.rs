@@ -248,6 +248,19 @@ fn a_change_by_what_is_here_is_told_like_any_other() {
 }
 
 #[test]
+fn a_life_that_is_kept_is_no_younger_there_and_ends_when_it_would_have() {
+    let Two { one, other, hand, .. } = two(|builder| builder.jitter(0.5));
+    one.insert("a".to_owned(), 1);
+    hand.advance(secs(4));
+    let left = one.peek("a").unwrap().fresh_for;
+    one.at("a").keep_life().alter(|n| n.map(|n| n + 1));
+    settled(&one);
+    // what a copy would draw of its own is longer
+    let got = other.at("a").ttl(Duration::MAX).load(|_| uncalled::<u64>()).unwrap();
+    assert_eq!((got.value, got.how, got.age, got.fresh_for), (2, How::Tier, secs(4), left));
+}
+
+#[test]
 fn what_expired_is_not_fresh_anywhere_and_may_be_served_stale() {
     let Two { one, other, hand, .. } = two(|builder| builder.stale_if_error(secs(60)));
     load(&one, "a", 1);

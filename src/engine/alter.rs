@@ -6,8 +6,9 @@ use super::store::Store;
 use crate::parts::group::Hash;
 use crate::parts::reservation::Basis;
 use crate::parts::tags::{Fate, Tagged};
-use crate::rules::expiry::Stamp;
+use crate::rules::expiry::{Stamp, duration};
 use crate::rules::tag::Tag;
+use crate::rules::tier::TierChange;
 use crate::shard::entry::{Begun, Notes, Put};
 use crate::shard::outbox::Outbox;
 use equivalent::Equivalent;
@@ -96,7 +97,8 @@ where
         (stamp, basis): (Option<Stamp>, &Basis<'_>),
     ) -> bool {
         let before = stamp.filter(|_| said.keeps_life);
-        let ttl = before.map(|stamp| stamp.fresh_for(self.clock.now())).or(said.ttl);
+        let now = self.clock.now();
+        let ttl = before.map(|stamp| stamp.fresh_for(now)).or(said.ttl);
         if before.is_some() && ttl == Some(0) {
             return false; // it ended meanwhile
         }
@@ -108,7 +110,13 @@ where
             return basis.holds(&self.tags)
                 && self.insert_bare(hash, (key, value), life, by, shard) != Stored::Fenced;
         }
-        let change = self.written(hash, &key, &value, ttl, tags.clone().map(Tag::from).collect());
+        let names = tags.clone().map(Tag::from).collect();
+        let mut change = self.written(hash, &key, &value, ttl, names);
+        if let (Some(stamp), Some(TierChange::Write(_, entry))) = (before, &mut change) {
+            // it is no new life there either, of which something would be drawn off
+            entry.age = duration(stamp.age(now));
+            (entry.fresh_for, entry.time_to_live) = (duration(life), duration(life));
+        }
         // what has happened to one of them since the look is newer
         let tags = self.tags.find(tags).map(|names| names.since(basis.since));
         let mut notes = Notes::of(None, tags);
