@@ -319,13 +319,14 @@
 //! fences as writes in progress, and without any a landing pays one comparison. One that is held for
 //! lagging replicas stays there until an alarm ends it.
 //!
-//! A change by what stands there (`engine/alter.rs`) is a look, the user's closure, and a write that is done
-//! if nothing has happened to the key since the look. So it holds nobody up, and a closure may take its time,
-//! use the cache, or panic. The key is *reserved* meanwhile (`parts/reservation.rs`), by all 64 bits of its
-//! hash, and every write, landing and removal of it takes the reservation away, under the lock under which
-//! the change will ask for it. What the closure's own thread does to the key while it runs does not: it would do
-//! it again in the next round. A change that needs other shards' room lets go of its lock, and so asks
-//! once more when it has it again.
+//! A change by what stands there (`engine/alter.rs`) is a look, the user's closure, and a write that is done if
+//! nothing has happened to the key since the look. So it holds nobody up, and a closure may take its time, use
+//! the cache, or panic. The key is *reserved* meanwhile (`parts/reservation.rs`), by all 64 bits of its hash,
+//! and every write, landing and removal of it takes the reservation away, under the lock under which the change
+//! will ask for it. What the closure's own thread does to the key while it runs does not: it would do it again
+//! in the next round. What happens to a tag of the value that was shown is told to no shard, so the change
+//! keeps these tags, and asks what has become of them where it asks for its reservation. A change that needs
+//! other shards' room lets go of its lock, and so asks once more when it has it again.
 //!
 //! A batch has a flight for each key that it leads, all landed by one loader. It leads first, and
 //! waits for the flights of others when its own have landed, so nobody waits for somebody who

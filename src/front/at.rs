@@ -63,7 +63,8 @@ impl<'a, K, V, S, Q: ?Sized> At<'a, K, V, S, Q> {
     /// ended whose place it takes, to the millisecond; its [`age`](Got::age) is that value's too, as `max_age`
     /// counts it. Where there was none, a life begins, with the [`ttl`](Self::ttl) that was said or the cache's.
     /// That makes a fixed window of a count: the first of its calls begins it, and the others do not make it
-    /// longer. A time to idle begins anew, as at every use. Loads begin lives of their own: they ignore this.
+    /// longer. A time to idle begins anew, as at every use. If the life ends before the new value is stored, a new
+    /// one begins: `alter` is called again, with `None`. Loads begin lives of their own: they ignore this.
     pub fn keep_life(mut self) -> Self {
         self.keeps_life = true;
         self
@@ -172,8 +173,8 @@ where
     /// [`tag`](Self::tag)s that were said here. [`max_age`](Self::max_age), [`force`](Self::force),
     /// [`fallback`](Self::fallback) and [`timeout`](Self::timeout) are about loads: it ignores them.
     ///
-    /// With [`keep_life`](Self::keep_life) it is an [`alter`](Self::alter) that does not look, and clones the
-    /// value once more.
+    /// With [`keep_life`](Self::keep_life) it is an [`alter`](Self::alter) that stores `value` whatever it is
+    /// shown. It costs what that costs, and one more clone of the value a round.
     pub fn insert(self, value: V) {
         if self.keeps_life {
             self.alter(|_| Some(value.clone()));

@@ -153,13 +153,18 @@ where
     /// and what that returns stands there afterwards; `None` removes. Returns what `change` returned.
     ///
     /// Nothing else happens to the key in between: if it is written, removed, expired or loaded by anybody else
-    /// after `change` was shown its value, nothing is stored, and `change` is called again, with what stands
-    /// there then. So it may run more than once, and only the last result counts; of several callers who change
-    /// one key at once, one succeeds in each round. No lock is held while it runs: it may use the cache, its
-    /// own key included. What it does to that is overwritten by what it returns, and counts as its own doing.
+    /// after `change` was shown its value, or a tag of that is removed or expired, nothing is stored, and
+    /// `change` is called again, with what stands there then. So it may run more than once, and only the last
+    /// result counts; of several callers who change one key at once, one succeeds in each round. That the value
+    /// is evicted meanwhile, or its time is up, keeps nothing from being stored.
+    ///
+    /// No lock is held while `change` runs: it may use the cache, its own key included. What its thread does to
+    /// that is overwritten by what it returns, and counts as its own doing. What other threads do is not its
+    /// own, even if it waits for them: if each time it has one of them write its key, it is called for ever.
     ///
     /// What is stored is as if [inserted](Self::insert): a new life, with the cache's time to live and jitter,
-    /// unless [`at(key)`](Self::at) says [`ttl`](At::ttl) or [`keep_life`](At::keep_life); a load of the key
+    /// and no tags, unless [`at(key)`](Self::at) says [`ttl`](At::ttl), [`keep_life`](At::keep_life) or
+    /// [`tag`](At::tag); what weighs too much takes what was there with it; a load of the key
     /// that is under way is not stored; the removal listener gets the value before. If `change` is given
     /// `None` and returns `None`, nothing happens, not even to a load. It looks at what is here and fresh, and
     /// not at a second tier, which is told of the change; other processes change their own copies.
