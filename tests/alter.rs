@@ -356,19 +356,51 @@ fn what_lives_for_ever_goes_on_to() {
 }
 
 #[test]
-fn tags_are_those_that_were_said() {
+fn tags_are_those_of_the_value_before_or_those_that_were_said() {
+    with_cache(
+        |builder| builder.time_to_live(secs(9)),
+        |it| {
+            for keeps in [false, true] {
+                it.at(&1).tag("odd").tag("prime").insert(1);
+                let at = it.at(&1);
+                let at = if keeps { at.keep_life() } else { at };
+                assert_eq!((at.alter(count), it.get(&1)), (Some(2), Some(2)));
+                it.remove_tag("odd");
+                assert_eq!(it.get(&1), None);
+                it.at(&1).tag("odd").insert(1);
+                it.at(&1).tag("even").alter(count);
+                it.remove_tag("odd");
+                assert_eq!(it.get(&1), Some(2));
+                it.expire_tag("even");
+                assert_eq!(it.get(&1), None);
+            }
+        },
+    );
+}
+
+#[test]
+fn what_is_done_to_the_tags_that_it_is_given_is_looked_at() {
     with_cache(
         |builder| builder,
         |it| {
-            it.at(&1).tag("odd").insert(1);
-            it.at(&1).tag("even").alter(count);
-            it.remove_tag("odd");
-            assert_eq!(it.get(&1), Some(2));
-            it.at(&1).tag("odd").tag("prime").alter(|n| {
-                it.remove_tag("prime");
-                count(n)
+            it.insert(1, 10);
+            let mut calls = 0;
+            let new = it.at(&1).tag("odd").alter(|found| {
+                calls += 1;
+                if calls == 1 {
+                    thread::scope(|scope| scope.spawn(|| it.remove_tag("odd")).join().unwrap());
+                }
+                count(found)
             });
-            assert_eq!(it.get(&1), None, "removed before it was there, and after the look");
+            assert_eq!((calls, new, it.get(&1)), (2, Some(11), Some(11)));
+            // its own doing
+            let new = it.at(&1).tag("prime").alter(|found| {
+                it.remove_tag("prime");
+                count(found)
+            });
+            assert_eq!((new, it.get(&1)), (Some(12), Some(12)));
+            it.remove_tag("prime");
+            assert_eq!(it.get(&1), None);
         },
     );
 }

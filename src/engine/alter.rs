@@ -19,6 +19,7 @@ pub(crate) struct Said<T> {
     pub(crate) ttl: Option<u64>,
     /// It ends when the one before it would have, if there is one.
     pub(crate) keeps_life: bool,
+    /// If there are none, it has those of the value before it.
     pub(crate) tags: T,
 }
 
@@ -102,23 +103,28 @@ where
         if before.is_some() && ttl == Some(0) {
             return false; // it ended meanwhile
         }
-        let tags = said.tags.clone();
+        let tags = match self.tags.find(said.tags.clone()) {
+            Some(names) => Some(names.since(basis.since)),
+            None => basis.tags.clone(),
+        };
+        if tags.as_ref().is_some_and(|tags| basis.is_ended(tags, &self.tags)) {
+            return false; // so would be what is stored with them
+        }
+        let tags = tags.map(|tags| self.without_own_events(tags));
         let life = ttl.unwrap_or(self.lives.ttl);
-        if before.is_none() && tags.clone().next().is_none() && self.stores_only(life) {
+        if before.is_none() && tags.is_none() && self.stores_only(life) {
             let shard = self.cell(hash).shard.write();
             let by = By::Change(basis);
             return basis.holds(&self.tags)
                 && self.insert_bare(hash, (key, value), life, by, shard) != Stored::Fenced;
         }
-        let names = tags.clone().map(Tag::from).collect();
+        let names = tags.iter().flat_map(Tagged::iter).map(Tag::from).collect();
         let mut change = self.written(hash, &key, &value, ttl, names);
         if let (Some(stamp), Some(TierChange::Write(_, entry))) = (before, &mut change) {
             // it is no new life there either, of which something would be drawn off
             entry.age = duration(stamp.age(now));
             (entry.fresh_for, entry.time_to_live) = (duration(life), duration(life));
         }
-        // what has happened to one of them since the look is newer
-        let tags = self.tags.find(tags).map(|names| names.since(basis.since));
         let mut notes = Notes::of(None, tags);
         if let Some(stamp) = before {
             notes.get_or_insert_default().begun = Some(Begun::Before(stamp));
@@ -137,6 +143,12 @@ where
         self.deliver(out);
         self.let_go(noted);
         stored != Stored::Fenced
+    }
+
+    /// What the change itself has done to tags is overwritten, as what it has done to the key.
+    fn without_own_events(&self, tags: Tagged) -> Tagged {
+        let now = self.tags.version();
+        if tags.fate() == Fate::Untouched { tags } else { tags.into_names().since(now) }
     }
 
     /// Removes, if nothing has happened to the key since it was looked at.

@@ -162,9 +162,10 @@ where
     /// that is overwritten by what it returns, and counts as its own doing. What other threads do is not its
     /// own, even if it waits for them: if each time it has one of them write its key, it is called for ever.
     ///
-    /// What is stored is as if [inserted](Self::insert): a new life, with the cache's time to live and jitter,
-    /// and no tags, unless [`at(key)`](Self::at) says [`ttl`](At::ttl), [`keep_life`](At::keep_life) or
-    /// [`tag`](At::tag); what weighs too much takes what was there with it; a load of the key
+    /// What is stored begins a new life, with the cache's time to live and jitter, unless
+    /// [`at(key)`](Self::at) says [`ttl`](At::ttl) or [`keep_life`](At::keep_life). It has the tags of the value
+    /// before, unless there [others](At::tag) are said; a [validator](crate::Loaded::validator), which is the
+    /// source's name of that value, goes. Otherwise it is as if [inserted](Self::insert): what weighs too much takes what was there with it; a load of the key
     /// that is under way is not stored; the removal listener gets the value before. If `change` is given
     /// `None` and returns `None`, nothing happens, not even to a load. It looks at what is here and fresh, and
     /// not at a second tier, which is told of the change; other processes change their own copies.

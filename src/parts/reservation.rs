@@ -89,7 +89,7 @@ impl Basis<'_> {
 
     /// Whether anybody else has done something to these. Which of them the change itself did is not known, but
     /// how much; where others have done something to any tag meanwhile, it looks again.
-    fn is_ended(&self, tags: &Tagged, all: &Tags) -> bool {
+    pub(crate) fn is_ended(&self, tags: &Tagged, all: &Tags) -> bool {
         // first what happened, then how much did: so nothing is taken for the change's own doing
         let is_touched = tags.fate() != Fate::Untouched;
         let own = self.reserved.own_events.load(Ordering::SeqCst);
