@@ -5,11 +5,11 @@ use super::put::{By, Stored};
 use super::store::Store;
 use crate::parts::group::Hash;
 use crate::parts::reservation::Basis;
-use crate::parts::tags::{Fate, Tagged};
+use crate::parts::tags::{TagFate, Tagged};
 use crate::rules::expiry::{Stamp, duration};
 use crate::rules::tag::Tag;
 use crate::rules::tier::TierChange;
-use crate::shard::entry::{Begun, Notes, Put};
+use crate::shard::entry::{LifeBegan, Notes, Put};
 use crate::shard::outbox::Outbox;
 use equivalent::Equivalent;
 
@@ -24,7 +24,7 @@ pub(crate) struct Said<T> {
 }
 
 /// What goes with a fresh value.
-struct Beside {
+struct FreshBeside {
     stamp: Stamp,
     tags: Option<Tagged>,
 }
@@ -51,10 +51,10 @@ where
             reservation.renew();
             let since = self.tags.version();
             let (value, beside) = self.fresh(hash, key).unzip();
-            let (stamp, tags) = beside.map(|Beside { stamp, tags }| (stamp, tags)).unzip();
+            let (stamp, tags) = beside.map(|FreshBeside { stamp, tags }| (stamp, tags)).unzip();
             let tags = tags.flatten();
             let settled = tags.as_ref().map_or(since, |_| self.tags.settled());
-            if tags.as_ref().is_some_and(|tags| tags.fate() != Fate::Untouched) {
+            if tags.as_ref().is_some_and(|tags| tags.fate() != TagFate::Untouched) {
                 continue;
             }
             let basis = Basis { reserved: &reservation, tags, since, settled };
@@ -76,7 +76,7 @@ where
     }
 
     /// A look that leaves no trace.
-    fn fresh<Q>(&self, hash: u64, key: &Q) -> Option<(V, Beside)>
+    fn fresh<Q>(&self, hash: u64, key: &Q) -> Option<(V, FreshBeside)>
     where
         Q: ?Sized + Equivalent<K>,
     {
@@ -86,7 +86,7 @@ where
         if !shard.is_fresh(id, entry, &terms) {
             return None;
         }
-        Some((entry.value.clone(), Beside { stamp: entry.stamp, tags: shard.tags(id) }))
+        Some((entry.value.clone(), FreshBeside { stamp: entry.stamp, tags: shard.tags(id) }))
     }
 
     /// Stores, if nothing has happened to the key since it was looked at.
@@ -127,7 +127,7 @@ where
         }
         let mut notes = Notes::of(None, tags);
         if let Some(stamp) = before {
-            notes.get_or_insert_default().begun = Some(Begun::Before(stamp));
+            notes.get_or_insert_default().begun = Some(LifeBegan::Before(stamp));
         }
         let units = self.units(&key, Some(&value));
         let mut put = Some(Put { notes, ..Put::of(hash, key, value, units, life) });
@@ -148,7 +148,7 @@ where
     /// What the change itself has done to tags is overwritten, as what it has done to the key.
     fn without_own_events(&self, tags: Tagged) -> Tagged {
         let now = self.tags.version();
-        if tags.fate() == Fate::Untouched { tags } else { tags.into_names().since(now) }
+        if tags.fate() == TagFate::Untouched { tags } else { tags.into_names().since(now) }
     }
 
     /// Removes, if nothing has happened to the key since it was looked at.

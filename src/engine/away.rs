@@ -1,9 +1,9 @@
 //! A leader without a caller.
 
-use super::lead::{Held, Lead, Progress};
+use super::lead::{DetachedLead, Lead, Progress};
 use super::store::Store;
 use super::tier::Question;
-use crate::parts::flight::{Flight, Ticket};
+use crate::parts::flight::{Flight, WaiterTicket};
 use crate::parts::stack;
 use crate::rules::loaded::Loaded;
 use crate::rules::tier::{TierError, TierFound};
@@ -25,21 +25,21 @@ pub(crate) struct Away<K, V, S> {
     clock: Clock,
     /// Ticks.
     load_timeout: u64,
-    ticket: Ticket,
+    ticket: WaiterTicket,
     flight: Arc<Flight<K, V>>,
     /// None when it is done.
-    held: Option<Held<K, V>>,
+    detached: Option<DetachedLead<K, V>>,
 }
 
 impl<K, V, S> Away<K, V, S> {
-    pub(super) fn new(store: &Arc<Store<K, V, S>>, held: Held<K, V>) -> Self {
+    pub(super) fn new(store: &Arc<Store<K, V, S>>, detached: DetachedLead<K, V>) -> Self {
         Self {
             clock: store.clock.clone(),
             load_timeout: store.load_timeout,
             store: Arc::downgrade(store),
-            ticket: Ticket::default(),
-            flight: Arc::clone(&held.flight),
-            held: Some(held),
+            ticket: WaiterTicket::default(),
+            flight: Arc::clone(&detached.flight),
+            detached: Some(detached),
         }
     }
 
@@ -66,11 +66,11 @@ impl<K, V, S> Away<K, V, S> {
     /// Runs a part of the user's loader: a whole blocking one, or one poll of an async one.
     pub(crate) fn run<R>(&mut self, part: impl FnOnce() -> R) -> R {
         let _running = stack::enter(self.flight.id());
-        let Some(held) = &mut self.held else { return part() };
-        let _inside = held.leave.enter();
-        held.progress = Progress::Running;
+        let Some(detached) = &mut self.detached else { return part() };
+        let _inside = detached.permit.enter();
+        detached.progress = Progress::Running;
         let result = part();
-        held.progress = Progress::Waiting;
+        detached.progress = Progress::Waiting;
         result
     }
 
@@ -113,9 +113,9 @@ impl<K, V, S> Away<K, V, S> {
     }
 
     fn lead(&mut self) -> Option<Lead<K, V, S>> {
-        let held = self.held.take()?;
+        let detached = self.detached.take()?;
         self.flight.leave(&self.ticket);
-        Some(Lead::again(self.store.upgrade()?, held))
+        Some(Lead::again(self.store.upgrade()?, detached))
     }
 }
 

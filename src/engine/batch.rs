@@ -1,11 +1,11 @@
 //! Several keys, one loader.
 
-use super::guard::Leave;
+use super::guard::Permit;
 use super::lead::Lead;
 use super::put::By;
 use super::store::Store;
 use super::unreported::Unreported;
-use crate::parts::breaker::Verdict;
+use crate::parts::breaker::TrialVerdict;
 use crate::parts::ledger::Moment;
 use crate::parts::stack;
 use crate::parts::tags::Version;
@@ -33,7 +33,7 @@ pub(crate) struct Batch<K, V, S> {
     /// The same for tags.
     version: Version,
     /// One call of the source, however many keys.
-    leave: Leave,
+    permit: Permit,
     /// The loader is running: if this is dropped now, it panicked.
     is_running: bool,
     /// The same for the user's code that lands what it brought; its time is counted already.
@@ -42,17 +42,21 @@ pub(crate) struct Batch<K, V, S> {
 
 impl<K, V, S> Batch<K, V, S> {
     /// The loader is about to be called. `leads` come from joins that said `in_batch`.
-    pub(crate) fn new(store: Arc<Store<K, V, S>>, leads: Vec<Lead<K, V, S>>, leave: Leave) -> Self {
+    pub(crate) fn new(
+        store: Arc<Store<K, V, S>>,
+        leads: Vec<Lead<K, V, S>>,
+        permit: Permit,
+    ) -> Self {
         store.lookups.load();
         let (started, since) = (store.clock.now(), store.ledger.watch());
         let version = store.tags.version();
-        Self { store, leads, started, since, version, leave, is_running: false, is_landing: false }
+        Self { store, leads, started, since, version, permit, is_running: false, is_landing: false }
     }
 
     /// Runs a part of the user's loader: a whole blocking one, or one poll of an async one.
     pub(crate) fn run<R>(&mut self, part: impl FnOnce() -> R) -> R {
         let _running = stack::enter_all(self.leads.iter().map(Lead::id));
-        let _inside = self.leave.enter();
+        let _inside = self.permit.enter();
         self.is_running = true;
         let result = part();
         self.is_running = false;
@@ -67,7 +71,7 @@ impl<K, V, S> Batch<K, V, S> {
     /// The load took too long: the keys are free, and everybody who waits is told.
     pub(crate) fn time_out(mut self) {
         self.count_time();
-        self.leave.hand_back(Verdict::Failure);
+        self.permit.hand_back(TrialVerdict::Failure);
         std::mem::take(&mut self.leads).into_iter().for_each(Lead::time_out);
     }
 
@@ -91,7 +95,11 @@ where
         reply: Result<Vec<(K, Loaded<V>)>, E>,
     ) -> Vec<Result<Got<V>, LoadError<E>>> {
         self.count_time();
-        self.leave.hand_back(if reply.is_ok() { Verdict::Success } else { Verdict::Failure });
+        self.permit.hand_back(if reply.is_ok() {
+            TrialVerdict::Success
+        } else {
+            TrialVerdict::Failure
+        });
         let reply = match reply {
             Ok(reply) => reply,
             Err(error) => {
@@ -156,7 +164,7 @@ impl<K, V, S> Drop for Batch<K, V, S> {
         self.store.ledger.leave();
         if self.is_running {
             self.count_time();
-            self.leave.hand_back(Verdict::Failure);
+            self.permit.hand_back(TrialVerdict::Failure);
         }
         if self.is_running || self.is_landing {
             self.store.counts.load_failures.add(1);

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 /// A queue of changes that are ahead of the source. It is asked under a shard's lock: it may take
 /// its own, compare keys, and nothing else.
-pub(crate) trait Ahead<K, V>: Send + Sync {
+pub(crate) trait WriteBehindQueue<K, V>: Send + Sync {
     /// The last change of a key that is not written.
     fn latest(&self, hash: u64, key: &K) -> Option<Arc<Item<K, V>>>;
 
@@ -33,7 +33,7 @@ pub(crate) trait Ahead<K, V>: Send + Sync {
 pub(super) struct Queues<K, V> {
     /// Most stores have none, and pay one load for it where they miss.
     any: AtomicBool,
-    list: RwLock<Vec<Weak<dyn Ahead<K, V>>>>,
+    list: RwLock<Vec<Weak<dyn WriteBehindQueue<K, V>>>>,
 }
 
 impl<K, V> Queues<K, V> {
@@ -50,7 +50,7 @@ impl<K, V> Queues<K, V> {
 
     /// Whether there is a change of a key that is not written.
     pub(super) fn holds(&self, hash: u64, is_it: &dyn Fn(&K) -> bool) -> bool {
-        let holds = |queue: &Weak<dyn Ahead<K, V>>| {
+        let holds = |queue: &Weak<dyn WriteBehindQueue<K, V>>| {
             queue.upgrade().is_some_and(|queue| queue.holds(hash, is_it))
         };
         self.any.load(Ordering::Acquire) && self.list.read().iter().any(holds)
@@ -64,7 +64,7 @@ impl<K, V> Queues<K, V> {
 
 impl<K, V, S> Store<K, V, S> {
     /// From now on loads are asked of `queue` first.
-    pub(crate) fn queue_in_front(&self, queue: Weak<dyn Ahead<K, V>>) {
+    pub(crate) fn queue_in_front(&self, queue: Weak<dyn WriteBehindQueue<K, V>>) {
         let mut list = self.queues.list.write();
         // of those that are gone only the allocation is left: nothing of the user's is dropped
         list.retain(|queue| queue.strong_count() > 0);
@@ -91,7 +91,7 @@ where
     S: Send + Sync + 'static,
 {
     /// Offers a change to its queue, and, if `accept` takes it, shows it: a value is stored, a
-    /// deletion takes the key out. `accept` runs under the shard's lock, as [`Ahead`] does.
+    /// deletion takes the key out. `accept` runs under the shard's lock, as [`WriteBehindQueue`] does.
     pub(crate) fn record(&self, item: &Arc<Item<K, V>>, accept: impl FnOnce(Tick) -> bool) -> bool {
         let hash = item.hash;
         // the user's code comes first: once it is accepted, nothing may stop it

@@ -7,14 +7,14 @@ use super::lead::{Lead, Progress};
 use super::store::Store;
 use crate::parts::breaker::Breaker;
 use crate::parts::flight::{Flight, Landing};
-use crate::parts::slots::{Place, Queued, Rank, Slot};
+use crate::parts::slots::{LoadSlot, Place, Queued, Rank};
 use crate::parts::stack::{self};
 use crate::parts::turn::{NoSlot, Turn};
 use crate::rules::loaded::LoadCx;
 use crate::words::clock::Clock;
 use crate::words::error::LoadError;
 use crate::words::tick::Tick;
-pub(crate) use pass::{Guards, Leave, Pass};
+pub(crate) use pass::{Guards, Pass, Permit};
 use std::convert::Infallible;
 use std::sync::Arc;
 
@@ -43,7 +43,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Line<K, V> {
     }
 
     /// There is no load any more.
-    fn give_back(&self, slot: Slot) {
+    fn give_back(&self, slot: LoadSlot) {
         drop(Pass::new(&self.guards, Some(slot)));
     }
 }
@@ -91,7 +91,7 @@ where
     pub(crate) fn begin_with(
         self,
         line: &Line<K, V>,
-        slot: Result<Slot, NoSlot>,
+        slot: Result<LoadSlot, NoSlot>,
     ) -> Option<(Self, LoadCx<V>)> {
         let Some(mut lead) = self.back() else {
             if let Ok(slot) = slot {
@@ -284,10 +284,10 @@ where
 
     /// For those who load several keys at once, and need leave only once. None where all slots are
     /// taken.
-    pub(crate) fn enter_many(&self) -> Result<Option<Leave>, Refusal> {
-        let Some(guards) = &self.guards else { return Ok(Some(Leave::default())) };
+    pub(crate) fn enter_many(&self) -> Result<Option<Permit>, Refusal> {
+        let Some(guards) = &self.guards else { return Ok(Some(Permit::default())) };
         let Some(pass) = self.try_slot(guards, Caller::Loads)? else { return Ok(None) };
-        Ok(Some(Leave::new(self.try_source(pass, Caller::Loads)?)))
+        Ok(Some(Permit::new(self.try_source(pass, Caller::Loads)?)))
     }
 
     pub(crate) fn queue_many<S2>(
@@ -298,9 +298,9 @@ where
         self.queue(leads.iter().map(|lead| Arc::clone(&lead.flight)).collect(), None, deadline)
     }
 
-    pub(crate) fn enter_many_with(&self, slot: Slot) -> Result<Leave, Refusal> {
-        let Some(guards) = &self.guards else { return Ok(Leave::default()) };
-        Ok(Leave::new(self.try_source(Pass::new(guards, Some(slot)), Caller::Loads)?))
+    pub(crate) fn enter_many_with(&self, slot: LoadSlot) -> Result<Permit, Refusal> {
+        let Some(guards) = &self.guards else { return Ok(Permit::default()) };
+        Ok(Permit::new(self.try_source(Pass::new(guards, Some(slot)), Caller::Loads)?))
     }
 }
 
@@ -342,7 +342,7 @@ impl<K, V, S> Lead<K, V, S> {
     /// It has waited, and has its slot.
     pub(crate) fn enter_with(
         &mut self,
-        slot: Slot,
+        slot: LoadSlot,
         caller: Caller,
         carried: &mut Carried,
     ) -> Result<(), Refusal> {
@@ -356,7 +356,7 @@ impl<K, V, S> Lead<K, V, S> {
             carried.pass = Some(Box::new(pass));
             return Err(Refusal::Outdated);
         }
-        self.leave = Leave::new(self.store.try_source(pass, caller)?);
+        self.permit = Permit::new(self.store.try_source(pass, caller)?);
         self.store.lookups.load();
         Ok(())
     }

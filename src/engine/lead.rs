@@ -3,15 +3,15 @@
 mod land;
 
 use super::away::Away;
-use super::guard::Leave;
+use super::guard::Permit;
 use super::store::Store;
 use super::tier;
-use crate::parts::breaker::Verdict;
+use crate::parts::breaker::TrialVerdict;
 use crate::parts::flight::{Flight, Landing};
 use crate::parts::slots::Queued;
 use crate::parts::stack;
-use crate::parts::tags::{Names, Tagged};
-use crate::rules::loaded::{Fate, LoadCx};
+use crate::parts::tags::{FoundTags, Tagged};
+use crate::rules::loaded::{LoadCx, LoadFate};
 use crate::rules::tag::Tag;
 use crate::shard::entry::Notes;
 use crate::words::clock::Clock;
@@ -26,9 +26,9 @@ pub(crate) struct Lead<K, V, S> {
     pub(super) store: Arc<Store<K, V, S>>,
     pub(super) flight: Arc<Flight<K, V>>,
     /// Leave to call the source, where the cache guards it.
-    pub(super) leave: Leave,
+    pub(super) permit: Permit,
     /// What few loads have: a lead is handed on from one to the next, and each time copied.
-    beside: Option<Box<Beside<V>>>,
+    extras: Option<Box<LeadExtras<V>>>,
     pub(super) progress: Progress,
 }
 
@@ -47,16 +47,16 @@ pub(super) enum Progress {
 }
 
 /// What a lead has if somebody said so.
-struct Beside<V> {
+struct LeadExtras<V> {
     /// The tags that its caller said.
-    names: Option<Names>,
+    names: Option<FoundTags>,
     /// What the loader was shown.
     old: Option<Old<V>>,
     /// What the second tier gave for what it brings.
     ticket: Option<tier::TicketHeld>,
 }
 
-impl<V> Default for Beside<V> {
+impl<V> Default for LeadExtras<V> {
     fn default() -> Self {
         Self { names: None, old: None, ticket: None }
     }
@@ -68,8 +68,8 @@ impl<K, V, S> Lead<K, V, S> {
             // others are counted when they may begin
             store.lookups.load();
         }
-        let (leave, progress) = (Leave::default(), Progress::Waiting);
-        Self { store, flight, leave, beside: None, progress }
+        let (permit, progress) = (Permit::default(), Progress::Waiting);
+        Self { store, flight, permit, extras: None, progress }
     }
 
     /// The lead of a load that began in a seat, and is counted already.
@@ -78,25 +78,25 @@ impl<K, V, S> Lead<K, V, S> {
         flight: Arc<Flight<K, V>>,
         progress: Progress,
     ) -> Self {
-        Self { store, flight, leave: Leave::default(), beside: None, progress }
+        Self { store, flight, permit: Permit::default(), extras: None, progress }
     }
 
     /// The lead of a load that was without a caller for a while.
-    pub(super) fn again(store: Arc<Store<K, V, S>>, away: Held<K, V>) -> Self {
-        let Held { flight, leave, beside, progress } = away;
-        Self { store, flight, leave, beside, progress }
+    pub(super) fn again(store: Arc<Store<K, V, S>>, away: DetachedLead<K, V>) -> Self {
+        let DetachedLead { flight, permit, extras, progress } = away;
+        Self { store, flight, permit, extras, progress }
     }
 
     /// For a load that no caller waits for: lets go of the cache, and of the caller's time.
     pub(crate) fn away(mut self) -> Away<K, V, S> {
         self.progress = Progress::Done;
-        let held = Held {
+        let detached = DetachedLead {
             flight: Arc::clone(&self.flight),
-            leave: std::mem::take(&mut self.leave),
-            beside: self.beside.take(),
+            permit: std::mem::take(&mut self.permit),
+            extras: self.extras.take(),
             progress: Progress::Waiting,
         };
-        Away::new(&self.store, held)
+        Away::new(&self.store, detached)
     }
 
     /// The same before it begins: until a runtime comes to it, nobody waits with it. Whoever wants
@@ -126,7 +126,7 @@ impl<K, V, S> Lead<K, V, S> {
     /// Runs a part of the user's loader: a whole blocking one, or one poll of an async one.
     pub(crate) fn run<R>(&mut self, part: impl FnOnce() -> R) -> R {
         let _running = stack::enter(self.flight.id());
-        let _inside = self.leave.enter();
+        let _inside = self.permit.enter();
         self.progress = Progress::Running;
         let result = part();
         self.progress = Progress::Waiting;
@@ -138,14 +138,14 @@ impl<K, V, S> Lead<K, V, S> {
     pub(crate) fn tag<'t>(&mut self, names: impl Iterator<Item = &'t str>) {
         if let Some(names) = self.store.tags.find(names) {
             self.flight.tag(names.clone().since(self.flight.since));
-            self.beside.get_or_insert_default().names = Some(names);
+            self.extras.get_or_insert_default().names = Some(names);
         }
     }
 
     /// The tags of what it brings: those that its caller said, those that the loader says, and
     /// those of the value that it renews.
     pub(super) fn tagged(&mut self, said: &[Tag], old: Option<Tagged>) -> Option<Tagged> {
-        let own = self.beside.as_mut().and_then(|beside| beside.names.take());
+        let own = self.extras.as_mut().and_then(|extras| extras.names.take());
         if own.is_none() && said.is_empty() && old.is_none() {
             return None; // as most are
         }
@@ -164,7 +164,7 @@ impl<K, V, S> Lead<K, V, S> {
     pub(crate) fn time_out(mut self) {
         self.progress = Progress::Done;
         self.count_time();
-        self.leave.hand_back(Verdict::Failure);
+        self.permit.hand_back(TrialVerdict::Failure);
         self.store.time_out(&self.flight);
     }
 
@@ -257,20 +257,20 @@ impl<K, V, S> Lead<K, V, S> {
 
     /// What the loader was shown, if it was shown anything.
     fn old(&self) -> Option<&Old<V>> {
-        self.beside.as_ref()?.old.as_ref()
+        self.extras.as_ref()?.old.as_ref()
     }
 
     /// What the second tier gave for what it brings.
     pub(super) fn keep_ticket(&mut self, ticket: tier::TicketHeld) {
-        self.beside.get_or_insert_default().ticket = Some(ticket);
+        self.extras.get_or_insert_default().ticket = Some(ticket);
     }
 
     pub(super) fn ticket(&self) -> Option<&tier::TicketHeld> {
-        self.beside.as_ref()?.ticket.as_ref()
+        self.extras.as_ref()?.ticket.as_ref()
     }
 
     pub(super) fn take_ticket(&mut self) -> Option<tier::TicketHeld> {
-        self.beside.as_mut()?.ticket.take()
+        self.extras.as_mut()?.ticket.take()
     }
 
     /// Only what something newer kept out counts; a timeout has been counted as one.
@@ -292,19 +292,19 @@ where
         let stale = old.as_ref().map(|old| Arc::clone(&old.value));
         let validator = old.as_ref().and_then(Old::validator);
         if old.is_some() {
-            self.beside.get_or_insert_default().old = old;
+            self.extras.get_or_insert_default().old = old;
         }
         let (flight, clock) = (self.flight.clone(), self.store.clock.clone());
-        let fate = Arc::new(Watch { flight, clock, deadline: self.deadline() });
+        let fate = Arc::new(LoadWatch { flight, clock, deadline: self.deadline() });
         LoadCx::new(self.flight.reason, self.flight.attempt, stale, validator, fate)
     }
 }
 
 /// What a lead has, but for the cache.
-pub(super) struct Held<K, V> {
+pub(super) struct DetachedLead<K, V> {
     pub(super) flight: Arc<Flight<K, V>>,
-    pub(super) leave: Leave,
-    beside: Option<Box<Beside<V>>>,
+    pub(super) permit: Permit,
+    extras: Option<Box<LeadExtras<V>>>,
     pub(super) progress: Progress,
 }
 
@@ -330,13 +330,13 @@ impl<K: Eq, V: Clone, S> Store<K, V, S> {
 }
 
 /// What a loader can ask about its own load.
-struct Watch<K, V> {
+struct LoadWatch<K, V> {
     flight: Arc<Flight<K, V>>,
     clock: Clock,
     deadline: Tick,
 }
 
-impl<K: Send + Sync, V: Send + Sync> Fate for Watch<K, V> {
+impl<K: Send + Sync, V: Send + Sync> LoadFate for LoadWatch<K, V> {
     fn is_abandoned(&self) -> bool {
         // past the deadline it has lost its key, also where nobody has come to take it yet
         self.flight.is_grounded() || self.flight.is_outdated() || self.clock.now() >= self.deadline
@@ -350,7 +350,7 @@ impl<K, V, S> Drop for Lead<K, V, S> {
             Progress::Done => {}
             Progress::Running => {
                 self.count_time();
-                self.leave.hand_back(Verdict::Failure);
+                self.permit.hand_back(TrialVerdict::Failure);
                 self.land_failed(Landing::Panicked);
             }
             Progress::Landing => self.land_failed(Landing::Panicked),

@@ -7,7 +7,7 @@ use crate::parts::flight::Flight;
 use crate::parts::group::Hash;
 use crate::parts::ledger::Moment;
 use crate::parts::reservation::Basis;
-use crate::parts::tags::Fate;
+use crate::parts::tags::TagFate;
 use crate::rules::expiry::NEVER;
 use crate::shard::Shard;
 use crate::shard::entry::{Notes, Put};
@@ -117,7 +117,7 @@ where
     ) -> Option<Stored> {
         let mut shard = self.cell(flight.hash).shard.write();
         let had_key = shard.take_off(flight);
-        let is_outdated = notes.is_some_and(|notes| notes.fate() != Fate::Untouched);
+        let is_outdated = notes.is_some_and(|notes| notes.fate() != TagFate::Untouched);
         if !had_key || is_outdated || shard.is_fenced(flight.hash, &flight.key) {
             return Some(Stored::Fenced);
         }

@@ -6,7 +6,7 @@ use crate::parts::group::Hash;
 use crate::parts::ledger::Moment;
 use crate::parts::tags::{Tagged, Version};
 use crate::rules::got::Got;
-use crate::shard::entry::{Begun, Notes, Put};
+use crate::shard::entry::{LifeBegan, Notes, Put};
 use crate::shard::outbox::Outbox;
 use crate::shard::walk::Cursor;
 use std::sync::Arc;
@@ -19,10 +19,10 @@ pub(crate) struct Since {
 }
 
 /// What is restored of an entry beside its key and value.
-pub(crate) struct Beside {
+pub(crate) struct Metadata {
     /// What is left of its life, in ticks.
     pub(crate) left: u64,
-    pub(crate) begun: Begun,
+    pub(crate) begun: LifeBegan,
     pub(crate) validator: Option<Arc<str>>,
     pub(crate) tags: Vec<String>,
 }
@@ -71,10 +71,10 @@ where
         hash: u64,
         key: K,
         value: V,
-        beside: Beside,
+        metadata: Metadata,
         since: Since,
     ) -> bool {
-        let Beside { left, begun, validator, tags } = beside;
+        let Metadata { left, begun, validator, tags } = metadata;
         let units = self.units(&key, Some(&value));
         let names = self.tags.find(tags.iter().map(String::as_str));
         let tags = names.map(|names| names.since(since.tags));

@@ -10,9 +10,9 @@ use crate::parts::budget::Budget;
 use crate::parts::flight::Landing;
 use crate::parts::kept::Kept;
 use crate::parts::ledger::Ledger;
-use crate::parts::slots::Slots;
+use crate::parts::slots::LoadSlots;
 use crate::parts::tags::Tags;
-use crate::parts::weights::Part;
+use crate::parts::weights::WeightPart;
 use crate::rules::expiry::{Lives, NEVER, ticks};
 use crate::rules::stats::Stats;
 use crate::shard::entry::Terms;
@@ -126,7 +126,7 @@ impl<K, V, S> Store<K, V, S> {
         let Plan { shards, bound, hasher, clock, lives, weigher, listener, name, seed, .. } = plan;
         let weighted = weigher.is_some();
         let share = match bound / shards as u64 {
-            _ if weighted => Share::Weight(Part::of(bound, shards)),
+            _ if weighted => Share::Weight(WeightPart::of(bound, shards)),
             _ if bound == u64::MAX => Share::Unbounded,
             entries => Share::Entries(usize::try_from(entries).unwrap_or(usize::MAX / 64)),
         };
@@ -143,7 +143,7 @@ impl<K, V, S> Store<K, V, S> {
         let lives_end = lives.ttl < NEVER || lives.idle < NEVER;
         let ticking = lives_end.then(|| clock.keep_ticking()).flatten();
         let load_timeout = ticks(plan.load_timeout);
-        let slots = plan.max_loads.map(|n| Slots::new(n, load_timeout, clock.clone()));
+        let slots = plan.max_loads.map(|n| LoadSlots::new(n, load_timeout, clock.clone()));
         let breaker = plan.breaker.map(|(failures, open_for)| {
             Breaker::new(failures, ticks(open_for), load_timeout, clock.clone())
         });

@@ -3,7 +3,7 @@
 use super::store::Store;
 use crate::rules::expiry::NEVER;
 use crate::shard::outbox::Outbox;
-use crate::words::keeper::Job;
+use crate::words::keeper::ScheduledJob;
 use crate::words::sync::atomic::Ordering;
 use crate::words::tick::Tick;
 use std::sync::Weak;
@@ -73,13 +73,13 @@ where
         if !self.is_swept.swap(true, Ordering::SeqCst) {
             let now = self.clock.now();
             let at = self.next_sweep(now).unwrap_or(now + PAUSE.start());
-            let me: Weak<dyn Job> = self.me.clone();
+            let me: Weak<dyn ScheduledJob> = self.me.clone();
             self.clock.schedule(at, me);
         }
     }
 }
 
-impl<K, V, S> Job for Store<K, V, S>
+impl<K, V, S> ScheduledJob for Store<K, V, S>
 where
     K: Send + Sync,
     V: Send + Sync,

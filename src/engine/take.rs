@@ -12,12 +12,12 @@ use equivalent::Equivalent;
 use std::hash::{BuildHasher, Hash as StdHash};
 
 /// What was taken out, until its listener knows.
-struct Unreported<'s, K, V, S> {
+struct UnreportedRemoval<'s, K, V, S> {
     store: &'s Store<K, V, S>,
     removal: Option<Removal<K, V>>,
 }
 
-impl<K, V, S> Drop for Unreported<'_, K, V, S> {
+impl<K, V, S> Drop for UnreportedRemoval<'_, K, V, S> {
     fn drop(&mut self) {
         if let Some(removal) = self.removal.take() {
             self.store.report(removal);
@@ -84,7 +84,7 @@ where
             return Some(removal.value);
         }
         // reported also if this `Clone` panics
-        let unreported = Unreported { store: self, removal: Some(removal) };
+        let unreported = UnreportedRemoval { store: self, removal: Some(removal) };
         unreported.removal.as_ref().map(|removal| removal.value.clone())
     }
 

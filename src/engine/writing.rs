@@ -49,10 +49,10 @@ pub(crate) struct Fence<K, V, S> {
     hold: u64,
     /// Its end, by a function made where it was known what `K`, `V` and `S` are good for, which
     /// `Drop` is not told.
-    end: End<K, V, S>,
+    end: EndWrite<K, V, S>,
 }
 
-type End<K, V, S> = fn(&Arc<Store<K, V, S>>, (u64, u64), K, u64);
+type EndWrite<K, V, S> = fn(&Arc<Store<K, V, S>>, (u64, u64), K, u64);
 
 impl<K, V, S> Fence<K, V, S> {
     /// Keeps it up for so many ticks after its end. What stands under the key goes at the end of

@@ -27,7 +27,7 @@ pub struct At<'a, K, V, S, Q: ?Sized> {
     key: &'a Q,
     ttl: Option<Duration>,
     keeps_life: bool,
-    tags: Tags<'a>,
+    tags: SaidTags<'a>,
     max_age: Option<Duration>,
     force: bool,
     fallback: Option<V>,
@@ -41,7 +41,7 @@ impl<'a, K, V, S, Q: ?Sized> At<'a, K, V, S, Q> {
             key,
             ttl: None,
             keeps_life: false,
-            tags: Tags::default(),
+            tags: SaidTags::default(),
             max_age: None,
             force: false,
             fallback: None,
@@ -356,12 +356,12 @@ where
 /// The tags that were said, the first few in place: on a hit nobody asks for them, and they are to
 /// cost nothing there.
 #[derive(Default)]
-struct Tags<'a> {
+struct SaidTags<'a> {
     few: [Option<&'a str>; 3],
     more: Vec<&'a str>,
 }
 
-impl<'a> Tags<'a> {
+impl<'a> SaidTags<'a> {
     fn push(&mut self, tag: &'a str) {
         match self.few.iter_mut().find(|place| place.is_none()) {
             Some(place) => *place = Some(tag),

@@ -7,7 +7,7 @@
 
 use super::call::{Call, Waited, counted, impatient, stale_or};
 use super::guard::{admit_many, admit_many_async};
-use super::many::Reply;
+use super::many::LoaderReply;
 use super::outcome::joined;
 use super::tier::ask::{ask_many, ask_many_async};
 use super::{blocking, future};
@@ -62,7 +62,7 @@ struct First<'g, K, V, S> {
 }
 
 /// What a caller who leads is to do.
-enum Part<'g, K, V, S> {
+enum GatherPart<'g, K, V, S> {
     First(First<'g, K, V, S>),
     /// Its key is in somebody's gathering.
     Follow(Arc<Flight<K, V>>),
@@ -80,7 +80,7 @@ impl<K, V, S> Gather<K, V, S> {
 
     /// `alone` is who must not wait for another caller. The first one's time runs since it led: from then on
     /// it can be seen.
-    fn join(&self, lead: Lead<K, V, S>, alone: bool) -> Part<'_, K, V, S> {
+    fn join(&self, lead: Lead<K, V, S>, alone: bool) -> GatherPart<'_, K, V, S> {
         let flight = lead.join();
         let mut open = self.open.lock();
         if let Some(gathering) = open.as_ref().filter(|_| !alone) {
@@ -98,7 +98,7 @@ impl<K, V, S> Gather<K, V, S> {
             if let Some(first) = first {
                 first.wake();
             }
-            return Part::Follow(flight);
+            return GatherPart::Follow(flight);
         }
         let is_closed = alone || self.most <= 1;
         let state = State { leads: vec![lead], is_closed, first: Waker::noop().clone() };
@@ -108,7 +108,7 @@ impl<K, V, S> Gather<K, V, S> {
             *open = Some(Arc::clone(&gathering));
         }
         drop(open);
-        Part::First(First { gather: self, gathering })
+        GatherPart::First(First { gather: self, gathering })
     }
 }
 
@@ -187,7 +187,7 @@ pub(super) fn load<Q, K, V, S, E>(
     gather: &Gather<K, V, S>,
     hash: u64,
     key: &Q,
-    load: impl Fn(&[K]) -> Reply<K, V, E>,
+    load: impl Fn(&[K]) -> LoaderReply<K, V, E>,
 ) -> Outcome<V, E>
 where
     Q: ?Sized + Equivalent<K> + ToOwned<Owned = K>,
@@ -222,11 +222,11 @@ where
                     break Err(lead.refuse(Refusal::Overloaded).unwrap_or(LoadError::Overloaded));
                 }
                 match gather.join(lead, store.brings_news()) {
-                    Part::Follow(flight) => {
+                    GatherPart::Follow(flight) => {
                         store.hurry(&flight);
                         (flight, true)
                     }
-                    Part::First(first) => {
+                    GatherPart::First(first) => {
                         let waker = Waker::from(Unpark::this());
                         while !first.is_over(store.clock.now(), &waker) {
                             store.clock.park_until(Some(first.gathering.until));
@@ -242,14 +242,14 @@ where
                                 kept = leave_to_others(leads).map(Err);
                             }
                         };
-                        let Some(leave) = admit_many(store, &mut leads, spare) else {
+                        let Some(permit) = admit_many(store, &mut leads, spare) else {
                             match kept {
                                 Some(outcome) => break outcome,
                                 None => continue,
                             }
                         };
-                        let leave = match leave {
-                            Ok(leave) => leave,
+                        let permit = match permit {
+                            Ok(permit) => permit,
                             Err(refusal) => match kept.or(refuse(leads, refusal).map(Err)) {
                                 Some(outcome) => break outcome,
                                 None => continue,
@@ -264,7 +264,7 @@ where
                             }
                         }
                         let keys = keys(&leads);
-                        let mut batch = Batch::new(Arc::clone(store), leads, leave);
+                        let mut batch = Batch::new(Arc::clone(store), leads, permit);
                         let reply = batch.run(|| load(&keys));
                         let outcome = batch.land(reply).into_iter().next();
                         drop(later);
@@ -309,7 +309,7 @@ where
     V: Clone + Send + Sync + 'static,
     S: BuildHasher + Send + Sync + 'static,
     E: Send + Sync + 'static,
-    Fut: Future<Output = Reply<K, V, E>>,
+    Fut: Future<Output = LoaderReply<K, V, E>>,
 {
     let search = store.search();
     let mut call = Call::plain::<E>();
@@ -337,11 +337,11 @@ where
                     break Err(lead.refuse(Refusal::Overloaded).unwrap_or(LoadError::Overloaded));
                 }
                 match gather.join(lead, store.brings_news()) {
-                    Part::Follow(flight) => {
+                    GatherPart::Follow(flight) => {
                         store.hurry(&flight);
                         (flight, true)
                     }
-                    Part::First(first) => {
+                    GatherPart::First(first) => {
                         let mut bell = Bell::default();
                         poll_fn(|task| {
                             // set before looking: a clock that passes the end in between rings
@@ -362,15 +362,15 @@ where
                                 kept = leave_to_others(leads).map(Err);
                             }
                         };
-                        let leave = admit_many_async(store, &mut leads, spare).await;
-                        let Some(leave) = leave else {
+                        let permit = admit_many_async(store, &mut leads, spare).await;
+                        let Some(permit) = permit else {
                             match kept {
                                 Some(outcome) => break outcome,
                                 None => continue,
                             }
                         };
-                        let leave = match leave {
-                            Ok(leave) => leave,
+                        let permit = match permit {
+                            Ok(permit) => permit,
                             Err(refusal) => match kept.or(refuse(leads, refusal).map(Err)) {
                                 Some(outcome) => break outcome,
                                 None => continue,
@@ -385,7 +385,7 @@ where
                             }
                         }
                         let keys = keys(&leads);
-                        let mut batch = Batch::new(Arc::clone(store), leads, leave);
+                        let mut batch = Batch::new(Arc::clone(store), leads, permit);
                         let reply = {
                             let mut loader = pin!(batch.run(|| load(keys)));
                             let mut bell = Bell::default();

@@ -1,6 +1,6 @@
 //! From the right to load to leave to call the source, as a thread and as a task.
 
-use crate::engine::guard::{Caller, Carried, Entrance, Leave, Refusal};
+use crate::engine::guard::{Caller, Carried, Entrance, Permit, Refusal};
 use crate::engine::lead::Lead;
 use crate::engine::store::Store;
 use crate::parts::turn::Turn;
@@ -60,7 +60,7 @@ pub(super) fn admit_many<K, V, S>(
     store: &Store<K, V, S>,
     leads: &mut Vec<Lead<K, V, S>>,
     spare: impl FnOnce(&mut Vec<Lead<K, V, S>>),
-) -> Option<Result<Leave, Refusal>>
+) -> Option<Result<Permit, Refusal>>
 where
     K: Send + Sync + 'static,
     V: Send + Sync + 'static,
@@ -77,7 +77,7 @@ pub(super) async fn admit_many_async<K, V, S>(
     store: &Store<K, V, S>,
     leads: &mut Vec<Lead<K, V, S>>,
     spare: impl FnOnce(&mut Vec<Lead<K, V, S>>),
-) -> Option<Result<Leave, Refusal>>
+) -> Option<Result<Permit, Refusal>>
 where
     K: Send + Sync + 'static,
     V: Send + Sync + 'static,
@@ -95,7 +95,7 @@ fn enter_many<'s, K, V, S>(
     store: &'s Store<K, V, S>,
     leads: &mut Vec<Lead<K, V, S>>,
     spare: impl FnOnce(&mut Vec<Lead<K, V, S>>),
-) -> Option<Result<Turn<'s>, Result<Leave, Refusal>>>
+) -> Option<Result<Turn<'s>, Result<Permit, Refusal>>>
 where
     K: Send + Sync + 'static,
     V: Send + Sync + 'static,
@@ -104,7 +104,7 @@ where
         return None;
     }
     match store.enter_many() {
-        Ok(Some(leave)) => return Some(Err(Ok(leave))),
+        Ok(Some(permit)) => return Some(Err(Ok(permit))),
         Err(refusal) => return Some(Err(Err(refusal))),
         Ok(None) => {}
     }

@@ -10,7 +10,7 @@ use super::outcome::joined;
 use super::tier::ask::{ask_many, ask_many_async};
 use super::{blocking, future};
 use crate::engine::batch::Batch;
-use crate::engine::guard::{Leave, Refusal};
+use crate::engine::guard::{Permit, Refusal};
 use crate::engine::join::Next;
 use crate::engine::lead::Lead;
 use crate::engine::look::{Looked, Search};
@@ -35,7 +35,7 @@ use std::task::Poll;
 type Outcome<V, E> = Result<Got<V>, LoadError<E>>;
 
 /// A reply of a loader that says more than values.
-pub(super) type Reply<K, V, E> = Result<Vec<(K, Loaded<V>)>, E>;
+pub(super) type LoaderReply<K, V, E> = Result<Vec<(K, Loaded<V>)>, E>;
 
 /// What a loader brings that says no more than values.
 pub(super) fn plain<K, V>(reply: impl IntoIterator<Item = (K, V)>) -> Vec<(K, Loaded<V>)> {
@@ -55,7 +55,7 @@ struct Wanted<'k, K, V, E> {
 }
 
 /// One call.
-struct Call<'k, K, V, S, E> {
+struct ManyCall<'k, K, V, S, E> {
     store: &'k Arc<Store<K, V, S>>,
     said: call::Call,
     wanted: Vec<Wanted<'k, K, V, E>>,
@@ -68,7 +68,7 @@ struct Round<K, V, S> {
     followed: Vec<(usize, Arc<Flight<K, V>>)>,
 }
 
-impl<'k, K, V, S, E> Call<'k, K, V, S, E>
+impl<'k, K, V, S, E> ManyCall<'k, K, V, S, E>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
@@ -170,19 +170,19 @@ where
 
     /// What of the keys that this call leads is to be loaded now, if it may call the source at all.
     /// A key that was written to while the call waited for a slot is open again.
-    #[allow(clippy::type_complexity, reason = "two lists of one length and the leave for both")]
+    #[allow(clippy::type_complexity, reason = "two lists of one length and the permit for both")]
     fn admitted(
         &mut self,
         led: Vec<usize>,
         leads: Vec<Lead<K, V, S>>,
-        leave: Option<Result<Leave, Refusal>>,
-    ) -> Option<(Vec<usize>, Vec<Lead<K, V, S>>, Leave)> {
+        permit: Option<Result<Permit, Refusal>>,
+    ) -> Option<(Vec<usize>, Vec<Lead<K, V, S>>, Permit)> {
         let both = led.into_iter().zip(leads);
-        match leave? {
-            Ok(leave) => {
+        match permit? {
+            Ok(permit) => {
                 let (led, leads): (Vec<_>, Vec<_>) =
                     both.filter(|(_, lead)| !lead.is_outdated()).unzip();
-                (!led.is_empty()).then_some((led, leads, leave))
+                (!led.is_empty()).then_some((led, leads, permit))
             }
             Err(refusal) => {
                 for (at, lead) in both {
@@ -194,7 +194,7 @@ where
     }
 
     /// The loader is done with the keys that this call leads.
-    fn landed(&mut self, batch: Batch<K, V, S>, led: &[usize], reply: Reply<K, V, E>) {
+    fn landed(&mut self, batch: Batch<K, V, S>, led: &[usize], reply: LoaderReply<K, V, E>) {
         for (&at, outcome) in led.iter().zip(batch.land(reply)) {
             self.wanted[at].outcome = Some(outcome);
         }
@@ -229,7 +229,7 @@ where
 pub(super) fn load<K, V, S, E>(
     store: &Arc<Store<K, V, S>>,
     keys: &[K],
-    mut load: impl FnMut(&[K]) -> Reply<K, V, E>,
+    mut load: impl FnMut(&[K]) -> LoaderReply<K, V, E>,
 ) -> Many<K, V, E>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
@@ -237,7 +237,7 @@ where
     S: BuildHasher + Send + Sync + 'static,
     E: Send + Sync + 'static,
 {
-    let mut call = Call::new(store, keys);
+    let mut call = ManyCall::new(store, keys);
     while !call.is_done() {
         // outlives the leads, also where this ends early: a listener may ask for any of their keys
         let mut later = Later::new(store);
@@ -246,9 +246,9 @@ where
         call.settled(&mut led, settled);
         let spare = |leads: &mut _| call.spare(&mut led, leads);
         let admitted = admit_many(store, &mut leads, spare);
-        if let Some((led, leads, leave)) = call.admitted(led, leads, admitted) {
+        if let Some((led, leads, permit)) = call.admitted(led, leads, admitted) {
             let keys = call.keys(&led);
-            let mut batch = Batch::new(Arc::clone(store), leads, leave);
+            let mut batch = Batch::new(Arc::clone(store), leads, permit);
             let reply = batch.run(|| load(&keys));
             call.landed(batch, &led, reply);
         }
@@ -340,7 +340,7 @@ pub(super) async fn load_async<K, V, S, R, E, F, Fut>(
     store: &Arc<Store<K, V, S>>,
     keys: &[K],
     mut load: F,
-    reply: impl Fn(R) -> Reply<K, V, E>,
+    reply: impl Fn(R) -> LoaderReply<K, V, E>,
 ) -> Many<K, V, E>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
@@ -350,7 +350,7 @@ where
     F: FnMut(Vec<K>) -> Fut,
     Fut: Future<Output = R>,
 {
-    let mut call = Call::new(store, keys);
+    let mut call = ManyCall::new(store, keys);
     while !call.is_done() {
         // outlives the leads, also where this ends early: a listener may ask for any of their keys
         let mut later = Later::new(store);
@@ -359,9 +359,9 @@ where
         call.settled(&mut led, settled);
         let spare = |leads: &mut _| call.spare(&mut led, leads);
         let admitted = admit_many_async(store, &mut leads, spare).await;
-        if let Some((led, leads, leave)) = call.admitted(led, leads, admitted) {
+        if let Some((led, leads, permit)) = call.admitted(led, leads, admitted) {
             let keys = call.keys(&led);
-            let mut batch = Batch::new(Arc::clone(store), leads, leave);
+            let mut batch = Batch::new(Arc::clone(store), leads, permit);
             let outcome = {
                 let mut loader = pin!(batch.run(|| load(keys)));
                 let mut bell = Bell::default();

@@ -30,10 +30,10 @@ const AT_ONCE: usize = 4;
 ///
 /// Copies of it watch the same work.
 #[derive(Clone)]
-pub struct Warmed(Arc<Progress>);
+pub struct Warmed(Arc<WarmProgress>);
 
 #[derive(Default)]
-struct Progress {
+struct WarmProgress {
     total: u64,
     loaded: Counter,
     present: Counter,
@@ -136,7 +136,7 @@ struct Keys<K> {
     left: Mutex<Vec<Vec<K>>>,
     /// The handles to the loading cache: when the last is gone, there is nobody left to load for.
     handles: Weak<()>,
-    progress: Arc<Progress>,
+    progress: Arc<WarmProgress>,
 }
 
 impl<K> Drop for Keys<K> {
@@ -206,7 +206,7 @@ fn begin<K>(
     let total = chunks.iter().map(|chunk| chunk.len() as u64).sum();
     let workers = chunks.len().min(AT_ONCE);
     chunks.reverse(); // they are taken from the end
-    let progress = Arc::new(Progress { total, ..Progress::default() });
+    let progress = Arc::new(WarmProgress { total, ..WarmProgress::default() });
     let (left, handles) = (Mutex::new(chunks), Arc::downgrade(handles));
     let keys = Arc::new(Keys { left, handles, progress: Arc::clone(&progress) });
     for _ in 0..workers {

@@ -3,8 +3,8 @@
 use super::explore::{explore, explore_up_to};
 use super::setting::{KEY, Moments, Shelf, builder, shelf};
 use crate::parts::budget::Budget;
-use crate::parts::flight::{Begin, Brought, Flight, Landing, Ticket};
-use crate::parts::slots::{Queued, Rank, Slots, Turned};
+use crate::parts::flight::{Begin, Brought, Flight, Landing, WaiterTicket};
+use crate::parts::slots::{LoadSlots, Queued, Rank, Turned};
 use crate::parts::waiter::{Limits, Waiter};
 use crate::words::clock::Clock;
 use crate::words::sync::thread;
@@ -69,7 +69,7 @@ fn a_task_that_is_polled_as_the_flight_lands_is_woken() {
 fn a_follower_that_leaves_as_the_flight_lands_keeps_nobody_asleep() {
     explore(|| {
         let flight = flight();
-        let mut gone = Ticket::default();
+        let mut gone = WaiterTicket::default();
         assert!(flight.poll(&mut gone, Waker::noop()).is_none());
         let follower = waiter(&flight);
         let follower = thread::spawn(move || value(follower.block()));
@@ -264,7 +264,7 @@ impl Queued for Load {
 #[test]
 fn a_slot_goes_to_whoever_is_left_in_line() {
     explore(|| {
-        let slots = Arc::new(Slots::new(1, 100, Clock::manual().0));
+        let slots = Arc::new(LoadSlots::new(1, 100, Clock::manual().0));
         let held = slots.try_take().unwrap();
         let line = || slots.take(Rank::Miss, None, Arc::new(Load)).unwrap_err();
         let (leaves, stays) = (line(), line());

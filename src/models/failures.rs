@@ -63,7 +63,7 @@ fn all_who_wait_get_the_same_error() {
 }
 
 /// One call's moments, and the loads that it led and got the failure of.
-struct Call {
+struct CallRecord {
     called: u64,
     led: Option<u64>,
     got: u64,
@@ -85,7 +85,7 @@ fn a_failure_is_that_of_a_load_one_waited_for() {
                 thread::yield_now();
                 Err::<u64, _>(load)
             });
-            Call { called, led, got: *error(result), returned: moments.next() }
+            CallRecord { called, led, got: *error(result), returned: moments.next() }
         };
         let callers: Vec<_> = (0..3)
             .map(|_| {

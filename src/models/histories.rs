@@ -1,7 +1,7 @@
 //! Each key is as if its calls had come one after the other.
 
 use super::explore::{draw, explore};
-use super::search::{Did, Step, is_linearizable};
+use super::search::{Did, HistoryStep, is_linearizable};
 use super::setting::{Moments, Shelf, builder};
 use crate::{Got, How, LoadError};
 use shuttle::future::block_on;
@@ -11,16 +11,16 @@ use std::convert::Infallible;
 const KEYS: u32 = 2;
 
 /// One caller, with what it saw, by key.
-struct Caller {
+struct RecordedCaller {
     shelf: Shelf,
     moments: Moments,
-    saw: Vec<(u32, Step)>,
+    saw: Vec<(u32, HistoryStep)>,
 }
 
-impl Caller {
+impl RecordedCaller {
     fn note(&mut self, key: u32, begin: u64, did: Did) {
         let end = self.moments.next();
-        self.saw.push((key, Step { begin, end, did }));
+        self.saw.push((key, HistoryStep { begin, end, did }));
     }
 
     fn call(&mut self) {
@@ -96,7 +96,7 @@ impl Caller {
             (How::Fresh, None) => Did::Read(Some(got.value)),
             (How::Joined, None) => Did::Follow(got.value),
             (How::Loaded, Some((load, ended))) => {
-                self.saw.push((key, Step { begin, end: load, did: Did::Lead(load) }));
+                self.saw.push((key, HistoryStep { begin, end: load, did: Did::Lead(load) }));
                 let is_stored = !got.fresh_for.is_zero();
                 let did = if is_stored { Did::Store(load) } else { Did::Fenced(load) };
                 return self.note(key, ended, did);
@@ -115,7 +115,7 @@ fn histories_are_linearizable(callers: usize, calls: usize, shards: usize) {
             .map(|_| {
                 let (shelf, moments) = (shelf.clone(), moments.clone());
                 thread::spawn(move || {
-                    let mut caller = Caller { shelf, moments, saw: Vec::new() };
+                    let mut caller = RecordedCaller { shelf, moments, saw: Vec::new() };
                     (0..calls).for_each(|_| caller.call());
                     caller.saw
                 })
@@ -123,7 +123,7 @@ fn histories_are_linearizable(callers: usize, calls: usize, shards: usize) {
             .collect();
         let mut saw: Vec<_> = threads.into_iter().flat_map(|t| t.join().unwrap()).collect();
         // and what is there in the end
-        let mut last = Caller { shelf: shelf.clone(), moments, saw: Vec::new() };
+        let mut last = RecordedCaller { shelf: shelf.clone(), moments, saw: Vec::new() };
         for key in 0..KEYS {
             let begin = last.moments.next();
             last.note(key, begin, Did::Read(shelf.get(&key)));

@@ -136,9 +136,9 @@ fn listener_calls_the_cache() {
 
 /// A value whose drop calls the cache that it was in.
 #[derive(Clone)]
-struct Caller(Arc<OnceLock<Weak<Cache<u32, Self, Fixed>>>>);
+struct CallsOnDrop(Arc<OnceLock<Weak<Cache<u32, Self, Fixed>>>>);
 
-impl Drop for Caller {
+impl Drop for CallsOnDrop {
     fn drop(&mut self) {
         if let Some(cache) = self.0.get() {
             use_it(cache, || Self(Arc::clone(&self.0)));
@@ -150,10 +150,10 @@ impl Drop for Caller {
 #[test]
 fn value_dropped_calls_the_cache() {
     explore(|| {
-        let itself: Arc<OnceLock<Weak<Cache<u32, Caller, Fixed>>>> = Arc::default();
+        let itself: Arc<OnceLock<Weak<Cache<u32, CallsOnDrop, Fixed>>>> = Arc::default();
         let cache = builder().0.max_entries(2).shards(2).build().unwrap();
         let cache = Arc::new(cache);
         itself.set(Arc::downgrade(&cache)).unwrap();
-        work(&cache, move || Caller(Arc::clone(&itself)));
+        work(&cache, move || CallsOnDrop(Arc::clone(&itself)));
     });
 }

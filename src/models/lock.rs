@@ -3,7 +3,7 @@
 //! the other did before. A wake-up that is lost is a deadlock here.
 
 use super::explore::{explore, explore_up_to};
-use crate::words::raw_lock::{Place, Raw};
+use crate::words::raw_lock::{Raw, ReaderPlace};
 use crate::words::sync::atomic::{AtomicBool, Ordering};
 use crate::words::sync::{Mutex, thread};
 use loom::cell::UnsafeCell;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 struct Guarded {
     raw: Raw,
     data: UnsafeCell<()>,
-    places: [Place; 2],
+    places: [ReaderPlace; 2],
 }
 
 // the cell is only looked at in turns that the lock decides, and loom watches over that
@@ -25,7 +25,7 @@ impl Guarded {
         Arc::new(Self {
             raw: Raw::new(),
             data: UnsafeCell::new(()),
-            places: [Place::new(), Place::new()],
+            places: [ReaderPlace::new(), ReaderPlace::new()],
         })
     }
 

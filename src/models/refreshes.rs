@@ -15,9 +15,9 @@ use std::time::Duration;
 const TTL: Duration = Duration::from_millis(100);
 
 /// Brings the moment at which the load began.
-struct Begun(Moments);
+struct BeganAt(Moments);
 
-impl Loader<u32, u64> for Begun {
+impl Loader<u32, u64> for BeganAt {
     type Error = Infallible;
 
     fn load(&self, _: &u32, _: &LoadCx<u64>) -> Result<Loaded<u64>, Infallible> {
@@ -27,7 +27,7 @@ impl Loader<u32, u64> for Begun {
     }
 }
 
-type Refreshed = LoadingCache<u32, u64, Begun, Fixed>;
+type Refreshed = LoadingCache<u32, u64, BeganAt, Fixed>;
 
 /// Whoever steps it is a thread of the cache's own.
 fn step(runtime: &SteppingRuntime, times: usize) -> thread::JoinHandle<()> {
@@ -48,7 +48,7 @@ fn setting(moments: &Moments) -> (Refreshed, SteppingRuntime, ManualClock) {
         .time_to_live(TTL)
         .refresh_ahead(RefreshAhead::At(0.5))
         .runtime(runtime.clone())
-        .build_loading(Begun(moments.clone()))
+        .build_loading(BeganAt(moments.clone()))
         .unwrap();
     (cache, runtime, hand)
 }
@@ -194,7 +194,7 @@ fn who_sends_its_load_away_has_an_answer() {
             .stale_if_error(TTL * 100)
             .soft_timeout(Duration::from_millis(5))
             .runtime(runtime.clone())
-            .build_loading(Begun(moments.clone()))
+            .build_loading(BeganAt(moments.clone()))
             .unwrap();
         cache.load(&KEY).unwrap();
         hand.advance(TTL);

@@ -30,17 +30,17 @@ pub(super) enum Did {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Step {
+pub(super) struct HistoryStep {
     pub(super) begin: u64,
     pub(super) end: u64,
     pub(super) did: Did,
 }
 
 /// The map, for one key: its value, and the load that may still store.
-type State = (Option<u64>, Option<u64>);
+type KeyState = (Option<u64>, Option<u64>);
 
 /// The contract, sequentially. A load's number is its value.
-fn apply((value, flight): State, did: Did) -> Option<State> {
+fn apply((value, flight): KeyState, did: Did) -> Option<KeyState> {
     match did {
         Did::Read(found) => (found == value).then_some((value, flight)),
         // every write takes the flight off its key
@@ -58,16 +58,16 @@ fn apply((value, flight): State, did: Did) -> Option<State> {
     }
 }
 
-pub(super) fn is_linearizable(history: &[Step]) -> bool {
+pub(super) fn is_linearizable(history: &[HistoryStep]) -> bool {
     assert!(history.len() <= 64, "a set of steps is a word");
     search(history, 0, (None, None), &mut HashSet::new())
 }
 
 fn search(
-    history: &[Step],
+    history: &[HistoryStep],
     taken: u64,
-    state: State,
-    dead_ends: &mut HashSet<(u64, State)>,
+    state: KeyState,
+    dead_ends: &mut HashSet<(u64, KeyState)>,
 ) -> bool {
     let left = |i: &usize| taken & 1 << i == 0;
     let Some(first_end) = (0..history.len()).filter(left).map(|i| history[i].end).min() else {
@@ -82,9 +82,12 @@ fn search(
     })
 }
 
-fn one_after_the_other(steps: &[Did]) -> Vec<Step> {
-    let at =
-        |(i, did): (usize, &Did)| Step { begin: 2 * i as u64, end: 2 * i as u64 + 1, did: *did };
+fn one_after_the_other(steps: &[Did]) -> Vec<HistoryStep> {
+    let at = |(i, did): (usize, &Did)| HistoryStep {
+        begin: 2 * i as u64,
+        end: 2 * i as u64 + 1,
+        did: *did,
+    };
     steps.iter().enumerate().map(at).collect()
 }
 
@@ -105,7 +108,7 @@ fn what_cannot_have_happened_is_seen() {
         assert!(!is_linearizable(&one_after_the_other(&wrong)), "{wrong:?}");
     }
     // at once, in either order: but one value is not two
-    let at_once = |did| Step { begin: 0, end: 9, did };
+    let at_once = |did| HistoryStep { begin: 0, end: 9, did };
     assert!(is_linearizable(&[Insert(1), Insert(2), Read(Some(1))].map(at_once)));
     assert!(!is_linearizable(&[Insert(1), Remove(Some(1)), Remove(Some(1))].map(at_once)));
 }

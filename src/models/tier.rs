@@ -8,13 +8,13 @@ use shuttle::thread;
 use std::convert::Infallible;
 use std::time::Duration;
 
-type Shared = MemoryTier<u32, u64>;
+type SharedTier = MemoryTier<u32, u64>;
 
-fn tier() -> Shared {
+fn tier() -> SharedTier {
     MemoryTier::with(Clock::manual().0, Duration::from_secs(60))
 }
 
-fn process(tier: &Shared) -> Shelf {
+fn process(tier: &SharedTier) -> Shelf {
     let builder = Cache::builder().hasher(Fixed::default()).seed(1).shards(1).max_entries(10);
     builder.clock(Clock::manual().0).tier(tier.join()).build().unwrap()
 }

@@ -14,12 +14,12 @@ use std::time::Duration;
 const MS: Duration = Duration::from_millis(1);
 const TTL: Duration = Duration::from_millis(10);
 
-type Settings = fn(
+type Configure = fn(
     CacheBuilder<u32, u64, super::setting::Fixed>,
 ) -> CacheBuilder<u32, u64, super::setting::Fixed>;
 
 /// A cache whose value of the key, which is 100, has just come to the end of its life.
-fn stale(settings: Settings) -> (Shelf, ManualClock) {
+fn stale(settings: Configure) -> (Shelf, ManualClock) {
     let (builder, hand) = builder();
     let shelf = settings(builder.max_entries(100).time_to_live(TTL)).build().unwrap();
     shelf.insert(KEY, 100);

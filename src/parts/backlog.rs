@@ -22,7 +22,7 @@ pub(crate) struct Item<K, V> {
 
 /// How changes are gathered, and what happens to those that fail.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Terms {
+pub(crate) struct BacklogTerms {
     /// Keys that may be unwritten at once; at least one.
     pub(crate) max_pending: usize,
     /// Ticks that a change may wait for company.
@@ -36,9 +36,9 @@ pub(crate) struct Terms {
 }
 
 pub(crate) struct Backlog<K, V> {
-    terms: Terms,
+    terms: BacklogTerms,
     index: HashTable<usize>,
-    slots: Vec<Option<Slot<K, V>>>,
+    slots: Vec<Option<KeySlot<K, V>>>,
     vacant: Vec<usize>,
     /// What has not failed, in the order in which it was accepted.
     fresh: BTreeSet<(u64, usize)>,
@@ -55,17 +55,17 @@ pub(crate) struct Backlog<K, V> {
     is_closed: bool,
 }
 
-struct Slot<K, V> {
-    queued: Option<Queued<K, V>>,
+struct KeySlot<K, V> {
+    queued: Option<QueuedChange<K, V>>,
     /// What a writer has now.
-    flying: Option<Queued<K, V>>,
+    flying: Option<QueuedChange<K, V>>,
     /// Failures of the key in a row, whichever change it was.
     failures: u32,
     /// Where its next attempt may be in a batch of more than that.
     company: usize,
 }
 
-struct Queued<K, V> {
+struct QueuedChange<K, V> {
     number: u64,
     item: Arc<Item<K, V>>,
     /// When it is written though no batch has come together; after a failure, when it may be tried.
@@ -74,7 +74,7 @@ struct Queued<K, V> {
     tries: u32,
 }
 
-type Back<'a, K, V> = (&'a mut Slot<K, V>, Queued<K, V>);
+type Back<'a, K, V> = (&'a mut KeySlot<K, V>, QueuedChange<K, V>);
 
 /// What became of a change that was offered.
 pub(crate) enum Accepted<K, V> {
@@ -88,7 +88,7 @@ pub(crate) enum Accepted<K, V> {
 }
 
 /// What a writer does next.
-pub(crate) enum Step<K, V> {
+pub(crate) enum WriterStep<K, V> {
     Write(Vec<Taken<K, V>>),
     /// Sleep until then, or until something is accepted.
     Wait(Option<Tick>),
@@ -112,7 +112,7 @@ pub(crate) struct Abandoned<K, V> {
 }
 
 impl<K, V> Backlog<K, V> {
-    pub(crate) fn new(terms: Terms) -> Self {
+    pub(crate) fn new(terms: BacklogTerms) -> Self {
         Self {
             terms,
             index: HashTable::new(),
@@ -181,7 +181,7 @@ impl<K, V> Backlog<K, V> {
         self.last += 1;
         let number = self.last;
         let at = now.saturating_add(self.terms.max_delay);
-        slot.queued = Some(Queued { number, item: Arc::clone(item), at, tries: 0 });
+        slot.queued = Some(QueuedChange { number, item: Arc::clone(item), at, tries: 0 });
         self.unwritten.insert(number);
         if slot.flying.is_none() {
             self.fresh.insert((number, id));
@@ -204,7 +204,7 @@ impl<K, V> Backlog<K, V> {
     }
 
     /// The next batch that is due, or how long there is none.
-    pub(crate) fn next(&mut self, now: Tick) -> Step<K, V> {
+    pub(crate) fn next(&mut self, now: Tick) -> WriterStep<K, V> {
         let retry = self.failed.first().copied();
         if let Some((_, _, id)) = retry.filter(|(at, ..)| *at <= now) {
             // what failed together is tried again in halves: a change that the source refuses
@@ -219,7 +219,7 @@ impl<K, V> Backlog<K, V> {
                 self.failed.remove(&(at, number, id));
                 batch.push(self.take(id));
             }
-            return Step::Write(batch);
+            return WriterStep::Write(batch);
         }
         let oldest = self.fresh.first().map(|&(number, id)| (number, self.queued_at(id)));
         if let Some((number, at)) = oldest {
@@ -230,14 +230,14 @@ impl<K, V> Backlog<K, V> {
                     let Some((_, id)) = self.fresh.pop_first() else { break };
                     batch.push(self.take(id));
                 }
-                return Step::Write(batch);
+                return WriterStep::Write(batch);
             }
         }
         if self.is_closed && self.len() == 0 {
-            return Step::End;
+            return WriterStep::End;
         }
         let wake = oldest.map(|(_, at)| at).into_iter().chain(retry.map(|(at, ..)| at)).min();
-        Step::Wait(wake)
+        WriterStep::Wait(wake)
     }
 
     /// A batch was written. What is left of it is the caller's to drop.
@@ -266,7 +266,8 @@ impl<K, V> Backlog<K, V> {
         let mut given_up = Vec::new();
         let terms = self.terms;
         for taken in batch {
-            let Some((slot, Queued { number, item, tries, .. })) = self.came_back(taken) else {
+            let Some((slot, QueuedChange { number, item, tries, .. })) = self.came_back(taken)
+            else {
                 continue;
             };
             slot.failures = slot.failures.saturating_add(1);
@@ -283,8 +284,8 @@ impl<K, V> Backlog<K, V> {
             }
             let newer_number = newer.as_ref().map(|newer| newer.number);
             slot.queued = Some(match newer {
-                Some(newer) => Queued { number, item: newer.item, at, tries: 0 },
-                None => Queued { number, item, at, tries },
+                Some(newer) => QueuedChange { number, item: newer.item, at, tries: 0 },
+                None => QueuedChange { number, item, at, tries },
             });
             self.failed.insert((at, number, taken.id));
             newer_number.inspect(|newer| _ = self.unwritten.remove(newer));
@@ -312,13 +313,16 @@ impl<K, V> Backlog<K, V> {
     pub(crate) fn abandon(&mut self) -> Vec<Abandoned<K, V>> {
         let mut given_up = Vec::with_capacity(self.len());
         for slot in self.slots.iter_mut().filter_map(Option::take) {
-            let Slot { queued, flying, .. } = slot;
-            let in_hand = flying.map(|Queued { item, number, tries, .. }| {
+            let KeySlot { queued, flying, .. } = slot;
+            let in_hand = flying.map(|QueuedChange { item, number, tries, .. }| {
                 let tries = tries + 1;
                 Abandoned { item, number, tries }
             });
-            let newer =
-                queued.map(|Queued { item, number, tries, .. }| Abandoned { item, number, tries });
+            let newer = queued.map(|QueuedChange { item, number, tries, .. }| Abandoned {
+                item,
+                number,
+                tries,
+            });
             match (newer, in_hand) {
                 // the older one is superseded, and a writer still holds it
                 (Some(newer), _) => given_up.push(newer),
@@ -353,11 +357,11 @@ impl<K, V> Backlog<K, V> {
         Taken { id, item }
     }
 
-    fn slot(&self, id: usize) -> &Slot<K, V> {
+    fn slot(&self, id: usize) -> &KeySlot<K, V> {
         self.slots[id].as_ref().expect("a slot in use")
     }
 
-    fn slot_mut(&mut self, id: usize) -> &mut Slot<K, V> {
+    fn slot_mut(&mut self, id: usize) -> &mut KeySlot<K, V> {
         self.slots[id].as_mut().expect("a slot in use")
     }
 
@@ -370,14 +374,14 @@ impl<K, V> Backlog<K, V> {
         Q: ?Sized + Equivalent<K>,
     {
         let same = |id: &usize| {
-            let item = self.slots[*id].as_ref().and_then(Slot::latest);
+            let item = self.slots[*id].as_ref().and_then(KeySlot::latest);
             item.is_some_and(|item| item.hash == hash && key.equivalent(&item.key))
         };
         self.index.find(hash, same).copied()
     }
 
     fn claim(&mut self, hash: u64) -> usize {
-        let slot = Slot { queued: None, flying: None, failures: 0, company: usize::MAX };
+        let slot = KeySlot { queued: None, flying: None, failures: 0, company: usize::MAX };
         let id = if let Some(id) = self.vacant.pop() {
             self.slots[id] = Some(slot);
             id
@@ -387,7 +391,7 @@ impl<K, V> Backlog<K, V> {
         };
         let slots = &self.slots;
         let hash_of = |id: &usize| {
-            let item = slots[*id].as_ref().and_then(Slot::latest);
+            let item = slots[*id].as_ref().and_then(KeySlot::latest);
             item.map_or(hash, |item| item.hash)
         };
         self.index.insert_unique(hash, id, hash_of);
@@ -409,7 +413,7 @@ impl<K, V> Backlog<K, V> {
     }
 }
 
-impl<K, V> Slot<K, V> {
+impl<K, V> KeySlot<K, V> {
     fn latest(&self) -> Option<&Arc<Item<K, V>>> {
         self.queued.as_ref().or(self.flying.as_ref()).map(|queued| &queued.item)
     }
@@ -421,8 +425,14 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::HashMap;
 
-    fn terms() -> Terms {
-        Terms { max_pending: 10, max_delay: 50, batch: 4, attempts: u32::MAX, back_off: (100, 300) }
+    fn terms() -> BacklogTerms {
+        BacklogTerms {
+            max_pending: 10,
+            max_delay: 50,
+            batch: 4,
+            attempts: u32::MAX,
+            back_off: (100, 300),
+        }
     }
 
     fn item(key: u64, value: u64) -> Arc<Item<u64, u64>> {
@@ -436,8 +446,8 @@ mod tests {
 
     fn batch(backlog: &mut Backlog<u64, u64>, now: Tick) -> Vec<Taken<u64, u64>> {
         match backlog.next(now) {
-            Step::Write(batch) => batch,
-            Step::Wait(_) | Step::End => panic!("nothing is due at {now}"),
+            WriterStep::Write(batch) => batch,
+            WriterStep::Wait(_) | WriterStep::End => panic!("nothing is due at {now}"),
         }
     }
 
@@ -447,7 +457,7 @@ mod tests {
 
     fn waits(backlog: &mut Backlog<u64, u64>, now: Tick) -> Option<Tick> {
         match backlog.next(now) {
-            Step::Wait(at) => at,
+            WriterStep::Wait(at) => at,
             _ => panic!("something is due at {now}"),
         }
     }
@@ -471,7 +481,7 @@ mod tests {
 
     #[test]
     fn a_key_in_a_writers_hands_is_not_handed_out_again() {
-        let mut backlog = Backlog::new(Terms { max_delay: 0, ..terms() });
+        let mut backlog = Backlog::new(BacklogTerms { max_delay: 0, ..terms() });
         put(&mut backlog, 1, 10, 0);
         let first = batch(&mut backlog, 0);
         put(&mut backlog, 1, 11, 0);
@@ -512,7 +522,7 @@ mod tests {
         backlog.written(&four);
         assert!(backlog.failed(&two, 60).is_empty());
         assert_eq!((backlog.len(), backlog.flying(), backlog.given_up()), (0, 0, 6));
-        assert!(matches!(backlog.next(60), Step::End));
+        assert!(matches!(backlog.next(60), WriterStep::End));
         assert!(matches!(backlog.accept(&item(1, 1), 60), Accepted::Closed));
     }
 
@@ -545,7 +555,7 @@ mod tests {
             ops in proptest::collection::vec(op(), 1..200),
             attempts in prop_oneof![Just(u32::MAX), 1..4_u32],
         ) {
-            let terms = Terms { attempts, ..terms() };
+            let terms = BacklogTerms { attempts, ..terms() };
             let mut backlog = Backlog::new(terms);
             let (mut accepted, mut source) = (HashMap::new(), HashMap::new());
             let mut given_up = Vec::new();
@@ -572,7 +582,7 @@ mod tests {
                         }
                     }
                     Op::Next => {
-                        if let Step::Write(batch) = backlog.next(now) {
+                        if let WriterStep::Write(batch) = backlog.next(now) {
                             prop_assert!(!batch.is_empty() && batch.len() <= terms.batch);
                             out.push(batch);
                         }
@@ -602,13 +612,13 @@ mod tests {
             backlog.close();
             loop {
                 match backlog.next(now) {
-                    Step::Write(batch) => land(&mut backlog, batch, &mut source),
-                    Step::Wait(Some(at)) => now = at,
-                    Step::Wait(None) => {
+                    WriterStep::Write(batch) => land(&mut backlog, batch, &mut source),
+                    WriterStep::Wait(Some(at)) => now = at,
+                    WriterStep::Wait(None) => {
                         prop_assert!(!out.is_empty(), "it waits for nothing");
                         land(&mut backlog, out.remove(0), &mut source);
                     }
-                    Step::End => break,
+                    WriterStep::End => break,
                 }
             }
             for (key, value) in accepted {

@@ -58,7 +58,7 @@ impl Trial {
 
 /// How a trial went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum TrialVerdict {
     /// The source answered.
     Success,
     /// It did not: an error, a panic, no answer in time.
@@ -109,17 +109,17 @@ impl Breaker {
         }
     }
 
-    pub(crate) fn report(&self, trial: Trial, verdict: Verdict) {
+    pub(crate) fn report(&self, trial: Trial, verdict: TrialVerdict) {
         let mut state = self.state.lock();
         let now = self.look(&mut state);
         if state.running.remove(&trial.number).is_none() {
             return; // it was overdue, or begun before the breaker opened
         }
         match (verdict, state.phase) {
-            (Verdict::Success, _) => state.phase = Phase::Closed { row: 0 },
-            (Verdict::Failure, _) => self.count_failure(&mut state, now),
-            (Verdict::Unknown, Phase::Probing) => state.phase = Phase::Open { until: now },
-            (Verdict::Unknown, _) => {}
+            (TrialVerdict::Success, _) => state.phase = Phase::Closed { row: 0 },
+            (TrialVerdict::Failure, _) => self.count_failure(&mut state, now),
+            (TrialVerdict::Unknown, Phase::Probing) => state.phase = Phase::Open { until: now },
+            (TrialVerdict::Unknown, _) => {}
         }
     }
 
@@ -183,26 +183,31 @@ mod tests {
         hand.advance(Duration::from_millis(ticks));
     }
 
-    fn report(breaker: &Breaker, verdict: Verdict) {
+    fn report(breaker: &Breaker, verdict: TrialVerdict) {
         breaker.report(breaker.admit().expect("calls go through"), verdict);
     }
 
     fn open(breaker: &Breaker) {
-        (0..3).for_each(|_| report(breaker, Verdict::Failure));
+        (0..3).for_each(|_| report(breaker, TrialVerdict::Failure));
         assert!(breaker.refuses() && breaker.admit().is_none());
     }
 
     #[test]
     fn only_failures_in_a_row_open_it() {
         let (breaker, _hand) = breaker();
-        for verdict in [Verdict::Failure, Verdict::Failure, Verdict::Success, Verdict::Failure] {
+        for verdict in [
+            TrialVerdict::Failure,
+            TrialVerdict::Failure,
+            TrialVerdict::Success,
+            TrialVerdict::Failure,
+        ] {
             report(&breaker, verdict);
         }
-        report(&breaker, Verdict::Unknown);
+        report(&breaker, TrialVerdict::Unknown);
         assert_eq!(breaker.phase().0, Phase::Closed { row: 1 });
-        report(&breaker, Verdict::Failure);
+        report(&breaker, TrialVerdict::Failure);
         assert!(!breaker.refuses());
-        report(&breaker, Verdict::Failure);
+        report(&breaker, TrialVerdict::Failure);
         assert!(breaker.refuses());
     }
 
@@ -217,7 +222,7 @@ mod tests {
         let probe = breaker.admit().unwrap();
         assert!(probe.is_probe());
         assert!(breaker.admit().is_none() && breaker.refuses());
-        breaker.report(probe, Verdict::Success);
+        breaker.report(probe, TrialVerdict::Success);
         assert_eq!(breaker.phase().0, Phase::Closed { row: 0 });
     }
 
@@ -228,7 +233,7 @@ mod tests {
         advance(&hand, OPEN_FOR);
         let probe = breaker.admit().unwrap();
         advance(&hand, 200);
-        breaker.report(probe, Verdict::Failure);
+        breaker.report(probe, TrialVerdict::Failure);
         advance(&hand, OPEN_FOR - 1);
         assert!(breaker.refuses());
         advance(&hand, 1);
@@ -243,9 +248,9 @@ mod tests {
         for _ in 0..3 {
             let probe = breaker.admit().unwrap();
             assert!(probe.is_probe());
-            breaker.report(probe, Verdict::Unknown);
+            breaker.report(probe, TrialVerdict::Unknown);
         }
-        report(&breaker, Verdict::Success);
+        report(&breaker, TrialVerdict::Success);
         assert!(!breaker.admit().unwrap().is_probe());
     }
 
@@ -262,12 +267,12 @@ mod tests {
         assert!(probe.is_probe());
         // what the late ones say now is of a time before
         for trial in late {
-            breaker.report(trial, Verdict::Success);
+            breaker.report(trial, TrialVerdict::Success);
         }
         assert_eq!(breaker.phase().0, Phase::Probing);
         advance(&hand, PATIENCE);
         assert_eq!(breaker.phase().0, Phase::Open { until: breaker.phase().1 + OPEN_FOR });
-        breaker.report(probe, Verdict::Success);
+        breaker.report(probe, TrialVerdict::Success);
         assert!(breaker.refuses());
     }
 
@@ -276,16 +281,16 @@ mod tests {
         let (breaker, hand) = breaker();
         let old: Vec<_> = (0..4).map(|_| breaker.admit().unwrap()).collect();
         open(&breaker);
-        breaker.report(old[0], Verdict::Success);
+        breaker.report(old[0], TrialVerdict::Success);
         assert!(breaker.refuses());
         advance(&hand, OPEN_FOR);
-        breaker.report(old[1], Verdict::Failure);
+        breaker.report(old[1], TrialVerdict::Failure);
         assert!(!breaker.refuses());
         let probe = breaker.admit().unwrap();
-        breaker.report(old[2], Verdict::Failure);
+        breaker.report(old[2], TrialVerdict::Failure);
         assert_eq!(breaker.phase().0, Phase::Probing);
-        breaker.report(probe, Verdict::Success);
-        breaker.report(old[3], Verdict::Failure);
+        breaker.report(probe, TrialVerdict::Success);
+        breaker.report(old[3], TrialVerdict::Failure);
         assert_eq!(breaker.phase().0, Phase::Closed { row: 0 });
     }
 
@@ -293,7 +298,7 @@ mod tests {
     fn it_stays_open_for_ever_without_wrapping() {
         let (clock, hand) = Clock::manual();
         let breaker = Breaker::new(1, u64::MAX, u64::MAX, clock);
-        report(&breaker, Verdict::Failure);
+        report(&breaker, TrialVerdict::Failure);
         hand.advance(Duration::MAX);
         assert!(breaker.refuses());
     }

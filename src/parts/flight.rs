@@ -4,7 +4,7 @@
 //! blocked thread and a pending task wait for it in the same way, as a waker in its list.
 
 use super::slots::{Place, Queued};
-use super::tags::{Fate, Tagged, Version};
+use super::tags::{TagFate, Tagged, Version};
 use crate::rules::loaded::LoadReason;
 use crate::words::contain::contain;
 use crate::words::sync::Mutex;
@@ -140,7 +140,7 @@ impl Begin {
 
 /// A waiter's place in a flight's list; empty until it has waited once.
 #[derive(Debug, Default)]
-pub(crate) struct Ticket(Option<u64>);
+pub(crate) struct WaiterTicket(Option<u64>);
 
 impl<K, V> Flight<K, V> {
     pub(crate) fn new(begin: Begin, key: K, now: Tick) -> Self {
@@ -300,7 +300,7 @@ impl<K, V> Flight<K, V> {
     /// Whether something has happened to its tags since it began, as far as they are known: nobody
     /// joins it any more.
     pub(crate) fn is_outdated(&self) -> bool {
-        self.tagged.get().is_some_and(|tagged| tagged.fate() != Fate::Untouched)
+        self.tagged.get().is_some_and(|tagged| tagged.fate() != TagFate::Untouched)
     }
 
     /// Whether anybody may be waiting. Final once the flight is off the board.
@@ -330,7 +330,7 @@ impl<K, V> Flight<K, V> {
 
     /// The outcome, if there is one; else `waker` is woken when there is. A waiter that is polled
     /// again with another waker is woken through the newer one.
-    pub(crate) fn poll(&self, ticket: &mut Ticket, waker: &Waker) -> Option<Landing<V>> {
+    pub(crate) fn poll(&self, ticket: &mut WaiterTicket, waker: &Waker) -> Option<Landing<V>> {
         // wakers are the runtime's code: cloned before the lock is taken, dropped after
         let mut waker = waker.clone();
         let mut state = self.state.lock();
@@ -354,7 +354,7 @@ impl<K, V> Flight<K, V> {
     }
 
     /// The waiter goes away.
-    pub(crate) fn leave(&self, ticket: &Ticket) {
+    pub(crate) fn leave(&self, ticket: &WaiterTicket) {
         let Some(number) = ticket.0 else { return };
         let left = {
             let mut state = self.state.lock();
@@ -444,7 +444,7 @@ mod tests {
     fn a_follower_polled_with_another_waker_is_woken_through_that_one() {
         let (old, new) = (Arc::new(Counting(Count::new(0))), Arc::new(Counting(Count::new(0))));
         let flight = flight();
-        let mut ticket = Ticket::default();
+        let mut ticket = WaiterTicket::default();
         assert!(flight.poll(&mut ticket, &Waker::from(old.clone())).is_none());
         assert!(flight.poll(&mut ticket, &Waker::from(new.clone())).is_none());
         flight.land(brought(1));
@@ -455,7 +455,7 @@ mod tests {
     fn a_follower_that_left_is_not_woken() {
         let gone = Arc::new(Counting(Count::new(0)));
         let flight = flight();
-        let mut ticket = Ticket::default();
+        let mut ticket = WaiterTicket::default();
         assert!(flight.poll(&mut ticket, &Waker::from(gone.clone())).is_none());
         flight.leave(&ticket);
         flight.land(brought(1));
@@ -467,7 +467,7 @@ mod tests {
     fn a_panicking_waker_leaves_nobody_asleep() {
         let after = Arc::new(Counting(Count::new(0)));
         let flight = flight();
-        let (mut first, mut second) = (Ticket::default(), Ticket::default());
+        let (mut first, mut second) = (WaiterTicket::default(), WaiterTicket::default());
         assert!(flight.poll(&mut first, &Waker::from(Arc::new(Panicking))).is_none());
         assert!(flight.poll(&mut second, &Waker::from(after.clone())).is_none());
         flight.land(brought(1));

@@ -33,7 +33,7 @@ struct State<K, V> {
     /// Those that the worker has not taken yet, in order; nothing where a later one took its place.
     line: VecDeque<(u64, Option<TierChange<K, V>>)>,
     /// Each key's last change that is not made.
-    of_keys: HashMap<TierKey, Last, ahash::RandomState>,
+    of_keys: HashMap<TierKey, LastChange, ahash::RandomState>,
     /// The numbers of those that are about more than one key, and not made.
     of_all: BTreeSet<u64>,
     /// The last number that was given.
@@ -53,19 +53,19 @@ struct State<K, V> {
 
 /// The last change of a key.
 #[derive(Clone, Copy, Debug)]
-struct Last {
+struct LastChange {
     number: u64,
     /// It brings what was loaded, which takes nothing away from what is there.
     is_load: bool,
 }
 
 /// What the worker has in hand.
-pub(crate) struct Hand<K, V> {
+pub(crate) struct InHand<K, V> {
     numbers: Vec<u64>,
     pub(crate) changes: Vec<TierChange<K, V>>,
 }
 
-impl<K, V> Hand<K, V> {
+impl<K, V> InHand<K, V> {
     pub(crate) fn new() -> Self {
         Self { numbers: Vec::new(), changes: Vec::new() }
     }
@@ -128,7 +128,7 @@ impl<K, V> Outgoing<K, V> {
         state.last += 1;
         let number = state.last;
         if let Some(key) = change.key().cloned() {
-            let before = state.of_keys.insert(key.clone(), Last { number, is_load });
+            let before = state.of_keys.insert(key.clone(), LastChange { number, is_load });
             if let Some(before) = before.and_then(|before| state.take_out(before.number)) {
                 if matches!(change, TierChange::Expire(_)) {
                     // what would be served stale there is not what was cached last
@@ -151,9 +151,9 @@ impl<K, V> Outgoing<K, V> {
 
     /// The worker takes what is next, or is woken when there is something. Nothing if there will be no
     /// more.
-    pub(crate) fn poll_take(&self, waker: &Waker) -> Poll<Option<Hand<K, V>>> {
+    pub(crate) fn poll_take(&self, waker: &Waker) -> Poll<Option<InHand<K, V>>> {
         let mut state = self.state.lock();
-        let mut hand = Hand::new();
+        let mut hand = InHand::new();
         while hand.changes.len() < AT_ONCE {
             match state.line.pop_front() {
                 Some((number, Some(change))) => {
@@ -184,7 +184,7 @@ impl<K, V> Outgoing<K, V> {
     }
 
     /// They are made, or need not be made any more.
-    pub(crate) fn made(&self, hand: Hand<K, V>) {
+    pub(crate) fn made(&self, hand: InHand<K, V>) {
         let waiting = {
             let mut state = self.state.lock();
             state.settle(&hand);
@@ -201,10 +201,14 @@ impl<K, V> Outgoing<K, V> {
     /// after it. Nor does what was loaded wait for better times, here or in the line: its ticket holds for
     /// so long only. And what is not, to be dropped by who keeps a panic in there from taking the rest
     /// along.
-    pub(crate) fn failed(&self, hand: Hand<K, V>, error: TierError) -> (Hand<K, V>, Hand<K, V>) {
-        let Hand { numbers, changes } = hand;
+    pub(crate) fn failed(
+        &self,
+        hand: InHand<K, V>,
+        error: TierError,
+    ) -> (InHand<K, V>, InHand<K, V>) {
+        let InHand { numbers, changes } = hand;
         let last = numbers.last().copied().unwrap_or(0);
-        let (mut again, mut moot) = (Hand::new(), Hand::new());
+        let (mut again, mut moot) = (InHand::new(), InHand::new());
         let waiting = {
             let mut state = self.state.lock();
             state.drop_loads(&mut moot.changes);
@@ -425,7 +429,7 @@ impl<K, V> State<K, V> {
         std::mem::take(&mut self.waiting)
     }
 
-    fn settle(&mut self, hand: &Hand<K, V>) {
+    fn settle(&mut self, hand: &InHand<K, V>) {
         for (number, change) in hand.numbers.iter().zip(&hand.changes) {
             match change.key() {
                 Some(key) if self.is_last(*number, Some(key)) => _ = self.of_keys.remove(key),

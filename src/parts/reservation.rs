@@ -5,7 +5,7 @@
 //! new approach to exclusive data access in shared memory multiprocessors", 1987): nobody waits for anybody,
 //! and of several who change one key at once, one succeeds in each round.
 
-use super::tags::{Fate, Tagged, Tags, Version};
+use super::tags::{TagFate, Tagged, Tags, Version};
 use crate::words::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::words::sync::{Mutex, thread_local};
 use std::sync::Arc;
@@ -91,7 +91,7 @@ impl Basis<'_> {
     /// how much; where others have done something to any tag meanwhile, it looks again.
     pub(crate) fn is_ended(&self, tags: &Tagged, all: &Tags) -> bool {
         // first what happened, then how much did: so nothing is taken for the change's own doing
-        let is_touched = tags.fate() != Fate::Untouched;
+        let is_touched = tags.fate() != TagFate::Untouched;
         let own = self.reserved.own_events.load(Ordering::SeqCst);
         is_touched && all.version() - self.settled > own
     }

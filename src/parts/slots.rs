@@ -17,7 +17,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::task::Waker;
 
-pub(crate) struct Slots {
+pub(crate) struct LoadSlots {
     limit: usize,
     /// How many ticks a slot may be kept.
     lease: u64,
@@ -33,7 +33,7 @@ struct State {
     /// Who waits, the first in line first.
     waiting: BTreeMap<u64, Waiting>,
     /// Who has waited and got a slot, but has not come to fetch it yet; and which.
-    ready: BTreeMap<u64, Slot>,
+    ready: BTreeMap<u64, LoadSlot>,
     next: u64,
 }
 
@@ -60,12 +60,12 @@ pub(crate) enum Rank {
 /// A slot, to be given back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a slot that is not given back is lost until its lease ends"]
-pub(crate) struct Slot {
+pub(crate) struct LoadSlot {
     number: u64,
     since: Tick,
 }
 
-impl Slot {
+impl LoadSlot {
     /// The tick at which it was given.
     pub(crate) fn since(self) -> Tick {
         self.since
@@ -84,7 +84,7 @@ const REFRESH: u64 = 1 << 63;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Turned {
     /// Its turn.
-    Yours(Slot),
+    Yours(LoadSlot),
     /// It had its turn, and took so long to come that the lease is over.
     Over,
     /// Not its turn yet. Somebody's lease ends at this tick: then, at the latest, look again.
@@ -94,7 +94,7 @@ pub(crate) enum Turned {
 /// Who is to be told that it is his turn, once the lock is released.
 type Called = Vec<(Waiting, Tick)>;
 
-impl Slots {
+impl LoadSlots {
     /// `limit` is not zero; `lease` is in ticks.
     pub(crate) fn new(limit: usize, lease: u64, clock: Clock) -> Self {
         Self { limit, lease, clock, state: Mutex::new(State::default()) }
@@ -106,7 +106,7 @@ impl Slots {
     }
 
     /// A slot, if one is free now. While anybody waits, none is.
-    pub(crate) fn try_take(&self) -> Option<Slot> {
+    pub(crate) fn try_take(&self) -> Option<LoadSlot> {
         let mut called = Called::new();
         let slot = {
             let mut state = self.state.lock();
@@ -136,7 +136,7 @@ impl Slots {
         rank: Rank,
         before: Option<Place>,
         load: Arc<dyn Queued>,
-    ) -> Result<Slot, Place> {
+    ) -> Result<LoadSlot, Place> {
         let mut called = Called::new();
         let taken = {
             let mut state = self.state.lock();
@@ -207,7 +207,7 @@ impl Slots {
     }
 
     /// Gives a slot back, if its lease is not over.
-    pub(crate) fn give_back(&self, slot: Slot) {
+    pub(crate) fn give_back(&self, slot: LoadSlot) {
         let mut called = Called::new();
         {
             let mut state = self.state.lock();
@@ -251,8 +251,8 @@ impl State {
         self.next
     }
 
-    fn give(&mut self, now: Tick, lease: u64) -> Slot {
-        let slot = Slot { number: self.number(), since: now };
+    fn give(&mut self, now: Tick, lease: u64) -> LoadSlot {
+        let slot = LoadSlot { number: self.number(), since: now };
         self.held.insert(slot.number, now.saturating_add(lease));
         slot
     }
@@ -284,9 +284,9 @@ fn tell(called: Called) {
     }
 }
 
-impl fmt::Debug for Slots {
+impl fmt::Debug for LoadSlots {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Slots").field("limit", &self.limit).finish_non_exhaustive()
+        f.debug_struct("LoadSlots").field("limit", &self.limit).finish_non_exhaustive()
     }
 }
 
@@ -319,16 +319,16 @@ mod tests {
         }
     }
 
-    fn slots(limit: usize) -> (Slots, ManualClock) {
+    fn slots(limit: usize) -> (LoadSlots, ManualClock) {
         let (clock, hand) = Clock::manual();
-        (Slots::new(limit, LEASE, clock), hand)
+        (LoadSlots::new(limit, LEASE, clock), hand)
     }
 
-    fn queue(slots: &Slots, rank: Rank) -> Place {
+    fn queue(slots: &LoadSlots, rank: Rank) -> Place {
         slots.take(rank, None, Arc::new(Load::default())).expect_err("all slots are taken")
     }
 
-    fn looks(slots: &Slots, place: Place) -> Option<Slot> {
+    fn looks(slots: &LoadSlots, place: Place) -> Option<LoadSlot> {
         match slots.look(place, Waker::noop()) {
             Turned::Yours(slot) => Some(slot),
             Turned::Wait(_) => None,

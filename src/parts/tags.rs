@@ -25,7 +25,7 @@ pub(crate) struct Tags {
 }
 
 struct Known {
-    tags: HashTable<Arc<Slot>>,
+    tags: HashTable<Arc<TagRecord>>,
     hasher: ahash::RandomState,
     /// What happened to tags of which there is nothing any more, or was not yet, by hash of their
     /// name; empty until there is something. A tag that is named for the first time begins with
@@ -45,7 +45,7 @@ const PLACES: usize = 64;
 const FEW: usize = 64;
 
 /// One tag: its name, and what happened to it.
-struct Slot {
+struct TagRecord {
     name: Box<str>,
     hash: u64,
     /// When something happened to it last: all that a look-up of a fresh entry reads.
@@ -145,7 +145,7 @@ impl History {
 
 /// What has happened to an entry's tags since its load started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(crate) enum TagFate {
     Untouched,
     /// One of them was expired, for the first time at this tick.
     Expired(Tick),
@@ -155,12 +155,12 @@ pub(crate) enum Fate {
 
 /// Some tags, found.
 #[derive(Clone)]
-pub(crate) struct Names(Arc<[Arc<Slot>]>);
+pub(crate) struct FoundTags(Arc<[Arc<TagRecord>]>);
 
 /// The tags of one entry, and when its load started.
 #[derive(Clone)]
 pub(crate) struct Tagged {
-    names: Names,
+    names: FoundTags,
     since: Version,
 }
 
@@ -189,15 +189,15 @@ impl Tags {
     }
 
     /// Finds the tags of these names, makes those that are not there yet. `None` for no names.
-    pub(crate) fn find<'t>(&self, names: impl Iterator<Item = &'t str>) -> Option<Names> {
+    pub(crate) fn find<'t>(&self, names: impl Iterator<Item = &'t str>) -> Option<FoundTags> {
         let mut names = names.peekable();
         names.peek()?;
         let mut known = self.known.lock();
-        let mut found: Vec<Arc<Slot>> = names.map(|name| known.find_or_make(name)).collect();
+        let mut found: Vec<Arc<TagRecord>> = names.map(|name| known.find_or_make(name)).collect();
         drop(known);
         found.sort_unstable_by_key(Arc::as_ptr);
         found.dedup_by(|one, other| Arc::ptr_eq(one, other));
-        Some(Names(found.into()))
+        Some(FoundTags(found.into()))
     }
 
     /// From now on, what has this tag is not there any more.
@@ -241,11 +241,11 @@ fn place(others: &mut Vec<Past>, hash: u64) -> &mut Past {
 }
 
 impl Known {
-    fn get(&self, hash: u64, name: &str) -> Option<&Arc<Slot>> {
+    fn get(&self, hash: u64, name: &str) -> Option<&Arc<TagRecord>> {
         self.tags.find(hash, |tag| &*tag.name == name)
     }
 
-    fn find_or_make(&mut self, name: &str) -> Arc<Slot> {
+    fn find_or_make(&mut self, name: &str) -> Arc<TagRecord> {
         let hash = self.hasher.hash_one(name);
         if let Some(tag) = self.get(hash, name) {
             return Arc::clone(tag);
@@ -255,7 +255,7 @@ impl Known {
         }
         let past = self.others.get(hash as usize % PLACES).cloned().unwrap_or_default();
         let last = AtomicU64::new(past.last());
-        let tag = Arc::new(Slot { name: name.into(), hash, last, past: Mutex::new(past) });
+        let tag = Arc::new(TagRecord { name: name.into(), hash, last, past: Mutex::new(past) });
         self.tags.insert_unique(hash, Arc::clone(&tag), |tag| tag.hash);
         tag
     }
@@ -280,7 +280,7 @@ impl Known {
     }
 }
 
-impl Names {
+impl FoundTags {
     /// The tags of what was loaded, or written, from that version on.
     pub(crate) fn since(self, since: Version) -> Tagged {
         Tagged { names: self, since }
@@ -297,7 +297,7 @@ impl Names {
     /// The version of the first thing that happened to any of them after `since`.
     pub(crate) fn first_after(&self, since: Version) -> Option<Version> {
         let tags = self.0.iter().filter(|tag| tag.last.load(Ordering::SeqCst) > since);
-        let first = |tag: &Arc<Slot>| {
+        let first = |tag: &Arc<TagRecord>| {
             let past = tag.past.lock();
             let both = [&past.removed, &past.expired].map(|history| history.first_after(since));
             both.into_iter().flatten().map(|(version, _)| version).min()
@@ -308,23 +308,23 @@ impl Names {
 
 impl Tagged {
     #[inline]
-    pub(crate) fn fate(&self) -> Fate {
-        let is_past = |tag: &Arc<Slot>| tag.last.load(Ordering::SeqCst) > self.since;
-        if self.names.0.iter().any(is_past) { self.judge() } else { Fate::Untouched }
+    pub(crate) fn fate(&self) -> TagFate {
+        let is_past = |tag: &Arc<TagRecord>| tag.last.load(Ordering::SeqCst) > self.since;
+        if self.names.0.iter().any(is_past) { self.judge() } else { TagFate::Untouched }
     }
 
     #[cold]
-    fn judge(&self) -> Fate {
-        let mut fate = Fate::Untouched;
+    fn judge(&self) -> TagFate {
+        let mut fate = TagFate::Untouched;
         for tag in &*self.names.0 {
             let past = tag.past.lock();
             if past.removed.last() > self.since {
-                return Fate::Removed;
+                return TagFate::Removed;
             }
             if let Some((_, at)) = past.expired.first_after(self.since) {
                 fate = match fate {
-                    Fate::Expired(earlier) => Fate::Expired(at.min(earlier)),
-                    _ => Fate::Expired(at),
+                    TagFate::Expired(earlier) => TagFate::Expired(at.min(earlier)),
+                    _ => TagFate::Expired(at),
                 };
             }
         }
@@ -336,7 +336,7 @@ impl Tagged {
         self.names.first_after(self.since)
     }
 
-    pub(crate) fn into_names(self) -> Names {
+    pub(crate) fn into_names(self) -> FoundTags {
         self.names
     }
 
@@ -370,13 +370,13 @@ mod tests {
         tags.remove("b");
         let after = tagged(&tags, &["b"]);
         let fates = [&one, &both, &after].map(Tagged::fate);
-        assert_eq!(fates, [Fate::Untouched, Fate::Removed, Fate::Untouched]);
+        assert_eq!(fates, [TagFate::Untouched, TagFate::Removed, TagFate::Untouched]);
         tags.expire("a", 7);
         tags.expire("a", 9);
-        assert_eq!(one.fate(), Fate::Expired(7), "and not later, however often");
-        assert_eq!(both.fate(), Fate::Removed);
+        assert_eq!(one.fate(), TagFate::Expired(7), "and not later, however often");
+        assert_eq!(both.fate(), TagFate::Removed);
         tags.remove("a");
-        assert_eq!(one.fate(), Fate::Removed);
+        assert_eq!(one.fate(), TagFate::Removed);
     }
 
     #[test]
@@ -386,14 +386,14 @@ mod tests {
         tags.remove("new");
         let after = tags.version();
         let find = || tags.find(names.into_iter()).unwrap();
-        assert_eq!(find().since(before).fate(), Fate::Removed);
-        assert_eq!(find().since(after).fate(), Fate::Untouched);
+        assert_eq!(find().since(before).fate(), TagFate::Removed);
+        assert_eq!(find().since(after).fate(), TagFate::Untouched);
         let others = |n: u32| tags.find([format!("other {n}").as_str()].into_iter()).unwrap();
-        let judged = |n| others(n).since(before).fate() == Fate::Removed;
+        let judged = |n| others(n).since(before).fate() == TagFate::Removed;
         assert!((0..1_000).filter(|&n| judged(n)).count() < 100, "few share the place of that");
         tags.expire("other", 5);
         let late = tags.find(["other"].into_iter()).unwrap();
-        assert_eq!(late.clone().since(after).fate(), Fate::Expired(5));
+        assert_eq!(late.clone().since(after).fate(), TagFate::Expired(5));
         assert_eq!(late.first_after(after), Some(after + 1));
     }
 
@@ -407,9 +407,9 @@ mod tests {
         tags.sweep();
         assert_eq!(tags.len(), 1);
         let again = tags.find(["gone"].into_iter()).unwrap();
-        assert_eq!(again.since(before).fate(), Fate::Removed, "it goes on counting");
-        assert_eq!(tagged(&tags, &["gone"]).fate(), Fate::Untouched);
-        assert_eq!(kept.fate(), Fate::Untouched);
+        assert_eq!(again.since(before).fate(), TagFate::Removed, "it goes on counting");
+        assert_eq!(tagged(&tags, &["gone"]).fate(), TagFate::Untouched);
+        assert_eq!(kept.fate(), TagFate::Untouched);
     }
 
     #[test]
@@ -421,7 +421,7 @@ mod tests {
         }
         assert!(tags.len() <= FEW, "{} tags", tags.len());
         assert!(tags.known.lock().tags.capacity() <= FEW * 8);
-        assert!(kept.iter().all(|tagged| tagged.fate() == Fate::Untouched));
+        assert!(kept.iter().all(|tagged| tagged.fate() == TagFate::Untouched));
     }
 
     #[test]

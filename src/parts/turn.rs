@@ -1,6 +1,6 @@
 //! Waiting for a slot, as a thread or as a task, until it is there or a deadline comes.
 
-use super::slots::{Place, Queued, Rank, Slot, Slots, Turned};
+use super::slots::{LoadSlot, LoadSlots, Place, Queued, Rank, Turned};
 use super::waiter::Bell;
 use crate::words::clock::Clock;
 use crate::words::tick::Tick;
@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Waker};
 
 /// One who waits for its turn. Dropping it leaves the line, and touches nobody else's place.
 pub(crate) struct Turn<'s> {
-    slots: &'s Slots,
+    slots: &'s LoadSlots,
     clock: &'s Clock,
     load: Arc<dyn Queued>,
     has: Has,
@@ -25,7 +25,7 @@ pub(crate) struct Turn<'s> {
 #[derive(Clone, Copy, Debug)]
 enum Has {
     Place(Place),
-    Slot(Slot),
+    Slot(LoadSlot),
     /// It has been told.
     Nothing,
 }
@@ -42,7 +42,7 @@ pub(crate) enum NoSlot {
 impl<'s> Turn<'s> {
     /// Gets in line: at its end, or at the place of somebody who left it and waited for the same.
     pub(crate) fn new(
-        slots: &'s Slots,
+        slots: &'s LoadSlots,
         clock: &'s Clock,
         load: Arc<dyn Queued>,
         rank: Rank,
@@ -65,7 +65,7 @@ impl<'s> Turn<'s> {
     }
 
     /// Blocks this thread.
-    pub(crate) fn block(mut self) -> Result<Slot, NoSlot> {
+    pub(crate) fn block(mut self) -> Result<LoadSlot, NoSlot> {
         let waker = Waker::from(Unpark::this());
         loop {
             match self.look(&waker) {
@@ -76,7 +76,7 @@ impl<'s> Turn<'s> {
     }
 
     /// The outcome, or when to look again at the latest.
-    fn look(&mut self, waker: &Waker) -> Result<Result<Slot, NoSlot>, Tick> {
+    fn look(&mut self, waker: &Waker) -> Result<Result<LoadSlot, NoSlot>, Tick> {
         let turned = match self.has {
             Has::Place(place) => self.slots.look(place, waker),
             Has::Slot(slot) => Turned::Yours(slot),
@@ -103,7 +103,7 @@ impl<'s> Turn<'s> {
 }
 
 impl Future for Turn<'_> {
-    type Output = Result<Slot, NoSlot>;
+    type Output = Result<LoadSlot, NoSlot>;
 
     fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;

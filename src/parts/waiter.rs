@@ -1,6 +1,6 @@
 //! Waiting for a flight, as a thread or as a task, until it lands or a deadline comes.
 
-use super::flight::{Flight, Landing, Ticket};
+use super::flight::{Flight, Landing, WaiterTicket};
 
 use crate::words::clock::{Alarm, Clock};
 use crate::words::tick::Tick;
@@ -37,13 +37,13 @@ pub(crate) struct Waiter<K, V> {
     flight: Arc<Flight<K, V>>,
     clock: Clock,
     limits: Limits,
-    ticket: Ticket,
+    ticket: WaiterTicket,
     bell: Bell,
 }
 
 impl<K, V> Waiter<K, V> {
     pub(crate) fn new(flight: Arc<Flight<K, V>>, clock: Clock, limits: Limits) -> Self {
-        Self { flight, clock, limits, ticket: Ticket::default(), bell: Bell::default() }
+        Self { flight, clock, limits, ticket: WaiterTicket::default(), bell: Bell::default() }
     }
 
     /// Blocks this thread. `None` if one of the limits came first.

@@ -12,14 +12,14 @@ const SLACK: u64 = 8;
 /// What falls to a shard of a bound on weight. Entries heavier than an eighth of an equal part are nobody's
 /// to balance: they stay where they are for as long as they are hit, and what they leave is shared.
 #[derive(Clone, Debug)]
-pub(crate) struct Part {
+pub(crate) struct WeightPart {
     max: u64,
     shards: u64,
     /// What those entries weigh, in all shards together.
     heavy: Arc<AtomicU64>,
 }
 
-impl Part {
+impl WeightPart {
     pub(crate) fn of(max: u64, shards: usize) -> Self {
         Self { max, shards: shards as u64, heavy: Arc::default() }
     }
@@ -39,11 +39,11 @@ pub(crate) struct Weights {
     sum: u64,
     /// The same without the heavy ones.
     light: u64,
-    part: Part,
+    part: WeightPart,
 }
 
 impl Weights {
-    pub(crate) fn new(slots: usize, part: Part) -> Self {
+    pub(crate) fn new(slots: usize, part: WeightPart) -> Self {
         Self { of: vec![0; slots], sum: 0, light: 0, part }
     }
 
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     fn weights(all: &[u64]) -> Weights {
-        let mut weights = Weights::new(all.len(), Part::of(6_400, 8));
+        let mut weights = Weights::new(all.len(), WeightPart::of(6_400, 8));
         (0..).zip(all).for_each(|(id, weight)| weights.set(id, *weight));
         weights
     }
@@ -133,7 +133,7 @@ mod tests {
         assert!(above.are_above_share());
         above.set(0, 0);
         assert!(!above.are_above_share());
-        assert!(!Weights::new(0, Part::of(6_400, 1)).are_short());
+        assert!(!Weights::new(0, WeightPart::of(6_400, 1)).are_short());
     }
 
     #[test]

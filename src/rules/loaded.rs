@@ -175,11 +175,11 @@ pub struct LoadCx<V> {
     attempt: u32,
     stale: Option<Arc<V>>,
     validator: Option<Arc<str>>,
-    fate: Arc<dyn Fate>,
+    fate: Arc<dyn LoadFate>,
 }
 
 /// What became of a load while it ran.
-pub(crate) trait Fate: Send + Sync {
+pub(crate) trait LoadFate: Send + Sync {
     /// Whether its result will not be stored.
     fn is_abandoned(&self) -> bool;
 }
@@ -187,7 +187,7 @@ pub(crate) trait Fate: Send + Sync {
 /// Nobody asks what became of it.
 struct Unwatched;
 
-impl Fate for Unwatched {
+impl LoadFate for Unwatched {
     fn is_abandoned(&self) -> bool {
         false
     }
@@ -199,7 +199,7 @@ impl<V> LoadCx<V> {
         attempt: u32,
         stale: Option<Arc<V>>,
         validator: Option<Arc<str>>,
-        fate: Arc<dyn Fate>,
+        fate: Arc<dyn LoadFate>,
     ) -> Self {
         Self { reason, attempt, stale, validator, fate }
     }

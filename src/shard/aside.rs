@@ -4,7 +4,7 @@
 
 use super::entry::{Missing, Notes};
 use crate::parts::eviction::SlotId;
-use crate::parts::weights::{Part, Weights};
+use crate::parts::weights::{WeightPart, Weights};
 use crate::words::tick::Tick;
 use hashbrown::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -51,7 +51,7 @@ impl<K> Kept<K> {
 
 impl<K> Aside<K> {
     /// That of an empty shard; `part` is its own of the bound on weight, `None` without a weigher.
-    pub(crate) fn new(part: Option<Part>, idle: bool, costs: bool) -> Self {
+    pub(crate) fn new(part: Option<WeightPart>, idle: bool, costs: bool) -> Self {
         let keeps_any = part.is_some() || idle || costs;
         let weights = part.map(|part| Weights::new(0, part));
         Self(keeps_any.then(|| Box::new(Kept::new(0, weights, idle, costs))))
@@ -255,7 +255,7 @@ mod tests {
 
     #[test]
     fn what_is_kept_of_all_entries_stays() {
-        let mut aside = Aside::new(Some(Part::of(10, 1)), false, false).sized(16);
+        let mut aside = Aside::new(Some(WeightPart::of(10, 1)), false, false).sized(16);
         aside.set_units(5, 7);
         aside.set_missing(1, missing(1));
         assert!(aside.take_missing(1).is_some() && !aside.is_bare());

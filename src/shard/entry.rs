@@ -7,7 +7,7 @@ use crate::words::tick::Tick;
 use std::sync::Arc;
 
 use crate::parts::budget::Budget;
-use crate::parts::tags::{Fate, Tagged, Tags};
+use crate::parts::tags::{TagFate, Tagged, Tags};
 
 /// A value under its key: what stands in a slot, and what a hit touches.
 pub(crate) struct Entry<K, V> {
@@ -34,12 +34,12 @@ pub(crate) struct Notes {
     pub(crate) validator: Option<Arc<str>>,
     pub(crate) tags: Option<Tagged>,
     /// Where its life began before it is stored. Noted on the way in only.
-    pub(crate) begun: Option<Begun>,
+    pub(crate) begun: Option<LifeBegan>,
 }
 
 /// How a life began that is not drawn. Ages and times in ticks.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Begun {
+pub(crate) enum LifeBegan {
     /// In another process.
     Elsewhere { age: u64 },
     /// The same, and it ends now, and its stale windows begin.
@@ -51,7 +51,7 @@ pub(crate) enum Begun {
     Before(Stamp),
 }
 
-impl Begun {
+impl LifeBegan {
     /// Of what has `ttl` ticks left, if it is not over.
     pub(super) fn stamp(self, now: Tick, ttl: u64) -> Stamp {
         match self {
@@ -80,8 +80,8 @@ impl Notes {
     }
 
     /// What has happened to its tags since its load started.
-    pub(crate) fn fate(&self) -> Fate {
-        self.tags.as_ref().map_or(Fate::Untouched, Tagged::fate)
+    pub(crate) fn fate(&self) -> TagFate {
+        self.tags.as_ref().map_or(TagFate::Untouched, Tagged::fate)
     }
 }
 
@@ -119,7 +119,7 @@ impl<K, V> Put<K, V> {
 
     /// Whether something has happened to its tags since its load started.
     pub(crate) fn is_outdated(&self) -> bool {
-        self.notes.as_ref().is_some_and(|notes| notes.fate() != Fate::Untouched)
+        self.notes.as_ref().is_some_and(|notes| notes.fate() != TagFate::Untouched)
     }
 }
 

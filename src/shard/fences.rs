@@ -8,12 +8,12 @@ use equivalent::Equivalent;
 use hashbrown::HashTable;
 
 pub(crate) struct Fences<K> {
-    raised: HashTable<Fence<K>>,
+    raised: HashTable<FencedKey<K>>,
     /// The number of the one that was raised last.
     last: u64,
 }
 
-struct Fence<K> {
+struct FencedKey<K> {
     key: K,
     hash: u64,
     /// By which it is found again without the key's `Eq`, which may panic.
@@ -52,14 +52,14 @@ impl<K> Fences<K> {
             return (fence.number, Some(key));
         }
         self.last += 1;
-        let fence = Fence { key, hash, number: self.last, writes: 1, is_disputed: false };
+        let fence = FencedKey { key, hash, number: self.last, writes: 1, is_disputed: false };
         self.raised.insert_unique(hash, fence, |fence| fence.hash);
         (self.last, None)
     }
 
     /// A write ends. Returns whether it was undisputed, and the key, if it was the last one.
     pub(crate) fn lower(&mut self, hash: u64, number: u64) -> (bool, Option<K>) {
-        let same = |fence: &Fence<K>| fence.number == number;
+        let same = |fence: &FencedKey<K>| fence.number == number;
         let Ok(mut place) = self.raised.find_entry(hash, same) else { return (false, None) };
         let fence = place.get_mut();
         let is_undisputed = !fence.is_disputed;
@@ -88,7 +88,7 @@ impl<K> Fences<K> {
     where
         Q: ?Sized + Equivalent<K>,
     {
-        let same = |fence: &&mut Fence<K>| fence.hash == hash && key.equivalent(&fence.key);
+        let same = |fence: &&mut FencedKey<K>| fence.hash == hash && key.equivalent(&fence.key);
         for fence in self.raised.iter_hash_mut(hash).filter(same) {
             fence.is_disputed = true;
         }
@@ -118,14 +118,14 @@ impl<K> Fences<K> {
         self.find(hash, key).is_some_and(|fence| !fence.is_disputed)
     }
 
-    fn find<Q>(&self, hash: u64, key: &Q) -> Option<&Fence<K>>
+    fn find<Q>(&self, hash: u64, key: &Q) -> Option<&FencedKey<K>>
     where
         Q: ?Sized + Equivalent<K>,
     {
         self.raised.find(hash, |fence| fence.hash == hash && key.equivalent(&fence.key))
     }
 
-    fn find_mut<Q>(&mut self, hash: u64, key: &Q) -> Option<&mut Fence<K>>
+    fn find_mut<Q>(&mut self, hash: u64, key: &Q) -> Option<&mut FencedKey<K>>
     where
         Q: ?Sized + Equivalent<K>,
     {

@@ -27,8 +27,8 @@ pub(crate) mod walk;
 use crate::parts::eviction::{ClockWindow, Policy, SlotId};
 use crate::parts::group::Hash;
 use crate::parts::table::Table;
-use crate::parts::tags::{Fate, Tags, Version};
-use crate::parts::weights::Part;
+use crate::parts::tags::{TagFate, Tags, Version};
+use crate::parts::weights::WeightPart;
 use crate::rules::expiry::{Age, Lives, NEVER};
 use crate::words::removal::RemovalCause;
 use crate::words::tick::Tick;
@@ -123,7 +123,7 @@ impl Sweep {
 pub(crate) enum Share {
     /// How many entries it will hold when the cache is full.
     Entries(usize),
-    Weight(Part),
+    Weight(WeightPart),
     Unbounded,
 }
 
@@ -216,10 +216,10 @@ impl<K, V> Shard<K, V> {
 
     #[inline(never)]
     fn cut_by_tags(&self, id: SlotId) -> Tick {
-        match self.aside.notes(id).map_or(Fate::Untouched, Notes::fate) {
-            Fate::Untouched => Tick::MAX,
-            Fate::Expired(at) => at,
-            Fate::Removed => 0,
+        match self.aside.notes(id).map_or(TagFate::Untouched, Notes::fate) {
+            TagFate::Untouched => Tick::MAX,
+            TagFate::Expired(at) => at,
+            TagFate::Removed => 0,
         }
     }
 

@@ -6,20 +6,20 @@ use crate::parts::weights::Weights;
 
 /// What a shard holds, to be added up and compared with the budget.
 #[derive(Debug, Default)]
-pub(crate) struct Held {
+pub(crate) struct Totals {
     pub(crate) entries: u64,
     pub(crate) units: u64,
 }
 
 impl<K: Eq, V> Shard<K, V> {
     /// Panics where something does not hold.
-    pub(crate) fn validate(&self) -> Held {
+    pub(crate) fn validate(&self) -> Totals {
         self.table.validate();
         self.validate_growth();
         self.policy.validate(&self.table);
         self.board.validate();
         self.failures.validate();
-        let mut held = Held::default();
+        let mut held = Totals::default();
         let (mut missing, mut notes, mut tagged) = (0, 0, 0);
         for g in 0..self.table.groups() {
             for id in self.table.live_in(g) {

@@ -9,7 +9,7 @@ use super::tick::Tick;
 
 /// Where a waker stands in the queue: its deadline, and a number that tells equal deadlines apart
 /// and keeps them in the order they came.
-pub(crate) type Ticket = (Tick, u64);
+pub(crate) type AlarmTicket = (Tick, u64);
 
 /// A queue of deadlines.
 ///
@@ -17,7 +17,7 @@ pub(crate) type Ticket = (Tick, u64);
 /// calls [`fire`]. A map and not a heap, since most alarms are taken back before they ring.
 #[derive(Debug, Default)]
 pub(crate) struct Alarms {
-    waiting: BTreeMap<Ticket, Waker>,
+    waiting: BTreeMap<AlarmTicket, Waker>,
     next: u64,
 }
 
@@ -28,7 +28,7 @@ impl Alarms {
     }
 
     /// Queues `waker` for `at`.
-    pub(crate) fn set(&mut self, at: Tick, waker: Waker) -> Ticket {
+    pub(crate) fn set(&mut self, at: Tick, waker: Waker) -> AlarmTicket {
         let ticket = (at, self.next);
         self.next += 1;
         self.waiting.insert(ticket, waker);
@@ -38,7 +38,7 @@ impl Alarms {
     /// Takes a waker back, if it has not been handed out. To be dropped outside the lock: the drop
     /// of a waker is code of the user's runtime.
     #[must_use]
-    pub(crate) fn take_back(&mut self, ticket: Ticket) -> Option<Waker> {
+    pub(crate) fn take_back(&mut self, ticket: AlarmTicket) -> Option<Waker> {
         self.waiting.remove(&ticket)
     }
 
@@ -59,7 +59,7 @@ impl Alarms {
 }
 
 /// Wakers that came due, in the order of their deadlines.
-pub(crate) type Due = IntoValues<Ticket, Waker>;
+pub(crate) type Due = IntoValues<AlarmTicket, Waker>;
 
 /// Wakes them all: one that panics does not cost the others their call.
 pub(crate) fn fire(due: Due) {

@@ -12,19 +12,19 @@ use std::collections::VecDeque;
 /// How many threads at most: one who takes long holds up its own work, and not that of others.
 const THREADS: usize = 4;
 
-type Work = Box<dyn FnOnce() + Send>;
+type Job = Box<dyn FnOnce() + Send>;
 
 static ASIDE: Mutex<State> = Mutex::new(State { queue: VecDeque::new(), threads: 0 });
 
 struct State {
-    queue: VecDeque<Work>,
+    queue: VecDeque<Job>,
     threads: usize,
 }
 
 /// Has it done soon. Its panics end with it.
-pub(crate) fn run(work: Work) {
+pub(crate) fn run(job: Job) {
     let mut state = ASIDE.lock();
-    state.queue.push_back(work);
+    state.queue.push_back(job);
     if state.threads == THREADS {
         return;
     }
@@ -49,7 +49,7 @@ fn work_off() {
             }
             next
         };
-        let Some(work) = next else { return };
-        contain(work);
+        let Some(job) = next else { return };
+        contain(job);
     }
 }

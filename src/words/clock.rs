@@ -21,13 +21,13 @@ use std::time::Duration;
 
 #[cfg(any(larder_loom, larder_shuttle))]
 use self::explored as system;
-use super::alarms::Ticket;
+use super::alarms::AlarmTicket;
 use super::keeper;
 use super::sync::thread;
 use super::tick::{BELOW, Tick};
 use super::unpark::Unpark;
 
-pub(crate) use super::keeper::Job;
+pub(crate) use super::keeper::ScheduledJob;
 use manual::Hand;
 pub use manual::ManualClock;
 pub(crate) use system::{STILL, TRUST, Ticking};
@@ -60,7 +60,7 @@ const NANOS: u64 = 1_000_000;
 /// hand.advance(Duration::from_secs(300));
 /// ```
 #[derive(Clone, Debug)]
-pub struct Clock(Source);
+pub struct Clock(TimeSource);
 
 /// What the system clock shows, to be compared with words that have a tick on top: what is greater is
 /// still to come. The cheapest reading there is; who goes by it often calls [`Clock::compare`] once in
@@ -71,7 +71,7 @@ pub(crate) fn shown() -> u64 {
 }
 
 #[derive(Clone, Debug)]
-enum Source {
+enum TimeSource {
     System,
     Manual(Arc<Hand>),
 }
@@ -79,7 +79,7 @@ enum Source {
 impl Clock {
     /// The clock of the machine. All its copies are the same clock.
     pub fn system() -> Self {
-        Self(Source::System)
+        Self(TimeSource::System)
     }
 
     /// A clock that only moves when the [`ManualClock`] beside it is advanced.
@@ -94,15 +94,15 @@ impl Clock {
     #[doc(hidden)]
     pub fn manual_at(start: Duration) -> (Self, ManualClock) {
         let hand = Arc::new(Hand::at(start));
-        (Self(Source::Manual(Arc::clone(&hand))), ManualClock(hand))
+        (Self(TimeSource::Manual(Arc::clone(&hand))), ManualClock(hand))
     }
 
     /// The time. It never steps back, for one thread or from one to the next.
     #[inline]
     pub(crate) fn now(&self) -> Tick {
         match &self.0 {
-            Source::System => system::now(),
-            Source::Manual(hand) => hand.now(),
+            TimeSource::System => system::now(),
+            TimeSource::Manual(hand) => hand.now(),
         }
     }
 
@@ -110,15 +110,15 @@ impl Clock {
     /// [`now`](Self::now) is to be asked. Who asks this often calls [`compare`](Self::compare) as well.
     pub(crate) fn is_before(&self, at: Tick) -> bool {
         match &self.0 {
-            Source::System => shown() < STILL && shown() >> BELOW < at,
-            Source::Manual(hand) => hand.now() < at,
+            TimeSource::System => shown() < STILL && shown() >> BELOW < at,
+            TimeSource::Manual(hand) => hand.now() < at,
         }
     }
 
     /// Compares what [`is_before`](Self::is_before) goes by with the machine's own clock.
     #[inline]
     pub(crate) fn compare(&self) {
-        if let Source::System = self.0 {
+        if let TimeSource::System = self.0 {
             system::look();
         }
     }
@@ -134,14 +134,14 @@ impl Clock {
     /// [`now`](Self::now), and costs some ten times as much.
     pub(crate) fn precise(&self) -> Duration {
         match &self.0 {
-            Source::System => system::precise(),
-            Source::Manual(hand) => hand.precise(),
+            TimeSource::System => system::precise(),
+            TimeSource::Manual(hand) => hand.precise(),
         }
     }
 
     /// Whether time only moves by hand.
     pub(crate) fn is_manual(&self) -> bool {
-        matches!(self.0, Source::Manual(_))
+        matches!(self.0, TimeSource::Manual(_))
     }
 
     /// Wakes `waker` once, at `at` or soon after it; whoever is woken finds that [`now`](Self::now)
@@ -150,8 +150,8 @@ impl Clock {
     #[must_use = "an alarm that is dropped does not ring"]
     pub(crate) fn alarm(&self, at: Tick, waker: Waker) -> Alarm {
         let set = match &self.0 {
-            Source::System => keeper::alarm(at, waker).map(Set::Keeper),
-            Source::Manual(hand) => {
+            TimeSource::System => keeper::alarm(at, waker).map(Set::Keeper),
+            TimeSource::Manual(hand) => {
                 hand.alarm(at, waker).map(|ticket| Set::Hand(Arc::clone(hand), ticket))
             }
         };
@@ -165,8 +165,8 @@ impl Clock {
             return thread::park();
         };
         match &self.0 {
-            Source::System => system::park_until(at),
-            Source::Manual(_) => {
+            TimeSource::System => system::park_until(at),
+            TimeSource::Manual(_) => {
                 let alarm = self.alarm(at, Unpark::this().into());
                 thread::park();
                 drop(alarm);
@@ -176,7 +176,7 @@ impl Clock {
 
     /// Runs `job` at `at` or soon after it on a thread of its own, if it is alive by then. Under a
     /// manual clock it is never run: the owner of the cache sweeps.
-    pub(crate) fn schedule(&self, at: Tick, job: Weak<dyn Job>) {
+    pub(crate) fn schedule(&self, at: Tick, job: Weak<dyn ScheduledJob>) {
         if !self.is_manual() {
             keeper::schedule(at, job);
         }
@@ -187,7 +187,7 @@ impl Clock {
     pub(crate) fn aside(&self, work: impl FnOnce() + Send + 'static) {
         match self.0 {
             #[cfg(not(any(larder_loom, larder_shuttle)))]
-            Source::System => super::aside::run(Box::new(work)),
+            TimeSource::System => super::aside::run(Box::new(work)),
             _ => work(),
         }
     }
@@ -197,8 +197,8 @@ impl Clock {
     /// gain.
     pub(crate) fn keep_ticking(&self) -> Option<Ticking> {
         match self.0 {
-            Source::System => Ticking::start(),
-            Source::Manual(_) => None,
+            TimeSource::System => Ticking::start(),
+            TimeSource::Manual(_) => None,
         }
     }
 }
@@ -207,8 +207,8 @@ impl Clock {
 pub(crate) struct Alarm(Option<Set>);
 
 enum Set {
-    Keeper(Ticket),
-    Hand(Arc<Hand>, Ticket),
+    Keeper(AlarmTicket),
+    Hand(Arc<Hand>, AlarmTicket),
 }
 
 impl fmt::Debug for Alarm {

@@ -16,7 +16,7 @@ mod tests;
 use super::tick::Tick;
 
 /// Work that a cache wants done by the clock.
-pub(crate) trait Job: Send + Sync {
+pub(crate) trait ScheduledJob: Send + Sync {
     /// Does its work, on a thread [aside](super::aside), and says when it wants to run again, if ever.
     #[cfg_attr(any(larder_loom, larder_shuttle), allow(dead_code, reason = "no keeper there"))]
     fn run(&self, now: Tick) -> Option<Tick>;
@@ -29,8 +29,8 @@ mod real {
     use std::task::Waker;
     use std::time::Duration;
 
-    use super::{Job, Tick};
-    use crate::words::alarms::{Alarms, Due, Ticket, fire};
+    use super::{ScheduledJob, Tick};
+    use crate::words::alarms::{AlarmTicket, Alarms, Due, fire};
     use crate::words::aside;
     use crate::words::clock::system;
     use crate::words::contain::contain;
@@ -65,7 +65,7 @@ mod real {
     /// No user's code runs under its lock: no waker, no job, no drop of either.
     struct State {
         alarms: Alarms,
-        jobs: BTreeMap<Ticket, Weak<dyn Job>>,
+        jobs: BTreeMap<AlarmTicket, Weak<dyn ScheduledJob>>,
         next: u64,
         thread: Option<thread::Thread>,
         sleeps_until: Tick,
@@ -78,14 +78,14 @@ mod real {
         wind: bool,
     }
 
-    enum Step {
-        Serve(Due, Vec<Weak<dyn Job>>),
+    enum KeeperStep {
+        Serve(Due, Vec<Weak<dyn ScheduledJob>>),
         Sleep(Option<Tick>),
         End,
     }
 
     /// Queues a waker; None if it was due, and has been called.
-    pub(crate) fn alarm(at: Tick, waker: Waker) -> Option<Ticket> {
+    pub(crate) fn alarm(at: Tick, waker: Waker) -> Option<AlarmTicket> {
         if system::refresh() >= at {
             contain(|| waker.wake());
             return None;
@@ -96,7 +96,7 @@ mod real {
         Some(ticket)
     }
 
-    pub(crate) fn take_back(ticket: Ticket) {
+    pub(crate) fn take_back(ticket: AlarmTicket) {
         let mut state = KEEPER.lock();
         let waker = state.alarms.take_back(ticket);
         // Otherwise the keeper is not told, and wakes in vain once: alarms are taken back far more
@@ -109,7 +109,7 @@ mod real {
     }
 
     /// Runs `job` at or soon after `at`, and then whenever it asks. Twice if it is scheduled twice.
-    pub(crate) fn schedule(at: Tick, job: Weak<dyn Job>) {
+    pub(crate) fn schedule(at: Tick, job: Weak<dyn ScheduledJob>) {
         let mut state = KEEPER.lock();
         state.enlist(at, job);
         state.expect(at);
@@ -142,7 +142,7 @@ mod real {
     }
 
     impl State {
-        fn enlist(&mut self, at: Tick, job: Weak<dyn Job>) {
+        fn enlist(&mut self, at: Tick, job: Weak<dyn ScheduledJob>) {
             self.jobs.insert((at, self.next), job);
             self.next += 1;
         }
@@ -170,7 +170,7 @@ mod real {
         }
 
         /// What to do now.
-        fn step(&mut self, now: Tick) -> Step {
+        fn step(&mut self, now: Tick) -> KeeperStep {
             self.sleeps_until = AWAKE;
             if std::mem::take(&mut self.look) {
                 self.jobs.retain(|_, job| job.strong_count() > 0);
@@ -184,7 +184,7 @@ mod real {
                 jobs.push(first.remove());
             }
             if wakers.len() > 0 || !jobs.is_empty() {
-                return Step::Serve(wakers, jobs);
+                return KeeperStep::Serve(wakers, jobs);
             }
             let job = self.jobs.first_key_value().map(|((at, _), _)| *at);
             let deadline = self.alarms.earliest().into_iter().chain(job).min();
@@ -193,10 +193,10 @@ mod real {
                 system::still();
                 self.thread = None;
                 self.wind = false;
-                return Step::End;
+                return KeeperStep::End;
             }
             self.sleeps_until = deadline.unwrap_or(Tick::MAX);
-            Step::Sleep(deadline)
+            KeeperStep::Sleep(deadline)
         }
     }
 
@@ -211,8 +211,8 @@ mod real {
             }
             drop(state);
             match step {
-                Step::End => return,
-                Step::Serve(wakers, jobs) => {
+                KeeperStep::End => return,
+                KeeperStep::Serve(wakers, jobs) => {
                     // for as long as this takes nobody winds the clock
                     system::still();
                     fire(wakers);
@@ -220,7 +220,7 @@ mod real {
                         aside::run(Box::new(move || run(&job, now)));
                     }
                 }
-                Step::Sleep(deadline) => {
+                KeeperStep::Sleep(deadline) => {
                     let beating = beats > 0 && system::wanted();
                     if beating {
                         beats -= 1;
@@ -242,7 +242,7 @@ mod real {
 
     /// Runs one job. Its last owner may have gone meanwhile: then it dies here, and whatever its drop
     /// does is contained as well.
-    fn run(job: &Weak<dyn Job>, now: Tick) {
+    fn run(job: &Weak<dyn ScheduledJob>, now: Tick) {
         let mut next = Some(now + AFTER_PANIC);
         contain(|| next = job.upgrade().and_then(|job| job.run(now)));
         if let Some(at) = next.filter(|_| job.strong_count() > 0) {
@@ -258,16 +258,16 @@ mod explored {
     use std::sync::Weak;
     use std::task::Waker;
 
-    use super::{Job, Tick};
-    use crate::words::alarms::Ticket;
+    use super::{ScheduledJob, Tick};
+    use crate::words::alarms::AlarmTicket;
 
-    pub(crate) fn alarm(_at: Tick, _waker: Waker) -> Option<Ticket> {
+    pub(crate) fn alarm(_at: Tick, _waker: Waker) -> Option<AlarmTicket> {
         None
     }
 
-    pub(crate) fn take_back(_ticket: Ticket) {}
+    pub(crate) fn take_back(_ticket: AlarmTicket) {}
 
-    pub(crate) fn schedule(_at: Tick, _job: Weak<dyn Job>) {}
+    pub(crate) fn schedule(_at: Tick, _job: Weak<dyn ScheduledJob>) {}
 
     pub(crate) fn nudge() {}
 }

@@ -7,23 +7,23 @@
 
 #![allow(unsafe_code)]
 
-use super::raw_lock::{Entered, Place, Raw};
+use super::raw_lock::{Entered, Raw, ReaderPlace};
 use super::thread_number::{self, NUMBERS};
 use std::cell::UnsafeCell;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
-static PLACES: [Place; NUMBERS] = [const { Place::new() }; NUMBERS];
+static PLACES: [ReaderPlace; NUMBERS] = [const { ReaderPlace::new() }; NUMBERS];
 
 /// The place of this thread, if it has a number.
 #[inline]
-fn place() -> Option<&'static Place> {
+fn place() -> Option<&'static ReaderPlace> {
     // a thread that has counted a look-up has one, and until then it enters by the word
     PLACES.get(thread_number::get())
 }
 
-fn places() -> &'static [Place] {
+fn places() -> &'static [ReaderPlace] {
     &PLACES[..thread_number::used()]
 }
 
@@ -107,7 +107,7 @@ impl<T> Drop for ReadGuard<'_, T> {
 /// Shared access by the place of this thread, until it is dropped.
 pub(crate) struct BiasedGuard<'l, T> {
     lock: &'l RwLock<T>,
-    place: &'static Place,
+    place: &'static ReaderPlace,
     stays: PhantomData<*const ()>,
 }
 

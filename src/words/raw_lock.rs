@@ -45,9 +45,9 @@ const PATIENCE: u32 = 1;
 /// each, because processors fetch them in pairs.
 #[derive(Debug)]
 #[repr(align(128))]
-pub(crate) struct Place(AtomicUsize);
+pub(crate) struct ReaderPlace(AtomicUsize);
 
-impl Place {
+impl ReaderPlace {
     #[cfg(not(larder_loom))]
     pub(crate) const fn new() -> Self {
         Self(AtomicUsize::new(0))
@@ -69,7 +69,7 @@ impl Place {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Entered<'p> {
     /// By the place of its thread.
-    At(&'p Place),
+    At(&'p ReaderPlace),
     /// By the word.
     Counted,
 }
@@ -101,7 +101,7 @@ impl Raw {
     #[inline]
     pub(crate) fn enter_to_read<'p>(
         &self,
-        place: impl FnOnce() -> Option<&'p Place>,
+        place: impl FnOnce() -> Option<&'p ReaderPlace>,
     ) -> Entered<'p> {
         if let Some(place) = self.enter_biased(place) {
             return Entered::At(place);
@@ -142,8 +142,8 @@ impl Raw {
     #[inline]
     pub(crate) fn enter_biased<'p>(
         &self,
-        place: impl FnOnce() -> Option<&'p Place>,
-    ) -> Option<&'p Place> {
+        place: impl FnOnce() -> Option<&'p ReaderPlace>,
+    ) -> Option<&'p ReaderPlace> {
         // a guess; what counts is the look after the name was written
         if !self.is_biased.load(Ordering::Relaxed) {
             return None;
@@ -181,7 +181,7 @@ impl Raw {
 
     /// Enters as the only one. `places` are those of all threads that may have one.
     #[inline]
-    pub(crate) fn enter_to_write<'p>(&self, places: impl FnOnce() -> &'p [Place]) {
+    pub(crate) fn enter_to_write<'p>(&self, places: impl FnOnce() -> &'p [ReaderPlace]) {
         let free = self.word.compare_exchange(0, WRITER, Ordering::Acquire, Ordering::Relaxed);
         if free.is_err() {
             self.wait_in_line(!PARKED, WRITER);
@@ -204,7 +204,7 @@ impl Raw {
 
     #[cold]
     #[inline(never)]
-    fn take_bias<'p>(&self, places: impl FnOnce() -> &'p [Place]) {
+    fn take_bias<'p>(&self, places: impl FnOnce() -> &'p [ReaderPlace]) {
         self.is_biased.swap(false, Ordering::SeqCst);
         #[cfg(larder_loom)]
         fence(Ordering::SeqCst);

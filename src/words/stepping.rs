@@ -118,18 +118,18 @@ impl Runtime for SteppingRuntime {
 
     fn spawn(&self, task: Task) -> Result<(), Refused> {
         let runtime = Arc::downgrade(&self.0);
-        let turn = Mutex::new(Turn { task: Some(task), was_missed: false });
-        self.take(Work::Task(Arc::new(Stepped { turn, runtime })))
+        let polled = Mutex::new(PolledTask { task: Some(task), was_missed: false });
+        self.take(Work::Task(Arc::new(Stepped { polled, runtime })))
     }
 }
 
 /// A task. Nobody but those who may wake it holds it while it waits.
 struct Stepped {
-    turn: Mutex<Turn>,
+    polled: Mutex<PolledTask>,
     runtime: Weak<Inner>,
 }
 
-struct Turn {
+struct PolledTask {
     /// Nothing while it is polled, and when it is done.
     task: Option<Task>,
     /// It was to be polled while it was.
@@ -140,17 +140,17 @@ impl Stepped {
     fn poll(self: Arc<Self>) {
         // taken out, since what it does may wake it, and have it stepped as well
         let taken = {
-            let mut turn = self.turn.lock();
-            turn.was_missed = turn.task.is_none();
-            turn.task.take()
+            let mut polled = self.polled.lock();
+            polled.was_missed = polled.task.is_none();
+            polled.task.take()
         };
         let Some(mut task) = taken else { return };
         let waker = Waker::from(Arc::clone(&self));
         if task.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
-            let mut turn = self.turn.lock();
-            turn.task = Some(task);
-            let was_missed = std::mem::take(&mut turn.was_missed);
-            drop(turn);
+            let mut polled = self.polled.lock();
+            polled.task = Some(task);
+            let was_missed = std::mem::take(&mut polled.was_missed);
+            drop(polled);
             if was_missed {
                 waker.wake();
             }

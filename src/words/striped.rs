@@ -14,19 +14,19 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// Hits, misses and loads, striped: 4 KiB a cache.
 #[derive(Debug)]
 pub(crate) struct Lookups {
-    lines: Box<[Line; NUMBERS + 1]>,
+    lines: Box<[CounterLine; NUMBERS + 1]>,
 }
 
 #[derive(Debug, Default)]
 #[repr(align(64))]
-pub(crate) struct Line {
+pub(crate) struct CounterLine {
     hits: AtomicU64,
     misses: AtomicU64,
     stale_hits: AtomicU64,
     loads: AtomicU64,
 }
 
-impl Line {
+impl CounterLine {
     /// One hit more, by the thread whose line it is; returns how many stand in it now.
     #[inline]
     pub(crate) fn hit(&self) -> u64 {
@@ -38,12 +38,12 @@ impl Line {
 
 impl Lookups {
     pub(crate) fn new() -> Self {
-        Self { lines: Box::new(std::array::from_fn(|_| Line::default())) }
+        Self { lines: Box::new(std::array::from_fn(|_| CounterLine::default())) }
     }
 
     /// The line of this thread, if it has one of its own (yet).
     #[inline]
-    pub(crate) fn own(&self) -> Option<&Line> {
+    pub(crate) fn own(&self) -> Option<&CounterLine> {
         let number = thread_number::get();
         if number < NUMBERS { Some(&self.lines[number]) } else { None }
     }
@@ -69,7 +69,7 @@ impl Lookups {
     }
 
     #[inline]
-    fn add(&self, counter: impl Fn(&Line) -> &AtomicU64) -> u64 {
+    fn add(&self, counter: impl Fn(&CounterLine) -> &AtomicU64) -> u64 {
         let number = thread_number::get();
         if number < NUMBERS {
             // nobody else writes this line
@@ -84,7 +84,7 @@ impl Lookups {
 
     #[cold]
     #[inline(never)]
-    fn add_shared(&self, counter: impl Fn(&Line) -> &AtomicU64) -> u64 {
+    fn add_shared(&self, counter: impl Fn(&CounterLine) -> &AtomicU64) -> u64 {
         // right for a line of one's own as well, for this once
         let number = thread_number::take().unwrap_or(NUMBERS);
         counter(&self.lines[number]).fetch_add(1, Relaxed) + 1

@@ -1,14 +1,14 @@
 //! Leave to call the source, and what becomes of it when the source is done.
 
-use crate::parts::breaker::{Breaker, Trial, Verdict};
-use crate::parts::slots::{Slot, Slots};
+use crate::parts::breaker::{Breaker, Trial, TrialVerdict};
+use crate::parts::slots::{LoadSlot, LoadSlots};
 use crate::parts::stack::{self, Running};
 use std::sync::Arc;
 
 /// What a cache may be given to protect its source; one that has neither has none of this.
 #[derive(Debug)]
 pub(crate) struct Guards {
-    pub(crate) slots: Option<Slots>,
+    pub(crate) slots: Option<LoadSlots>,
     pub(crate) breaker: Option<Breaker>,
 }
 
@@ -17,18 +17,18 @@ pub(crate) struct Guards {
 pub(crate) struct Pass {
     pub(super) guards: Arc<Guards>,
     /// None where there is no limit, and for a load inside a load: that uses its parent's.
-    pub(super) slot: Option<Slot>,
+    pub(super) slot: Option<LoadSlot>,
     /// None where there is no breaker, and for a load inside the probe: that is a part of it.
     pub(super) trial: Option<Trial>,
     /// What the breaker will be told.
-    verdict: Verdict,
+    verdict: TrialVerdict,
 }
 
 /// Leave to call the source once for several keys; of nothing, where the cache does not guard it.
 #[derive(Debug, Default)]
-pub(crate) struct Leave(pub(super) Option<Box<Pass>>);
+pub(crate) struct Permit(pub(super) Option<Box<Pass>>);
 
-impl Leave {
+impl Permit {
     pub(super) fn new(pass: Pass) -> Self {
         Self(Some(Box::new(pass)))
     }
@@ -39,7 +39,7 @@ impl Leave {
     }
 
     /// The source is done with it: what that says of it, and the slot for the next.
-    pub(in crate::engine) fn hand_back(&mut self, verdict: Verdict) {
+    pub(in crate::engine) fn hand_back(&mut self, verdict: TrialVerdict) {
         if let Some(mut pass) = self.0.take() {
             pass.verdict = verdict;
         }
@@ -47,9 +47,9 @@ impl Leave {
 }
 
 impl Pass {
-    pub(super) fn new(guards: &Arc<Guards>, slot: Option<Slot>) -> Self {
+    pub(super) fn new(guards: &Arc<Guards>, slot: Option<LoadSlot>) -> Self {
         let guards = Arc::clone(guards);
-        Self { guards, slot, trial: None, verdict: Verdict::Unknown }
+        Self { guards, slot, trial: None, verdict: TrialVerdict::Unknown }
     }
 
     /// While what this returns lives, loads that this thread begins are inside this one.

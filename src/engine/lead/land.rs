@@ -3,7 +3,7 @@
 use super::{Lead, Progress};
 use crate::engine::put::{By, Stored};
 use crate::engine::unreported::Unreported;
-use crate::parts::breaker::Verdict;
+use crate::parts::breaker::TrialVerdict;
 use crate::parts::flight::{Brought, Landing};
 use crate::parts::group::Hash;
 use crate::parts::stack;
@@ -13,14 +13,14 @@ use crate::rules::expiry::{duration, ticks};
 use crate::rules::got::{Got, How};
 use crate::rules::loaded::{Answer, Loaded};
 use crate::rules::tier::TierEntry;
-use crate::shard::entry::{Begun, Notes, Put};
+use crate::shard::entry::{LifeBegan, Notes, Put};
 use crate::shard::outbox::Outbox;
 use crate::words::error::LoadError;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// What is said of a value that has landed.
-struct Kept {
+struct LandedNotes {
     how: How,
     /// Ticks, of what was not loaded now.
     age: Option<u64>,
@@ -60,7 +60,11 @@ where
             // who says of nothing that it is unchanged has not answered
             !matches!(loaded.answer, Answer::Unchanged) || self.old().is_some()
         });
-        self.leave.hand_back(if is_answer { Verdict::Success } else { Verdict::Failure });
+        self.permit.hand_back(if is_answer {
+            TrialVerdict::Success
+        } else {
+            TrialVerdict::Failure
+        });
         self.time_out_if_late(now);
         let took = now.saturating_sub(self.flight.started());
         self.store.extend_horizon(took);
@@ -80,7 +84,7 @@ where
             }
             Answer::Missing => (None, Notes::of(None, self.tagged(&said, None)), false),
             Answer::Unchanged => {
-                let Some(old) = self.beside.as_mut().and_then(|beside| beside.old.take()) else {
+                let Some(old) = self.extras.as_mut().and_then(|extras| extras.old.take()) else {
                     self.land_failed(Landing::NothingToRenew);
                     return Err(LoadError::NothingToRenew);
                 };
@@ -121,7 +125,7 @@ where
             None => self.store.leave_alone(&self.flight, out),
         };
         self.tell(change, stored);
-        self.end(value, stored, Kept { how: How::Loaded, age: None, validator, tagged }, out)
+        self.end(value, stored, LandedNotes { how: How::Loaded, age: None, validator, tagged }, out)
     }
 
     /// It has landed, and what it brought is `stored` or not. Tells everybody who waits.
@@ -129,10 +133,10 @@ where
         &mut self,
         value: Option<V>,
         stored: Stored,
-        kept: Kept,
+        landed: LandedNotes,
         out: &mut Outbox<K, V>,
     ) -> Result<Got<V>, LoadError<E>> {
-        let Kept { how, age, validator, tagged } = kept;
+        let LandedNotes { how, age, validator, tagged } = landed;
         let fresh_for = match stored {
             Stored::Yes(life) => duration(life.min(self.store.lives.idle)),
             Stored::No => Duration::ZERO,
@@ -206,10 +210,15 @@ where
             None => store.lives.negative,
         };
         let left = own.min(ticks(fresh_for));
-        let begun = value.as_ref().map(|_| Begun::Elsewhere { age });
+        let begun = value.as_ref().map(|_| LifeBegan::Elsewhere { age });
         let notes = Notes { validator: validator.clone(), tags: tagged.clone(), begun };
         let stored = self.put(value.as_ref(), left, 0, Some(Box::new(notes)), out);
-        self.end(value, stored, Kept { how: How::Tier, age: Some(age), validator, tagged }, out)
+        self.end(
+            value,
+            stored,
+            LandedNotes { how: How::Tier, age: Some(age), validator, tagged },
+            out,
+        )
     }
 
     /// Stores what it brought, if the key is still its own.

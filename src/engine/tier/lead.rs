@@ -12,7 +12,7 @@ use crate::rules::expiry::{duration, ticks};
 use crate::rules::loaded::LoadReason;
 use crate::rules::tag::Tag;
 use crate::rules::tier::{TierChange, TierEntry, TierError, TierFound, TierTicket};
-use crate::shard::entry::{Begun, Notes, Put};
+use crate::shard::entry::{LifeBegan, Notes, Put};
 use crate::shard::outbox::Outbox;
 use crate::words::contain::contain;
 use crate::words::sync::atomic::Ordering;
@@ -140,7 +140,7 @@ where
         }
         let TierEntry { key, value: Some(value), age, validator, tags, .. } = entry else { return };
         let tags = self.tagged(&tags, None);
-        let begun = Some(Begun::Over { age: ticks(age).max(over_for), over_for });
+        let begun = Some(LifeBegan::Over { age: ticks(age).max(over_for), over_for });
         let notes = Some(Box::new(Notes { validator, tags, begun }));
         let hash = self.flight.hash;
         let units = store.units(&key, Some(&value));

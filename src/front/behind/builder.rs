@@ -4,7 +4,7 @@ use super::core::{Core, OnGiveUp};
 use super::threads::WriteBehind;
 use super::writer::{Unwritten, WhenFull, Writer};
 use crate::engine::store::Store;
-use crate::parts::backlog::Terms;
+use crate::parts::backlog::BacklogTerms;
 use crate::rules::expiry::ticks;
 use crate::words::error::{ConfigError, Given};
 use std::fmt;
@@ -73,8 +73,8 @@ impl Settings {
         Ok(())
     }
 
-    pub(super) fn terms(&self) -> Terms {
-        Terms {
+    pub(super) fn terms(&self) -> BacklogTerms {
+        BacklogTerms {
             max_pending: self.max_pending,
             max_delay: ticks(self.max_delay),
             batch: self.batch,

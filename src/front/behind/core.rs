@@ -1,7 +1,7 @@
 //! What threads that write and tasks that write have in common.
 
 use super::builder::Settings;
-use super::desk::{Desk, Left, Offer};
+use super::desk::{Acceptance, Desk, LeftToDo};
 use super::writer::{Change, GaveUp, Unwritten, WriteError};
 use crate::engine::look::{Looked, Purpose};
 use crate::engine::store::Store;
@@ -44,12 +44,12 @@ where
     }
 
     /// Offers a change to the queue, and shows it if it is taken.
-    pub(super) fn offer(&self, item: &Arc<Item<K, V>>) -> Offer {
-        let mut left = Left::new();
-        let mut offer = Offer::Closed;
+    pub(super) fn offer(&self, item: &Arc<Item<K, V>>) -> Acceptance {
+        let mut left = LeftToDo::new();
+        let mut offer = Acceptance::Closed;
         self.store.record(item, |now| {
             offer = self.desk.accept(item, now, &mut left);
-            offer == Offer::Accepted
+            offer == Acceptance::Accepted
         });
         offer
     }

@@ -1,8 +1,8 @@
 //! A queue behind its lock, and those who wait at it: writers for work, callers for room or for
 //! the end. All of them are wakers; a blocked thread is one that unparks.
 
-use crate::engine::behind::Ahead;
-use crate::parts::backlog::{Abandoned, Accepted, Backlog, Item, Step, Taken, Terms};
+use crate::engine::behind::WriteBehindQueue;
+use crate::parts::backlog::{Abandoned, Accepted, Backlog, BacklogTerms, Item, Taken, WriterStep};
 use crate::words::clock::Clock;
 use crate::words::contain::contain;
 use crate::words::sync::Mutex;
@@ -29,14 +29,14 @@ struct State<K, V> {
 
 /// What became of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Offer {
+pub(super) enum Acceptance {
     Accepted,
     Full,
     Closed,
 }
 
 impl<K, V> Desk<K, V> {
-    pub(super) fn new(terms: Terms, clock: Clock) -> Self {
+    pub(super) fn new(terms: BacklogTerms, clock: Clock) -> Self {
         let backlog = Backlog::new(terms);
         let (writers, callers) = (Vec::new(), Vec::new());
         Self { state: Mutex::new(State { backlog, writers, callers, told: 0 }), clock }
@@ -44,7 +44,12 @@ impl<K, V> Desk<K, V> {
 
     /// Takes a change in. Called under a shard's lock, so nobody is woken and nothing dropped here:
     /// that is for the caller, who gets both in `left`.
-    pub(super) fn accept(&self, item: &Arc<Item<K, V>>, now: Tick, left: &mut Left<K, V>) -> Offer
+    pub(super) fn accept(
+        &self,
+        item: &Arc<Item<K, V>>,
+        now: Tick,
+        left: &mut LeftToDo<K, V>,
+    ) -> Acceptance
     where
         K: Eq,
     {
@@ -55,10 +60,10 @@ impl<K, V> Desk<K, V> {
                 if wakes {
                     left.writers = std::mem::take(&mut state.writers);
                 }
-                Offer::Accepted
+                Acceptance::Accepted
             }
-            Accepted::Full => Offer::Full,
-            Accepted::Closed => Offer::Closed,
+            Accepted::Full => Acceptance::Full,
+            Accepted::Closed => Acceptance::Closed,
         }
     }
 
@@ -74,20 +79,20 @@ impl<K, V> Desk<K, V> {
     }
 
     /// What a writer does next. One that is to wait is woken through `waker`.
-    pub(super) fn next(&self, waker: &Waker) -> Step<K, V> {
+    pub(super) fn next(&self, waker: &Waker) -> WriterStep<K, V> {
         let waker = waker.clone();
         let mut state = self.state.lock();
         let step = state.backlog.next(self.clock.now());
         let woken = match &step {
             // there may be another batch, for another writer
-            Step::Write(_) => std::mem::take(&mut state.writers),
-            Step::Wait(_) => {
+            WriterStep::Write(_) => std::mem::take(&mut state.writers),
+            WriterStep::Wait(_) => {
                 if !state.writers.iter().any(|other| other.will_wake(&waker)) {
                     state.writers.push(waker);
                 }
                 return step;
             }
-            Step::End => std::mem::take(&mut state.callers),
+            WriterStep::End => std::mem::take(&mut state.callers),
         };
         drop(state);
         wake(woken);
@@ -219,7 +224,7 @@ impl<K, V> Desk<K, V> {
     }
 }
 
-impl<K, V> Ahead<K, V> for Desk<K, V>
+impl<K, V> WriteBehindQueue<K, V> for Desk<K, V>
 where
     K: Eq + Send + Sync,
     V: Send + Sync,
@@ -244,18 +249,18 @@ impl<K> Equivalent<K> for Such<'_, K> {
 
 /// What is left to do once a shard's lock is released: done when this is dropped, so that writers
 /// are woken though something of the user's panics in between.
-pub(super) struct Left<K, V> {
+pub(super) struct LeftToDo<K, V> {
     superseded: Option<Arc<Item<K, V>>>,
     writers: Vec<Waker>,
 }
 
-impl<K, V> Left<K, V> {
+impl<K, V> LeftToDo<K, V> {
     pub(super) fn new() -> Self {
         Self { superseded: None, writers: Vec::new() }
     }
 }
 
-impl<K, V> Drop for Left<K, V> {
+impl<K, V> Drop for LeftToDo<K, V> {
     fn drop(&mut self) {
         wake(std::mem::take(&mut self.writers));
         drop(self.superseded.take());

@@ -2,11 +2,11 @@
 
 use super::builder::{Settings, settings};
 use super::core::{Core, OnGiveUp, changes};
-use super::desk::Offer;
+use super::desk::Acceptance;
 use super::writer::{Change, GaveUp, Unwritten, WhenFull, WriteError};
 use crate::engine::store::Store;
 use crate::front::cache::Cache;
-use crate::parts::backlog::{Step, Taken};
+use crate::parts::backlog::{Taken, WriterStep};
 use crate::parts::waiter::Bell;
 use crate::words::contain::contain;
 use crate::words::error::ConfigError;
@@ -80,7 +80,7 @@ where
     W: AsyncWriter<K, V>,
 {
     crew: Arc<Crew<K, V, W, S>>,
-    last: Arc<Last>,
+    last: Arc<LastHandle>,
 }
 
 /// Builds an [`AsyncWriteBehind`]: from [`AsyncWriteBehind::builder`].
@@ -131,7 +131,7 @@ where
         let core = Arc::new(Core::new(self.store, self.settings, self.on_give_up));
         let (writer, is_manned) = (self.writer, AtomicBool::new(false));
         let crew = Arc::new(Crew { core, writer, runtime, is_manned });
-        let last = Arc::new(Last(Arc::clone(&crew) as Arc<dyn Drain>));
+        let last = Arc::new(LastHandle(Arc::clone(&crew) as Arc<dyn Drain>));
         Ok(AsyncWriteBehind { crew, last })
     }
 }
@@ -149,26 +149,26 @@ where
 }
 
 /// Shared by the handles, but not by the tasks: gone with the last handle.
-struct Last(Arc<dyn Drain>);
+struct LastHandle(Arc<dyn Drain>);
 
 trait Drain: Send + Sync {
     fn drain(&self);
 }
 
-impl Drop for Last {
+impl Drop for LastHandle {
     fn drop(&mut self) {
         self.0.drain();
     }
 }
 
 /// However its task ends: nothing is left behind unreported.
-struct Ends<K, V, S, E>(Arc<Core<K, V, S, E>>)
+struct EndGuard<K, V, S, E>(Arc<Core<K, V, S, E>>)
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
     S: BuildHasher + Send + Sync + 'static;
 
-impl<K, V, S, E> Drop for Ends<K, V, S, E>
+impl<K, V, S, E> Drop for EndGuard<K, V, S, E>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
@@ -218,12 +218,12 @@ where
         let item = core.item(key, value);
         loop {
             match core.offer(&item) {
-                Offer::Accepted => return Ok(()),
-                Offer::Closed => return Err(WriteError::Closed),
-                Offer::Full if core.settings.when_full == WhenFull::Refuse => {
+                Acceptance::Accepted => return Ok(()),
+                Acceptance::Closed => return Err(WriteError::Closed),
+                Acceptance::Full if core.settings.when_full == WhenFull::Refuse => {
                     return Err(WriteError::Full);
                 }
-                Offer::Full => poll_fn(|task| core.desk.poll_room(task.waker())).await,
+                Acceptance::Full => poll_fn(|task| core.desk.poll_room(task.waker())).await,
             }
         }
     }
@@ -289,10 +289,10 @@ where
             return;
         }
         for _ in 0..self.core.settings.writers {
-            let (crew, ends) = (Arc::clone(self), Ends(Arc::clone(&self.core)));
+            let (crew, guard) = (Arc::clone(self), EndGuard(Arc::clone(&self.core)));
             self.runtime.spawn(async move {
                 crew.work().await;
-                drop(ends);
+                drop(guard);
             });
         }
     }
@@ -303,9 +303,9 @@ where
         let mut bell = Bell::default();
         loop {
             let batch = poll_fn(|task| match desk.next(task.waker()) {
-                Step::Write(batch) => Poll::Ready(Some(batch)),
-                Step::End => Poll::Ready(None),
-                Step::Wait(until) => {
+                WriterStep::Write(batch) => Poll::Ready(Some(batch)),
+                WriterStep::End => Poll::Ready(None),
+                WriterStep::Wait(until) => {
                     if let Some(at) = until {
                         bell.set(&desk.clock, at, task.waker());
                     }
@@ -353,7 +353,7 @@ where
         if core.desk.pending() == 0 {
             return;
         }
-        let (until, ends) = (core.drop_deadline(), Ends(Arc::clone(&core)));
+        let (until, guard) = (core.drop_deadline(), EndGuard(Arc::clone(&core)));
         self.runtime.spawn(async move {
             let mut bell = Bell::default();
             poll_fn(|task| {
@@ -364,7 +364,7 @@ where
                 core.desk.poll_drained(task.waker())
             })
             .await;
-            drop(ends);
+            drop(guard);
         });
     }
 }

@@ -2,10 +2,10 @@
 
 use super::builder::WriteBehindBuilder;
 use super::core::{Core, changes};
-use super::desk::Offer;
+use super::desk::Acceptance;
 use super::writer::{GaveUp, WhenFull, WriteError, Writer};
 use crate::front::cache::Cache;
-use crate::parts::backlog::{Step, Taken};
+use crate::parts::backlog::{Taken, WriterStep};
 use crate::words::contain::contain;
 use crate::words::sync::atomic::{AtomicBool, Ordering};
 use crate::words::sync::{Mutex, thread};
@@ -105,7 +105,7 @@ where
     W: Writer<K, V>,
 {
     crew: Arc<Crew<K, V, W, S>>,
-    last: Arc<Last>,
+    last: Arc<LastHandle>,
 }
 
 /// The queue and its threads, which share it.
@@ -121,13 +121,13 @@ where
 }
 
 /// Shared by the handles, but not by the threads: gone with the last handle.
-struct Last(Arc<dyn Drain>);
+struct LastHandle(Arc<dyn Drain>);
 
 trait Drain: Send + Sync {
     fn drain(&self);
 }
 
-impl Drop for Last {
+impl Drop for LastHandle {
     fn drop(&mut self) {
         self.0.drain();
     }
@@ -149,7 +149,7 @@ where
     pub(super) fn over(core: Core<K, V, S, W::Error>, writer: W) -> Self {
         let threads = Mutex::new(Vec::new());
         let crew = Arc::new(Crew { core, writer, is_manned: AtomicBool::new(false), threads });
-        Self { last: Arc::new(Last(Arc::clone(&crew) as Arc<dyn Drain>)), crew }
+        Self { last: Arc::new(LastHandle(Arc::clone(&crew) as Arc<dyn Drain>)), crew }
     }
 
     /// Gives a key a value: in the cache now, under the cache's own settings, and at the source
@@ -185,13 +185,13 @@ where
         let item = core.item(key, value);
         loop {
             match core.offer(&item) {
-                Offer::Accepted => return Ok(()),
-                Offer::Closed => return Err(WriteError::Closed),
-                Offer::Full if core.settings.when_full == WhenFull::Refuse => {
+                Acceptance::Accepted => return Ok(()),
+                Acceptance::Closed => return Err(WriteError::Closed),
+                Acceptance::Full if core.settings.when_full == WhenFull::Refuse => {
                     return Err(WriteError::Full);
                 }
-                Offer::Full if self.crew.is_writer() => return Err(WriteError::InsideWriter),
-                Offer::Full => _ = core.desk.block(None, |waker| core.desk.poll_room(waker)),
+                Acceptance::Full if self.crew.is_writer() => return Err(WriteError::InsideWriter),
+                Acceptance::Full => _ = core.desk.block(None, |waker| core.desk.poll_room(waker)),
             }
         }
     }
@@ -293,9 +293,9 @@ where
         let waker = Waker::from(Unpark::this());
         loop {
             match desk.next(&waker) {
-                Step::Write(batch) => self.write(batch),
-                Step::Wait(until) => desk.clock.park_until(until),
-                Step::End => return,
+                WriterStep::Write(batch) => self.write(batch),
+                WriterStep::Wait(until) => desk.clock.park_until(until),
+                WriterStep::End => return,
             }
         }
     }

@@ -29,7 +29,7 @@ const FULL: usize = 64 << 10;
 
 /// What is noted of an entry.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Notes<'a> {
+pub(super) struct RecordNotes<'a> {
     /// Milliseconds, at the moment that the header names; `u64::MAX` for ever.
     pub(super) left: u64,
     /// Milliseconds, at that moment.
@@ -85,7 +85,7 @@ impl<W: Write> Encoder<W> {
 
     pub(super) fn entry<K: Serialize, V: Serialize>(
         &mut self,
-        notes: &Notes<'_>,
+        notes: &RecordNotes<'_>,
         key: &K,
         value: &V,
     ) -> Result<(), SnapshotError> {
@@ -257,13 +257,13 @@ where
         let (notes, rest) =
             postcard::take_from_bytes::<&[u8]>(payload).map_err(|_| "an entry's notes are cut")?;
         // a later format may have noted more than is known here
-        let (notes, _) = postcard::take_from_bytes::<Notes<'_>>(notes)
+        let (notes, _) = postcard::take_from_bytes::<RecordNotes<'_>>(notes)
             .map_err(|_| "an entry's notes cannot be read")?;
         let (key, rest) =
             postcard::take_from_bytes(rest).map_err(|_| "a key is not of the cache's type")?;
         let (value, rest) =
             postcard::take_from_bytes(rest).map_err(|_| "a value is not of the cache's type")?;
-        let Notes { left, age, validator, tags } = notes;
+        let RecordNotes { left, age, validator, tags } = notes;
         let validator = validator.map(str::to_owned);
         let tags = tags.into_iter().map(str::to_owned).collect();
         records.push(Record { key, value, left, age, validator, tags });

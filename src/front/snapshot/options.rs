@@ -1,13 +1,13 @@
 //! Saving and restoring a cache.
 
 use super::error::SnapshotError;
-use super::frame::{Decoder, Encoder, Header, Notes};
-use crate::engine::restore::{Beside, Since};
+use super::frame::{Decoder, Encoder, Header, RecordNotes};
+use crate::engine::restore::{Metadata, Since};
 use crate::engine::store::Store;
 use crate::front::cache::Cache;
 use crate::parts::tags::Tagged;
 use crate::rules::expiry::NEVER;
-use crate::shard::entry::Begun;
+use crate::shard::entry::LifeBegan;
 use crate::shard::walk::Cursor;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -137,7 +137,8 @@ impl Snapshot {
                     };
                     let age = millis(got.age).saturating_sub(since);
                     let tags = tags.iter().flat_map(Tagged::iter).collect();
-                    let notes = Notes { left, age, validator: got.validator.as_deref(), tags };
+                    let notes =
+                        RecordNotes { left, age, validator: got.validator.as_deref(), tags };
                     encoder.entry(&notes, &key, &got.value)?;
                 }
             }
@@ -171,7 +172,7 @@ impl Snapshot {
         let is_over_at_once = self.revalidate && !store.lives().windows.is_any();
         let begun = store.clock.now();
         let mut sum = Restored::default();
-        let watch = Watch::new(store);
+        let watch = WriteWatch::new(store);
         while let Some(records) = decoder.block::<K, V>(sum.restored)? {
             let passed = away.saturating_add(store.clock.now() - begun);
             for record in records {
@@ -189,17 +190,17 @@ impl Snapshot {
                 }
                 let hash = store.hash(&record.key);
                 let begun = if self.revalidate {
-                    Begun::EndingNow { age }
+                    LifeBegan::EndingNow { age }
                 } else {
-                    Begun::Elsewhere { age }
+                    LifeBegan::Elsewhere { age }
                 };
-                let beside = Beside {
+                let metadata = Metadata {
                     left,
                     begun,
                     validator: record.validator.map(Arc::from),
                     tags: record.tags,
                 };
-                if store.restore(hash, record.key, record.value, beside, watch.since) {
+                if store.restore(hash, record.key, record.value, metadata, watch.since) {
                     sum.restored += 1;
                 } else {
                     sum.skipped += 1;
@@ -224,7 +225,7 @@ impl Snapshot {
         V: Serialize + Clone,
     {
         let path = path.as_ref();
-        let aside = Aside::new(path);
+        let aside = TempFile::new(path);
         let mut file = BufWriter::with_capacity(1 << 18, File::create(&aside.0)?);
         let saved = self.save_to(cache, &mut file)?;
         let file = file.into_inner().map_err(std::io::IntoInnerError::into_error)?;
@@ -264,27 +265,27 @@ fn millis(duration: Duration) -> u64 {
 }
 
 /// While it lives, writes are noted: what was written since is newer than any snapshot.
-struct Watch<'a, K, V, S> {
+struct WriteWatch<'a, K, V, S> {
     store: &'a Store<K, V, S>,
     since: Since,
 }
 
-impl<'a, K, V, S> Watch<'a, K, V, S> {
+impl<'a, K, V, S> WriteWatch<'a, K, V, S> {
     fn new(store: &'a Store<K, V, S>) -> Self {
         Self { store, since: store.watch_writes() }
     }
 }
 
-impl<K, V, S> Drop for Watch<'_, K, V, S> {
+impl<K, V, S> Drop for WriteWatch<'_, K, V, S> {
     fn drop(&mut self) {
         self.store.unwatch_writes();
     }
 }
 
 /// A name beside a file's own, taken away again unless it was renamed.
-struct Aside(PathBuf);
+struct TempFile(PathBuf);
 
-impl Aside {
+impl TempFile {
     fn new(path: &Path) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -294,7 +295,7 @@ impl Aside {
     }
 }
 
-impl Drop for Aside {
+impl Drop for TempFile {
     fn drop(&mut self) {
         // gone already, if all went well
         _ = fs::remove_file(&self.0);

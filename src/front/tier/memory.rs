@@ -55,7 +55,7 @@ struct Shared<K, V> {
 }
 
 struct State<K, V> {
-    entries: HashMap<TierKey, Slot<K, V>, ahash::RandomState>,
+    entries: HashMap<TierKey, TierSlot<K, V>, ahash::RandomState>,
     tags: HashMap<Arc<str>, Marks, ahash::RandomState>,
     cleared: u64,
     /// Everything that happens has a number.
@@ -73,7 +73,7 @@ struct Marks {
     expired: u64,
 }
 
-struct Slot<K, V> {
+struct TierSlot<K, V> {
     /// The number of what put it there.
     number: u64,
     /// The number up to which it knows what was done to tags.
@@ -199,11 +199,11 @@ impl<K: Clone, V: Clone> MemoryTier<K, V> {
                 }
             }
             TierChange::Remove(key) => {
-                let slot = Slot { number, since: number, entry: None, at: now };
+                let slot = TierSlot { number, since: number, entry: None, at: now };
                 gone = state.entries.insert(key.clone(), slot);
             }
             TierChange::Expire(key) => {
-                let nothing = || Slot { number, since: number, entry: None, at: now };
+                let nothing = || TierSlot { number, since: number, entry: None, at: now };
                 let slot = state.entries.entry(key.clone()).or_insert_with(nothing);
                 slot.number = number;
                 if let Some(entry) = &mut slot.entry {
@@ -245,13 +245,13 @@ impl<K, V> State<K, V> {
         entry: &TierEntry<K, V>,
         (number, since): (u64, u64),
         at: Tick,
-    ) -> Option<Slot<K, V>>
+    ) -> Option<TierSlot<K, V>>
     where
         K: Clone,
         V: Clone,
     {
         let entry = Some(entry.clone());
-        self.entries.insert(key.clone(), Slot { number, since, entry, at })
+        self.entries.insert(key.clone(), TierSlot { number, since, entry, at })
     }
 
     /// Whether a load with that ticket may still store; and what it knows of tags.
@@ -269,7 +269,7 @@ impl<K, V> State<K, V> {
     }
 
     /// What is in a slot, as it is now.
-    fn entry(&self, slot: &Slot<K, V>, now: Tick) -> Option<TierEntry<K, V>>
+    fn entry(&self, slot: &TierSlot<K, V>, now: Tick) -> Option<TierEntry<K, V>>
     where
         K: Clone,
         V: Clone,

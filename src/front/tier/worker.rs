@@ -1,7 +1,7 @@
 //! The thread that tells a second tier what was changed.
 
 use crate::engine::tier::AnyTier;
-use crate::parts::outgoing::{Hand, Outgoing};
+use crate::parts::outgoing::{InHand, Outgoing};
 use crate::rules::tier::TierError;
 use crate::words::block_on::block_on;
 use crate::words::contain::contain;
@@ -26,9 +26,9 @@ where
     V: Send + Sync + 'static,
 {
     let work = move || {
-        let over = Over(&outgoing);
+        let guard = OverGuard(&outgoing);
         work(&*tier, &outgoing);
-        drop(over);
+        drop(guard);
     };
     thread::Builder::new().name("larder-tier".to_owned()).spawn(work).map(drop)
 }
@@ -43,9 +43,9 @@ pub(crate) fn start<K, V>(
 }
 
 /// Whoever waits for a change is told, whatever this thread ended of.
-struct Over<'a, K, V>(&'a Outgoing<K, V>);
+struct OverGuard<'a, K, V>(&'a Outgoing<K, V>);
 
-impl<K, V> Drop for Over<'_, K, V> {
+impl<K, V> Drop for OverGuard<'_, K, V> {
     fn drop(&mut self) {
         self.0.over();
     }
@@ -60,7 +60,7 @@ fn work<K, V>(tier: &dyn AnyTier<K, V>, outgoing: &Outgoing<K, V>) {
 }
 
 /// Makes them, however often that has to be tried. `false` if the cache is gone, and its changes with it.
-fn make<K, V>(tier: &dyn AnyTier<K, V>, outgoing: &Outgoing<K, V>, mut hand: Hand<K, V>) -> bool {
+fn make<K, V>(tier: &dyn AnyTier<K, V>, outgoing: &Outgoing<K, V>, mut hand: InHand<K, V>) -> bool {
     let begun = Instant::now();
     let mut pause = FIRST_PAUSE;
     let mut is_last_try = false;

@@ -39,14 +39,14 @@ pub(super) enum Ghost {
 
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
-struct Line {
+struct GhostLine {
     /// 0 for none.
     print: [[i16; HALF]; 2],
     used: [u8; WAYS],
     gone: [u8; WAYS],
 }
 
-impl Line {
+impl GhostLine {
     /// Without ghosts: places of the greatest age, which are the next to be written.
     fn empty(now: Ticks) -> Self {
         Self { print: [[0; HALF]; 2], used: [now.oldest(); WAYS], gone: [0; WAYS] }
@@ -95,7 +95,7 @@ impl Line {
 #[derive(Clone, Debug)]
 pub(super) struct Ghosts {
     /// Empty until the first eviction: a cache that never fills pays nothing.
-    lines: Vec<Line>,
+    lines: Vec<GhostLine>,
 }
 
 /// 0 stands for "no ghost", so the one hash in 32,768 that has this print shares another's.
@@ -129,12 +129,12 @@ impl Ghosts {
         let lines = wanted.div_ceil(WAYS);
         self.lines = Vec::new();
         self.lines.reserve_exact(lines);
-        self.lines.resize(lines, Line::empty(now));
+        self.lines.resize(lines, GhostLine::empty(now));
     }
 
     /// The hash has 24 bits; its high ones choose the line, its low ones the print.
     #[inline]
-    fn line(&mut self, hash: u32) -> Option<&mut Line> {
+    fn line(&mut self, hash: u32) -> Option<&mut GhostLine> {
         let at = (u64::from(hash & 0xff_ffff) * self.lines.len() as u64) >> 24;
         self.lines.get_mut(at as usize)
     }
@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_line_is_a_cache_line() {
-        assert_eq!(size_of::<Line>(), 64);
+        assert_eq!(size_of::<GhostLine>(), 64);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::{Admission, Policy, SlotId, Slots};
 use std::collections::HashMap;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum State {
+enum SlotState {
     #[default]
     Free,
     Live,
@@ -12,8 +12,8 @@ enum State {
 }
 
 #[derive(Clone, Debug, Default)]
-struct Slot {
-    state: State,
+struct MockSlot {
+    state: SlotState,
     heat: u8,
     seen: u8,
     main: bool,
@@ -21,7 +21,7 @@ struct Slot {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct MockSlots(Vec<Slot>);
+pub(super) struct MockSlots(Vec<MockSlot>);
 
 /// The 24 bits that a table would keep of a key's hash.
 pub(super) fn hash(key: u64) -> u32 {
@@ -30,24 +30,24 @@ pub(super) fn hash(key: u64) -> u32 {
 }
 
 impl MockSlots {
-    fn get(&self, id: SlotId) -> &Slot {
+    fn get(&self, id: SlotId) -> &MockSlot {
         let slot = &self.0[id as usize];
-        assert_ne!(slot.state, State::Free, "a queue holds a free slot");
+        assert_ne!(slot.state, SlotState::Free, "a queue holds a free slot");
         slot
     }
 
-    fn get_mut(&mut self, id: SlotId) -> &mut Slot {
+    fn get_mut(&mut self, id: SlotId) -> &mut MockSlot {
         &mut self.0[id as usize]
     }
 }
 
 impl Slots for MockSlots {
     fn is_live(&self, id: SlotId) -> bool {
-        self.get(id).state == State::Live
+        self.get(id).state == SlotState::Live
     }
     fn free(&mut self, id: SlotId) {
-        assert_eq!(self.get(id).state, State::Dead);
-        self.get_mut(id).state = State::Free;
+        assert_eq!(self.get(id).state, SlotState::Dead);
+        self.get_mut(id).state = SlotState::Free;
     }
     fn heat(&self, id: SlotId) -> u8 {
         self.get(id).heat
@@ -107,8 +107,8 @@ impl<P: Policy> MockCache<P> {
         while self.resident.len() >= self.capacity {
             let id = self.policy.evict(&mut self.slots).expect("live entries");
             let slot = self.slots.get_mut(id);
-            assert_eq!(slot.state, State::Live);
-            slot.state = State::Free;
+            assert_eq!(slot.state, SlotState::Live);
+            slot.state = SlotState::Free;
             assert_eq!(self.resident.remove(&slot.key), Some(id));
         }
         self.store(key, admission);
@@ -117,17 +117,17 @@ impl<P: Policy> MockCache<P> {
 
     fn store(&mut self, key: u64, admission: Admission) {
         // every other time a dead slot is preferred, as in a group that has no free one
-        let prefer = if key % 2 == 0 { State::Dead } else { State::Free };
+        let prefer = if key % 2 == 0 { SlotState::Dead } else { SlotState::Free };
         let find = |state| self.slots.0.iter().position(|slot| slot.state == state);
-        let at = find(prefer).or_else(|| find(State::Free)).unwrap_or_else(|| {
-            self.slots.0.push(Slot::default());
+        let at = find(prefer).or_else(|| find(SlotState::Free)).unwrap_or_else(|| {
+            self.slots.0.push(MockSlot::default());
             self.slots.0.len() - 1
         });
         let slot = &mut self.slots.0[at];
-        let was = std::mem::replace(&mut slot.state, State::Live);
+        let was = std::mem::replace(&mut slot.state, SlotState::Live);
         slot.key = key;
         self.resident.insert(key, at as SlotId);
-        if was == State::Dead {
+        if was == SlotState::Dead {
             self.policy.revive(&mut self.slots, at as SlotId, admission, super::Bulk::AVERAGE);
         } else {
             self.policy.place(&mut self.slots, at as SlotId, admission);
@@ -137,7 +137,7 @@ impl<P: Policy> MockCache<P> {
     pub(super) fn remove(&mut self, key: u64) {
         if let Some(id) = self.resident.remove(&key) {
             self.policy.died(&self.slots, id);
-            self.slots.get_mut(id).state = State::Dead;
+            self.slots.get_mut(id).state = SlotState::Dead;
         }
     }
 
@@ -145,14 +145,14 @@ impl<P: Policy> MockCache<P> {
     pub(super) fn grow(&mut self, stranded: u64) {
         let old = std::mem::take(&mut self.slots.0);
         let Self { slots, resident, .. } = self;
-        slots.0.push(Slot::default());
+        slots.0.push(MockSlot::default());
         resident.remove(&stranded);
         self.policy.renumber(|id| {
             let slot = &old[id as usize];
             if slot.key == stranded {
                 return None;
             }
-            (slot.state == State::Live).then(|| {
+            (slot.state == SlotState::Live).then(|| {
                 let new = slots.0.len() as SlotId;
                 assert_eq!(resident.insert(slot.key, new), Some(id));
                 slots.0.push(slot.clone());
@@ -172,7 +172,7 @@ impl<P: Policy> MockCache<P> {
         for (key, id) in &self.resident {
             assert_eq!((self.slots.get(*id).key, self.slots.is_live(*id)), (*key, true));
         }
-        let live = self.slots.0.iter().filter(|slot| slot.state == State::Live).count();
+        let live = self.slots.0.iter().filter(|slot| slot.state == SlotState::Live).count();
         assert_eq!(live, self.resident.len());
     }
 }

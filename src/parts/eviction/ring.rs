@@ -21,7 +21,7 @@ pub(super) enum Queue {
 
 /// What there is to know of a chunk beside its ids.
 #[derive(Clone, Debug)]
-struct Link {
+struct ChunkLink {
     /// The next younger chunk of the queue, or the next free one.
     next: u32,
     /// When the chunk was begun, in the owner's time.
@@ -48,7 +48,7 @@ pub(super) struct Rings {
     /// Chunk after chunk. (Chunks as structs, with their links: 20 instructions more of a newcomer's
     /// 590.)
     ids: Vec<SlotId>,
-    links: Vec<Link>,
+    links: Vec<ChunkLink>,
     /// The first chunk that is in no queue.
     free: u32,
     window: Ends,
@@ -176,7 +176,7 @@ impl Rings {
             self.free = self.links[new as usize].next;
             new
         };
-        self.links[new as usize] = Link { next: NONE, born: now };
+        self.links[new as usize] = ChunkLink { next: NONE, born: now };
         let ends = self.ends_mut(queue);
         let (before, begin) = (ends.young, new * CHUNK as u32);
         ends.young = begin;
@@ -197,7 +197,7 @@ impl Rings {
             self.links.reserve_exact(more);
             self.ids.reserve_exact(more * CHUNK);
         }
-        self.links.push(Link { next: NONE, born: 0 });
+        self.links.push(ChunkLink { next: NONE, born: 0 });
         self.ids.resize(self.links.len() * CHUNK, 0);
     }
 

@@ -17,14 +17,14 @@ fn load(n: u32, value: u32) -> TierChange<u32, u32> {
     TierChange::Load(key(n), TierEntry::new(n, Some(value)), TierTicket::default())
 }
 
-fn take(changes: &Changes) -> Hand<u32, u32> {
+fn take(changes: &Changes) -> InHand<u32, u32> {
     match changes.poll_take(Waker::noop()) {
         Poll::Ready(Some(hand)) => hand,
-        _ => Hand::new(),
+        _ => InHand::new(),
     }
 }
 
-fn words(hand: &Hand<u32, u32>) -> Vec<String> {
+fn words(hand: &InHand<u32, u32>) -> Vec<String> {
     let word = |change: &TierChange<u32, u32>| match change {
         TierChange::Write(key, entry) => format!("{key}={}", entry.value.unwrap_or(0)),
         TierChange::Load(key, ..) => format!("{key}?"),
@@ -186,8 +186,8 @@ proptest! {
     fn in_the_end_the_tier_has_nothing_that_the_cache_has_not(steps in prop::collection::vec(step(), 0..60)) {
         let changes = Changes::new();
         let (mut cache, mut tier) = (BTreeMap::new(), BTreeMap::new());
-        let mut hand = Hand::new();
-        let mut work = |hand: &mut Hand<u32, u32>, fails: bool| {
+        let mut hand = InHand::new();
+        let mut work = |hand: &mut InHand<u32, u32>, fails: bool| {
             if hand.is_empty() {
                 *hand = take(&changes);
             }
@@ -200,7 +200,7 @@ proptest! {
                     _ => tier.clear(),
                 }
             }
-            let done = std::mem::replace(hand, Hand::new());
+            let done = std::mem::replace(hand, InHand::new());
             if fails && !done.is_empty() {
                 *hand = changes.failed(done, failure()).0;
             } else {

@@ -1,7 +1,7 @@
 //! A clock that is moved by hand, for tests that must not wait.
 
 use super::{LAST, NANOS, START};
-use crate::words::alarms::{Alarms, Ticket, fire};
+use crate::words::alarms::{AlarmTicket, Alarms, fire};
 use crate::words::contain::contain;
 use crate::words::sync::Mutex;
 use crate::words::sync::atomic::{AtomicU64, Ordering};
@@ -58,7 +58,7 @@ impl Hand {
         Duration::from_nanos(self.nanos.load(Ordering::Acquire))
     }
 
-    pub(super) fn take_back(&self, ticket: Ticket) {
+    pub(super) fn take_back(&self, ticket: AlarmTicket) {
         // the guard is gone at the end of this statement, the waker after it
         let waker = self.alarms.lock().take_back(ticket);
         drop(waker);
@@ -73,7 +73,7 @@ impl Hand {
         fire(due);
     }
 
-    pub(super) fn alarm(&self, at: Tick, waker: Waker) -> Option<Ticket> {
+    pub(super) fn alarm(&self, at: Tick, waker: Waker) -> Option<AlarmTicket> {
         let mut alarms = self.alarms.lock();
         // under the lock, or an `advance` could pass between the look and the entry
         if self.now() < at {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 /// How long a test waits for another thread before it calls it a hang.
 const WATCHDOG: Duration = Duration::from_secs(30);
 
-struct Work {
+struct TestJob {
     to: Mutex<Sender<Tick>>,
     runs: AtomicU32,
     /// Milliseconds to the next run, for this many runs.
@@ -19,7 +19,7 @@ struct Work {
     bomb: u32,
 }
 
-impl Job for Work {
+impl ScheduledJob for TestJob {
     fn run(&self, now: Tick) -> Option<Tick> {
         let run = self.runs.fetch_add(1, SeqCst) + 1;
         let _ = self.to.lock().unwrap().send(now);
@@ -28,16 +28,16 @@ impl Job for Work {
     }
 }
 
-fn work(again: (Tick, u32), bomb: u32) -> (Arc<Work>, Receiver<Tick>) {
+fn test_job(again: (Tick, u32), bomb: u32) -> (Arc<TestJob>, Receiver<Tick>) {
     let (to, heard) = channel();
     let (to, runs) = (Mutex::new(to), AtomicU32::new(0));
-    let work = Work { to, runs, again, bomb };
-    (Arc::new(work), heard)
+    let test_job = TestJob { to, runs, again, bomb };
+    (Arc::new(test_job), heard)
 }
 
-fn weak(work: &Arc<Work>) -> Weak<dyn Job> {
-    let work: Weak<Work> = Arc::downgrade(work);
-    work
+fn weak(test_job: &Arc<TestJob>) -> Weak<dyn ScheduledJob> {
+    let test_job: Weak<TestJob> = Arc::downgrade(test_job);
+    test_job
 }
 
 fn until(else_: &str, holds: impl Fn() -> bool) {
@@ -66,7 +66,7 @@ fn on_the_list() -> bool {
 #[test]
 fn a_job_runs_when_due_and_again_when_it_says() {
     let clock = Clock::system();
-    let (job, heard) = work((4, 3), 0);
+    let (job, heard) = test_job((4, 3), 0);
     let at = clock.now() + 5;
     clock.schedule(at, weak(&job));
     let mut earliest = at;
@@ -82,7 +82,7 @@ fn a_job_runs_when_due_and_again_when_it_says() {
 #[test]
 fn a_manual_clock_runs_no_job() {
     let (clock, hand) = Clock::manual();
-    let (job, heard) = work((1, 1), 0);
+    let (job, heard) = test_job((1, 1), 0);
     clock.schedule(clock.now(), weak(&job));
     hand.advance(Duration::from_secs(5));
     assert!(heard.try_recv().is_err());
@@ -92,8 +92,8 @@ fn a_manual_clock_runs_no_job() {
 #[test]
 fn a_job_that_panics_is_tried_again_and_hurts_nobody() {
     let clock = Clock::system();
-    let (bad, bad_heard) = work((1, 2), 1);
-    let (good, good_heard) = work((1, 2), 0);
+    let (bad, bad_heard) = test_job((1, 2), 1);
+    let (good, good_heard) = test_job((1, 2), 0);
     let at = clock.now() + 2;
     clock.schedule(at, weak(&bad));
     clock.schedule(at, weak(&good));
@@ -108,7 +108,7 @@ fn a_job_that_panics_is_tried_again_and_hurts_nobody() {
 /// Runs until it is let go.
 struct Long(Mutex<Receiver<()>>, Sender<()>);
 
-impl Job for Long {
+impl ScheduledJob for Long {
     fn run(&self, _: Tick) -> Option<Tick> {
         self.1.send(()).unwrap();
         let _ = self.0.lock().unwrap().recv();
@@ -120,10 +120,10 @@ impl Job for Long {
 fn a_job_that_takes_long_holds_up_no_alarm_and_no_other_job() {
     let clock = Clock::system();
     let ((go, may_go), (began, begun), (to, heard)) = (channel(), channel(), channel());
-    let long: Arc<dyn Job> = Arc::new(Long(Mutex::new(may_go), began));
+    let long: Arc<dyn ScheduledJob> = Arc::new(Long(Mutex::new(may_go), began));
     clock.schedule(clock.now(), Arc::downgrade(&long));
     begun.recv_timeout(WATCHDOG).unwrap();
-    let (job, ran) = work((1, 1), 0);
+    let (job, ran) = test_job((1, 1), 0);
     clock.schedule(clock.now(), weak(&job));
     ran.recv_timeout(WATCHDOG).expect("another job");
     let alarm = clock.alarm(clock.now() + 3, Arc::new(Ring(Mutex::new(to))).into());
@@ -139,7 +139,7 @@ fn dead_jobs_are_dropped_and_the_thread_ends_and_starts_again() {
         || {
             let clock = Clock::system();
             for _ in 0..3 {
-                let (job, heard) = work((3_600_000, u32::MAX), 0);
+                let (job, heard) = test_job((3_600_000, u32::MAX), 0);
                 clock.schedule(clock.now(), weak(&job));
                 heard.recv_timeout(WATCHDOG).unwrap();
                 // the next run is an hour away
@@ -216,16 +216,16 @@ fn it_ends_with_the_last_alarm_of_a_cache_that_is_gone() {
 }
 
 /// The last owner lets go while the job runs: the cache dies on the thread that runs it.
-struct Last(Mutex<Option<Arc<Last>>>, Sender<&'static str>);
+struct LastOwner(Mutex<Option<Arc<LastOwner>>>, Sender<&'static str>);
 
-impl Job for Last {
+impl ScheduledJob for LastOwner {
     fn run(&self, now: Tick) -> Option<Tick> {
         drop(self.0.lock().unwrap().take());
         Some(now + 1)
     }
 }
 
-impl Drop for Last {
+impl Drop for LastOwner {
     fn drop(&mut self) {
         nudge();
         self.1.send("dropped").unwrap();
@@ -237,9 +237,9 @@ impl Drop for Last {
 fn a_cache_may_die_in_its_job() {
     alone("words::keeper::tests::a_cache_may_die_in_its_job", || {
         let (to, heard) = channel();
-        let last = Arc::new(Last(Mutex::new(None), to));
+        let last = Arc::new(LastOwner(Mutex::new(None), to));
         *last.0.lock().unwrap() = Some(Arc::clone(&last));
-        let job: Weak<Last> = Arc::downgrade(&last);
+        let job: Weak<LastOwner> = Arc::downgrade(&last);
         let clock = Clock::system();
         drop(last);
         clock.schedule(clock.now(), job);

@@ -3,7 +3,7 @@
 use super::RedisTier;
 use super::codec::{Codec, Postcard};
 use super::hub::{Hub, Settings};
-use super::line::Line;
+use super::line::RedisLine;
 use super::link::Link;
 use super::names::Names;
 use crate::rules::tier::TierError;
@@ -166,21 +166,21 @@ impl<C: Codec> RedisTierBuilder<C> {
         }
         let client = Client::open(info).map_err(|_| invalid(BAD_URL))?;
         let hub = Arc::new(Hub::new(settings));
-        let (asks, asked) = mpsc::unbounded_channel();
+        let (requests, requested) = mpsc::unbounded_channel();
         let (first, is_first) = if self.is_lazy {
             (None, None)
         } else {
             let (first, is_first) = oneshot::channel();
             (Some(first), Some(is_first))
         };
-        let link = Link { client, hub: Arc::clone(&hub), asks: asked, first };
+        let link = Link { client, hub: Arc::clone(&hub), requests: requested, first };
         let spawned = thread::Builder::new().name("larder-redis".to_owned()).spawn(|| link.run());
         if let Err(error) = spawned {
             let why = format!("no thread could be started: {error}");
             return Err(TierError::Unreachable(why.into()));
         }
         // if nobody waits any more, this drops the line, and so the thread ends
-        let line = Arc::new(Line::new(asks, hub));
+        let line = Arc::new(RedisLine::new(requests, hub));
         if let Some(is_first) = is_first {
             let ended = || TierError::Unreachable("its thread has ended".into());
             is_first.await.unwrap_or_else(|_| Err(ended()))?;

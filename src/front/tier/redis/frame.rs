@@ -150,7 +150,7 @@ pub(super) struct Frame<'a> {
 
 /// How old a frame's entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Lives {
+pub(super) struct FrameLife {
     age: u64,
     pub(super) fresh_for: u64,
     pub(super) over_for: u64,
@@ -158,7 +158,7 @@ pub(super) struct Lives {
     stands: u64,
 }
 
-impl Lives {
+impl FrameLife {
     /// Its life is over, at a moment that is `ago` by the server's clock. Whatever that clock did
     /// meanwhile, it is not longer ago than the entry is here.
     pub(super) fn end(&mut self, ago: u64) {
@@ -211,11 +211,11 @@ impl<'a> Frame<'a> {
     }
 
     /// How old it is when the server would keep it for so many milliseconds more.
-    pub(super) fn lives(&self, left: u64) -> Lives {
+    pub(super) fn life(&self, left: u64) -> FrameLife {
         // somebody else may have prolonged it by hand: that makes nothing younger
         let left = left.min(self.span);
         let stands = self.span - left;
-        Lives {
+        FrameLife {
             age: self.age.saturating_add(stands),
             fresh_for: left.saturating_sub(self.tail),
             over_for: self.tail.saturating_sub(left),
@@ -224,8 +224,8 @@ impl<'a> Frame<'a> {
     }
 
     /// Whether it can be of use to anybody.
-    pub(super) fn is_useful(&self, lives: Lives) -> bool {
-        lives.fresh_for > 0 || lives.over_for < self.stale_for
+    pub(super) fn is_useful(&self, life: FrameLife) -> bool {
+        life.fresh_for > 0 || life.over_for < self.stale_for
     }
 
     /// For how long after its life it may be served.
@@ -233,7 +233,7 @@ impl<'a> Frame<'a> {
         self.stale_for
     }
 
-    pub(super) fn entry<K, V, C>(&self, codec: &C, lives: Lives) -> Option<TierEntry<K, V>>
+    pub(super) fn entry<K, V, C>(&self, codec: &C, life: FrameLife) -> Option<TierEntry<K, V>>
     where
         K: DeserializeOwned,
         V: DeserializeOwned,
@@ -250,10 +250,10 @@ impl<'a> Frame<'a> {
         Some(TierEntry {
             key,
             value,
-            age: Duration::from_millis(lives.age),
-            fresh_for: Duration::from_millis(lives.fresh_for),
+            age: Duration::from_millis(life.age),
+            fresh_for: Duration::from_millis(life.fresh_for),
             time_to_live: Duration::MAX,
-            over_for: Duration::from_millis(lives.over_for),
+            over_for: Duration::from_millis(life.over_for),
             stale_for: Duration::from_millis(self.stale_for),
             validator: self.validator.map(Into::into),
             tags: self.tags.iter().copied().map(Tag::from).collect(),

@@ -37,7 +37,7 @@ const LONGEST: u64 = 365 * 86_400_000;
 const STREAK: u32 = 3;
 
 /// Whether the server can be asked.
-enum Gate {
+enum Availability {
     Open,
     /// It is there, but too slow. It is asked again when it answers a ping in time.
     Slow,
@@ -46,7 +46,7 @@ enum Gate {
 }
 
 struct State {
-    gate: Gate,
+    availability: Availability,
     /// Requests that ran out of time, one after the other.
     late: u32,
     /// Something came back since this was last looked at.
@@ -75,8 +75,11 @@ impl Hub {
     pub(super) fn new(settings: Settings) -> Self {
         let chance = Chance::new();
         let origin = format!("{:016x}{:016x}", chance.number(), chance.number()).into();
-        let state =
-            State { gate: Gate::Away("not connected yet".into()), late: 0, is_heard: false };
+        let state = State {
+            availability: Availability::Away("not connected yet".into()),
+            late: 0,
+            is_heard: false,
+        };
         Self {
             settings,
             counters: Counters::default(),
@@ -107,27 +110,27 @@ impl Hub {
 
     /// The same, asked by the thread itself.
     pub(super) fn admit_from_thread(&self) -> Result<(), TierError> {
-        match &self.state.lock().gate {
-            Gate::Open => Ok(()),
-            Gate::Slow => Err(TierError::TimedOut),
-            Gate::Away(why) => Err(TierError::Unreachable(Arc::clone(why))),
+        match &self.state.lock().availability {
+            Availability::Open => Ok(()),
+            Availability::Slow => Err(TierError::TimedOut),
+            Availability::Away(why) => Err(TierError::Unreachable(Arc::clone(why))),
         }
     }
 
     pub(super) fn is_connected(&self) -> bool {
-        !matches!(self.state.lock().gate, Gate::Away(_))
+        !matches!(self.state.lock().availability, Availability::Away(_))
     }
 
     pub(super) fn is_slow(&self) -> bool {
-        matches!(self.state.lock().gate, Gate::Slow)
+        matches!(self.state.lock().availability, Availability::Slow)
     }
 
     pub(super) fn open(&self) {
-        *self.state.lock() = State { gate: Gate::Open, late: 0, is_heard: true };
+        *self.state.lock() = State { availability: Availability::Open, late: 0, is_heard: true };
     }
 
     pub(super) fn close(&self, why: &Arc<str>) {
-        self.state.lock().gate = Gate::Away(Arc::clone(why));
+        self.state.lock().availability = Availability::Away(Arc::clone(why));
     }
 
     pub(super) fn answered(&self) {
@@ -140,8 +143,8 @@ impl Hub {
         self.counters.timeouts.one();
         let mut state = self.state.lock();
         state.late = state.late.saturating_add(1);
-        if state.late >= STREAK && matches!(state.gate, Gate::Open) {
-            state.gate = Gate::Slow;
+        if state.late >= STREAK && matches!(state.availability, Availability::Open) {
+            state.availability = Availability::Slow;
             self.doubt.notify_one();
         }
     }

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 pub(super) type Replies = Result<Vec<Value>, TierError>;
 
 /// What the thread is asked to do.
-pub(super) enum Ask {
+pub(super) enum Request {
     Send {
         pipe: Arc<Pipeline>,
         reply: oneshot::Sender<Replies>,
@@ -25,14 +25,14 @@ pub(super) enum Ask {
 }
 
 /// The thread ends when this is dropped.
-pub(super) struct Line {
-    asks: mpsc::UnboundedSender<Ask>,
+pub(super) struct RedisLine {
+    requests: mpsc::UnboundedSender<Request>,
     pub(super) hub: Arc<Hub>,
 }
 
-impl Line {
-    pub(super) fn new(asks: mpsc::UnboundedSender<Ask>, hub: Arc<Hub>) -> Self {
-        Self { asks, hub }
+impl RedisLine {
+    pub(super) fn new(requests: mpsc::UnboundedSender<Request>, hub: Arc<Hub>) -> Self {
+        Self { requests, hub }
     }
 
     /// Sends commands, and returns a reply for each: one round trip.
@@ -54,7 +54,7 @@ impl Line {
         }
         if replies.iter().any(|reply| trouble::code(reply) == Some("READONLY")) {
             // a server that is no longer the one to write to; its name may lead to another by now
-            self.send(Ask::Renew);
+            self.send(Request::Renew);
         }
         Ok(replies)
     }
@@ -65,7 +65,7 @@ impl Line {
             Ok(()) => {
                 counters.calls.one();
                 let (reply, replies) = oneshot::channel();
-                self.send(Ask::Send { pipe, reply });
+                self.send(Request::Send { pipe, reply });
                 replies.await.unwrap_or_else(|_| Err(ended()))
             }
             Err(error) => Err(error),
@@ -81,7 +81,7 @@ impl Line {
         if self.hub.admit().is_ok() {
             self.hub.counters.calls.one();
             let (reply, _) = oneshot::channel();
-            self.send(Ask::Send { pipe: Arc::new(pipe), reply });
+            self.send(Request::Send { pipe: Arc::new(pipe), reply });
         }
     }
 
@@ -89,13 +89,13 @@ impl Line {
     pub(super) async fn wait(&self, time: Duration) -> Result<(), TierError> {
         self.hub.admit()?;
         let (done, is_done) = oneshot::channel();
-        self.send(Ask::Wait(time, done));
+        self.send(Request::Wait(time, done));
         is_done.await.map_err(|_| ended())
     }
 
-    fn send(&self, ask: Ask) {
+    fn send(&self, request: Request) {
         // without the thread the reply's other end is dropped, and says so
-        _ = self.asks.send(ask);
+        _ = self.requests.send(request);
     }
 }
 

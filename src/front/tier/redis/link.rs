@@ -5,8 +5,8 @@
 //! is woken after that.
 
 use super::hub::Hub;
-use super::line::{Ask, Replies};
-use super::setup::{Live, Place, connect};
+use super::line::{Replies, Request};
+use super::setup::{Live, Session, connect};
 use super::trouble;
 use crate::rules::tier::{TierError, TierWatcher};
 use redis::aio::MultiplexedConnection;
@@ -27,7 +27,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 pub(super) struct Link {
     pub(super) client: Client,
     pub(super) hub: Arc<Hub>,
-    pub(super) asks: mpsc::UnboundedReceiver<Ask>,
+    pub(super) requests: mpsc::UnboundedReceiver<Request>,
     /// Who waits for the first connection; without one the thread tries on and on.
     pub(super) first: Option<oneshot::Sender<Result<(), TierError>>>,
 }
@@ -75,7 +75,7 @@ impl Link {
                 }
                 Err(Over) => return,
             };
-            last = Some(live.place.clone());
+            last = Some(live.session.clone());
             self.hub.counters.connects.one();
             // before anything else is answered
             self.hub.tell(TierWatcher::missed);
@@ -112,20 +112,20 @@ impl Link {
         loop {
             tokio::select! {
                 () = &mut waited => return Ok(()),
-                ask = self.asks.recv() => refuse(&self.hub, ask.ok_or(Over)?),
+                request = self.requests.recv() => refuse(&self.hub, request.ok_or(Over)?),
             }
         }
     }
 
     /// Connects, while whoever asks is refused.
-    async fn connected(&mut self, last: Option<&Place>) -> Result<Result<Live, TierError>, Over> {
+    async fn connected(&mut self, last: Option<&Session>) -> Result<Result<Live, TierError>, Over> {
         let (hub, client) = (Arc::clone(&self.hub), self.client.clone());
         let connecting = connect(&client, &hub, last);
         tokio::pin!(connecting);
         loop {
             tokio::select! {
                 live = &mut connecting => return Ok(live),
-                ask = self.asks.recv() => refuse(&self.hub, ask.ok_or(Over)?),
+                request = self.requests.recv() => refuse(&self.hub, request.ok_or(Over)?),
             }
         }
     }
@@ -149,19 +149,19 @@ impl Link {
         // what was only told; who waits for a reply keeps the tier
         let mut told = VecDeque::new();
         loop {
-            let ask = tokio::select! {
+            let request = tokio::select! {
                 biased;
                 _ = lost.wait_for(|lost| *lost) => return Ok(()),
                 // before the requests: else those could keep it from being looked at
                 () = &mut ping => return Ok(()),
-                ask = self.asks.recv() => ask,
+                request = self.requests.recv() => request,
             };
-            let Some(ask) = ask else {
+            let Some(request) = request else {
                 self.finish(told).await;
                 return Err(Over);
             };
-            match ask {
-                Ask::Send { pipe, reply } => {
+            match request {
+                Request::Send { pipe, reply } => {
                     let connection = live.connection.clone();
                     let (hub, lost) = (Arc::clone(&self.hub), live.lost.clone());
                     let is_told = reply.is_closed();
@@ -176,7 +176,7 @@ impl Link {
                         told.push_back(task);
                     }
                 }
-                Ask::Wait(time, done) => {
+                Request::Wait(time, done) => {
                     let mut lost = live.lost.subscribe();
                     tokio::spawn(async move {
                         tokio::select! {
@@ -186,21 +186,21 @@ impl Link {
                         _ = done.send(());
                     });
                 }
-                Ask::Renew => return Ok(()),
+                Request::Renew => return Ok(()),
             }
         }
     }
 }
 
-fn refuse(hub: &Hub, ask: Ask) {
+fn refuse(hub: &Hub, request: Request) {
     let error = match hub.admit_from_thread() {
         Err(error) => error,
         Ok(()) => TierError::Unreachable("the connection was lost".into()),
     };
-    match ask {
-        Ask::Send { reply, .. } => _ = reply.send(Err(error)),
-        Ask::Wait(_, done) => _ = done.send(()),
-        Ask::Renew => {}
+    match request {
+        Request::Send { reply, .. } => _ = reply.send(Err(error)),
+        Request::Wait(_, done) => _ = done.send(()),
+        Request::Renew => {}
     }
 }
 

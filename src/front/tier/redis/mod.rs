@@ -22,7 +22,7 @@ mod writes;
 use crate::rules::tier::{Tier, TierChange, TierError, TierFound, TierTicket, TierWatcher};
 use crate::words::tier_key::TierKey;
 use hub::{Hub, Settings};
-use line::Line;
+use line::RedisLine;
 use names::Names;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -128,7 +128,7 @@ pub use stats::RedisTierStats;
 /// Whoever else writes to the server may delete keys (`DEL`, `UNLINK`, `FLUSHALL`): caches hear of it.
 /// What is written there by hand is not read.
 pub struct RedisTier<C = Postcard> {
-    line: Arc<Line>,
+    line: Arc<RedisLine>,
     codec: C,
 }
 
@@ -223,10 +223,10 @@ pub fn __fuzz_tier_frame(bytes: &[u8]) {
     fn read(bytes: &[u8]) {
         if let frame::Seen::Frame(frame) = frame::Frame::read(bytes) {
             for left in [0, 1, 60_000, u64::MAX] {
-                let mut lives = frame.lives(left);
-                lives.end(left);
-                _ = frame.entry::<String, (u8, Vec<String>), _>(&Postcard, lives);
-                _ = frame.entry::<String, (u8, Vec<String>), _>(&Json, lives);
+                let mut life = frame.life(left);
+                life.end(left);
+                _ = frame.entry::<String, (u8, Vec<String>), _>(&Postcard, life);
+                _ = frame.entry::<String, (u8, Vec<String>), _>(&Json, life);
             }
         }
     }

@@ -3,7 +3,7 @@
 use super::RedisTier;
 use super::chance::Id;
 use super::codec::Codec;
-use super::frame::{Frame, Lives, Seen, digits};
+use super::frame::{Frame, FrameLife, Seen, digits};
 use super::scripts::{self, SCRIPTS};
 use super::ticket::Ticket;
 use super::trouble;
@@ -37,11 +37,11 @@ struct Marker {
 /// The reply for one key.
 struct Stands<'a> {
     bytes: &'a [u8],
-    frame: Option<(Frame<'a>, Lives)>,
+    frame: Option<(Frame<'a>, FrameLife)>,
 }
 
-/// A turn that is taken if it is free.
-struct Turn {
+/// The right to load a key, for a time: taken if nobody has it.
+struct LoadLease {
     name: String,
     token: Id,
     time: Duration,
@@ -91,7 +91,7 @@ impl<C: Codec> RedisTier<C> {
         Ok(found)
     }
 
-    /// Nothing fresh is there: whose turn it is loads, and the others wait for that a while.
+    /// Nothing fresh is there: who gets the lease loads, and the others wait for that a while.
     async fn take_turns<K, V>(
         &self,
         key: &TierKey,
@@ -102,15 +102,16 @@ impl<C: Codec> RedisTier<C> {
         K: DeserializeOwned,
         V: DeserializeOwned,
     {
-        let turn = Turn { name: self.names().lease(key), token: self.hub().chance.id(), time };
+        let lease =
+            LoadLease { name: self.names().lease(key), token: self.hub().chance.id(), time };
         let begun = Instant::now();
         let mut pause = FIRST_PAUSE;
         loop {
-            let (found, is_ours) = self.one(names, Some(&turn)).await?;
+            let (found, is_ours) = self.one(names, Some(&lease)).await?;
             if is_fresh(&found) {
                 // it came between two looks
                 if is_ours {
-                    self.let_go(&turn.name, &turn.token);
+                    self.let_go(&lease.name, &lease.token);
                 }
                 return Ok(found);
             }
@@ -123,7 +124,7 @@ impl<C: Codec> RedisTier<C> {
         }
     }
 
-    /// Gives a turn back.
+    /// Gives a lease back.
     pub(super) fn let_go(&self, lease: &str, token: &[u8]) {
         let mut cmd = scripts::call(&SCRIPTS.release, 1);
         cmd.arg(lease).arg(token);
@@ -135,23 +136,23 @@ impl<C: Codec> RedisTier<C> {
     async fn one<K, V>(
         &self,
         names: &[String; 1],
-        turn: Option<&Turn>,
+        lease: Option<&LoadLease>,
     ) -> Result<(TierFound<K, V>, bool), TierError>
     where
         K: DeserializeOwned,
         V: DeserializeOwned,
     {
-        let (found, is_ours) = self.read(names, turn).await?;
+        let (found, is_ours) = self.read(names, lease).await?;
         let found = found.into_iter().next();
         Ok((found.unwrap_or_else(|| nothing(TierTicket::default())), is_ours))
     }
 
-    /// Reads what stands under some names, and takes a turn before that. Two round trips if anything
+    /// Reads what stands under some names, and takes a lease before that. Two round trips if anything
     /// has a tag, else one.
     async fn read<K, V>(
         &self,
         names: &[String],
-        turn: Option<&Turn>,
+        lease: Option<&LoadLease>,
     ) -> Result<(Vec<TierFound<K, V>>, bool), TierError>
     where
         K: DeserializeOwned,
@@ -164,11 +165,11 @@ impl<C: Codec> RedisTier<C> {
         // a second time if the server had forgotten where it was
         for _ in 0..2 {
             let asked = Instant::now();
-            let replies = self.line.call(self.questions(names, turn)).await?;
+            let replies = self.line.call(self.questions(names, lease)).await?;
             // the server looked at some time since then
             let waited = super::frame::millis(asked.elapsed());
             let mut replies = replies.iter();
-            if turn.is_some() {
+            if lease.is_some() {
                 // a token that stands there already was set the first time
                 is_ours |= matches!(good(replies.next())?, Value::Okay);
             }
@@ -185,18 +186,18 @@ impl<C: Codec> RedisTier<C> {
                 there.push(self.stands(meta, bytes, good(replies.next())?, waited)?);
             }
             self.check_tags(&mut there).await?;
-            let token = turn.filter(|_| is_ours).map(|turn| &turn.token);
+            let token = lease.filter(|_| is_ours).map(|lease| &lease.token);
             let found = there.into_iter().map(|stands| self.found(stands, meta, token)).collect();
             return Ok((found, is_ours));
         }
         Ok((names.iter().map(|_| nothing(TierTicket::default())).collect(), is_ours))
     }
 
-    fn questions(&self, names: &[String], turn: Option<&Turn>) -> Pipeline {
+    fn questions(&self, names: &[String], lease: Option<&LoadLease>) -> Pipeline {
         let mut pipe = Pipeline::with_capacity(2 * names.len() + 2);
-        if let Some(turn) = turn {
-            pipe.cmd("SET").arg(&turn.name).arg(&turn.token[..]).arg("NX");
-            pipe.arg("PX").arg(super::frame::millis(turn.time).max(1));
+        if let Some(lease) = lease {
+            pipe.cmd("SET").arg(&lease.name).arg(&lease.token[..]).arg("NX");
+            pipe.arg("PX").arg(super::frame::millis(lease.time).max(1));
         }
         pipe.cmd("HMGET").arg(&*self.names().meta).arg("born").arg("seq");
         for name in names {
@@ -235,8 +236,8 @@ impl<C: Codec> RedisTier<C> {
         let frame = match (Frame::read(bytes), left) {
             // without an end its age cannot be told: somebody has taken that away by hand
             (Seen::Frame(frame), &Value::Int(left)) if left > 0 && frame.since >= meta.born => {
-                let lives = frame.lives(left.unsigned_abs().saturating_sub(waited));
-                frame.is_useful(lives).then_some((frame, lives))
+                let life = frame.life(left.unsigned_abs().saturating_sub(waited));
+                frame.is_useful(life).then_some((frame, life))
             }
             (Seen::Invalid, _) => {
                 counters.invalid_frames.one();
@@ -268,20 +269,20 @@ impl<C: Codec> RedisTier<C> {
             *marker = Marker::read(read);
         }
         for stands in there {
-            let Some((frame, lives)) = &mut stands.frame else { continue };
+            let Some((frame, life)) = &mut stands.frame else { continue };
             let mut holds = true;
             for tag in &frame.tags {
                 match markers.get(tag).copied().flatten() {
                     Some(marker) if marker.removed <= frame.since => {
                         if marker.expired > frame.since {
-                            lives.end(now.saturating_sub(marker.expired) / 1000);
+                            life.end(now.saturating_sub(marker.expired) / 1000);
                         }
                     }
                     // one that the server has forgotten may have been removed
                     _ => holds = false,
                 }
             }
-            if !holds || !frame.is_useful(*lives) {
+            if !holds || !frame.is_useful(*life) {
                 stands.frame = None;
             }
         }
@@ -295,9 +296,9 @@ impl<C: Codec> RedisTier<C> {
     {
         let seen = stands.bytes.get(4..).unwrap_or_default();
         let ticket = Ticket::write(meta.seq, seen, token);
-        let entry = stands.frame.and_then(|(frame, lives)| {
+        let entry = stands.frame.and_then(|(frame, life)| {
             self.hub().saw_stale_for(frame.stale_for());
-            let entry = frame.entry(&self.codec, lives);
+            let entry = frame.entry(&self.codec, life);
             if entry.is_none() {
                 self.hub().counters.invalid_frames.one();
             }

@@ -17,12 +17,12 @@ use tokio::time::timeout;
 pub(super) struct Live {
     pub(super) connection: MultiplexedConnection,
     pub(super) lost: watch::Sender<bool>,
-    pub(super) place: Place,
+    pub(super) session: Session,
 }
 
 /// What the server calls a connection, and itself since it was started.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct Session {
     id: Option<i64>,
     run: Option<Box<str>>,
 }
@@ -31,7 +31,7 @@ pub(super) struct Place {
 pub(super) async fn connect(
     client: &Client,
     hub: &Arc<Hub>,
-    last: Option<&Place>,
+    last: Option<&Session>,
 ) -> Result<Live, TierError> {
     let patience = hub.settings.connect_timeout;
     timeout(patience, set_up(client, hub, last)).await.unwrap_or_else(|_| {
@@ -39,7 +39,11 @@ pub(super) async fn connect(
     })
 }
 
-async fn set_up(client: &Client, hub: &Arc<Hub>, last: Option<&Place>) -> Result<Live, TierError> {
+async fn set_up(
+    client: &Client,
+    hub: &Arc<Hub>,
+    last: Option<&Session>,
+) -> Result<Live, TierError> {
     let unreachable = |error| trouble::error(&error);
     let (lost, _) = watch::channel(false);
     let (listener, loss) = (Arc::clone(hub), lost.clone());
@@ -59,8 +63,8 @@ async fn set_up(client: &Client, hub: &Arc<Hub>, last: Option<&Place>) -> Result
     let mut hello = Pipeline::new();
     hello.cmd("CLIENT").arg("ID").cmd("INFO").arg("server");
     let replies = connection.send_packed_commands(&hello, 0, 2).await.map_err(unreachable)?;
-    let place = Place::read(&replies);
-    if let Some(left) = last.and_then(|last| place.left_behind(last)) {
+    let session = Session::read(&replies);
+    if let Some(left) = last.and_then(|last| session.left_behind(last)) {
         // What went out over the last connection may still arrive, after what goes out over this one:
         // then a value comes back over a newer one. So the server is to hang up there first, if it
         // lets us.
@@ -81,7 +85,7 @@ async fn set_up(client: &Client, hub: &Arc<Hub>, last: Option<&Place>) -> Result
             });
         }
     }
-    Ok(Live { connection, lost, place })
+    Ok(Live { connection, lost, session })
 }
 
 /// The first commands.
@@ -98,7 +102,7 @@ fn greeting(names: &Names) -> Pipeline {
     pipe
 }
 
-impl Place {
+impl Session {
     fn read(replies: &[Value]) -> Self {
         let id = match replies.first() {
             Some(Value::Int(id)) => Some(*id),

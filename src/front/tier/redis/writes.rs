@@ -25,7 +25,7 @@ pub(super) const LONGEST_STALE: u64 = 365 * 86_400_000;
 
 /// Changes on their way.
 #[derive(Default)]
-struct Batch {
+struct WriteBatch {
     pipe: Pipeline,
     bytes: usize,
     changes: usize,
@@ -35,7 +35,7 @@ struct Batch {
     gone: Vec<String>,
 }
 
-impl Batch {
+impl WriteBatch {
     fn is_full(&self) -> bool {
         self.changes >= AT_ONCE || self.bytes >= BYTES_AT_ONCE
     }
@@ -63,7 +63,7 @@ impl<C: Codec> RedisTier<C> {
     {
         let mut changes = changes.iter();
         loop {
-            let mut batch = Batch::default();
+            let mut batch = WriteBatch::default();
             for change in changes.by_ref() {
                 self.add(&mut batch, change);
                 batch.changes += 1;
@@ -78,7 +78,7 @@ impl<C: Codec> RedisTier<C> {
         }
     }
 
-    async fn run(&self, batch: Batch) -> Result<(), TierError> {
+    async fn run(&self, batch: WriteBatch) -> Result<(), TierError> {
         if batch.pipe.is_empty() {
             return Ok(());
         }
@@ -124,7 +124,7 @@ impl<C: Codec> RedisTier<C> {
         Ok(())
     }
 
-    fn add<K: Serialize, V: Serialize>(&self, batch: &mut Batch, change: &TierChange<K, V>) {
+    fn add<K: Serialize, V: Serialize>(&self, batch: &mut WriteBatch, change: &TierChange<K, V>) {
         match change {
             TierChange::Write(key, entry) => {
                 if self.store(batch, key, entry, None).is_none() {
@@ -154,7 +154,7 @@ impl<C: Codec> RedisTier<C> {
     /// Nothing if it cannot be stored.
     fn store<K: Serialize, V: Serialize>(
         &self,
-        batch: &mut Batch,
+        batch: &mut WriteBatch,
         key: &TierKey,
         entry: &TierEntry<K, V>,
         ticket: Option<Ticket<'_>>,
@@ -218,18 +218,18 @@ impl<C: Codec> RedisTier<C> {
         pipe.cmd("RENAME").arg(&*self.names().tray).arg(name);
     }
 
-    fn remove(&self, batch: &mut Batch, key: &TierKey) {
+    fn remove(&self, batch: &mut WriteBatch, key: &TierKey) {
         let Some(name) = self.names().entry(key) else { return self.say_changed(batch, key) };
         let tombstone = frame::tombstone(&self.hub().chance.id());
         batch.bury(name, &tombstone, self.settings().tombstone);
     }
 
     /// Nothing of it is kept here, but there are other processes.
-    fn say_changed(&self, batch: &mut Batch, key: &TierKey) {
+    fn say_changed(&self, batch: &mut WriteBatch, key: &TierKey) {
         say(&mut batch.pipe, &self.hub().word(Word::Changed(key.as_str())));
     }
 
-    fn expire(&self, batch: &mut Batch, key: &TierKey) {
+    fn expire(&self, batch: &mut WriteBatch, key: &TierKey) {
         let Some(name) = self.names().entry(key) else { return self.say_changed(batch, key) };
         let id = self.hub().chance.id();
         let mut script = scripts::call(&SCRIPTS.expire, 2);
@@ -239,7 +239,7 @@ impl<C: Codec> RedisTier<C> {
         batch.gone.push(name);
     }
 
-    fn change_tag(&self, batch: &mut Batch, tag: &str, is_removal: bool) {
+    fn change_tag(&self, batch: &mut WriteBatch, tag: &str, is_removal: bool) {
         if !Names::keeps_tag(tag) {
             // nothing that has it is kept here either
             let word = self.word_of(tag, is_removal);

@@ -1,7 +1,7 @@
 use super::super::mock::MockCache;
 use super::*;
 
-type Cache = MockCache<ClockWindow>;
+type WindowCache = MockCache<ClockWindow>;
 
 /// A small generator; the low bits of its state are poor, so the high ones are given out.
 struct Random(u64);
@@ -21,7 +21,7 @@ impl Random {
 }
 
 fn exercise(capacity: usize, told: usize, steps: u64) {
-    let mut cache = Cache::new(capacity, told);
+    let mut cache = WindowCache::new(capacity, told);
     let mut random = Random(capacity as u64);
     for step in 0..steps {
         let key = random.skewed(4 * capacity as u64 + 4);
@@ -55,7 +55,7 @@ fn the_smallest_caches_work() {
 
 #[test]
 fn an_empty_shard_has_no_victim() {
-    let mut cache = Cache::new(3, 3);
+    let mut cache = WindowCache::new(3, 3);
     assert_eq!(cache.policy.evict(&mut cache.slots), None);
     (0..3).for_each(|key| _ = cache.get(key));
     (0..3).for_each(|key| cache.remove(key));
@@ -65,7 +65,7 @@ fn an_empty_shard_has_no_victim() {
 
 #[test]
 fn many_dead_slots_hide_no_live_one() {
-    let mut cache = Cache::new(1_000, 1_000);
+    let mut cache = WindowCache::new(1_000, 1_000);
     (0..1_000).for_each(|key| _ = cache.get(key));
     (0..1_000).filter(|key| *key != 977).for_each(|key| cache.remove(key));
     let only = cache.resident[&977];
@@ -74,7 +74,7 @@ fn many_dead_slots_hide_no_live_one() {
 
 #[test]
 fn nothing_is_held_for_ghosts_before_the_first_eviction() {
-    let mut cache = Cache::new(1_000, 1_000);
+    let mut cache = WindowCache::new(1_000, 1_000);
     (0..1_000).for_each(|key| _ = cache.get(key));
     assert_eq!(cache.policy.ghosts.len(), 0);
     cache.get(1_000);
@@ -83,7 +83,7 @@ fn nothing_is_held_for_ghosts_before_the_first_eviction() {
 
 #[test]
 fn an_unknown_capacity_is_followed() {
-    let mut cache = Cache::new(2_000, 0);
+    let mut cache = WindowCache::new(2_000, 0);
     (0..10_000).for_each(|key| _ = cache.get(key));
     assert!((1_750..=2_000).contains(&cache.policy.capacity));
     cache.set_capacity(5_000);
@@ -98,7 +98,7 @@ fn an_unknown_capacity_is_followed() {
 
 #[test]
 fn a_loop_larger_than_the_shard_keeps_hitting() {
-    let mut cache = Cache::new(1_000, 1_000);
+    let mut cache = WindowCache::new(1_000, 1_000);
     let hits = (0..40).flat_map(|_| 0..1_100).filter(|key| cache.get(*key)).count();
     // LRU has none at all
     assert!(hits > 40 * 1_100 * 7 / 10, "{hits}");
@@ -106,7 +106,7 @@ fn a_loop_larger_than_the_shard_keeps_hitting() {
 
 #[test]
 fn a_scan_does_not_drive_out_what_is_used() {
-    let mut cache = Cache::new(1_000, 1_000);
+    let mut cache = WindowCache::new(1_000, 1_000);
     for _ in 0..20 {
         (0..500).for_each(|key| _ = cache.get(key));
     }
@@ -118,7 +118,7 @@ fn a_scan_does_not_drive_out_what_is_used() {
 #[test]
 fn the_window_grows_where_recency_pays() {
     // a key is asked for three times: at once, then when some hundred others came; never again
-    let mut cache = Cache::new(1_000, 1_000);
+    let mut cache = WindowCache::new(1_000, 1_000);
     let mut random = Random(1);
     for n in 1_000..60_000_u64 {
         cache.get(n);
@@ -130,7 +130,7 @@ fn the_window_grows_where_recency_pays() {
 
 #[test]
 fn the_main_queue_is_refilled_after_a_change_of_loops() {
-    let mut cache = Cache::new(200, 200);
+    let mut cache = WindowCache::new(200, 200);
     (0..50).flat_map(|_| 0..190).for_each(|key| _ = cache.get(key));
     let mut last = 0;
     // everything is hot; it is cooled after 32 turns and goes after 32 more

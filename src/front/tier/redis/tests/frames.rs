@@ -34,7 +34,7 @@ fn entries() -> impl Strategy<Value = Entry> {
 /// As the tier reads it, when so much of its span is left.
 fn read(bytes: &[u8], left: u64) -> Option<Entry> {
     match Frame::read(bytes) {
-        Seen::Frame(frame) => frame.entry(&Postcard, frame.lives(left)),
+        Seen::Frame(frame) => frame.entry(&Postcard, frame.life(left)),
         Seen::Nothing | Seen::Invalid => None,
     }
 }
@@ -113,11 +113,11 @@ fn another_codec_reads_nothing() {
     let entry = Entry::new("a".to_owned(), Some("b".to_owned()));
     let bytes = bytes_of(&entry);
     let Seen::Frame(frame) = Frame::read(&bytes) else { panic!("it was just written") };
-    let lives = frame.lives(SPAN);
-    assert!(frame.entry::<String, String, _>(&Json, lives).is_none());
+    let life = frame.life(SPAN);
+    assert!(frame.entry::<String, String, _>(&Json, life).is_none());
     // nor do other types
-    assert!(frame.entry::<String, (u64, u64, u64), _>(&Postcard, lives).is_none());
-    assert!(frame.entry::<String, String, _>(&Postcard, lives).is_some());
+    assert!(frame.entry::<String, (u64, u64, u64), _>(&Postcard, life).is_none());
+    assert!(frame.entry::<String, String, _>(&Postcard, life).is_some());
 }
 
 #[test]

@@ -201,15 +201,15 @@ pub(crate) fn within(time: Duration, mut holds: impl FnMut() -> bool) -> bool {
 
 /// Polls a future on this thread, without any runtime.
 pub(crate) fn wait<F: Future>(future: F) -> F::Output {
-    struct Unpark(Thread, AtomicU64);
-    impl Wake for Unpark {
+    struct CountingUnpark(Thread, AtomicU64);
+    impl Wake for CountingUnpark {
         fn wake(self: Arc<Self>) {
             self.1.fetch_add(1, Ordering::Relaxed);
             self.0.unpark();
         }
     }
     let mut future = pin!(future);
-    let waker = Waker::from(Arc::new(Unpark(thread::current(), AtomicU64::new(0))));
+    let waker = Waker::from(Arc::new(CountingUnpark(thread::current(), AtomicU64::new(0))));
     loop {
         if let Poll::Ready(done) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
             return done;
