@@ -661,7 +661,11 @@ pub use front::loading_async::AsyncLoadingCache;
 #[cfg(feature = "snapshot")]
 pub use front::snapshot::error::SnapshotError;
 #[cfg(feature = "snapshot")]
-pub use front::snapshot::options::{Restored, Saved, Snapshot};
+pub use front::snapshot::options::Snapshot;
+#[cfg(feature = "snapshot")]
+pub use front::snapshot::restore::Restored;
+#[cfg(feature = "snapshot")]
+pub use front::snapshot::save::Saved;
 pub use front::tier::memory::MemoryTier;
 #[cfg(feature = "redis")]
 pub use front::tier::redis::{

@@ -1,5 +1,8 @@
 //! Warm restarts: what a cache holds, written down and read again.
 
 pub(crate) mod error;
-pub(crate) mod frame;
+mod file;
+mod frame;
 pub(crate) mod options;
+pub(crate) mod restore;
+pub(crate) mod save;

@@ -1,23 +1,17 @@
-//! Saving and restoring a cache.
+//! What is said about a snapshot, and the calls that save and restore a cache.
 
 use super::error::SnapshotError;
-use super::frame::{Decoder, Encoder, Header, RecordNotes};
-use crate::engine::restore::{Metadata, Since};
-use crate::engine::store::Store;
+use super::file::replace;
+use super::frame::{Decoder, Header};
+use super::restore::{Restored, restore};
+use super::save::{Saved, save};
 use crate::front::cache::Cache;
-use crate::parts::tags::Tagged;
-use crate::rules::expiry::NEVER;
-use crate::shard::entry::LifeBegan;
-use crate::shard::walk::Cursor;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::File;
 use std::hash::{BuildHasher, Hash};
-use std::io::{BufReader, BufWriter, Read, Write};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::io::{BufReader, Read, Write};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 /// How a cache is saved and restored, where [`Cache::save_to`] and [`Cache::load_from`] do not say
@@ -44,29 +38,6 @@ pub struct Snapshot {
     revalidate: bool,
     /// What time it is, for tests.
     at: Option<SystemTime>,
-}
-
-/// What was written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Saved {
-    /// How many entries.
-    pub entries: u64,
-    /// How many bytes.
-    pub bytes: u64,
-}
-
-/// What became of a snapshot's entries.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Restored {
-    /// Stored in the cache; some may have had to make room for others since.
-    pub restored: u64,
-    /// Their life has ended since the snapshot was written.
-    pub expired: u64,
-    /// Not stored, because something newer is there, or was while the snapshot was read, or because
-    /// they weigh too much.
-    pub skipped: u64,
 }
 
 impl Snapshot {
@@ -121,30 +92,11 @@ impl Snapshot {
         V: Serialize + Clone,
     {
         let store = &cache.store;
+        // one moment by two clocks: the snapshot says the first, what is left is counted by the second
         let begun = store.clock.now();
         let time_to_live = store.lives().ttl;
         let header = Header { schema: self.schema, written: self.now(), time_to_live };
-        let mut encoder = Encoder::new(writer, &header)?;
-        for shard in 0..store.shards() {
-            let mut cursor = Cursor::default();
-            while !cursor.is_done() {
-                // before the walk: what is left counts from the header's time, and no later one
-                let since = store.clock.now() - begun;
-                for (key, got, tags) in store.walk_tagged(shard, &mut cursor) {
-                    let left = match millis(got.fresh_for) {
-                        NEVER.. => u64::MAX,
-                        left => left + since,
-                    };
-                    let age = millis(got.age).saturating_sub(since);
-                    let tags = tags.iter().flat_map(Tagged::iter).collect();
-                    let notes =
-                        RecordNotes { left, age, validator: got.validator.as_deref(), tags };
-                    encoder.entry(&notes, &key, &got.value)?;
-                }
-            }
-        }
-        let (entries, bytes) = encoder.finish()?;
-        Ok(Saved { entries, bytes })
+        save(store, writer, &header, begun)
     }
 
     /// As [`Cache::load_from`].
@@ -162,52 +114,10 @@ impl Snapshot {
         V: DeserializeOwned + Clone + Send + Sync + 'static,
         S: BuildHasher + Send + Sync + 'static,
     {
-        let store = &cache.store;
-        let (mut decoder, header) = Decoder::new(reader, self.schema)?;
+        let (decoder, header) = Decoder::new(reader, self.schema)?;
         // a clock that was set back says nothing about how long it was; nothing lives longer for it
         let away = self.now().saturating_sub(header.written);
-        let time_to_live = store.lives().ttl;
-        let is_shorter = time_to_live < header.time_to_live;
-        // a life at its end, and no window after it
-        let is_over_at_once = self.revalidate && !store.lives().windows.is_any();
-        let begun = store.clock.now();
-        let mut sum = Restored::default();
-        let watch = WriteWatch::new(store);
-        while let Some(records) = decoder.block::<K, V>(sum.restored)? {
-            let passed = away.saturating_add(store.clock.now() - begun);
-            for record in records {
-                let age = record.age.saturating_add(passed).min(NEVER);
-                let mut left = match record.left {
-                    u64::MAX => NEVER,
-                    left => left.saturating_sub(passed).min(NEVER - 1),
-                };
-                if is_shorter {
-                    left = left.min(time_to_live.saturating_sub(age));
-                }
-                if left == 0 || is_over_at_once {
-                    sum.expired += 1;
-                    continue;
-                }
-                let hash = store.hash(&record.key);
-                let begun = if self.revalidate {
-                    LifeBegan::EndingNow { age }
-                } else {
-                    LifeBegan::Elsewhere { age }
-                };
-                let metadata = Metadata {
-                    left,
-                    begun,
-                    validator: record.validator.map(Arc::from),
-                    tags: record.tags,
-                };
-                if store.restore(hash, record.key, record.value, metadata, watch.since) {
-                    sum.restored += 1;
-                } else {
-                    sum.skipped += 1;
-                }
-            }
-        }
-        Ok(sum)
+        restore(&cache.store, decoder, &header, away, self.revalidate)
     }
 
     /// As [`Cache::save_to_file`].
@@ -224,21 +134,7 @@ impl Snapshot {
         K: Serialize + Clone,
         V: Serialize + Clone,
     {
-        let path = path.as_ref();
-        let aside = TempFile::new(path);
-        let mut file = BufWriter::with_capacity(1 << 18, File::create(&aside.0)?);
-        let saved = self.save_to(cache, &mut file)?;
-        let file = file.into_inner().map_err(std::io::IntoInnerError::into_error)?;
-        // its bytes before its name: a crash leaves the old file or the new one
-        file.sync_all()?;
-        drop(file);
-        fs::rename(&aside.0, path)?;
-        #[cfg(unix)]
-        if let Some(folder) = path.parent() {
-            let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-            File::open(folder)?.sync_all()?;
-        }
-        Ok(saved)
+        replace(path.as_ref(), |file| self.save_to(cache, file))
     }
 
     /// As [`Cache::load_from_file`].
@@ -257,48 +153,6 @@ impl Snapshot {
         S: BuildHasher + Send + Sync + 'static,
     {
         self.load_from(cache, BufReader::with_capacity(1 << 18, File::open(path)?))
-    }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(NEVER).min(NEVER)
-}
-
-/// While it lives, writes are noted: what was written since is newer than any snapshot.
-struct WriteWatch<'a, K, V, S> {
-    store: &'a Store<K, V, S>,
-    since: Since,
-}
-
-impl<'a, K, V, S> WriteWatch<'a, K, V, S> {
-    fn new(store: &'a Store<K, V, S>) -> Self {
-        Self { store, since: store.watch_writes() }
-    }
-}
-
-impl<K, V, S> Drop for WriteWatch<'_, K, V, S> {
-    fn drop(&mut self) {
-        self.store.unwatch_writes();
-    }
-}
-
-/// A name beside a file's own, taken away again unless it was renamed.
-struct TempFile(PathBuf);
-
-impl TempFile {
-    fn new(path: &Path) -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let mut name = path.file_name().map_or_else(OsString::new, OsString::from);
-        name.push(format!(".{}-{number}.part", std::process::id()));
-        Self(path.with_file_name(name))
-    }
-}
-
-impl Drop for TempFile {
-    fn drop(&mut self) {
-        // gone already, if all went well
-        _ = fs::remove_file(&self.0);
     }
 }
 

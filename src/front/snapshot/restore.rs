@@ -1,0 +1,101 @@
+//! Restoring: entry by entry, beside whatever else the cache is used for.
+
+use super::error::SnapshotError;
+use super::frame::{Decoder, Header};
+use crate::engine::restore::{Metadata, Since};
+use crate::engine::store::Store;
+use crate::rules::expiry::NEVER;
+use crate::shard::entry::LifeBegan;
+use serde::de::DeserializeOwned;
+use std::hash::{BuildHasher, Hash};
+use std::io::Read;
+use std::sync::Arc;
+
+/// What became of a snapshot's entries.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Restored {
+    /// Stored in the cache; some may have had to make room for others since.
+    pub restored: u64,
+    /// Their life has ended since the snapshot was written.
+    pub expired: u64,
+    /// Not stored, because something newer is there, or was while the snapshot was read, or because
+    /// they weigh too much.
+    pub skipped: u64,
+}
+
+/// Stores what a snapshot holds that has not expired in the `away` milliseconds since it was written.
+pub(super) fn restore<R, K, V, S>(
+    store: &Arc<Store<K, V, S>>,
+    mut decoder: Decoder<R>,
+    header: &Header,
+    away: u64,
+    revalidate: bool,
+) -> Result<Restored, SnapshotError>
+where
+    R: Read,
+    K: DeserializeOwned + Hash + Eq + Clone + Send + Sync + 'static,
+    V: DeserializeOwned + Clone + Send + Sync + 'static,
+    S: BuildHasher + Send + Sync + 'static,
+{
+    let time_to_live = store.lives().ttl;
+    let is_shorter = time_to_live < header.time_to_live;
+    // a life at its end, and no window after it
+    let is_over_at_once = revalidate && !store.lives().windows.is_any();
+    let begun = store.clock.now();
+    let mut sum = Restored::default();
+    let watch = WriteWatch::new(store);
+    while let Some(records) = decoder.block::<K, V>(sum.restored)? {
+        let passed = away.saturating_add(store.clock.now() - begun);
+        for record in records {
+            let age = record.age.saturating_add(passed).min(NEVER);
+            let mut left = match record.left {
+                u64::MAX => NEVER,
+                left => left.saturating_sub(passed).min(NEVER - 1),
+            };
+            if is_shorter {
+                left = left.min(time_to_live.saturating_sub(age));
+            }
+            if left == 0 || is_over_at_once {
+                sum.expired += 1;
+                continue;
+            }
+            let hash = store.hash(&record.key);
+            let begun = if revalidate {
+                LifeBegan::EndingNow { age }
+            } else {
+                LifeBegan::Elsewhere { age }
+            };
+            let metadata = Metadata {
+                left,
+                begun,
+                validator: record.validator.map(Arc::from),
+                tags: record.tags,
+            };
+            if store.restore(hash, record.key, record.value, metadata, watch.since) {
+                sum.restored += 1;
+            } else {
+                sum.skipped += 1;
+            }
+        }
+    }
+    Ok(sum)
+}
+
+/// While it lives, writes are noted: what was written since is newer than any snapshot.
+struct WriteWatch<'a, K, V, S> {
+    store: &'a Store<K, V, S>,
+    since: Since,
+}
+
+impl<'a, K, V, S> WriteWatch<'a, K, V, S> {
+    fn new(store: &'a Store<K, V, S>) -> Self {
+        Self { store, since: store.watch_writes() }
+    }
+}
+
+impl<K, V, S> Drop for WriteWatch<'_, K, V, S> {
+    fn drop(&mut self) {
+        self.store.unwatch_writes();
+    }
+}

@@ -1,0 +1,59 @@
+//! Saving: every fresh entry, while the cache is used.
+
+use super::error::SnapshotError;
+use super::frame::{Encoder, Header, RecordNotes};
+use crate::engine::store::Store;
+use crate::parts::tags::Tagged;
+use crate::rules::expiry::NEVER;
+use crate::shard::walk::Cursor;
+use crate::words::tick::Tick;
+use serde::Serialize;
+use std::io::Write;
+use std::time::Duration;
+
+/// What was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Saved {
+    /// How many entries.
+    pub entries: u64,
+    /// How many bytes.
+    pub bytes: u64,
+}
+
+/// Writes down what the cache holds. `begun` is the header's time by the cache's clock.
+pub(super) fn save<K, V, S>(
+    store: &Store<K, V, S>,
+    writer: impl Write,
+    header: &Header,
+    begun: Tick,
+) -> Result<Saved, SnapshotError>
+where
+    K: Serialize + Clone,
+    V: Serialize + Clone,
+{
+    let mut encoder = Encoder::new(writer, header)?;
+    for shard in 0..store.shards() {
+        let mut cursor = Cursor::default();
+        while !cursor.is_done() {
+            // before the walk: what is left counts from the header's time, and no later one
+            let since = store.clock.now() - begun;
+            for (key, got, tags) in store.walk_tagged(shard, &mut cursor) {
+                let left = match millis(got.fresh_for) {
+                    NEVER.. => u64::MAX,
+                    left => left + since,
+                };
+                let age = millis(got.age).saturating_sub(since);
+                let tags = tags.iter().flat_map(Tagged::iter).collect();
+                let notes = RecordNotes { left, age, validator: got.validator.as_deref(), tags };
+                encoder.entry(&notes, &key, &got.value)?;
+            }
+        }
+    }
+    let (entries, bytes) = encoder.finish()?;
+    Ok(Saved { entries, bytes })
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(NEVER).min(NEVER)
+}
