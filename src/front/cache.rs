@@ -656,37 +656,6 @@ where
     pub fn sweep(&self) -> u64 {
         self.store.sweep()
     }
-
-    /// Panics where something inside does not hold. For tests and fuzzing; nobody else may be using
-    /// the cache meanwhile.
-    #[doc(hidden)]
-    pub fn validate(&self) {
-        self.store.validate();
-    }
-
-    /// How many loads wait for a slot of `max_concurrent_loads`. For tests.
-    #[doc(hidden)]
-    pub fn loads_in_line(&self) -> usize {
-        self.store.loads_in_line()
-    }
-
-    /// How many loads are in flight. For tests.
-    #[doc(hidden)]
-    pub fn flights(&self) -> usize {
-        self.store.flights()
-    }
-
-    /// How many tags there are. For tests.
-    #[doc(hidden)]
-    pub fn tags(&self) -> usize {
-        self.store.tags.len()
-    }
-
-    /// How many keys are being written at the source. For tests.
-    #[doc(hidden)]
-    pub fn fences(&self) -> usize {
-        self.store.fences()
-    }
 }
 
 impl<K, V, S> Clone for Cache<K, V, S> {

@@ -14,6 +14,7 @@ pub(crate) mod gather;
 #[cfg(feature = "http")]
 pub(crate) mod http;
 pub(crate) mod guard;
+mod inspect;
 pub(crate) mod invalidator;
 pub(crate) mod loader;
 pub(crate) mod loading;

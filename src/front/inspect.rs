@@ -1,0 +1,42 @@
+//! What tests ask a cache, to know what stands inside; hidden from the documentation.
+
+use super::cache::Cache;
+use std::hash::{BuildHasher, Hash};
+
+impl<K, V, S> Cache<K, V, S>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: BuildHasher + Send + Sync + 'static,
+{
+    /// Panics where something inside does not hold. For tests and fuzzing; nobody else may be using
+    /// the cache meanwhile.
+    #[doc(hidden)]
+    pub fn validate(&self) {
+        self.store.validate();
+    }
+
+    /// How many loads wait for a slot of `max_concurrent_loads`. For tests.
+    #[doc(hidden)]
+    pub fn loads_in_line(&self) -> usize {
+        self.store.loads_in_line()
+    }
+
+    /// How many loads are in flight. For tests.
+    #[doc(hidden)]
+    pub fn flights(&self) -> usize {
+        self.store.flights()
+    }
+
+    /// How many tags there are. For tests.
+    #[doc(hidden)]
+    pub fn tags(&self) -> usize {
+        self.store.tags.len()
+    }
+
+    /// How many keys are being written at the source. For tests.
+    #[doc(hidden)]
+    pub fn fences(&self) -> usize {
+        self.store.fences()
+    }
+}
