@@ -124,6 +124,20 @@ where
     }
 }
 
+/// Shared by the handles, but not by who writes: gone with the last handle.
+pub(super) struct LastHandle(pub(super) Arc<dyn Drain>);
+
+/// What is done when the last handle is gone.
+pub(super) trait Drain: Send + Sync {
+    fn drain(&self);
+}
+
+impl Drop for LastHandle {
+    fn drop(&mut self) {
+        self.0.drain();
+    }
+}
+
 /// A batch as its writer sees it.
 pub(super) fn changes<K, V>(batch: &[Taken<K, V>]) -> Vec<Change<'_, K, V>> {
     batch.iter().map(|taken| change_of(&taken.item)).collect()

@@ -1,7 +1,7 @@
 //! Write-behind by tasks on tokio: the same queue, with writers that are polled.
 
 use super::builder::{Settings, settings};
-use super::core::{Core, OnGiveUp, changes};
+use super::core::{Core, Drain, LastHandle, OnGiveUp, changes};
 use super::desk::Acceptance;
 use super::writer::{Change, GaveUp, Unwritten, WhenFull, WriteError};
 use crate::engine::store::Store;
@@ -146,19 +146,6 @@ where
     runtime: Handle,
     /// Whether the tasks were spawned.
     is_manned: AtomicBool,
-}
-
-/// Shared by the handles, but not by the tasks: gone with the last handle.
-struct LastHandle(Arc<dyn Drain>);
-
-trait Drain: Send + Sync {
-    fn drain(&self);
-}
-
-impl Drop for LastHandle {
-    fn drop(&mut self) {
-        self.0.drain();
-    }
 }
 
 /// However its task ends: nothing is left behind unreported.

@@ -1,7 +1,7 @@
 //! Write-behind by threads of its own.
 
 use super::builder::WriteBehindBuilder;
-use super::core::{Core, changes};
+use super::core::{Core, Drain, LastHandle, changes};
 use super::desk::Acceptance;
 use super::writer::{GaveUp, WhenFull, WriteError, Writer};
 use crate::front::cache::Cache;
@@ -118,19 +118,6 @@ where
     /// Whether the threads were started.
     is_manned: AtomicBool,
     threads: Mutex<Vec<thread::JoinHandle<()>>>,
-}
-
-/// Shared by the handles, but not by the threads: gone with the last handle.
-struct LastHandle(Arc<dyn Drain>);
-
-trait Drain: Send + Sync {
-    fn drain(&self);
-}
-
-impl Drop for LastHandle {
-    fn drop(&mut self) {
-        self.0.drain();
-    }
 }
 
 impl<K, V, W, S> WriteBehind<K, V, W, S>

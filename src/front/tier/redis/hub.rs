@@ -140,7 +140,7 @@ impl Hub {
     }
 
     pub(super) fn ran_late(&self) {
-        self.counters.timeouts.one();
+        self.counters.timeouts.add(1);
         let mut state = self.state.lock();
         state.late = state.late.saturating_add(1);
         if state.late >= STREAK && matches!(state.availability, Availability::Open) {
@@ -204,7 +204,7 @@ impl Hub {
             }
             // no names: the server was emptied
             Some(Value::Nil) => {
-                self.counters.heard.one();
+                self.counters.heard.add(1);
                 self.tell(TierWatcher::cleared);
             }
             _ => {}
@@ -213,7 +213,7 @@ impl Hub {
 
     fn changed(&self, name: &[u8]) {
         let Some(heard) = self.settings.names.read(&self.origin, name) else { return };
-        self.counters.heard.one();
+        self.counters.heard.add(1);
         match heard {
             Word::Changed(name) => {
                 let key = TierKey::from_name(name);

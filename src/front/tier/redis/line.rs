@@ -50,7 +50,7 @@ impl RedisLine {
             replies = self.once(pipe).await?;
         }
         if replies.iter().any(|reply| trouble::code(reply).is_some()) {
-            self.hub.counters.errors.one();
+            self.hub.counters.errors.add(1);
         }
         if replies.iter().any(|reply| trouble::code(reply) == Some("READONLY")) {
             // a server that is no longer the one to write to; its name may lead to another by now
@@ -63,7 +63,7 @@ impl RedisLine {
         let counters = &self.hub.counters;
         let replies = match self.hub.admit() {
             Ok(()) => {
-                counters.calls.one();
+                counters.calls.add(1);
                 let (reply, replies) = oneshot::channel();
                 self.send(Request::Send { pipe, reply });
                 replies.await.unwrap_or_else(|_| Err(ended()))
@@ -71,7 +71,7 @@ impl RedisLine {
             Err(error) => Err(error),
         };
         if replies.is_err() {
-            counters.errors.one();
+            counters.errors.add(1);
         }
         replies
     }
@@ -79,7 +79,7 @@ impl RedisLine {
     /// Sends commands whose replies nobody waits for.
     pub(super) fn tell(&self, pipe: Pipeline) {
         if self.hub.admit().is_ok() {
-            self.hub.counters.calls.one();
+            self.hub.counters.calls.add(1);
             let (reply, _) = oneshot::channel();
             self.send(Request::Send { pipe: Arc::new(pipe), reply });
         }

@@ -76,7 +76,7 @@ impl Link {
                 Err(Over) => return,
             };
             last = Some(live.session.clone());
-            self.hub.counters.connects.one();
+            self.hub.counters.connects.add(1);
             // before anything else is answered
             self.hub.tell(TierWatcher::missed);
             self.hub.open();
@@ -90,7 +90,7 @@ impl Link {
             if served.is_err() {
                 return;
             }
-            self.hub.counters.disconnects.one();
+            self.hub.counters.disconnects.add(1);
             // one that is lost at once, again and again, must not be made again at once
             if since.elapsed() > LONGEST_WAIT {
                 wait = Duration::ZERO;

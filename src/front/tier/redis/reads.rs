@@ -221,7 +221,7 @@ impl<C: Codec> RedisTier<C> {
             Value::Nil => &[],
             // a list, or a set
             other if trouble::code(other) == Some("WRONGTYPE") => {
-                counters.invalid_frames.one();
+                counters.invalid_frames.add(1);
                 &[]
             }
             other => {
@@ -230,7 +230,7 @@ impl<C: Codec> RedisTier<C> {
             }
         };
         if bytes.len() > self.settings().max_value_size {
-            counters.oversized.one();
+            counters.oversized.add(1);
             return Ok(Stands { bytes, frame: None });
         }
         let frame = match (Frame::read(bytes), left) {
@@ -240,7 +240,7 @@ impl<C: Codec> RedisTier<C> {
                 frame.is_useful(life).then_some((frame, life))
             }
             (Seen::Invalid, _) => {
-                counters.invalid_frames.one();
+                counters.invalid_frames.add(1);
                 None
             }
             _ => None,
@@ -300,7 +300,7 @@ impl<C: Codec> RedisTier<C> {
             self.hub().saw_stale_for(frame.stale_for());
             let entry = frame.entry(&self.codec, life);
             if entry.is_none() {
-                self.hub().counters.invalid_frames.one();
+                self.hub().counters.invalid_frames.add(1);
             }
             entry
         });

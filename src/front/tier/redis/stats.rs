@@ -1,6 +1,6 @@
 //! What a tier has counted.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::words::sync::Counter;
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
@@ -20,7 +20,7 @@ macro_rules! counters {
 
         impl Counters {
             pub(super) fn read(&self) -> RedisTierStats {
-                RedisTierStats { $($name: self.$name.0.load(Ordering::Relaxed),)* }
+                RedisTierStats { $($name: self.$name.get(),)* }
             }
         }
     };
@@ -50,18 +50,4 @@ counters! {
     oversized,
     /// Entries whose key or value its codec could not write.
     unencodable,
-}
-
-/// A number that goes up.
-#[derive(Default)]
-pub(super) struct Counter(AtomicU64);
-
-impl Counter {
-    pub(super) fn add(&self, many: u64) {
-        self.0.fetch_add(many, Ordering::Relaxed);
-    }
-
-    pub(super) fn one(&self) {
-        self.add(1);
-    }
 }

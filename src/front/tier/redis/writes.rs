@@ -115,7 +115,7 @@ impl<C: Codec> RedisTier<C> {
                 // it left nothing on the tray, and so there was nothing to move
                 Value::Array(parts) if matches!(parts.first(), Some(Value::Int(0))) => {
                     if *is_load {
-                        self.hub().counters.refused_stores.one();
+                        self.hub().counters.refused_stores.add(1);
                     }
                 }
                 reply => trouble::code(reply).map_or(Ok(()), Err)?,
@@ -173,7 +173,7 @@ impl<C: Codec> RedisTier<C> {
         let (true, Some(name)) =
             (entry.tags.iter().all(|tag| Names::keeps_tag(tag.as_str())), name)
         else {
-            counters.oversized.one();
+            counters.oversized.add(1);
             return None;
         };
         let stale_for = frame::millis(entry.stale_for).min(LONGEST_STALE);
@@ -183,8 +183,8 @@ impl<C: Codec> RedisTier<C> {
             Ok(draft) => draft,
             Err(unfit) => {
                 match unfit {
-                    Unfit::TooLarge => counters.oversized.one(),
-                    Unfit::Unencodable => counters.unencodable.one(),
+                    Unfit::TooLarge => counters.oversized.add(1),
+                    Unfit::Unencodable => counters.unencodable.add(1),
                 }
                 return None;
             }
