@@ -6,6 +6,7 @@ use super::call::{
 };
 use super::guard::admit_async;
 use super::outcome::joined;
+use crate::engine::batch::Batch;
 use crate::engine::guard::{Caller, Carried};
 use crate::engine::join::Next;
 use crate::engine::lead::Lead;
@@ -21,6 +22,7 @@ use crate::words::error::LoadError;
 use crate::words::tick::Tick;
 use equivalent::Equivalent;
 use std::future::{Future, poll_fn};
+use std::hash::{BuildHasher, Hash};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -261,6 +263,27 @@ fn poll_lead<K, V, S, Fut: Future>(
         return Poll::Ready(Some(result));
     }
     let deadline = until.map_or(lead.deadline(), |until| until.min(lead.deadline()));
+    bell.set(&store.clock, deadline, task.waker());
+    if deadline <= store.clock.now() { Poll::Ready(None) } else { Poll::Pending }
+}
+
+/// The same for a loader of several keys, which `poll` polls.
+pub(super) fn poll_batch<K, V, S, R>(
+    store: &Arc<Store<K, V, S>>,
+    batch: &mut Batch<K, V, S>,
+    poll: impl FnOnce(&mut Context<'_>) -> Poll<R>,
+    bell: &mut Bell,
+    task: &mut Context<'_>,
+) -> Poll<Option<R>>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: BuildHasher + Send + Sync + 'static,
+{
+    if let Poll::Ready(reply) = batch.run(|| poll(task)) {
+        return Poll::Ready(Some(reply));
+    }
+    let deadline = batch.deadline();
     bell.set(&store.clock, deadline, task.waker());
     if deadline <= store.clock.now() { Poll::Ready(None) } else { Poll::Pending }
 }

@@ -6,22 +6,22 @@
 //! and a gathering is over when its first caller goes away: then the keys are handed on.
 
 use super::call::{Call, Waited, counted, impatient, stale_or};
+use super::future::poll_batch;
 use super::guard::{admit_many, admit_many_async};
 use super::many::LoaderReply;
-use super::outcome::joined;
+use super::outcome::{Outcome, joined};
 use super::tier::ask::{ask_many, ask_many_async};
 use super::{blocking, future};
 use crate::engine::batch::Batch;
-use crate::engine::guard::Refusal;
+use crate::engine::guard::{Permit, Refusal};
 use crate::engine::join::Next;
 use crate::engine::lead::Lead;
-use crate::engine::look::Looked;
+use crate::engine::look::{Looked, Search};
 use crate::engine::store::Store;
 use crate::engine::tier::inquiry::Settled;
 use crate::engine::unreported::Later;
 use crate::parts::flight::Flight;
 use crate::parts::waiter::Bell;
-use crate::rules::got::Got;
 use crate::words::error::LoadError;
 use crate::words::sync::Mutex;
 use crate::words::tick::Tick;
@@ -29,9 +29,10 @@ use crate::words::unpark::Unpark;
 use equivalent::Equivalent;
 use std::future::{Future, poll_fn};
 use std::hash::{BuildHasher, Hash};
+use std::ops::ControlFlow::{self, Break, Continue};
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 
 /// Where the callers of one cache meet.
 pub(crate) struct Gather<K, V, S> {
@@ -146,7 +147,220 @@ impl<K, V, S> Drop for First<'_, K, V, S> {
     }
 }
 
-/// There is no leave to call the source: each key's caller is told so.
+/// One call for one key.
+struct GatherCall<'c, Q: ?Sized, K, V, S> {
+    store: &'c Arc<Store<K, V, S>>,
+    gather: &'c Gather<K, V, S>,
+    hash: u64,
+    key: &'c Q,
+    said: Call,
+    search: Search<'c>,
+    has_joined: bool,
+    has_gathered: bool,
+}
+
+impl<'c, Q, K, V, S> GatherCall<'c, Q, K, V, S>
+where
+    Q: ?Sized + Equivalent<K> + ToOwned<Owned = K>,
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: BuildHasher + Send + Sync + 'static,
+{
+    fn new<E: 'static>(
+        store: &'c Arc<Store<K, V, S>>,
+        gather: &'c Gather<K, V, S>,
+        hash: u64,
+        key: &'c Q,
+    ) -> Self {
+        let search = store.search();
+        let mut said = Call::plain::<E>();
+        said.ask.in_batch = true;
+        Self { store, gather, hash, key, said, search, has_joined: false, has_gathered: false }
+    }
+
+    /// What is to be done, or what the call comes to. Waits for nobody.
+    fn decide<E>(&mut self) -> ControlFlow<Outcome<V, E>, GatherPart<'c, K, V, S>>
+    where
+        E: Send + Sync + 'static,
+    {
+        let (store, hash, key) = (self.store, self.hash, self.key);
+        loop {
+            match store.join(hash, key, &self.said.ask) {
+                Next::Look => match store.got(hash, key, &self.said.ask) {
+                    Looked::Value(got) => return Break(Ok(got)),
+                    Looked::Missing => return Break(Err(LoadError::NotFound)),
+                    Looked::Nothing => {}
+                },
+                Next::Serve(got) => return Break(Ok(got)),
+                Next::Failed(landing) => {
+                    if let Some(outcome) = joined(landing) {
+                        return Break(outcome);
+                    }
+                }
+                Next::Recursive => return Break(Err(LoadError::Recursive)),
+                Next::Follow(flight) => {
+                    if !std::mem::replace(&mut self.has_joined, true) {
+                        store.count_joined();
+                    }
+                    return Continue(GatherPart::Follow(flight));
+                }
+                Next::Lead(lead) | Next::Revalidate(lead) => {
+                    // where the first one went for want of a slot, the tier has been asked
+                    let has_gathered = std::mem::replace(&mut self.has_gathered, true);
+                    if has_gathered && self.may_serve() && store.is_crowded() {
+                        let error = lead.refuse(Refusal::Overloaded);
+                        return Break(Err(error.unwrap_or(LoadError::Overloaded)));
+                    }
+                    let part = self.gather.join(lead, store.brings_news());
+                    if let GatherPart::Follow(flight) = &part {
+                        store.hurry(flight);
+                    }
+                    return Continue(part);
+                }
+            }
+        }
+    }
+
+    fn may_serve(&self) -> bool {
+        self.store.is_servable(self.hash, self.key, &self.said.ask)
+    }
+
+    /// There is no slot now: if the first caller can be served without one, it goes, and the others look
+    /// again, to be served likewise or to gather anew. `own` is what its own key comes to.
+    fn spare<E>(&self, leads: &mut Vec<Lead<K, V, S>>, own: &mut Option<Outcome<V, E>>) {
+        if own.is_none() && self.may_serve() {
+            let mut leads = std::mem::take(leads).into_iter();
+            *own = leads.next().and_then(|lead| lead.refuse(Refusal::Overloaded)).map(Err);
+        }
+    }
+
+    /// Loads what was gathered, while a thread waits. What the first caller's own key comes to; if to nothing,
+    /// it has to look again.
+    fn lead<E>(
+        &self,
+        first: &First<'_, K, V, S>,
+        load: impl Fn(&[K]) -> LoaderReply<K, V, E>,
+    ) -> Option<Outcome<V, E>>
+    where
+        E: Send + Sync + 'static,
+    {
+        let store = self.store;
+        let waker = Waker::from(Unpark::this());
+        while !first.is_over(store.clock.now(), &waker) {
+            store.clock.park_until(Some(first.gathering.until));
+        }
+        // outlives the leads: a listener may ask for any of their keys
+        let mut later = Later::new(store);
+        let mut leads = first.close();
+        let first_id = leads[0].id();
+        let mut own = first_of(ask_many(store, &mut leads, &self.said.ask, &mut later));
+        let permit = admit_many(store, &mut leads, |leads| self.spare(leads, &mut own));
+        let Some((leads, permit)) = admitted(leads, permit, &mut own) else { return own };
+        let is_own = leads[0].id() == first_id;
+        let keys = keys(&leads);
+        let mut batch = Batch::new(Arc::clone(store), leads, permit);
+        let reply = batch.run(|| load(&keys));
+        let loaded = batch.land(reply).into_iter().next();
+        drop(later);
+        own.or(loaded.filter(|_| is_own))
+    }
+
+    /// The twin of [`lead`](Self::lead) for a task.
+    async fn lead_async<E, Fut>(
+        &self,
+        first: &First<'_, K, V, S>,
+        load: impl Fn(Vec<K>) -> Fut,
+    ) -> Option<Outcome<V, E>>
+    where
+        E: Send + Sync + 'static,
+        Fut: Future<Output = LoaderReply<K, V, E>>,
+    {
+        let store = self.store;
+        let mut bell = Bell::default();
+        poll_fn(|task| {
+            // set before looking: a clock that passes the end in between rings
+            bell.set(&store.clock, first.gathering.until, task.waker());
+            let is_over = first.is_over(store.clock.now(), task.waker());
+            if is_over { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        // outlives the leads: a listener may ask for any of their keys
+        let mut later = Later::new(store);
+        let mut leads = first.close();
+        let first_id = leads[0].id();
+        let mut own = first_of(ask_many_async(store, &mut leads, &self.said.ask, &mut later).await);
+        let permit = admit_many_async(store, &mut leads, |leads| self.spare(leads, &mut own)).await;
+        let Some((leads, permit)) = admitted(leads, permit, &mut own) else { return own };
+        let is_own = leads[0].id() == first_id;
+        let keys = keys(&leads);
+        let mut batch = Batch::new(Arc::clone(store), leads, permit);
+        let reply = {
+            let mut loader = pin!(batch.run(|| load(keys)));
+            let mut bell = Bell::default();
+            poll_fn(|task| {
+                let poll = |task: &mut Context<'_>| loader.as_mut().poll(task);
+                poll_batch(store, &mut batch, poll, &mut bell, task)
+            })
+            .await
+        };
+        let Some(reply) = reply else {
+            batch.time_out();
+            return own.or(Some(Err(LoadError::TimedOut)));
+        };
+        let loaded = batch.land(reply).into_iter().next();
+        drop(later);
+        own.or(loaded.filter(|_| is_own))
+    }
+
+    /// What waiting for a joined flight came to; if to nothing, the caller has to look again.
+    fn waited<E>(&self, waited: Waited<V>) -> Option<Outcome<V, E>>
+    where
+        E: Send + Sync + 'static,
+    {
+        match waited {
+            Waited::Landed(landing) => joined(landing),
+            Waited::Stale(got) => Some(Ok(got)),
+            Waited::Impatient { is_in_line } => {
+                Some(impatient(self.store, self.hash, self.key, &self.said.ask, is_in_line))
+            }
+        }
+    }
+
+    fn finish<E>(self, outcome: Outcome<V, E>) -> Outcome<V, E> {
+        let Self { store, hash, key, said, search, .. } = self;
+        counted(search, outcome.or_else(|error| stale_or(store, hash, key, &said.ask, error)))
+    }
+}
+
+/// What the second tier had for the first caller's own key.
+fn first_of<V, E>(settled: Settled<V, E>) -> Option<Outcome<V, E>> {
+    settled.into_iter().find(|(at, _)| *at == 0).map(|(_, outcome)| outcome)
+}
+
+/// What of the gathered keys is to be loaded now, if the source may be called at all. What was written to
+/// while it waited for a slot is not loaded. `own` is what the first caller's own key comes to.
+#[allow(clippy::type_complexity, reason = "taken apart at once")]
+fn admitted<K, V, S, E>(
+    leads: Vec<Lead<K, V, S>>,
+    permit: Option<Result<Permit, Refusal>>,
+    own: &mut Option<Outcome<V, E>>,
+) -> Option<(Vec<Lead<K, V, S>>, Permit)> {
+    match permit? {
+        Ok(permit) => {
+            let leads: Vec<_> = leads.into_iter().filter(|lead| !lead.is_outdated()).collect();
+            (!leads.is_empty()).then_some((leads, permit))
+        }
+        Err(refusal) => {
+            let refused = refuse(leads, refusal);
+            if own.is_none() {
+                *own = refused.map(Err);
+            }
+            None
+        }
+    }
+}
+
+/// There is no permit to call the source: each key's caller is told so.
 fn refuse<K, V, S, E>(leads: Vec<Lead<K, V, S>>, refusal: Refusal) -> Option<LoadError<E>> {
     let mut own = None;
     for (at, lead) in leads.into_iter().enumerate() {
@@ -158,28 +372,9 @@ fn refuse<K, V, S, E>(leads: Vec<Lead<K, V, S>>, refusal: Refusal) -> Option<Loa
     own
 }
 
-/// There is no slot, and the first caller can be served without one: it goes, and the others look again,
-/// to be served likewise or to gather anew.
-fn leave_to_others<K, V, S, E>(leads: &mut Vec<Lead<K, V, S>>) -> Option<LoadError<E>> {
-    let mut leads = std::mem::take(leads).into_iter();
-    leads.next()?.refuse(Refusal::Overloaded)
-}
-
-/// What was written to while it waited for a slot is not loaded.
-fn current<K, V, S>(leads: Vec<Lead<K, V, S>>) -> Vec<Lead<K, V, S>> {
-    leads.into_iter().filter(|lead| !lead.is_outdated()).collect()
-}
-
-/// What the second tier had for the first caller's own key.
-fn first_of<V, E>(settled: Settled<V, E>) -> Option<Outcome<V, E>> {
-    settled.into_iter().find(|(at, _)| *at == 0).map(|(_, outcome)| outcome)
-}
-
 fn keys<K: Clone, V, S>(leads: &[Lead<K, V, S>]) -> Vec<K> {
     leads.iter().map(|lead| lead.key().clone()).collect()
 }
-
-type Outcome<V, E> = Result<Got<V>, LoadError<E>>;
 
 /// Loads while a thread waits.
 pub(super) fn load<Q, K, V, S, E>(
@@ -196,106 +391,23 @@ where
     S: BuildHasher + Send + Sync + 'static,
     E: Send + Sync + 'static,
 {
-    let search = store.search();
-    let mut call = Call::plain::<E>();
-    call.ask.in_batch = true;
-    let may_serve = || store.is_servable(hash, key, &call.ask);
-    let (mut has_joined, mut has_gathered) = (false, false);
+    let mut call = GatherCall::new::<E>(store, gather, hash, key);
     let outcome = loop {
-        let (flight, gathered) = match store.join(hash, key, &call.ask) {
-            Next::Look => match store.got(hash, key, &call.ask) {
-                Looked::Value(got) => break Ok(got),
-                Looked::Missing => break Err(LoadError::NotFound),
-                Looked::Nothing => continue,
-            },
-            Next::Serve(got) => break Ok(got),
-            Next::Failed(landing) => match joined(landing) {
-                Some(outcome) => break outcome,
-                None => continue,
-            },
-            Next::Recursive => break Err(LoadError::Recursive),
-            Next::Follow(flight) => (flight, false),
-            Next::Lead(lead) | Next::Revalidate(lead) => {
-                // where the first one went for want of a slot, the tier has been asked
-                let has_gathered = std::mem::replace(&mut has_gathered, true);
-                if has_gathered && may_serve() && store.is_crowded() {
-                    break Err(lead.refuse(Refusal::Overloaded).unwrap_or(LoadError::Overloaded));
-                }
-                match gather.join(lead, store.brings_news()) {
-                    GatherPart::Follow(flight) => {
-                        store.hurry(&flight);
-                        (flight, true)
-                    }
-                    GatherPart::First(first) => {
-                        let waker = Waker::from(Unpark::this());
-                        while !first.is_over(store.clock.now(), &waker) {
-                            store.clock.park_until(Some(first.gathering.until));
-                        }
-                        // outlives the leads: a listener may ask for any of their keys
-                        let mut later = Later::new(store);
-                        let mut leads = first.close();
-                        let own = leads[0].id();
-                        let settled = ask_many(store, &mut leads, &call.ask, &mut later);
-                        let mut kept = first_of(settled);
-                        let spare = |leads: &mut _| {
-                            if kept.is_none() && may_serve() {
-                                kept = leave_to_others(leads).map(Err);
-                            }
-                        };
-                        let Some(permit) = admit_many(store, &mut leads, spare) else {
-                            match kept {
-                                Some(outcome) => break outcome,
-                                None => continue,
-                            }
-                        };
-                        let permit = match permit {
-                            Ok(permit) => permit,
-                            Err(refusal) => match kept.or(refuse(leads, refusal).map(Err)) {
-                                Some(outcome) => break outcome,
-                                None => continue,
-                            },
-                        };
-                        let leads = current(leads);
-                        let is_own = leads.first().is_some_and(|lead| lead.id() == own);
-                        if leads.is_empty() {
-                            match kept {
-                                Some(outcome) => break outcome,
-                                None => continue,
-                            }
-                        }
-                        let keys = keys(&leads);
-                        let mut batch = Batch::new(Arc::clone(store), leads, permit);
-                        let reply = batch.run(|| load(&keys));
-                        let outcome = batch.land(reply).into_iter().next();
-                        drop(later);
-                        match kept.or(outcome.filter(|_| is_own)) {
-                            Some(outcome) => break outcome,
-                            None => continue,
-                        }
-                    }
-                }
+        let outcome = match call.decide() {
+            Break(outcome) => Some(outcome),
+            Continue(GatherPart::First(first)) => call.lead(&first, &load),
+            Continue(GatherPart::Follow(flight)) => {
+                call.waited(blocking::wait(store, &flight, key, &call.said))
             }
         };
-        if !gathered && !std::mem::replace(&mut has_joined, true) {
-            store.count_joined();
-        }
-        match blocking::wait(store, &flight, key, &call) {
-            Waited::Landed(landing) => {
-                if let Some(outcome) = joined(landing) {
-                    break outcome;
-                }
-            }
-            Waited::Stale(got) => break Ok(got),
-            Waited::Impatient { is_in_line } => {
-                break impatient(store, hash, key, &call.ask, is_in_line);
-            }
+        if let Some(outcome) = outcome {
+            break outcome;
         }
     };
-    counted(search, outcome.or_else(|error| stale_or(store, hash, key, &call.ask, error)))
+    call.finish(outcome)
 }
 
 /// Loads while a task waits: the twin of [`load`].
-#[allow(clippy::too_many_lines, reason = "one loop, as its twin")]
 pub(super) async fn load_async<Q, K, V, S, E, Fut>(
     store: &Arc<Store<K, V, S>>,
     gather: &Gather<K, V, S>,
@@ -311,124 +423,18 @@ where
     E: Send + Sync + 'static,
     Fut: Future<Output = LoaderReply<K, V, E>>,
 {
-    let search = store.search();
-    let mut call = Call::plain::<E>();
-    call.ask.in_batch = true;
-    let may_serve = || store.is_servable(hash, key, &call.ask);
-    let (mut has_joined, mut has_gathered) = (false, false);
+    let mut call = GatherCall::new::<E>(store, gather, hash, key);
     let outcome = loop {
-        let (flight, gathered) = match store.join(hash, key, &call.ask) {
-            Next::Look => match store.got(hash, key, &call.ask) {
-                Looked::Value(got) => break Ok(got),
-                Looked::Missing => break Err(LoadError::NotFound),
-                Looked::Nothing => continue,
-            },
-            Next::Serve(got) => break Ok(got),
-            Next::Failed(landing) => match joined(landing) {
-                Some(outcome) => break outcome,
-                None => continue,
-            },
-            Next::Recursive => break Err(LoadError::Recursive),
-            Next::Follow(flight) => (flight, false),
-            Next::Lead(lead) | Next::Revalidate(lead) => {
-                // where the first one went for want of a slot, the tier has been asked
-                let has_gathered = std::mem::replace(&mut has_gathered, true);
-                if has_gathered && may_serve() && store.is_crowded() {
-                    break Err(lead.refuse(Refusal::Overloaded).unwrap_or(LoadError::Overloaded));
-                }
-                match gather.join(lead, store.brings_news()) {
-                    GatherPart::Follow(flight) => {
-                        store.hurry(&flight);
-                        (flight, true)
-                    }
-                    GatherPart::First(first) => {
-                        let mut bell = Bell::default();
-                        poll_fn(|task| {
-                            // set before looking: a clock that passes the end in between rings
-                            bell.set(&store.clock, first.gathering.until, task.waker());
-                            let is_over = first.is_over(store.clock.now(), task.waker());
-                            if is_over { Poll::Ready(()) } else { Poll::Pending }
-                        })
-                        .await;
-                        // outlives the leads: a listener may ask for any of their keys
-                        let mut later = Later::new(store);
-                        let mut leads = first.close();
-                        let own = leads[0].id();
-                        let settled =
-                            ask_many_async(store, &mut leads, &call.ask, &mut later).await;
-                        let mut kept = first_of(settled);
-                        let spare = |leads: &mut _| {
-                            if kept.is_none() && may_serve() {
-                                kept = leave_to_others(leads).map(Err);
-                            }
-                        };
-                        let permit = admit_many_async(store, &mut leads, spare).await;
-                        let Some(permit) = permit else {
-                            match kept {
-                                Some(outcome) => break outcome,
-                                None => continue,
-                            }
-                        };
-                        let permit = match permit {
-                            Ok(permit) => permit,
-                            Err(refusal) => match kept.or(refuse(leads, refusal).map(Err)) {
-                                Some(outcome) => break outcome,
-                                None => continue,
-                            },
-                        };
-                        let leads = current(leads);
-                        let is_own = leads.first().is_some_and(|lead| lead.id() == own);
-                        if leads.is_empty() {
-                            match kept {
-                                Some(outcome) => break outcome,
-                                None => continue,
-                            }
-                        }
-                        let keys = keys(&leads);
-                        let mut batch = Batch::new(Arc::clone(store), leads, permit);
-                        let reply = {
-                            let mut loader = pin!(batch.run(|| load(keys)));
-                            let mut bell = Bell::default();
-                            poll_fn(|task| {
-                                let polled = batch.run(|| loader.as_mut().poll(task));
-                                if let Poll::Ready(reply) = polled {
-                                    return Poll::Ready(Some(reply));
-                                }
-                                let deadline = batch.deadline();
-                                bell.set(&store.clock, deadline, task.waker());
-                                let is_over = deadline <= store.clock.now();
-                                if is_over { Poll::Ready(None) } else { Poll::Pending }
-                            })
-                            .await
-                        };
-                        let Some(reply) = reply else {
-                            batch.time_out();
-                            break kept.unwrap_or(Err(LoadError::TimedOut));
-                        };
-                        let outcome = batch.land(reply).into_iter().next();
-                        drop(later);
-                        match kept.or(outcome.filter(|_| is_own)) {
-                            Some(outcome) => break outcome,
-                            None => continue,
-                        }
-                    }
-                }
+        let outcome = match call.decide() {
+            Break(outcome) => Some(outcome),
+            Continue(GatherPart::First(first)) => call.lead_async(&first, &load).await,
+            Continue(GatherPart::Follow(flight)) => {
+                call.waited(future::wait(store, &flight, key, &call.said).await)
             }
         };
-        if !gathered && !std::mem::replace(&mut has_joined, true) {
-            store.count_joined();
-        }
-        match future::wait(store, &flight, key, &call).await {
-            Waited::Landed(landing) => {
-                if let Some(outcome) = joined(landing) {
-                    break outcome;
-                }
-            }
-            Waited::Stale(got) => break Ok(got),
-            Waited::Impatient { is_in_line } => {
-                break impatient(store, hash, key, &call.ask, is_in_line);
-            }
+        if let Some(outcome) = outcome {
+            break outcome;
         }
     };
-    counted(search, outcome.or_else(|error| stale_or(store, hash, key, &call.ask, error)))
+    call.finish(outcome)
 }

@@ -5,8 +5,9 @@
 //! batches that want the same keys crosswise end.
 
 use super::call::{self, Waited, counted, served_or};
+use super::future::poll_batch;
 use super::guard::{admit_many, admit_many_async};
-use super::outcome::joined;
+use super::outcome::{Outcome, joined};
 use super::tier::ask::{ask_many, ask_many_async};
 use super::{blocking, future};
 use crate::engine::batch::Batch;
@@ -20,7 +21,6 @@ use crate::engine::unreported::Later;
 use crate::parts::flight::Flight;
 use crate::parts::stack;
 use crate::parts::waiter::Bell;
-use crate::rules::got::Got;
 use crate::rules::loaded::Loaded;
 use crate::rules::many::Many;
 use crate::words::error::LoadError;
@@ -30,9 +30,7 @@ use std::future::{Future, poll_fn};
 use std::hash::{BuildHasher, Hash};
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
-
-type Outcome<V, E> = Result<Got<V>, LoadError<E>>;
+use std::task::{Context, Poll};
 
 /// A reply of a loader that says more than values.
 pub(super) type LoaderReply<K, V, E> = Result<Vec<(K, Loaded<V>)>, E>;
@@ -367,13 +365,8 @@ where
                 let mut bell = Bell::default();
                 poll_fn(|task| {
                     // the reply may be an iterator of the user's
-                    let polled = batch.run(|| loader.as_mut().poll(task).map(&reply));
-                    if let Poll::Ready(reply) = polled {
-                        return Poll::Ready(Some(reply));
-                    }
-                    let deadline = batch.deadline();
-                    bell.set(&store.clock, deadline, task.waker());
-                    if deadline <= store.clock.now() { Poll::Ready(None) } else { Poll::Pending }
+                    let poll = |task: &mut Context<'_>| loader.as_mut().poll(task).map(&reply);
+                    poll_batch(store, &mut batch, poll, &mut bell, task)
                 })
                 .await
             };

@@ -6,9 +6,12 @@ use crate::rules::got::{Got, How};
 use crate::words::error::LoadError;
 use std::sync::Arc;
 
+/// What a caller gets of a load.
+pub(super) type Outcome<V, E> = Result<Got<V>, LoadError<E>>;
+
 /// What a caller that waited got out of it; `None` if it has to look again, because the flight
 /// came to nothing, or to an error of another type than its own.
-pub(super) fn joined<V, E>(landing: Landing<V>) -> Option<Result<Got<V>, LoadError<E>>>
+pub(super) fn joined<V, E>(landing: Landing<V>) -> Option<Outcome<V, E>>
 where
     V: Clone,
     E: Send + Sync + 'static,
@@ -31,9 +34,7 @@ where
 }
 
 /// What `get_or_load_optional` makes of a load.
-pub(super) fn optional<V, E>(
-    result: Result<Got<V>, LoadError<E>>,
-) -> Result<Option<V>, LoadError<E>> {
+pub(super) fn optional<V, E>(result: Outcome<V, E>) -> Result<Option<V>, LoadError<E>> {
     or_none(plain(result))
 }
 
@@ -47,6 +48,6 @@ pub(super) fn or_none<V, E>(result: Result<V, LoadError<E>>) -> Result<Option<V>
 }
 
 /// What the plain calls make of a load.
-pub(super) fn plain<V, E>(result: Result<Got<V>, LoadError<E>>) -> Result<V, LoadError<E>> {
+pub(super) fn plain<V, E>(result: Outcome<V, E>) -> Result<V, LoadError<E>> {
     result.map(|got| got.value)
 }
