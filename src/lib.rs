@@ -563,8 +563,9 @@
 //!
 //! The loading calls, and [`At`], need `ToOwned<Owned = K>` as well. The key type itself has it, and so have
 //! `str` for `String`, `[T]` for `Vec<T>` and `Path` for `PathBuf`. (The two look-ups above count as two in
-//! the stats.) A cache with keys of `Arc<str>` takes a `&str` in a look-up, and a `&Arc<str>` in a loading
-//! call, made by `.into()`.
+//! the stats; and `get` serves nothing stale and begins no refresh: where the cache is to do that, call the
+//! loading form with an owned key at once.) A cache with keys of `Arc<str>` takes a `&str` in a look-up, and a
+//! `&Arc::from("..")` in a loading call.
 //!
 //! # Your code and our locks
 //!

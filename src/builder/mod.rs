@@ -181,7 +181,8 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// milliseconds, rounded up; zero, the default, serves no value for an error.
     ///
     /// Both windows begin at the expiry, so this one has an effect only if it is the longer one. It has a
-    /// fixed end too, and is for the same values. After a failed load the cache pauses before the next one
+    /// fixed end too, and is for the same values: a cached "not found" has none, and who asks for its key after
+    /// [`negative_ttl`](Self::negative_ttl) gets the error. After a failed load the cache pauses before the next one
     /// (see [`error_backoff`](Self::error_backoff)), and callers get the stale value at once.
     ///
     /// ```
@@ -224,7 +225,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     }
 
     /// How long "the source has no such value" is cached, in whole milliseconds, rounded up. Zero, the
-    /// default, does not keep it. No jitter is taken off.
+    /// default, does not keep it. No jitter is taken off, and no stale window follows.
     pub fn negative_ttl(mut self, ttl: Duration) -> Self {
         self.settings.negative = ttl;
         self
@@ -265,6 +266,13 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// cannot be interrupted: it runs to its end, and its own caller gets what it brings, `Ok` included,
     /// although the others got `TimedOut` and the cache does not store it. The same holds for the maker of
     /// `get_or_insert_with_async`, which has no error to return.
+    ///
+    /// Set it below the time for which the callers of async loads wait themselves (a timeout around the
+    /// handler, a client that hangs up). Whoever goes away takes its load along, nothing is cached, and the
+    /// next caller begins anew: a source that is slower than the patience of each of them is asked by each,
+    /// and neither [`Stats::load_timeouts`](crate::Stats) nor [`circuit_breaker`](Self::circuit_breaker) hears
+    /// of it. A load that is to be finished although its caller may go runs in a task of its own:
+    /// `tokio::spawn` around the call.
     pub fn load_timeout(mut self, timeout: Duration) -> Self {
         self.settings.load_timeout = timeout;
         self
@@ -302,7 +310,8 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     ///
     /// A failure is an error from a loader, a panic of one, or a load that reaches its
     /// [`load_timeout`](Self::load_timeout). The answer that there is no such value is a success. A future
-    /// that is dropped is neither; if it was the probe, the next load is the probe. Loads that began before
+    /// that is dropped is neither (so let `load_timeout` be shorter than what callers wait); if it was the
+    /// probe, the next load is the probe. Loads that began before
     /// the breaker opened do not count when they end. A load that the probe's loader starts is a part of the
     /// probe. [`get_or_insert_with`](Cache::get_or_insert_with) cannot fail: it is neither counted nor
     /// stopped.
@@ -335,7 +344,8 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// `load_many`: the first caller that misses waits for up to `wait`, or until `keys` are there, and
     /// then loads them all at once. It is for sources to which a query for a hundred keys is hardly more work
     /// than one for a single key; each miss takes up to `wait` longer. Counted in milliseconds, rounded up,
-    /// and by a coarse clock, so a few milliseconds more.
+    /// and by a coarse clock, so a few milliseconds more; with a [manual clock](crate::Clock::manual) somebody has
+    /// to advance it meanwhile, from another thread where a thread waits.
     ///
     /// Each key is still loaded once, whoever asks for it and how. Refreshes are not gathered. A loader is
     /// not shown the previous value of what is gathered: see [`Loader::load_many`].

@@ -8,7 +8,7 @@ use super::writing::{Holds, no_holds};
 use crate::parts::breaker::Breaker;
 use crate::parts::budget::Budget;
 use crate::parts::flight::Landing;
-use crate::parts::kept::Kept;
+use crate::parts::kept::KeptLives;
 use crate::parts::ledger::Ledger;
 use crate::parts::slots::LoadSlots;
 use crate::parts::tags::Tags;
@@ -62,7 +62,7 @@ pub(crate) struct Store<K, V, S> {
     pub(super) counts: Counts,
     pub(super) lookups: Lookups,
     pub(super) ledger: Ledger,
-    pub(super) kept: Kept,
+    pub(super) kept: KeptLives,
     pub(crate) tags: Tags,
     pub(super) holds: Holds,
     /// Held by the one insert at a time that takes its room from other shards.
@@ -181,7 +181,7 @@ impl<K, V, S> Store<K, V, S> {
             counts: Counts::default(),
             lookups: Lookups::new(),
             ledger: Ledger::default(),
-            kept: Kept::default(),
+            kept: KeptLives::default(),
             tags: Tags::new(),
             holds: no_holds(),
             heavy: Mutex::new(()),

@@ -167,8 +167,11 @@ where
     /// before, unless there [others](At::tag) are said; a [validator](crate::Loaded::validator), which is the
     /// source's name of that value, goes. Otherwise it is as if [inserted](Self::insert): what weighs too much takes what was there with it; a load of the key
     /// that is under way is not stored; the removal listener gets the value before. If `change` is given
-    /// `None` and returns `None`, nothing happens, not even to a load. It looks at what is here and fresh, and
-    /// not at a second tier, which is told of the change; other processes change their own copies.
+    /// `None` and returns `None`, nothing happens, not even to a load. To return the value that
+    /// was given is a change as well, and begins a new life. It looks at what is here and fresh, and
+    /// not at a second tier, which is told of the change (other processes change their own copies), nor at a
+    /// [`WriteBehind`](crate::WriteBehind) queue. What was evicted begins anew: a limit that must hold under a flood of keys
+    /// needs room for them.
     ///
     /// Blocks as `insert` does. Costs a look, a write, two clones of the value and one of the key a round, and
     /// an allocation; while it runs, each other write to the cache also takes a lock that all of these share.

@@ -8,7 +8,7 @@ use crate::words::sync::atomic::{AtomicUsize, Ordering};
 use std::collections::HashSet;
 
 #[derive(Default)]
-pub(crate) struct Kept {
+pub(crate) struct KeptLives {
     /// How many want to know. While nobody does, who keeps a life reads this and no more.
     watchers: AtomicUsize,
     /// What each of them was told, by its number.
@@ -22,13 +22,13 @@ struct Told {
 }
 
 /// Hashes of keys are noted for it from when it is made, until it is dropped.
-pub(crate) struct Watch<'k> {
-    kept: &'k Kept,
+pub(crate) struct KeptLivesWatch<'k> {
+    kept: &'k KeptLives,
     number: u64,
 }
 
-impl Kept {
-    pub(crate) fn watch(&self) -> Watch<'_> {
+impl KeptLives {
+    pub(crate) fn watch(&self) -> KeptLivesWatch<'_> {
         let mut told = self.told.lock();
         told.last += 1;
         let number = told.last;
@@ -37,10 +37,10 @@ impl Kept {
         told.watches.push((number, HashSet::with_hasher(hasher)));
         self.watchers.fetch_add(1, Ordering::SeqCst);
         drop(told);
-        Watch { kept: self, number }
+        KeptLivesWatch { kept: self, number }
     }
 
-    /// To be called under the lock of the key's shard, as [`has`](Watch::has) is.
+    /// To be called under the lock of the key's shard, as [`has`](KeptLivesWatch::has) is.
     pub(crate) fn note(&self, hash: u64) {
         if self.watchers.load(Ordering::SeqCst) > 0 {
             for (_, hashes) in &mut self.told.lock().watches {
@@ -50,7 +50,7 @@ impl Kept {
     }
 }
 
-impl Watch<'_> {
+impl KeptLivesWatch<'_> {
     /// Whether a key of this hash was noted.
     pub(crate) fn has(&self, hash: u64) -> bool {
         let told = self.kept.told.lock();
@@ -58,7 +58,7 @@ impl Watch<'_> {
     }
 }
 
-impl Drop for Watch<'_> {
+impl Drop for KeptLivesWatch<'_> {
     fn drop(&mut self) {
         self.kept.watchers.fetch_sub(1, Ordering::SeqCst);
         self.kept.told.lock().watches.retain(|(number, _)| *number != self.number);
@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn each_is_told_of_what_came_after_it() {
-        let kept = Kept::default();
+        let kept = KeptLives::default();
         kept.note(1);
         let one = kept.watch();
         kept.note(2);

@@ -11,7 +11,8 @@ use std::sync::Arc;
 /// `LoadError<E>` is a [`std::error::Error`] wherever `E` is `Debug + Display`, so `?` carries it
 /// into `Box<dyn Error>` or `anyhow::Error`, also with `E = String` or `E = anyhow::Error`. The
 /// loader's text is part of this error's own text, in its alternate form (`{:#}`), which is where
-/// `anyhow::Error` tells its causes; the error itself is at [`loader`](Self::loader).
+/// `anyhow::Error` tells its causes; the error itself is at [`loader`](Self::loader). (It is not at
+/// [`source`](std::error::Error::source), also where it has one: `E` may be any type, and is shared.)
 ///
 /// ```
 /// use larder::{Cache, LoadError};

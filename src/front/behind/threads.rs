@@ -20,7 +20,9 @@ use std::task::Waker;
 /// the source a moment later, in batches, from a thread of the queue's own.
 ///
 /// For sources that are slower than their writers for a while, and for values that change more
-/// often than the source needs to know: counters, positions, sessions. Where a write that was
+/// often than the source needs to know: positions, scores, drafts. A new value is said as a whole: two
+/// threads that each read a count and put one more lose one, and
+/// [`Cache::alter`] changes what is cached, not what is queued. Where a write that was
 /// acknowledged must not get lost with the process, use
 /// [`write_through`](Cache::write_through) or the source itself.
 ///
