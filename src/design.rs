@@ -53,7 +53,7 @@
 //!        load()          no lock               the user's code
 //!        │
 //!        ▼
-//!        land                                  engine/solo.rs, engine/lead.rs
+//!        land                                  engine/solo.rs, engine/lead/land.rs
 //!        │  clone the value (of a flight, the key too), weigh: no lock
 //!        ├── put         exclusive lock        engine/put.rs, shard/store.rs
 //!        │     off the board; it was not there: fenced, nothing is stored
@@ -89,12 +89,12 @@
 //! | floor | | |
 //! |---|---|---|
 //! | 6 | `builder/` | `settings` and their defaults · `check` refusals · `plan` what the engine is built by, with the number of shards · `tier` what a second tier needs |
-//! | 5 | `front/` | `cache` the plain calls · `at` one call said in full · `many` many keys · `blocking`, `future` the two ways to wait · `behind/` the queue of writes with its threads · `snapshot/` warm restarts · `http/` header fields · `call` what one caller says, and what it gets when its load comes to nothing · `loader`, `loading`, `loading_async` caches that own their loader, `background`, `gather`, `warm` what they do with it · `outcome` what a follower makes of a landing · `guard` the wait for a slot · `writing`, `invalidator` what a writer says · `entries` the walk · `inspect` what tests ask · `tier/` the second tier: `ask` for many keys, `worker` the thread that tells it, `memory` a double, `redis/` one over a server |
-//! | 4 | `engine/` | `store` all shards with hasher, clock, budget, listener · `look` reading · `join` who loads · `lead` from the decision to lead to the end of the loader, `lead/land` what becomes of what it brought, `solo` the same for a load that nobody else knows of, `batch` of several at once, `away` without a caller, `ahead` of need · `put` storing, `insert` by the short way, `alter` by what stands there, `heavy` with room of other shards · `guard` the way to the source, `guard/pass` leave to call it · `explain` what there is to say of a key · `take` removing · `writing` writes at the source · `behind` changes ahead of the source · `restore` entries of an earlier process · `tier` what is asked before the source, `tier/lead` by one load, `tier/inquiry` by many, `tier/news` what others did · `sweeper` what expired · `unreported` what left while user code may panic |
-//! | 3 | `shard/` | `look`, `join`, `store`, `leave`, `walk` what can be done to one shard · `calm` storing where nothing is under way, `under_way` what is · `choose` asks the policy, with what entries weigh · `ask` what one caller accepts · `grow` its table · `entry` · `aside` what few entries have · `board` flights · `seat` loads without one · `failures` what failed lately · `fences` writes in progress · `outbox` what left · `validate` |
+//! | 5 | `front/` | `cache` the plain calls · `at` one call said in full · `many` many keys · `blocking`, `future` the two ways to wait · `behind/` the queue of writes with its threads · `snapshot/` warm restarts · `http/` header fields · `call` what one caller says, and what it gets when its load comes to nothing · `loader`, `loading`, `loading_async` caches that own their loader, `background`, `gather`, `warm` what they do with it · `outcome` what a follower makes of a landing · `guard` the wait for a slot · `writing`, `invalidator` what a writer says · `entries` the walk · `inspect` what tests ask · `tier/` the second tier: `ask` for many keys, `calls` what it can be asked besides, `worker` the thread that tells it, `memory` a double, `redis/` one over a server |
+//! | 4 | `engine/` | `store` all shards with hasher, clock, budget, listener · `look` reading · `join` who loads · `lead` from the decision to lead to the end of the loader, `lead/land` what becomes of what it brought, `solo` the same for a load that nobody else knows of, `batch` of several at once, `away` without a caller, `ahead` of need · `put` storing, `insert` by the short way, `alter` by what stands there, `heavy` with room of other shards · `guard` the way to the source, `guard/pass` the permit to call it · `explain` what there is to say of a key · `take` removing · `writing` writes at the source · `behind` changes ahead of the source · `restore` entries of an earlier process · `tier` what is asked before the source, `tier/lead` by one load, `tier/inquiry` by many, `tier/news` what others did · `sweeper` what expired · `unreported` what left while user code may panic |
+//! | 3 | `shard/` | `look`, `join`, `store`, `leave`, `walk` what can be done to one shard · `calm` storing where nothing is under way, `under_way` what is · `choose` asks the policy, with what entries weigh · `ahead` taking a key for its refresh · `ask` what one caller accepts · `grow` its table · `entry` · `aside` what few entries have · `board` flights · `seat` loads without one · `failures` what failed lately · `fences` writes in progress · `outbox` what left · `explain` what there is to say of a key · `validate` |
 //! | 2 | `parts/` | `group`, `table` where entries stand · `eviction/` who goes · `flight`, `waiter`, `stack` loads and those who wait · `slots`, `turn`, `breaker` what spares the source · `ledger` what was written lately, `reservation` keys that are being changed by what stands there, `kept` those whose values were changed and not their lives, `tags` what happened to groups · `budget` the bound, `weights` what entries take of it, `credit` room on its way to an entry · `backlog` what is to be written, `outgoing` what a second tier is to be told |
 //! | 1 | `rules/` | `expiry` lives, stamps, windows · `ahead` when to refresh · `backoff` pauses · `got`, `loaded`, `many`, `tag`, `tier`, `explain`, `stats` what goes in and out |
-//! | 0 | `words/` | `clock` (`system`, `manual`), `tick`, `alarms`, `keeper`, `aside` time · `unpark` a thread as a waker, `block_on` for a future · `tier_key` a key's name outside · `error`, `removal` · `contain` panics of the user's code · `prefetch` · `runtime`, `pool`, `stepping` where background work runs · `thread_number`, `striped` counting · `raw_lock`, `lock` the lock of a shard · `sync` locks, or the doubles of loom and shuttle |
+//! | 0 | `words/` | `clock` (`system`, `manual`, `explored`), `tick`, `alarms`, `keeper`, `aside` time · `unpark` a thread as a waker, `block_on` for a future · `tier_key` a key's name outside · `error`, `removal` · `contain` panics of the user's code · `prefetch` · `runtime`, `pool`, `stepping` where background work runs · `thread_number`, `striped` counting · `raw_lock`, `lock` the lock of a shard · `sync` locks, or the doubles of loom and shuttle |
 //!
 //! The engine owns locks, hasher and clock and knows nothing of waiting. A shard owns neither a
 //! lock nor a clock: it is given the time, fills an outbox, and calls nobody, so it can be tested
@@ -178,7 +178,8 @@
 //! * The mutexes of the slots and of the breaker are taken for themselves, under no other; the clock
 //!   is read under them.
 //! * So are those of a gathering and of the place where callers find it, the latter first, and those
-//!   of the pool and of what is on its way to a runtime.
+//!   of the pool, of what is on its way to a runtime, of a warm-up, of the fences that are held after
+//!   their write, and of the sweeps that wait for a thread.
 //! * The list of what is reserved has one, taken under a shard's lock by each write while it is not empty.
 //!   What is noted of kept lives has one, taken there by changes while a `remove_if` runs, and by that.
 //! * The registry of tags has one, in which each tag's own is taken; a tag's own is also taken under a
@@ -364,8 +365,8 @@
 //!
 //! # What stands before the source
 //!
-//! A caller that leads asks for leave before it runs its loader (`engine/guard.rs`), where the cache
-//! was told to guard its source; else that is one test. Leave is a slot and a trial, each from a part
+//! A caller that leads asks for a permit before it runs its loader (`engine/guard.rs`), where the cache
+//! was told to guard its source; else that is one test. The permit is a slot and a trial, each from a part
 //! that knows nothing of caches: the line for slots (`parts/slots.rs`) and the breaker
 //! (`parts/breaker.rs`). Both are given back when the loader is done, before its result is stored,
 //! and by a drop wherever the leader goes away.

@@ -1,6 +1,7 @@
 //! A second tier in this process's memory: a double for tests.
 
 use crate::rules::expiry::{NEVER, duration, ticks};
+use crate::rules::tag::Tag;
 use crate::rules::tier::{
     Tier, TierChange, TierEntry, TierError, TierFound, TierTicket, TierWatcher,
 };
@@ -260,7 +261,7 @@ impl<K, V> State<K, V> {
         let seen = u64::from_le_bytes(*seen);
         let since = u64::from_le_bytes(since.try_into().ok()?);
         let stands = self.entries.get(key).map_or(0, |slot| slot.number);
-        let is_untouched = |tag: &crate::Tag| {
+        let is_untouched = |tag: &Tag| {
             let marks = self.tags.get(tag.as_str()).copied().unwrap_or_default();
             marks.removed <= since && marks.expired <= since
         };
