@@ -676,6 +676,7 @@ pub use front::tier::redis::{
 pub use front::warm::Warmed;
 pub use front::writing::WriteFence;
 pub use rules::ahead::RefreshAhead;
+pub use rules::altered::Altered;
 pub use rules::explain::{
     BreakerState, End, Explanation, Failing, SlotsUsed, Standing, TierState, Underway,
 };

@@ -7,7 +7,7 @@ use common::gate::Gate;
 use common::tasks::Task;
 use common::{Checked, Fixture, checked, ms, secs, uncalled, with_cache};
 use larder::RemovalCause::{Expired, Rejected, Removed, Replaced};
-use larder::{Cache, Clock, LoadError, Stats};
+use larder::{Altered, Cache, Clock, LoadError, Stats};
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Sender, channel};
@@ -32,6 +32,27 @@ fn what_is_returned_stands_there_and_nothing_removes() {
             assert_eq!(it.removals.take(), [(1, 1, Replaced), (1, 2, Removed)]);
             let Stats { insertions, replaced, removed, .. } = it.stats();
             assert_eq!((insertions, replaced, removed), (2, 1, 1));
+        },
+    );
+}
+
+#[test]
+fn what_is_kept_is_not_touched() {
+    with_cache(
+        |builder| builder.time_to_live(ms(100)),
+        |it| {
+            it.at(&1).tag("t").insert(10);
+            it.removals.take();
+            it.advance(ms(60));
+            assert_eq!(it.alter(&1, Altered::Keep), Some(10));
+            assert_eq!(it.alter(&1, |_| Altered::Keep(Some(77))), Some(77), "as it says");
+            assert_eq!(it.alter(&2, Altered::Keep), None);
+            assert_eq!((it.peek(&1).unwrap().fresh_for, it.len()), (ms(40), 1));
+            assert_eq!((it.stats().insertions, it.removals.take()), (1, vec![]));
+            assert_eq!(it.alter(&1, |_| Altered::Remove), None);
+            assert_eq!(it.removals.take(), [(1, 10, Removed)]);
+            assert_eq!(it.alter(&1, |_| None), None);
+            assert_eq!(it.alter(&1, |_| Some(4)), Some(4));
         },
     );
 }
@@ -439,7 +460,7 @@ fn nothing_has_happened_where_it_panics() {
         |builder| builder,
         |it| {
             it.insert(1, 10);
-            let panics = || it.alter(&1, |_| panic!("in a change"));
+            let panics = || it.alter(&1, |_| -> Option<u64> { panic!("in a change") });
             assert!(catch_unwind(AssertUnwindSafe(panics)).is_err());
             assert_eq!((it.get(&1), it.alter(&1, count)), (Some(10), Some(11)));
         },

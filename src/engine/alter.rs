@@ -6,6 +6,7 @@ use super::store::Store;
 use crate::parts::group::Hash;
 use crate::parts::reservation::Basis;
 use crate::parts::tags::{TagFate, Tagged};
+use crate::rules::altered::Altered;
 use crate::rules::expiry::{Stamp, duration};
 use crate::rules::tag::Tag;
 use crate::rules::tier::TierChange;
@@ -41,7 +42,7 @@ where
         hash: u64,
         key: &Q,
         said: &Said<impl Iterator<Item = &'t str> + Clone>,
-        mut change: impl FnMut(Option<V>) -> Option<V>,
+        mut change: impl FnMut(Option<V>) -> Altered<V>,
     ) -> Option<V>
     where
         Q: ?Sized + Equivalent<K> + std::hash::Hash + ToOwned<Owned = K>,
@@ -62,15 +63,19 @@ where
                 let _changing = reservation.enter();
                 change(value)
             };
-            let is_done = match &changed {
-                Some(value) => {
+            match changed {
+                Altered::Put(value) => {
                     let entry = (key.to_owned(), value.clone());
-                    self.store_changed(hash, entry, said, (stamp, &basis))
+                    if self.store_changed(hash, entry, said, (stamp, &basis)) {
+                        return Some(value);
+                    }
                 }
-                None => stamp.is_none() || self.remove_unchanged(hash, key, &basis),
-            };
-            if is_done {
-                return changed;
+                Altered::Remove => {
+                    if stamp.is_none() || self.remove_unchanged(hash, key, &basis) {
+                        return None;
+                    }
+                }
+                Altered::Keep(value) => return value,
             }
         }
     }

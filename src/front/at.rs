@@ -6,6 +6,7 @@ use crate::engine::alter::Said;
 use crate::engine::lead::Lead;
 use crate::engine::look::Looked;
 use crate::engine::store::Store;
+use crate::rules::altered::Altered;
 use crate::rules::expiry::{NEVER, ticks, whole_ticks};
 use crate::rules::got::{Got, How};
 use crate::rules::loaded::{LoadCx, Loaded};
@@ -271,9 +272,13 @@ where
     /// # Panics
     ///
     /// If `change` does: then nothing has happened to the key.
-    pub fn alter(self, change: impl FnMut(Option<V>) -> Option<V>) -> Option<V> {
+    pub fn alter<R>(self, mut change: impl FnMut(Option<V>) -> R) -> Option<V>
+    where
+        R: Into<Altered<V>>,
+    {
         let (ttl, keeps_life, tags) = (self.ttl.map(ticks), self.keeps_life, self.tags.iter());
         let said = Said { ttl, keeps_life, tags };
+        let change = |value| change(value).into();
         self.store.alter(self.store.hash(self.key), self.key, &said, change)
     }
 

@@ -7,6 +7,7 @@ use super::outcome::{optional, or_none, plain};
 use super::{blocking, future, many};
 use crate::engine::look::{Looked, Purpose};
 use crate::engine::store::Store;
+use crate::rules::altered::Altered;
 use crate::rules::explain::Explanation;
 use crate::rules::got::Got;
 use crate::rules::many::Many;
@@ -150,7 +151,8 @@ where
     }
 
     /// Changes what stands under a key by what stands there: calls `change` with the fresh value, or `None`,
-    /// and what that returns stands there afterwards; `None` removes. Returns what `change` returned.
+    /// and what that returns stands there afterwards; `None` removes, and [`Altered::Keep`] leaves all as it is.
+    /// Returns what `change` returned.
     ///
     /// Nothing else happens to the key in between: if it is written, removed, expired or loaded by anybody else
     /// after `change` was shown its value, or a tag of that is removed or expired, nothing is stored, and
@@ -168,7 +170,7 @@ where
     /// source's name of that value, goes. Otherwise it is as if [inserted](Self::insert): what weighs too much takes what was there with it; a load of the key
     /// that is under way is not stored; the removal listener gets the value before. If `change` is given
     /// `None` and returns `None`, nothing happens, not even to a load. To return the value that
-    /// was given is a change as well, and begins a new life. It looks at what is here and fresh, and
+    /// was given, and not as `Keep`, is a change as well, and begins a new life. It looks at what is here and fresh, and
     /// not at a second tier, which is told of the change (other processes change their own copies), nor at a
     /// [`WriteBehind`](crate::WriteBehind) queue. What was evicted begins anew: a limit that must hold under a flood of keys
     /// needs room for them.
@@ -195,9 +197,10 @@ where
     /// # Panics
     ///
     /// If `change` does: then nothing has happened to the key.
-    pub fn alter<Q>(&self, key: &Q, change: impl FnMut(Option<V>) -> Option<V>) -> Option<V>
+    pub fn alter<Q, R>(&self, key: &Q, change: impl FnMut(Option<V>) -> R) -> Option<V>
     where
         Q: ?Sized + Hash + Equivalent<K> + ToOwned<Owned = K>,
+        R: Into<Altered<V>>,
     {
         self.at(key).alter(change)
     }

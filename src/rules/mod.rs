@@ -2,6 +2,7 @@
 
 pub(crate) mod backoff;
 pub(crate) mod ahead;
+pub(crate) mod altered;
 pub(crate) mod expiry;
 pub(crate) mod explain;
 pub(crate) mod got;
