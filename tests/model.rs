@@ -661,6 +661,9 @@ impl Rig {
         };
         self.held.insert((key, value));
         self.store(key, value, TTL);
+        if let Some(tag) = seen.and_then(|before| self.tags.get(&before).copied()) {
+            self.tags.insert(value, tag);
+        }
         if let (Change::PutInstead, Some(before), true) = (change, before, seen.is_some()) {
             let Standing { stored, expiry, .. } = before;
             let standing = self.model.get_mut(&key).unwrap();
