@@ -4,8 +4,8 @@ mod common;
 
 use common::gate::Gate;
 use common::tasks::{Task, Wakes, block_on};
-use common::{ms, secs, uncalled, with_cache};
-use larder::{How, LoadError};
+use common::{checked, ms, secs, uncalled, with_cache};
+use larder::{Cache, Clock, How, LoadError};
 use std::future::{pending, poll_fn, ready};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -384,4 +384,52 @@ fn a_task_of_its_own_is_not_taken_for_the_loader() {
             assert_eq!((leader.finish().unwrap(), waiter.finish().unwrap()), (10, 10));
         },
     );
+}
+
+/// A load that is given up is neither a failure nor a timeout, and is counted all the same.
+#[test]
+fn loads_that_are_dropped_before_they_are_done_are_counted() {
+    let (clock, hand) = Clock::manual();
+    let builder = Cache::<u64, u64>::builder().max_entries(100).clock(clock);
+    let it = checked(builder.load_timeout(ms(100)).circuit_breaker(1, ms(50)));
+    let gate = Gate::new();
+    let never = || gate.pass_async(Ok::<_, String>(1));
+    let abandoned = || it.stats().abandoned;
+
+    let mut dropped = Task::new(it.get_or_load_async(&1, never));
+    dropped.pend();
+    drop(dropped);
+    assert_eq!(abandoned(), 1);
+    // one that was not begun, and one that only waited
+    drop(Task::new(it.get_or_load_async(&1, never)));
+    let mut leads = Task::new(it.get_or_load_async(&1, never));
+    leads.pend();
+    let mut waits = Task::new(it.get_or_load_async(&1, never));
+    waits.pend();
+    drop(waits);
+    assert_eq!(abandoned(), 1);
+    drop(leads);
+    assert_eq!(abandoned(), 2);
+
+    let mut impatient = Task::new(it.at(&1).timeout(ms(10)).load_async(|_| never()));
+    impatient.pend();
+    hand.advance(ms(10));
+    assert!(impatient.finish().unwrap_err().is_timeout());
+    assert_eq!(abandoned(), 3);
+    let mut many = Task::new(it.get_or_load_many_async(&[1, 2], |keys| {
+        gate.pass_async(Ok::<_, String>(keys.into_iter().map(|key| (key, key)).collect::<Vec<_>>()))
+    }));
+    many.pend();
+    drop(many);
+    assert_eq!(abandoned(), 4, "one call of the loader");
+
+    let mut late = Task::new(it.get_or_load_async(&1, never));
+    late.pend();
+    hand.advance(ms(100));
+    assert!(late.finish().unwrap_err().is_timeout());
+    hand.advance(ms(50));
+    gate.open();
+    assert_eq!(block_on(it.get_or_load_async(&1, never)).unwrap(), 1);
+    let stats = it.stats();
+    assert_eq!((stats.abandoned, stats.load_timeouts, stats.load_failures), (4, 1, 0));
 }

@@ -270,8 +270,8 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// Set it below the time for which the callers of async loads wait themselves (a timeout around the
     /// handler, a client that hangs up). Whoever goes away takes its load along, nothing is cached, and the
     /// next caller begins anew: a source that is slower than the patience of each of them is asked by each,
-    /// and neither [`Stats::load_timeouts`](crate::Stats) nor [`circuit_breaker`](Self::circuit_breaker) hears
-    /// of it. A load that is to be finished although its caller may go runs in a task of its own:
+    /// and [`circuit_breaker`](Self::circuit_breaker) does not hear of it, only
+    /// [`Stats::abandoned`](crate::Stats::abandoned). A load that is to be finished although its caller may go runs in a task of its own:
     /// `tokio::spawn` around the call.
     pub fn load_timeout(mut self, timeout: Duration) -> Self {
         self.settings.load_timeout = timeout;

@@ -70,7 +70,7 @@ impl<K, V, S> Away<K, V, S> {
         let _inside = detached.permit.enter();
         detached.progress = Progress::Running;
         let result = part();
-        detached.progress = Progress::Waiting;
+        detached.progress = Progress::Begun;
         result
     }
 

@@ -1,7 +1,7 @@
 //! Several keys, one loader.
 
 use super::guard::Permit;
-use super::lead::Lead;
+use super::lead::{Lead, Progress};
 use super::put::By;
 use super::store::Store;
 use super::unreported::Unreported;
@@ -34,10 +34,7 @@ pub(crate) struct Batch<K, V, S> {
     version: Version,
     /// One call of the source, however many keys.
     permit: Permit,
-    /// The loader is running: if this is dropped now, it panicked.
-    is_running: bool,
-    /// The same for the user's code that lands what it brought; its time is counted already.
-    is_landing: bool,
+    progress: Progress,
 }
 
 impl<K, V, S> Batch<K, V, S> {
@@ -50,16 +47,16 @@ impl<K, V, S> Batch<K, V, S> {
         store.lookups.load();
         let (started, since) = (store.clock.now(), store.ledger.watch());
         let version = store.tags.version();
-        Self { store, leads, started, since, version, permit, is_running: false, is_landing: false }
+        Self { store, leads, started, since, version, permit, progress: Progress::Waiting }
     }
 
     /// Runs a part of the user's loader: a whole blocking one, or one poll of an async one.
     pub(crate) fn run<R>(&mut self, part: impl FnOnce() -> R) -> R {
         let _running = stack::enter_all(self.leads.iter().map(Lead::id));
         let _inside = self.permit.enter();
-        self.is_running = true;
+        self.progress = Progress::Running;
         let result = part();
-        self.is_running = false;
+        self.progress = Progress::Begun;
         result
     }
 
@@ -110,7 +107,7 @@ where
             }
         };
         // `Hash` and `Eq` of keys are the user's code as well
-        self.is_landing = true;
+        self.progress = Progress::Landing;
         let (brought, extra) = self.assign(reply);
         let (store, mut out) = (Arc::clone(&self.store), Outbox::new());
         // what left is reported when all have landed: a listener may ask for any of them
@@ -121,7 +118,7 @@ where
         for (hash, key, loaded) in extra {
             store.put_extra(hash, key, loaded, (self.since, self.version), unreported.out);
         }
-        self.is_landing = false;
+        self.progress = Progress::Done;
         let leads = std::mem::take(&mut self.leads).into_iter();
         let land = |(mut lead, loaded): (Lead<K, V, S>, Option<Loaded<V>>)| {
             let loaded = Ok(loaded.unwrap_or_else(Loaded::missing));
@@ -162,13 +159,18 @@ where
 impl<K, V, S> Drop for Batch<K, V, S> {
     fn drop(&mut self) {
         self.store.ledger.leave();
-        if self.is_running {
+        if self.progress == Progress::Running {
             self.count_time();
             self.permit.hand_back(TrialVerdict::Failure);
         }
-        if self.is_running || self.is_landing {
-            self.store.counts.load_failures.add(1);
-            self.leads.iter_mut().for_each(Lead::panicked);
+        match self.progress {
+            Progress::Running | Progress::Landing => {
+                self.store.counts.load_failures.add(1);
+                self.leads.iter_mut().for_each(Lead::panicked);
+            }
+            // those of one that came to an end are gone
+            Progress::Begun if !self.leads.is_empty() => self.store.counts.abandoned.add(1),
+            Progress::Begun | Progress::Waiting | Progress::Done => {}
         }
     }
 }

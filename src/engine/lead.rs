@@ -38,6 +38,8 @@ pub(crate) struct Lead<K, V, S> {
 pub(super) enum Progress {
     /// Nothing of the user's runs.
     Waiting,
+    /// Nor now, but it did: if the lead is dropped now, so was the loader's future.
+    Begun,
     /// The loader is running: if the lead is dropped now, it panicked.
     Running,
     /// The same for the user's code that lands what it brought; its time is counted already.
@@ -129,7 +131,7 @@ impl<K, V, S> Lead<K, V, S> {
         let _inside = self.permit.enter();
         self.progress = Progress::Running;
         let result = part();
-        self.progress = Progress::Waiting;
+        self.progress = Progress::Begun;
         result
     }
 
@@ -354,9 +356,12 @@ impl<K, V, S> Drop for Lead<K, V, S> {
                 self.land_failed(Landing::Panicked);
             }
             Progress::Landing => self.land_failed(Landing::Panicked),
-            Progress::Waiting => {
+            Progress::Waiting | Progress::Begun => {
                 self.store.cell(self.flight.hash).shard.write().take_off(&self.flight);
-                self.flight.land(Landing::Abandoned);
+                // else somebody who waited has given it up at `load_timeout`, and counted that
+                let is_first = self.flight.land(Landing::Abandoned);
+                let is_lost = is_first && self.progress == Progress::Begun;
+                self.store.counts.abandoned.add(u64::from(is_lost));
             }
         }
     }

@@ -88,6 +88,7 @@ pub(super) struct Cell<K, V> {
 pub(super) struct Counts {
     pub(super) load_failures: Counter,
     pub(super) load_timeouts: Counter,
+    pub(super) abandoned: Counter,
     pub(super) load_millis: Counter,
     pub(super) overloaded: Counter,
     pub(super) circuit_open: Counter,
@@ -288,6 +289,7 @@ impl<K, V, S> Store<K, V, S> {
             loads: self.lookups.loads(),
             load_failures: self.counts.load_failures.get(),
             load_timeouts: self.counts.load_timeouts.get(),
+            abandoned: self.counts.abandoned.get(),
             overloaded: self.counts.overloaded.get(),
             circuit_open: self.counts.circuit_open.get(),
             joined: self.counts.joined.get(),

@@ -148,7 +148,7 @@ impl<'a, K, V, S, Q: ?Sized> At<'a, K, V, S, Q> {
     /// How long this caller waits, for its own load or for another caller's: no less, and a few
     /// milliseconds more at most. Then it gets what a stale window allows, or the
     /// [`fallback`](Self::fallback), or [`LoadError::TimedOut`]; no other caller notices. Another caller's
-    /// load goes on. Its own load, if that is async, is dropped (unheard by stats and circuit breaker: see
+    /// load goes on. Its own load, if that is async, is dropped (unheard by a circuit breaker: see
     /// [`load_timeout`](crate::CacheBuilder::load_timeout)), and a caller that waits takes over with its own loader; a blocking loader cannot be interrupted, and runs to its end.
     pub fn timeout(mut self, patience: Duration) -> Self {
         self.timeout = Some(patience);

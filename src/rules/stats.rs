@@ -34,6 +34,11 @@ pub struct Stats {
     pub load_failures: u64,
     /// Loads that lost their key at `load_timeout`.
     pub load_timeouts: u64,
+    /// Loads whose future was dropped before it was done: whoever ran it hung up, had a timeout around its
+    /// call, or said one with [`At::timeout`](crate::At::timeout). Nothing was stored, the circuit breaker was
+    /// told nothing, and the next caller began anew. Where they are many, callers have less patience than
+    /// the source needs: see [`load_timeout`](crate::CacheBuilder::load_timeout).
+    pub abandoned: u64,
     /// Loads that did not begin because all slots of `max_concurrent_loads` were taken: their caller's
     /// `timeout` was over before one was free, or it was served a stale value instead.
     pub overloaded: u64,
@@ -158,6 +163,7 @@ impl Stats {
             loads: self.loads.saturating_sub(earlier.loads),
             load_failures: self.load_failures.saturating_sub(earlier.load_failures),
             load_timeouts: self.load_timeouts.saturating_sub(earlier.load_timeouts),
+            abandoned: self.abandoned.saturating_sub(earlier.abandoned),
             overloaded: self.overloaded.saturating_sub(earlier.overloaded),
             circuit_open: self.circuit_open.saturating_sub(earlier.circuit_open),
             joined: self.joined.saturating_sub(earlier.joined),
