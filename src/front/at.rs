@@ -60,12 +60,14 @@ impl<'a, K, V, S, Q: ?Sized> At<'a, K, V, S, Q> {
         self
     }
 
-    /// What is stored by [`insert`](Self::insert) or [`alter`](Self::alter) ends when the fresh value would have
-    /// ended whose place it takes, to the millisecond; its [`age`](Got::age) is that value's too, as `max_age`
-    /// counts it. Where there was none, a life begins, with the [`ttl`](Self::ttl) that was said or the cache's.
-    /// That makes a fixed window of a count: the first of its calls begins it, and the others do not make it
-    /// longer. A time to idle begins anew, as at every use. If the life ends before the new value is stored, a new
-    /// one begins: `alter` is called again, with `None`. Loads begin lives of their own: they ignore this.
+    /// Keeps the life of the value before, where that is fresh: what [`insert`](Self::insert) or
+    /// [`alter`](Self::alter) stores ends when that would have ended, to the millisecond, and has its
+    /// [`age`](Got::age), by which `max_age` goes. Where there was none, a life begins, with the
+    /// [`ttl`](Self::ttl) that was said or the cache's.
+    ///
+    /// So a count has a fixed window: its first call begins it, and the others do not make it longer. A time to
+    /// idle begins anew, as at every use. If the life ends before the new value is stored, a new one begins, and
+    /// `alter` calls its closure again, with `None`. Loads begin lives of their own: they ignore this.
     pub fn keep_life(mut self) -> Self {
         self.keeps_life = true;
         self
