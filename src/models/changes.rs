@@ -75,26 +75,41 @@ fn no_value_is_changed_twice_by_those_who_need_much_room() {
     });
 }
 
-/// A tag tells no shard what happens to it.
+/// A tag tells no shard what happens to it. Changes a value that has one while that is removed; what came of
+/// the change, and what was found after the removal, and when both were over.
+fn changed_while_its_tag_is_removed(others: &'static [&'static str]) -> [Option<u64>; 3] {
+    let shelf = shelf();
+    shelf.at(&KEY).tag("t").insert(1);
+    let change = {
+        let shelf = shelf.clone();
+        thread::spawn(move || {
+            shelf.at(&KEY).tags(others).alter(|n| {
+                thread::yield_now();
+                n.map(|n| n + 1)
+            })
+        })
+    };
+    shelf.remove_tag("t");
+    let found = shelf.get(&KEY);
+    let changed = change.join().unwrap();
+    shelf.validate();
+    [changed, found, shelf.get(&KEY)]
+}
+
 #[test]
 fn nothing_is_made_of_what_a_tag_has_removed() {
     explore(|| {
-        let shelf = shelf();
-        shelf.at(&KEY).tag("t").insert(1);
-        let change = {
-            let shelf = shelf.clone();
-            thread::spawn(move || {
-                shelf.alter(&KEY, |n| {
-                    thread::yield_now();
-                    n.map(|n| n + 1)
-                })
-            })
-        };
-        shelf.remove_tag("t");
-        assert_eq!(shelf.get(&KEY), None);
-        // what was made of it before the removal has the tag as well, and after it there is nothing to be changed
-        assert!(matches!(change.join().unwrap(), None | Some(2)));
-        assert_eq!(shelf.get(&KEY), None);
-        shelf.validate();
+        let [changed, found, left] = changed_while_its_tag_is_removed(&["another"]);
+        // before the removal it has made a value without the tag of it, and after it nothing
+        assert_eq!([found, left], [changed, changed]);
+    });
+}
+
+#[test]
+fn what_is_made_before_a_tag_is_removed_goes_with_it() {
+    explore(|| {
+        let [changed, found, left] = changed_while_its_tag_is_removed(&[]);
+        assert!(matches!(changed, None | Some(2)));
+        assert_eq!([found, left], [None, None]);
     });
 }
