@@ -24,12 +24,6 @@ pub(crate) struct Said<T> {
     pub(crate) tags: T,
 }
 
-/// What goes with a fresh value.
-struct FreshBeside {
-    stamp: Stamp,
-    tags: Option<Tagged>,
-}
-
 impl<K, V, S> Store<K, V, S>
 where
     K: Clone + Eq + Send + Sync + 'static,
@@ -51,9 +45,10 @@ where
         loop {
             reservation.renew();
             let since = self.tags.version();
-            let (value, beside) = self.fresh(hash, key).unzip();
-            let (stamp, tags) = beside.map(|FreshBeside { stamp, tags }| (stamp, tags)).unzip();
-            let tags = tags.flatten();
+            let (value, stamp, tags) = match self.fresh(hash, key) {
+                Some((value, stamp, tags)) => (Some(value), Some(stamp), tags),
+                None => (None, None, None),
+            };
             let settled = tags.as_ref().map_or(since, |_| self.tags.settled());
             if tags.as_ref().is_some_and(|tags| tags.fate() != TagFate::Untouched) {
                 continue;
@@ -81,7 +76,7 @@ where
     }
 
     /// A look that leaves no trace.
-    fn fresh<Q>(&self, hash: u64, key: &Q) -> Option<(V, FreshBeside)>
+    fn fresh<Q>(&self, hash: u64, key: &Q) -> Option<(V, Stamp, Option<Tagged>)>
     where
         Q: ?Sized + Equivalent<K>,
     {
@@ -91,7 +86,7 @@ where
         if !shard.is_fresh(id, entry, &terms) {
             return None;
         }
-        Some((entry.value.clone(), FreshBeside { stamp: entry.stamp, tags: shard.tags(id) }))
+        Some((entry.value.clone(), entry.stamp, shard.tags(id)))
     }
 
     /// Stores, if nothing has happened to the key since it was looked at.

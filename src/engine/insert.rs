@@ -70,8 +70,8 @@ where
         self.let_go(noted);
     }
 
-    /// The rest of [`insert_bare`](Self::insert_bare) for a key under which nothing stands. (As a call: 26 instructions
-    /// more of a newcomer's 600.)
+    /// The rest of [`insert_bare`](Self::insert_bare) for a key under which nothing stands. (As a call: 26
+    /// instructions more of a newcomer's 600.)
     #[inline]
     fn insert_new(
         &self,

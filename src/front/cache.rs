@@ -179,10 +179,9 @@ where
     /// evicted begins anew, so a limit that must hold under a flood of keys needs room for all of them. If
     /// `change` is given `None` and returns `None`, nothing happens, not even to a load.
     ///
-    /// Blocks as `insert` does. Costs a look and a write, two clones of the value and one of the key, and an
-    /// allocation, for each time that `change` is called: 0.2 µs in all for a count. While it runs, every
-    /// other write to the cache takes one lock more, which all of these share. It counts neither as a hit nor
-    /// as a miss.
+    /// Blocks as `insert` does. Costs an allocation, and for each time that `change` is called a look and a
+    /// write, two clones of the value and one of the key. While it runs, every other write to the cache takes
+    /// one lock more, which all of these share. It counts neither as a hit nor as a miss.
     ///
     /// ```
     /// use larder::Cache;

@@ -269,6 +269,11 @@ mod tests {
                 assert_eq!(rings.pop(queue), model[i].pop_front());
             }
             assert_eq!(rings.len(queue), model[i].len());
+            // the second one where it stands in the same chunk, which it need not be asked for elsewhere
+            let pair = rings.peek_two(queue).filter(|_| !is_edge(rings.ends(queue).old + 1));
+            if let Some((first, second)) = pair {
+                assert_eq!([Some(&first), Some(&second)], [0, 1].map(|n| model[i].get(n)));
+            }
             if step % 977 == 0 {
                 for (queue, model) in [Queue::Window, Queue::Main].into_iter().zip(&model) {
                     assert!(rings.iter(queue).eq(model.iter().copied()));

@@ -153,10 +153,10 @@ fn a_connection_on_which_nothing_comes_is_given_up_though_nobody_asks() {
     let tier = RedisTier::connect(&proxy.url()).prefix("test:v1").connect_timeout(ms(500));
     let tier = tier.timeout(Duration::from_secs(5)).open().unwrap();
     let recorder = Recorder::on(&tier);
-    proxy.stalled.store(usize::MAX, Ordering::Relaxed);
+    proxy.stalled.set(usize::MAX);
     eventually(|| !tier.is_connected());
     server.client().say("SET test:v1::ada unheard");
-    proxy.stalled.store(0, Ordering::Relaxed);
+    proxy.stalled.set(0);
     eventually(|| tier.is_connected());
     assert!(recorder.count("missed") >= 1);
     assert!(answers(&tier));
@@ -170,14 +170,14 @@ fn the_last_connection_is_hung_up_on_before_the_new_one_is_used() {
     let tier = RedisTier::connect(&proxy.url()).prefix("test:v1").connect_timeout(ms(500));
     let tier = tier.timeout(ms(1_000)).open().unwrap();
     put(&tier, "ada", "1");
-    proxy.stalled.store(1, Ordering::Relaxed);
+    proxy.stalled.set(1);
     // it stays within the proxy
     let late = [Change::Write(key("ada"), entry("ada", "late"))];
     assert!(wait(tier.apply(&late)).is_err());
     eventually(|| tier.is_connected() && tier.stats().connects == 2);
     apply(&tier, [Change::Write(key("ada"), entry("ada", "newest"))]);
     // and now it arrives
-    proxy.stalled.store(0, Ordering::Relaxed);
+    proxy.stalled.set(0);
     let direct = super::tier(&server);
     assert!(!within(ms(200), || value(&direct, "ada").as_deref() != Some("newest")));
 }

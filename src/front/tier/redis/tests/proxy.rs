@@ -1,19 +1,17 @@
 //! Between a tier and the server.
 
-use super::ms;
 use super::server::Server;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
 /// Passes on, stalls, or hangs up in the middle of a reply.
 pub(super) struct Proxy {
     port: u16,
-    /// So many of the first connections are stalled: nothing is passed on.
-    pub(super) stalled: Arc<AtomicUsize>,
+    pub(super) stalled: Stall,
     /// So many bytes of replies are still passed on; then all connections are cut.
     pub(super) allowance: Arc<AtomicUsize>,
     streams: Arc<Mutex<Vec<TcpStream>>>,
@@ -25,24 +23,24 @@ impl Proxy {
         let port = listener.local_addr().unwrap().port();
         let proxy = Self {
             port,
-            stalled: Arc::default(),
+            stalled: Stall::default(),
             allowance: Arc::new(AtomicUsize::new(usize::MAX)),
             streams: Arc::default(),
         };
-        let (stalled, allowance) = (Arc::clone(&proxy.stalled), Arc::clone(&proxy.allowance));
+        let (stalled, allowance) = (proxy.stalled.clone(), Arc::clone(&proxy.allowance));
         let (streams, socket) = (Arc::clone(&proxy.streams), server.socket());
         thread::spawn(move || {
             for (number, client) in listener.incoming().map_while(Result::ok).enumerate() {
                 let Ok(server) = UnixStream::connect(&socket) else { continue };
                 streams.lock().unwrap().push(client.try_clone().unwrap());
                 let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-                let count = Arc::clone(&stalled);
+                let stall = stalled.clone();
                 let all = Arc::new(AtomicUsize::new(usize::MAX));
-                thread::spawn(move || pass(from, to, &|| is_stalled(&count, number), &all));
-                let (count, allowance) = (Arc::clone(&stalled), Arc::clone(&allowance));
+                thread::spawn(move || pass(from, to, &|| stall.wait(number), &all));
+                let (stall, allowance) = (stalled.clone(), Arc::clone(&allowance));
                 thread::spawn(move || {
                     let to = client.try_clone().unwrap();
-                    pass(server, to, &|| is_stalled(&count, number), &allowance);
+                    pass(server, to, &|| stall.wait(number), &allowance);
                     _ = client.shutdown(Shutdown::Both);
                 });
             }
@@ -55,21 +53,26 @@ impl Proxy {
     }
 }
 
-fn is_stalled(count: &AtomicUsize, number: usize) -> bool {
-    number < count.load(Ordering::Relaxed)
+/// So many of the first connections are stalled: nothing is passed on.
+#[derive(Clone, Default)]
+pub(super) struct Stall(Arc<(Mutex<usize>, Condvar)>);
+
+impl Stall {
+    pub(super) fn set(&self, first: usize) {
+        *self.0.0.lock().unwrap() = first;
+        self.0.1.notify_all();
+    }
+
+    fn wait(&self, number: usize) {
+        let first = self.0.0.lock().unwrap();
+        drop(self.0.1.wait_while(first, |first| number < *first).unwrap());
+    }
 }
 
-fn pass(
-    mut from: impl Read,
-    mut to: impl Write,
-    is_stalled: &dyn Fn() -> bool,
-    left: &AtomicUsize,
-) {
+fn pass(mut from: impl Read, mut to: impl Write, wait: &dyn Fn(), left: &AtomicUsize) {
     let mut bytes = [0; 4096];
     while let Ok(len @ 1..) = from.read(&mut bytes) {
-        while is_stalled() {
-            thread::sleep(ms(1));
-        }
+        wait();
         let allowed = left.load(Ordering::Relaxed);
         if to.write_all(&bytes[..len.min(allowed)]).is_err() || len > allowed {
             return;
