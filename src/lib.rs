@@ -353,7 +353,31 @@
 //! # Ok::<_, larder::ConfigError>(())
 //! ```
 //!
-//! # Asking why
+//! # What an operator sees
+//!
+//! A cache hides failures: that is what it is for. So tell somebody of them.
+//! [`on_event`](CacheBuilder::on_event) takes a handler for your log and your alarms, which is called when a
+//! load fails, panics, times out or is dropped with its caller (the refreshes in the background above all,
+//! of whose errors no caller hears), when the circuit breaker opens and closes, and when a second tier fails.
+//!
+//! ```
+//! use larder::{Cache, Event};
+//! use std::io;
+//!
+//! let users: Cache<u64, String> = Cache::builder()
+//!     .max_entries(1_000)
+//!     .on_event(|event| match event {
+//!         Event::LoadFailed { key, error, .. } => {
+//!             eprintln!("users: {key}: {:?}", error.downcast_ref::<io::Error>());
+//!         }
+//!         event => eprintln!("users: {event}"),
+//!     })
+//!     .build()?;
+//! # Ok::<_, larder::ConfigError>(())
+//! ```
+//!
+//! [`stats`](Cache::stats) counts: hits, misses, loads, those that failed, values stored and evicted, and
+//! more. [`counts`](Stats::counts) gives all of them with their names, for whatever collects metrics.
 //!
 //! [`explain`](Cache::explain) reports on one key: how old its value is, until when it is fresh and until
 //! when it may be served stale, when its last load failed and when the next one may begin, whether a load
@@ -448,8 +472,7 @@
 //! # Ok::<_, larder::ConfigError>(())
 //! ```
 //!
-//! [`stats`](Cache::stats) counts these too, and hits, misses, loads, callers who waited for another one's
-//! load, loads that failed, and loads whose result was not stored because something newer had happened.
+//! [`stats`](Cache::stats) counts these too.
 //!
 //! # After a restart
 //!
@@ -677,6 +700,7 @@ pub use front::warm::Warmed;
 pub use front::writing::WriteFence;
 pub use rules::ahead::RefreshAhead;
 pub use rules::altered::Altered;
+pub use rules::event::Event;
 pub use rules::explain::{
     BreakerState, End, Explanation, Failing, SlotsUsed, Standing, TierState, Underway,
 };

@@ -12,7 +12,9 @@ use crate::front::gather::Gather;
 use crate::front::loader::{AsyncFnLoader, AsyncLoader, FnLoader, Loader};
 use crate::front::loading::LoadingCache;
 use crate::front::loading_async::AsyncLoadingCache;
+use crate::parts::notifier::Notifier;
 use crate::rules::ahead::RefreshAhead;
+use crate::rules::event::Event;
 use crate::rules::expiry::ticks;
 use crate::words::clock::Clock;
 use crate::words::error::ConfigError;
@@ -494,6 +496,50 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// ```
     pub fn on_removal(mut self, listener: impl Fn(Removal<K, V>) + Send + Sync + 'static) -> Self {
         self.settings.listener = Some(Box::new(listener));
+        self
+    }
+
+    /// A handler that is called with every [`Event`]: what goes wrong, or right again, and what no caller may
+    /// hear of otherwise, as a refresh in the background that fails. It is for logs and alarms.
+    ///
+    /// It runs on the thread on which that is noticed, with no lock held, and holds up what that thread
+    /// does: let it be quick. Whoever waits for a load that failed has been told already. Events of several threads come in no
+    /// order. It may use the cache, but not load: what is not cached is
+    /// [`Recursive`](crate::LoadError::Recursive) there. Of what it causes itself on its thread it is not
+    /// told. A panic in it is caught and counted in [`Stats::listener_panics`](crate::Stats::listener_panics).
+    ///
+    /// A handler that holds a handle of its own cache keeps that alive for ever, as a
+    /// [listener](Self::on_removal) does. It costs nothing where nothing happens.
+    ///
+    /// ```
+    /// use larder::{Cache, Event};
+    /// use std::{io, time::Duration};
+    ///
+    /// # fn select_user(id: &u64) -> Result<String, io::Error> { Ok(format!("user {id}")) }
+    /// let users = Cache::builder()
+    ///     .max_entries(10_000)
+    ///     .time_to_live(Duration::from_secs(60))
+    ///     .stale_while_revalidate(Duration::from_secs(30))
+    ///     .circuit_breaker(10, Duration::from_secs(5))
+    ///     .on_event(|event| match event {
+    ///         // a refresh is nobody's call: its error would be lost
+    ///         Event::LoadFailed { key, failures, error, .. } => {
+    ///             let error = error.downcast_ref::<io::Error>();
+    ///             eprintln!("users: load of {key} failed, {failures} in a row: {error:?}");
+    ///         }
+    ///         event => eprintln!("users: {event}"), // "users: the circuit breaker opened"
+    ///     })
+    ///     .build_loading_fn(|id: &u64| select_user(id))?;
+    /// # assert_eq!(users.load(&42).unwrap(), "user 42");
+    /// # Ok::<_, larder::ConfigError>(())
+    /// ```
+    pub fn on_event(mut self, handler: impl Fn(Event<'_, K>) + Send + Sync + 'static) -> Self
+    where
+        K: 'static,
+    {
+        let notifier = Arc::new(Notifier::new(Box::new(handler)));
+        self.settings.notifier = Some(Arc::clone(&notifier));
+        self.settings.on_turn = Some(Box::new(move |turn| notifier.tell(turn.into())));
         self
     }
 

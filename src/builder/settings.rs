@@ -2,6 +2,8 @@
 
 use crate::engine::store::{Listener, Weigher};
 use crate::engine::tier::Behind;
+use crate::parts::breaker::OnTurn;
+use crate::parts::notifier::Notifier;
 use crate::rules::ahead::RefreshAhead;
 use crate::words::clock::Clock;
 use crate::words::runtime::Runtime;
@@ -18,6 +20,9 @@ pub(super) struct Settings<K, V> {
     pub(super) unbounded: bool,
     pub(super) weigher: Option<Weigher<K, V>>,
     pub(super) listener: Option<Listener<K, V>>,
+    pub(super) notifier: Option<Arc<Notifier<K>>>,
+    /// Tells the same handler of the breaker, which knows no keys.
+    pub(super) on_turn: Option<OnTurn>,
     pub(super) ttl: Option<Duration>,
     pub(super) jitter: Option<f64>,
     pub(super) idle: Option<Duration>,
@@ -47,6 +52,8 @@ impl<K, V> Default for Settings<K, V> {
             unbounded: false,
             weigher: None,
             listener: None,
+            notifier: None,
+            on_turn: None,
             ttl: None,
             jitter: None,
             idle: None,

@@ -99,7 +99,8 @@ where
 {
     if let Some(tier) = &plan.tier {
         let (tier, outgoing) = (Arc::clone(tier.tier()), Arc::clone(tier.outgoing()));
-        worker::start(tier, outgoing).map_err(|error| ConfigError::NoThread(error.kind()))?;
+        worker::start(tier, outgoing, plan.notifier.clone())
+            .map_err(|error| ConfigError::NoThread(error.kind()))?;
     }
     let store = Store::new(plan);
     store.listen().map_err(ConfigError::Tier)?;

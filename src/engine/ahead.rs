@@ -155,7 +155,7 @@ where
     {
         let Some(refresher) = &self.refresher else { return };
         if refresher.is_busy() {
-            return self.count_refused();
+            return self.count_busy();
         }
         let standing = {
             let shard = self.cell(hash).shard.read();
@@ -268,8 +268,8 @@ where
         };
         drop(out);
         if let Some(flight) = overdue {
-            self.counts.load_timeouts.add(1);
             flight.land(Landing::TimedOut);
+            self.has_timed_out(&flight);
         }
         let Role::Lead { flight, .. } = role else { return None };
         if only.is_some() {

@@ -94,9 +94,9 @@ impl<K, V, S> Away<K, V, S> {
     }
 
     /// The runtime would not have it.
-    pub(crate) fn count_refused(&self) {
+    pub(crate) fn was_refused(&self) {
         if let Some(store) = self.store.upgrade() {
-            store.counts.refused.add(1);
+            store.was_refused();
         }
     }
 

@@ -169,7 +169,18 @@ impl<K, V, S> Drop for Batch<K, V, S> {
                 self.leads.iter_mut().for_each(Lead::panicked);
             }
             // those of one that came to an end are gone
-            Progress::Begun if !self.leads.is_empty() => self.store.counts.abandoned.add(1),
+            Progress::Begun if !self.leads.is_empty() => {
+                self.store.counts.abandoned.add(1);
+                for lead in std::mem::take(&mut self.leads) {
+                    let flight = Arc::clone(&lead.flight);
+                    let is_lost = flight.landing().is_none();
+                    // who waits is told first
+                    drop(lead);
+                    if is_lost {
+                        self.store.was_abandoned(&flight);
+                    }
+                }
+            }
             Progress::Begun | Progress::Waiting | Progress::Done => {}
         }
     }

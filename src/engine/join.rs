@@ -49,6 +49,9 @@ impl<K, V, S> Store<K, V, S> {
         if let Some(got) = self.stale(hash, key, ask) {
             return Next::Serve(got);
         }
+        if self.is_telling() {
+            return Next::Recursive;
+        }
         // the user's `Clone` runs before the lock is taken, and its `Drop` after
         let mut owned = Some(key.to_owned());
         let mut out = Outbox::new();
@@ -70,8 +73,8 @@ impl<K, V, S> Store<K, V, S> {
         };
         drop(out);
         if let Some(flight) = overdue {
-            self.counts.load_timeouts.add(1);
             flight.land(Landing::TimedOut);
+            self.has_timed_out(&flight);
         }
         match role {
             Role::Look => Next::Look,
@@ -146,12 +149,12 @@ impl<K, V, S> Store<K, V, S> {
     pub(crate) fn time_out(&self, flight: &Arc<Flight<K, V>>) {
         if self.fail(flight, Landing::TimedOut) {
             flight.ground();
-            self.counts.load_timeouts.add(1);
+            self.has_timed_out(flight);
         }
     }
 
-    /// The runtime would not have some work.
-    pub(crate) fn count_refused(&self) {
+    /// The runtime has too much to do for a load in the background.
+    pub(crate) fn count_busy(&self) {
         self.counts.refused.add(1);
     }
 

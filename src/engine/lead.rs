@@ -185,6 +185,7 @@ impl<K, V, S> Lead<K, V, S> {
     /// The loader failed: everybody who waits is told.
     fn fail<E: Send + Sync + 'static>(&mut self, error: Arc<E>) -> LoadError<E> {
         self.land_failed(Landing::Failed(error.clone()));
+        self.store.has_failed(&self.flight, &*error);
         LoadError::Loader(error)
     }
 
@@ -255,6 +256,12 @@ impl<K, V, S> Lead<K, V, S> {
             self.store.counts.load_failures.add(1);
         }
         self.store.fail(&self.flight, landing);
+    }
+
+    /// The user's code panicked.
+    fn land_panicked(&mut self) {
+        self.land_failed(Landing::Panicked);
+        self.store.has_panicked(&self.flight);
     }
 
     /// What the loader was shown, if it was shown anything.
@@ -353,15 +360,17 @@ impl<K, V, S> Drop for Lead<K, V, S> {
             Progress::Running => {
                 self.count_time();
                 self.permit.hand_back(TrialVerdict::Failure);
-                self.land_failed(Landing::Panicked);
+                self.land_panicked();
             }
-            Progress::Landing => self.land_failed(Landing::Panicked),
+            Progress::Landing => self.land_panicked(),
             Progress::Waiting | Progress::Begun => {
                 self.store.cell(self.flight.hash).shard.write().take_off(&self.flight);
                 // else somebody who waited has given it up at `load_timeout`, and counted that
                 let is_first = self.flight.land(Landing::Abandoned);
-                let is_lost = is_first && self.progress == Progress::Begun;
-                self.store.counts.abandoned.add(u64::from(is_lost));
+                if is_first && self.progress == Progress::Begun {
+                    self.store.counts.abandoned.add(1);
+                    self.store.was_abandoned(&self.flight);
+                }
             }
         }
     }

@@ -417,7 +417,7 @@ impl<K, V, S> Store<K, V, S> {
             if !refresher.is_busy() {
                 return None;
             }
-            self.count_refused();
+            self.count_busy();
         }
         got.how = How::Stale(why.unwrap_or(StaleWhy::Overloaded));
         Some(got)

@@ -5,6 +5,7 @@ pub(crate) mod ahead;
 pub(crate) mod alter;
 pub(crate) mod away;
 pub(crate) mod batch;
+mod events;
 pub(crate) mod explain;
 pub(crate) mod guard;
 mod heavy;

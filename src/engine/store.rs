@@ -5,14 +5,16 @@ use super::behind::Queues;
 use super::guard::Guards;
 use super::tier::Behind;
 use super::writing::{Holds, no_holds};
-use crate::parts::breaker::Breaker;
+use crate::parts::breaker::{Breaker, OnTurn};
 use crate::parts::budget::Budget;
 use crate::parts::flight::Landing;
 use crate::parts::kept::KeptLives;
 use crate::parts::ledger::Ledger;
+use crate::parts::notifier::Notifier;
 use crate::parts::slots::LoadSlots;
 use crate::parts::tags::Tags;
 use crate::parts::weights::WeightPart;
+use crate::rules::event::Event;
 use crate::rules::expiry::{Lives, NEVER, ticks};
 use crate::rules::stats::Stats;
 use crate::shard::entry::Terms;
@@ -49,6 +51,7 @@ pub(crate) struct Store<K, V, S> {
     pub(super) budget: Budget,
     pub(super) weigher: Option<Weigher<K, V>>,
     pub(super) listener: Option<Listener<K, V>>,
+    pub(super) notifier: Option<Arc<Notifier<K>>>,
     /// Ticks.
     pub(crate) load_timeout: u64,
     pub(crate) soft_timeout: Option<u64>,
@@ -111,6 +114,8 @@ pub(crate) struct Plan<K, V, S> {
     pub(crate) lives: Lives,
     pub(crate) weigher: Option<Weigher<K, V>>,
     pub(crate) listener: Option<Listener<K, V>>,
+    pub(crate) notifier: Option<Arc<Notifier<K>>>,
+    pub(crate) on_turn: Option<OnTurn>,
     pub(crate) load_timeout: Duration,
     pub(crate) soft_timeout: Option<Duration>,
     pub(crate) max_loads: Option<usize>,
@@ -146,7 +151,11 @@ impl<K, V, S> Store<K, V, S> {
         let load_timeout = ticks(plan.load_timeout);
         let slots = plan.max_loads.map(|n| LoadSlots::new(n, load_timeout, clock.clone()));
         let breaker = plan.breaker.map(|(failures, open_for)| {
-            Breaker::new(failures, ticks(open_for), load_timeout, clock.clone())
+            let breaker = Breaker::new(failures, ticks(open_for), load_timeout, clock.clone());
+            match plan.on_turn {
+                Some(told) => breaker.on_turn(told),
+                None => breaker,
+            }
         });
         let is_guarded = slots.is_some() || breaker.is_some();
         let guards = is_guarded.then(|| Arc::new(Guards { slots, breaker }));
@@ -170,6 +179,7 @@ impl<K, V, S> Store<K, V, S> {
             budget: Budget::new(bound, weighted),
             weigher,
             listener,
+            notifier: plan.notifier,
             load_timeout,
             soft_timeout: plan.soft_timeout.map(ticks),
             guards,
@@ -263,6 +273,7 @@ impl<K, V, S> Store<K, V, S> {
         // the next removal finds the listener as it was: its panic is counted, not passed on
         if !contain(|| listener(removal)) {
             self.counts.listener_panics.add(1);
+            self.happened(Event::ListenerPanicked);
         }
     }
 
@@ -298,7 +309,8 @@ impl<K, V, S> Store<K, V, S> {
             refreshes: self.counts.refreshes.get(),
             refused: self.counts.refused.get(),
             changed: self.counts.changed.get(),
-            listener_panics: self.counts.listener_panics.get(),
+            listener_panics: self.counts.listener_panics.get()
+                + self.notifier.as_ref().map_or(0, |notifier| notifier.panics()),
             load_time: Duration::from_millis(self.counts.load_millis.get()),
             ..Stats::default()
         };

@@ -58,7 +58,7 @@ where
             }))
         });
         refused.map_or(Ok(()), |away| {
-            away.count_refused();
+            away.was_refused();
             Err(away)
         })
     }
@@ -180,7 +180,7 @@ where
             }))
         });
         refused.map_or(Ok(()), |away| {
-            away.count_refused();
+            away.was_refused();
             Err(away)
         })
     }

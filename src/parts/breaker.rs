@@ -20,6 +20,17 @@ pub(crate) struct Breaker {
     patience: u64,
     clock: Clock,
     state: Mutex<State>,
+    /// Is called when it opens or closes, with no lock held.
+    on_turn: Option<OnTurn>,
+}
+
+pub(crate) type OnTurn = Box<dyn Fn(Turn) + Send + Sync>;
+
+/// What has become of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    Opened,
+    Closed,
 }
 
 struct State {
@@ -29,6 +40,8 @@ struct State {
     /// probe runs, it is the only one.
     running: BTreeMap<u64, Tick>,
     next: u64,
+    /// What is to be told when the lock is free again. It turns once at most while that is held.
+    turned: Option<Turn>,
 }
 
 /// Whether calls go through.
@@ -71,8 +84,14 @@ impl Breaker {
     /// `failures` is not zero; the others are in ticks.
     pub(crate) fn new(failures: u32, open_for: u64, patience: u64, clock: Clock) -> Self {
         let phase = Phase::Closed { row: 0 };
-        let state = Mutex::new(State { phase, running: BTreeMap::new(), next: 0 });
-        Self { failures, open_for, patience, clock, state }
+        let state = State { phase, running: BTreeMap::new(), next: 0, turned: None };
+        Self { failures, open_for, patience, clock, state: Mutex::new(state), on_turn: None }
+    }
+
+    /// The same, with somebody who is told when it opens or closes.
+    pub(crate) fn on_turn(mut self, told: OnTurn) -> Self {
+        self.on_turn = Some(told);
+        self
     }
 
     /// An address that is its own while it exists.
@@ -82,52 +101,66 @@ impl Breaker {
 
     /// Asks for a trial. `None` where calls do not go through.
     pub(crate) fn admit(&self) -> Option<Trial> {
-        let mut state = self.state.lock();
-        let now = self.look(&mut state);
-        let is_probe = match state.phase {
-            Phase::Closed { .. } => false,
-            Phase::Open { until } if until <= now => {
-                state.phase = Phase::Probing;
-                true
-            }
-            Phase::Open { .. } | Phase::Probing => return None,
-        };
-        state.next += 1;
-        let number = state.next;
-        state.running.insert(number, now.saturating_add(self.patience));
-        Some(Trial { number, is_probe })
+        self.at_work(|state, now| {
+            let is_probe = match state.phase {
+                Phase::Closed { .. } => false,
+                Phase::Open { until } if until <= now => {
+                    state.phase = Phase::Probing;
+                    true
+                }
+                Phase::Open { .. } | Phase::Probing => return None,
+            };
+            state.next += 1;
+            let number = state.next;
+            state.running.insert(number, now.saturating_add(self.patience));
+            Some(Trial { number, is_probe })
+        })
     }
 
     /// Whether [`admit`](Self::admit) would refuse. Begins nothing.
     pub(crate) fn refuses(&self) -> bool {
-        let mut state = self.state.lock();
-        let now = self.look(&mut state);
-        match state.phase {
+        self.at_work(|state, now| match state.phase {
             Phase::Closed { .. } => false,
             Phase::Open { until } => now < until,
             Phase::Probing => true,
-        }
+        })
     }
 
     pub(crate) fn report(&self, trial: Trial, verdict: TrialVerdict) {
-        let mut state = self.state.lock();
-        let now = self.look(&mut state);
-        if state.running.remove(&trial.number).is_none() {
-            return; // it was overdue, or begun before the breaker opened
-        }
-        match (verdict, state.phase) {
-            (TrialVerdict::Success, _) => state.phase = Phase::Closed { row: 0 },
-            (TrialVerdict::Failure, _) => self.count_failure(&mut state, now),
-            (TrialVerdict::Unknown, Phase::Probing) => state.phase = Phase::Open { until: now },
-            (TrialVerdict::Unknown, _) => {}
-        }
+        self.at_work(|state, now| {
+            if state.running.remove(&trial.number).is_none() {
+                return; // it was overdue, or begun before the breaker opened
+            }
+            match (verdict, state.phase) {
+                (TrialVerdict::Success, phase) => {
+                    if phase == Phase::Probing {
+                        state.turned = Some(Turn::Closed);
+                    }
+                    state.phase = Phase::Closed { row: 0 };
+                }
+                (TrialVerdict::Failure, _) => self.count_failure(state, now),
+                (TrialVerdict::Unknown, Phase::Probing) => state.phase = Phase::Open { until: now },
+                (TrialVerdict::Unknown, _) => {}
+            }
+        });
     }
 
     /// As things stand, and the time.
     pub(crate) fn phase(&self) -> (Phase, Tick) {
+        self.at_work(|state, now| (state.phase, now))
+    }
+
+    /// Looks at what is overdue, and then does this.
+    fn at_work<R>(&self, work: impl FnOnce(&mut State, Tick) -> R) -> R {
         let mut state = self.state.lock();
         let now = self.look(&mut state);
-        (state.phase, now)
+        let result = work(&mut state, now);
+        let turned = state.turned.take();
+        drop(state);
+        if let (Some(turned), Some(told)) = (turned, &self.on_turn) {
+            told(turned);
+        }
+        result
     }
 
     /// Counts what is overdue, each at its time; returns what time it is now.
@@ -153,6 +186,7 @@ impl Breaker {
         };
         if opens {
             state.phase = Phase::Open { until: at.saturating_add(self.open_for) };
+            state.turned = Some(Turn::Opened);
             state.running.clear();
         }
     }

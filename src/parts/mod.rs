@@ -9,6 +9,7 @@ pub(crate) mod flight;
 pub(crate) mod group;
 pub(crate) mod kept;
 pub(crate) mod ledger;
+pub(crate) mod notifier;
 pub(crate) mod outgoing;
 pub(crate) mod reservation;
 pub(crate) mod slots;

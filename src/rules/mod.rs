@@ -4,6 +4,7 @@ pub(crate) mod backoff;
 pub(crate) mod ahead;
 pub(crate) mod altered;
 pub(crate) mod expiry;
+pub(crate) mod event;
 pub(crate) mod explain;
 pub(crate) mod got;
 pub(crate) mod loaded;

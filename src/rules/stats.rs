@@ -2,90 +2,128 @@
 
 use std::time::Duration;
 
-/// A snapshot of a cache's counters, all counted since it was built.
-///
-/// `hits + stale_hits + misses` is the number of look-ups: `get` and every form of `get_or_load` counts as one,
-/// `peek`, `contains` and `entries` as none. A cached "not found" that answers is a hit.
-///
-/// ```
-/// use larder::Cache;
-///
-/// let cache: Cache<u32, u32> = Cache::new(100);
-/// cache.get(&1);
-/// cache.insert(1, 10);
-/// let before = cache.stats();
-/// cache.get(&1);
-/// assert_eq!(cache.stats().hit_ratio(), 0.5);
-/// assert_eq!(cache.stats().since(&before).hits, 1);
-/// ```
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Stats {
+/// The list of the counts stands once: in fields, in differences, and by name.
+macro_rules! stats {
+    ($($(#[$about:meta])* $count:ident,)*) => {
+        /// A snapshot of a cache's counters, all counted since it was built.
+        ///
+        /// `hits + stale_hits + misses` is the number of look-ups: `get` and every form of `get_or_load` counts as one,
+        /// `peek`, `contains` and `entries` as none. A cached "not found" that answers is a hit.
+        ///
+        /// ```
+        /// use larder::Cache;
+        ///
+        /// let cache: Cache<u32, u32> = Cache::new(100);
+        /// cache.get(&1);
+        /// cache.insert(1, 10);
+        /// let before = cache.stats();
+        /// cache.get(&1);
+        /// assert_eq!(cache.stats().hit_ratio(), 0.5);
+        /// assert_eq!(cache.stats().since(&before).hits, 1);
+        /// ```
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct Stats {
+            $($(#[$about])* pub $count: u64,)*
+            /// Total time spent in loaders, by the cache's own coarse clock: a few milliseconds off for one
+            /// load, right for the sum of many.
+            pub load_time: Duration,
+        }
+
+        impl Stats {
+            /// All counts with their names, which are those of the fields: for whatever exports them. The
+            /// names are in the order of this page, and [`load_time`](Self::load_time), which is no count,
+            /// is not among them. Versions to come may have more.
+            ///
+            /// ```
+            /// use larder::Cache;
+            ///
+            /// let users: Cache<u64, String> = Cache::new(100);
+            /// users.get(&42);
+            /// for (name, count) in users.stats().counts() {
+            ///     println!("cache_{name}_total{{cache=\"users\"}} {count}"); // cache_misses_total{..} 1
+            /// }
+            /// # assert!(users.stats().counts().any(|count| count == ("misses", 1)));
+            /// ```
+            pub fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+                [$((stringify!($count), self.$count)),*].into_iter()
+            }
+
+            /// What happened between an earlier snapshot of the same cache and this one.
+            #[must_use]
+            pub fn since(&self, earlier: &Self) -> Self {
+                Self {
+                    $($count: self.$count.saturating_sub(earlier.$count),)*
+                    load_time: self.load_time.saturating_sub(earlier.load_time),
+                }
+            }
+        }
+    };
+}
+
+stats! {
     /// Look-ups that the cache answered.
-    pub hits: u64,
+    hits,
     /// Look-ups that were answered with a value past its life, at once or after a load that failed.
     /// Counted when they are answered; zero while no stale window is set.
-    pub stale_hits: u64,
+    stale_hits,
     /// Look-ups that found nothing that could be served.
-    pub misses: u64,
+    misses,
     /// Loaders that were run.
-    pub loads: u64,
+    loads,
     /// Of these, how many returned an error or panicked.
-    pub load_failures: u64,
+    load_failures,
     /// Loads that lost their key at `load_timeout`.
-    pub load_timeouts: u64,
+    load_timeouts,
     /// Loads whose future was dropped before it was done: whoever ran it hung up, had a timeout around its
     /// call, or said one with [`At::timeout`](crate::At::timeout). Nothing was stored, the circuit breaker was
     /// told nothing, and the next caller began anew. Where they are many, callers have less patience than
     /// the source needs: see [`load_timeout`](crate::CacheBuilder::load_timeout).
-    pub abandoned: u64,
+    abandoned,
     /// Loads that did not begin because all slots of `max_concurrent_loads` were taken: their caller's
     /// `timeout` was over before one was free, or it was served a stale value instead.
-    pub overloaded: u64,
+    overloaded,
     /// Loads that did not begin because the circuit breaker was open.
-    pub circuit_open: u64,
+    circuit_open,
     /// Look-ups that waited for another caller's load, counted when the wait begins. They are misses,
     /// but for those that were served a stale value in the end.
-    pub joined: u64,
+    joined,
     /// Loads that were started ahead of need: in the background by a cache with a loader of its own,
     /// else on the time of the caller who found the value due.
-    pub refreshes: u64,
+    refreshes,
     /// Background loads that the [`Runtime`](crate::Runtime) refused, or was too
     /// [busy](crate::Runtime::is_busy) for: the caller did them instead, or left them to the next one,
     /// who may count another. Above zero, it is shut down or too small.
-    pub refused: u64,
+    refused,
     /// Loads whose result was not stored because something newer happened to the key meanwhile.
-    pub fenced: u64,
+    fenced,
     /// Loads that came back `unchanged` and renewed the life of the value that was there.
-    pub unchanged: u64,
+    unchanged,
     /// Loads that were shown a validator and brought another value: the old one had changed.
-    pub changed: u64,
+    changed,
     /// Misses that the second [`Tier`](crate::Tier) answered: no loader was called.
-    pub tier_hits: u64,
+    tier_hits,
     /// Misses that the tier did not answer: it had nothing, nothing fresh, or nothing that this caller
     /// accepts.
-    pub tier_misses: u64,
+    tier_misses,
     /// Questions that the tier failed to answer. Changes that fail are tried again, and not counted here.
-    pub tier_errors: u64,
+    tier_errors,
     /// Changes by other processes that the tier told of.
-    pub tier_news: u64,
+    tier_news,
     /// Values stored, by `insert` and by loads.
-    pub insertions: u64,
+    insertions,
     /// Values that a newer one of their key replaced.
-    pub replaced: u64,
+    replaced,
     /// Values taken out by `remove`, `remove_if`, `clear` or a load that found none.
-    pub removed: u64,
+    removed,
     /// Values freed because their life was over.
-    pub expired: u64,
+    expired,
     /// Values that had to make room for others.
-    pub evicted: u64,
+    evicted,
     /// Values refused because they alone weigh more than the cache may.
-    pub rejected: u64,
-    /// Panics of the removal listener.
-    pub listener_panics: u64,
-    /// Total time spent in loaders, by the cache's own coarse clock: a few milliseconds off for one
-    /// load, right for the sum of many.
-    pub load_time: Duration,
+    rejected,
+    /// Panics of the removal listener, and of the handler of events.
+    listener_panics,
 }
 
 impl Stats {
@@ -151,40 +189,6 @@ impl Stats {
             return 1.0;
         }
         (self.unchanged + self.changed) as f64 / self.changed as f64
-    }
-
-    /// What happened between an earlier snapshot of the same cache and this one.
-    #[must_use]
-    pub fn since(&self, earlier: &Self) -> Self {
-        Self {
-            hits: self.hits.saturating_sub(earlier.hits),
-            stale_hits: self.stale_hits.saturating_sub(earlier.stale_hits),
-            misses: self.misses.saturating_sub(earlier.misses),
-            loads: self.loads.saturating_sub(earlier.loads),
-            load_failures: self.load_failures.saturating_sub(earlier.load_failures),
-            load_timeouts: self.load_timeouts.saturating_sub(earlier.load_timeouts),
-            abandoned: self.abandoned.saturating_sub(earlier.abandoned),
-            overloaded: self.overloaded.saturating_sub(earlier.overloaded),
-            circuit_open: self.circuit_open.saturating_sub(earlier.circuit_open),
-            joined: self.joined.saturating_sub(earlier.joined),
-            refreshes: self.refreshes.saturating_sub(earlier.refreshes),
-            refused: self.refused.saturating_sub(earlier.refused),
-            fenced: self.fenced.saturating_sub(earlier.fenced),
-            unchanged: self.unchanged.saturating_sub(earlier.unchanged),
-            changed: self.changed.saturating_sub(earlier.changed),
-            tier_hits: self.tier_hits.saturating_sub(earlier.tier_hits),
-            tier_misses: self.tier_misses.saturating_sub(earlier.tier_misses),
-            tier_errors: self.tier_errors.saturating_sub(earlier.tier_errors),
-            tier_news: self.tier_news.saturating_sub(earlier.tier_news),
-            insertions: self.insertions.saturating_sub(earlier.insertions),
-            replaced: self.replaced.saturating_sub(earlier.replaced),
-            removed: self.removed.saturating_sub(earlier.removed),
-            expired: self.expired.saturating_sub(earlier.expired),
-            evicted: self.evicted.saturating_sub(earlier.evicted),
-            rejected: self.rejected.saturating_sub(earlier.rejected),
-            listener_panics: self.listener_panics.saturating_sub(earlier.listener_panics),
-            load_time: self.load_time.saturating_sub(earlier.load_time),
-        }
     }
 }
 

@@ -6,6 +6,7 @@ use crate::engine::lead::Lead;
 use crate::engine::store::Store;
 use crate::engine::unreported::Later;
 use crate::parts::stack;
+use crate::rules::event::Event;
 use crate::rules::got::Got;
 use crate::rules::tier::{TierError, TierFound};
 use crate::words::error::LoadError;
@@ -76,7 +77,15 @@ where
         Ok(found) => {
             about.iter().zip(found).for_each(|(&at, found)| of_each[at] = Some(Ok(found)));
         }
-        Err(error) => about.iter().for_each(|&at| of_each[at] = Some(Err(error.clone()))),
+        Err(error) => {
+            // once, however many keys it was asked for
+            if let Some(lead) = leads.first() {
+                lead.store.happened(Event::TierFailed { error: &error });
+            }
+            for &at in &about {
+                of_each[at] = Some(Err(error.clone()));
+            }
+        }
     }
     let mut settled = Vec::new();
     let open = std::mem::take(leads).into_iter().zip(of_each).enumerate();

@@ -8,6 +8,7 @@ use crate::parts::group::Hash;
 use crate::parts::slots::Queued;
 use crate::parts::stack;
 use crate::rules::ahead::draw;
+use crate::rules::event::Event;
 use crate::rules::expiry::{duration, ticks};
 use crate::rules::loaded::LoadReason;
 use crate::rules::tag::Tag;
@@ -64,6 +65,9 @@ where
         accepts: impl Fn(u64) -> bool,
         needs_value: bool,
     ) -> Option<TierEntry<K, V>> {
+        if let Err(error) = &found {
+            self.store.happened(Event::TierFailed { error });
+        }
         let mut out = Outbox::new();
         let entry = self.answer_quietly(found, accepts, needs_value, &mut out);
         // the load is not over: a listener that asks for its key is told so, and does not wait for it

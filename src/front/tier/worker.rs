@@ -1,7 +1,9 @@
 //! The thread that tells a second tier what was changed.
 
 use crate::engine::tier::AnyTier;
+use crate::parts::notifier::Notifier;
 use crate::parts::outgoing::{InHand, Outgoing};
+use crate::rules::event::Event;
 use crate::rules::tier::TierError;
 use crate::words::block_on::block_on;
 use crate::words::contain::contain;
@@ -20,6 +22,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 pub(crate) fn start<K, V>(
     tier: Arc<dyn AnyTier<K, V>>,
     outgoing: Arc<Outgoing<K, V>>,
+    notifier: Option<Arc<Notifier<K>>>,
 ) -> std::io::Result<()>
 where
     K: Send + Sync + 'static,
@@ -27,7 +30,7 @@ where
 {
     let work = move || {
         let guard = OverGuard(&outgoing);
-        work(&*tier, &outgoing);
+        work(&*tier, &outgoing, notifier.as_deref());
         drop(guard);
     };
     thread::Builder::new().name("larder-tier".to_owned()).spawn(work).map(drop)
@@ -38,6 +41,7 @@ where
 pub(crate) fn start<K, V>(
     _: Arc<dyn AnyTier<K, V>>,
     _: Arc<Outgoing<K, V>>,
+    _: Option<Arc<Notifier<K>>>,
 ) -> std::io::Result<()> {
     Ok(())
 }
@@ -51,16 +55,22 @@ impl<K, V> Drop for OverGuard<'_, K, V> {
     }
 }
 
-fn work<K, V>(tier: &dyn AnyTier<K, V>, outgoing: &Outgoing<K, V>) {
+fn work<K, V>(tier: &dyn AnyTier<K, V>, outgoing: &Outgoing<K, V>, notifier: Option<&Notifier<K>>) {
     while let Some(hand) = block_on(poll_fn(|task| outgoing.poll_take(task.waker()))) {
-        if !make(tier, outgoing, hand) {
+        if !make(tier, outgoing, notifier, hand) {
             return;
         }
     }
 }
 
 /// Makes them, however often that has to be tried. `false` if the cache is gone, and its changes with it.
-fn make<K, V>(tier: &dyn AnyTier<K, V>, outgoing: &Outgoing<K, V>, mut hand: InHand<K, V>) -> bool {
+fn make<K, V>(
+    tier: &dyn AnyTier<K, V>,
+    outgoing: &Outgoing<K, V>,
+    notifier: Option<&Notifier<K>>,
+    mut hand: InHand<K, V>,
+) -> bool {
+    let mut failures = 0_u32;
     let begun = Instant::now();
     let mut pause = FIRST_PAUSE;
     let mut is_last_try = false;
@@ -78,9 +88,15 @@ fn make<K, V>(tier: &dyn AnyTier<K, V>, outgoing: &Outgoing<K, V>, mut hand: InH
             contain(|| outgoing.made(hand));
             return true;
         }
-        let (left, moot) = outgoing.failed(hand, error);
+        let changes = hand.changes.len();
+        failures = failures.saturating_add(1);
+        let (left, moot) = outgoing.failed(hand, error.clone());
         contain(|| drop(moot));
         hand = left;
+        if let Some(notifier) = notifier {
+            // now: who waits for the changes in there is told that they failed
+            notifier.tell(Event::TierLags { changes, failures, error: &error });
+        }
         if hand.is_empty() {
             return true;
         }

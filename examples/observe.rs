@@ -1,0 +1,74 @@
+//! What an operator sees of a cache: events for the log, counts for Prometheus, and why a key is as
+//! it is.
+//!
+//! Run it with `cargo run --example observe`.
+
+use larder::{Cache, Clock, Event, RefreshAhead, SteppingRuntime};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// What a Prometheus server fetches from `/metrics`.
+fn metrics(caches: &[(&str, &Cache<u64, f64>)]) -> String {
+    let mut lines = Vec::new();
+    for (name, cache) in caches {
+        let stats = cache.stats();
+        let mut line = |what: &str, n: f64| {
+            lines.push(format!("cache_{what}{{cache=\"{name}\"}} {n}\n"));
+        };
+        for (count, n) in stats.counts() {
+            line(&format!("{count}_total"), n as f64);
+        }
+        line("load_seconds_total", stats.load_time.as_secs_f64());
+        line("entries", cache.len() as f64);
+    }
+    lines.sort(); // the lines of one metric have to stand together
+    lines.concat()
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let is_down = Arc::new(AtomicBool::new(false));
+    let source = Arc::clone(&is_down);
+    let (clock, hand) = Clock::manual();
+    let background = SteppingRuntime::new();
+    let rates = Cache::builder()
+        .name("rates")
+        .max_entries(1_000)
+        .time_to_live(Duration::from_secs(60))
+        .refresh_ahead(RefreshAhead::At(0.5))
+        .stale_if_error(Duration::from_secs(600))
+        .error_backoff(Duration::from_secs(1), Duration::from_secs(30))
+        .circuit_breaker(3, Duration::from_secs(10))
+        .on_event(|event| match event {
+            // the text of an error is known to whoever knows its type
+            Event::LoadFailed { key, failures, error, .. } => {
+                let error = error.downcast_ref::<io::Error>().map(ToString::to_string);
+                println!("log: rates: {key} failed, {failures} in a row: {error:?}");
+            }
+            event => println!("log: rates: {event}"),
+        })
+        .clock(clock)
+        .runtime(background.clone())
+        .build_loading_fn(move |id: &u64| {
+            if source.load(Ordering::Relaxed) {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "no answer from the exchange"));
+            }
+            Ok(*id as f64 * 1.5)
+        })?;
+
+    println!("1 is {}", rates.load(&1)?);
+    is_down.store(true, Ordering::Relaxed);
+    // a refresh in the background: no caller hears of what it runs into, but the log does
+    for seconds in [40, 10, 20] {
+        hand.advance(Duration::from_secs(seconds));
+        println!("1 is {}", rates.load(&1)?);
+        background.run_until_stalled();
+    }
+    println!("\n{}\n", rates.explain(&1));
+    is_down.store(false, Ordering::Relaxed);
+    hand.advance(Duration::from_secs(31));
+    println!("1 is {}", rates.load(&1)?);
+    print!("\n{}", metrics(&[("rates", &rates)]));
+    Ok(())
+}

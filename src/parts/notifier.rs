@@ -1,0 +1,48 @@
+//! Tells the user's handler of events.
+
+use super::stack;
+use crate::rules::event::Event;
+use crate::words::contain::contain;
+use crate::words::sync::Counter;
+
+pub(crate) type EventHandler<K> = Box<dyn Fn(Event<'_, K>) + Send + Sync>;
+
+pub(crate) struct Notifier<K> {
+    handler: EventHandler<K>,
+    panics: Counter,
+}
+
+impl<K> Notifier<K> {
+    pub(crate) fn new(handler: EventHandler<K>) -> Self {
+        Self { handler, panics: Counter::default() }
+    }
+
+    /// Whether the handler is running on this thread. It is called in the middle of things: a load that
+    /// waited there could wait for what its own thread has in hand.
+    pub(crate) fn is_telling(&self) -> bool {
+        stack::is_running(self.id())
+    }
+
+    /// Calls the handler; with no lock held. What the handler itself causes it is not told, or it could go
+    /// on for ever. Its panics are counted, and end here.
+    #[cold]
+    pub(crate) fn tell(&self, event: Event<'_, K>) {
+        if self.is_telling() {
+            return;
+        }
+        let _running = stack::enter(self.id());
+        if !contain(|| (self.handler)(event)) {
+            self.panics.add(1);
+        }
+    }
+
+    /// How often the handler panicked.
+    pub(crate) fn panics(&self) -> u64 {
+        self.panics.get()
+    }
+
+    /// An address that is its own while it exists.
+    fn id(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+}

@@ -1,0 +1,136 @@
+//! What a cache tells of that is none of its callers' business, or not theirs alone.
+
+use super::loaded::LoadReason;
+use super::tier::TierError;
+use std::any::Any;
+use std::fmt;
+
+/// Something that went wrong, or right again, as [`on_event`](crate::CacheBuilder::on_event) is told of it:
+/// for logs and alarms. Hits, misses and what leaves are no events: see [`Stats`](crate::Stats) and
+/// [`on_removal`](crate::CacheBuilder::on_removal).
+///
+/// `Display` says it in a line, where keys are `Debug`:
+///
+/// ```
+/// use larder::{Cache, LoadError};
+/// use std::sync::{Arc, Mutex};
+///
+/// let lines = Arc::new(Mutex::new(Vec::new()));
+/// let log = Arc::clone(&lines);
+/// let users: Cache<u64, String> = Cache::builder()
+///     .max_entries(1_000)
+///     .on_event(move |event| log.lock().unwrap().push(format!("users: {event}")))
+///     .build()?;
+/// let _: Result<_, LoadError<&str>> = users.get_or_load(&42, || Err("the database is away"));
+/// assert_eq!(*lines.lock().unwrap(), ["users: the load of 42 failed (Miss, 1 in a row)"]);
+/// # Ok::<_, larder::ConfigError>(())
+/// ```
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event<'a, K> {
+    /// A loader returned an error. Of several keys that were loaded by one call, each is an event.
+    #[non_exhaustive]
+    LoadFailed {
+        /// The key that was to be loaded.
+        key: &'a K,
+        /// Why it was. What [`Refresh`](LoadReason::Refresh) ran into, no caller hears of.
+        reason: LoadReason,
+        /// How many loads of the key have failed in a row, this one included: errors, panics, timeouts.
+        failures: u32,
+        /// The loader's error, of whatever type that has: `error.downcast_ref::<MyError>()`.
+        error: &'a (dyn Any + Send + Sync),
+    },
+    /// A loader panicked, or `Clone`, a weigher or the like while its result was stored.
+    #[non_exhaustive]
+    LoadPanicked {
+        /// The key that was to be loaded.
+        key: &'a K,
+        /// Why it was.
+        reason: LoadReason,
+        /// How many loads of the key have failed in a row, this one included.
+        failures: u32,
+    },
+    /// A load lost its key at [`load_timeout`](crate::CacheBuilder::load_timeout). Told when somebody notices:
+    /// who waits for it, the next caller, or the load itself when it is done.
+    #[non_exhaustive]
+    LoadTimedOut {
+        /// The key that was to be loaded.
+        key: &'a K,
+        /// Why it was.
+        reason: LoadReason,
+        /// How many loads of the key have failed in a row, this one included.
+        failures: u32,
+    },
+    /// The future of a load was dropped before it was done, as
+    /// [`Stats::abandoned`](crate::Stats::abandoned) counts.
+    #[non_exhaustive]
+    LoadAbandoned {
+        /// The key that was to be loaded.
+        key: &'a K,
+        /// Why it was.
+        reason: LoadReason,
+    },
+    /// A loader said [`unchanged`](crate::Loaded::unchanged) of nothing: a mistake in the loader.
+    #[non_exhaustive]
+    NothingToRenew {
+        /// The key that was to be loaded.
+        key: &'a K,
+    },
+    /// The [`circuit_breaker`](crate::CacheBuilder::circuit_breaker) opened, again after a probe that failed
+    /// too: the source is left alone for a while.
+    CircuitOpened,
+    /// The probe succeeded: loads go to the source as before.
+    CircuitClosed,
+    /// The second [`Tier`](crate::Tier) did not answer a question, and the source is asked instead.
+    #[non_exhaustive]
+    TierFailed {
+        /// What it said.
+        error: &'a TierError,
+    },
+    /// The second tier did not take some changes; they are tried again.
+    #[non_exhaustive]
+    TierLags {
+        /// How many changes it was given at once.
+        changes: usize,
+        /// How often in a row it has failed to take these.
+        failures: u32,
+        /// What it said.
+        error: &'a TierError,
+    },
+    /// The [`Runtime`](crate::Runtime) would not have a load in the background, as
+    /// [`Stats::refused`](crate::Stats::refused) counts.
+    RuntimeRefused,
+    /// The removal listener panicked.
+    ListenerPanicked,
+}
+
+impl<K: fmt::Debug> fmt::Display for Event<'_, K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LoadFailed { key, reason, failures, .. } => {
+                write!(f, "the load of {key:?} failed ({reason:?}, {failures} in a row)")
+            }
+            Self::LoadPanicked { key, reason, failures } => {
+                write!(f, "the load of {key:?} panicked ({reason:?}, {failures} in a row)")
+            }
+            Self::LoadTimedOut { key, reason, failures } => {
+                write!(f, "the load of {key:?} timed out ({reason:?}, {failures} in a row)")
+            }
+            Self::LoadAbandoned { key, reason } => {
+                write!(f, "the load of {key:?} was dropped with its caller ({reason:?})")
+            }
+            Self::NothingToRenew { key } => {
+                write!(f, "the loader said `unchanged` of {key:?}, and nothing was cached")
+            }
+            Self::CircuitOpened => f.write_str("the circuit breaker opened"),
+            Self::CircuitClosed => f.write_str("the circuit breaker closed"),
+            Self::TierFailed { error } => write!(f, "the second tier did not answer: {error}"),
+            Self::TierLags { changes, failures, error } => write!(
+                f,
+                "the second tier did not take {changes} changes ({failures} in a row): {error}"
+            ),
+            Self::RuntimeRefused => f.write_str("the runtime refused a load in the background"),
+            Self::ListenerPanicked => f.write_str("the removal listener panicked"),
+        }
+    }
+}
