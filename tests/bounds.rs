@@ -60,6 +60,13 @@ fn churn(cache: &Checked<u64, u64>, holds: impl Fn()) {
 }
 
 #[test]
+fn a_cache_says_what_its_bound_is() {
+    let bounds = [entries(0), entries(100_000), weight(1_000_000), Cache::builder().unbounded()]
+        .map(|builder| checked(builder).capacity());
+    assert_eq!(bounds, [Some(0), Some(100_000), Some(1_000_000), None]);
+}
+
+#[test]
 fn len_never_exceeds_the_bound_while_eight_threads_churn() {
     for (most, shards) in [(1, 1), (7, 4), (100, 1), (100, 4), (300, 16)] {
         let cache = checked(entries(most).shards(shards));

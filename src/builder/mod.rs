@@ -539,7 +539,8 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     {
         let notifier = Arc::new(Notifier::new(Box::new(handler)));
         self.settings.notifier = Some(Arc::clone(&notifier));
-        self.settings.on_turn = Some(Box::new(move |turn| notifier.tell(turn.into())));
+        self.settings.on_transition =
+            Some(Box::new(move |transition| notifier.tell(transition.into())));
         self
     }
 

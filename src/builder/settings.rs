@@ -2,7 +2,7 @@
 
 use crate::engine::store::{Listener, Weigher};
 use crate::engine::tier::Behind;
-use crate::parts::breaker::OnTurn;
+use crate::parts::breaker::OnTransition;
 use crate::parts::notifier::Notifier;
 use crate::rules::ahead::RefreshAhead;
 use crate::words::clock::Clock;
@@ -22,7 +22,7 @@ pub(super) struct Settings<K, V> {
     pub(super) listener: Option<Listener<K, V>>,
     pub(super) notifier: Option<Arc<Notifier<K>>>,
     /// Tells the same handler of the breaker, which knows no keys.
-    pub(super) on_turn: Option<OnTurn>,
+    pub(super) on_transition: Option<OnTransition>,
     pub(super) ttl: Option<Duration>,
     pub(super) jitter: Option<f64>,
     pub(super) idle: Option<Duration>,
@@ -53,7 +53,7 @@ impl<K, V> Default for Settings<K, V> {
             weigher: None,
             listener: None,
             notifier: None,
-            on_turn: None,
+            on_transition: None,
             ttl: None,
             jitter: None,
             idle: None,

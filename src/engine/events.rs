@@ -1,7 +1,7 @@
 //! What the user's handler of events is told.
 
 use super::store::Store;
-use crate::parts::breaker::Turn;
+use crate::parts::breaker::Transition;
 use crate::parts::flight::Flight;
 use crate::rules::event::Event;
 use std::any::Any;
@@ -53,11 +53,11 @@ impl<K, V, S> Store<K, V, S> {
     }
 }
 
-impl<K> From<Turn> for Event<'_, K> {
-    fn from(turn: Turn) -> Self {
-        match turn {
-            Turn::Opened => Self::CircuitOpened,
-            Turn::Closed => Self::CircuitClosed,
+impl<K> From<Transition> for Event<'_, K> {
+    fn from(transition: Transition) -> Self {
+        match transition {
+            Transition::Opened => Self::CircuitOpened,
+            Transition::Closed => Self::CircuitClosed,
         }
     }
 }

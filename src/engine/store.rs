@@ -5,7 +5,7 @@ use super::behind::Queues;
 use super::guard::Guards;
 use super::tier::Behind;
 use super::writing::{Holds, no_holds};
-use crate::parts::breaker::{Breaker, OnTurn};
+use crate::parts::breaker::{Breaker, OnTransition};
 use crate::parts::budget::Budget;
 use crate::parts::flight::Landing;
 use crate::parts::kept::KeptLives;
@@ -115,7 +115,7 @@ pub(crate) struct Plan<K, V, S> {
     pub(crate) weigher: Option<Weigher<K, V>>,
     pub(crate) listener: Option<Listener<K, V>>,
     pub(crate) notifier: Option<Arc<Notifier<K>>>,
-    pub(crate) on_turn: Option<OnTurn>,
+    pub(crate) on_transition: Option<OnTransition>,
     pub(crate) load_timeout: Duration,
     pub(crate) soft_timeout: Option<Duration>,
     pub(crate) max_loads: Option<usize>,
@@ -152,8 +152,8 @@ impl<K, V, S> Store<K, V, S> {
         let slots = plan.max_loads.map(|n| LoadSlots::new(n, load_timeout, clock.clone()));
         let breaker = plan.breaker.map(|(failures, open_for)| {
             let breaker = Breaker::new(failures, ticks(open_for), load_timeout, clock.clone());
-            match plan.on_turn {
-                Some(told) => breaker.on_turn(told),
+            match plan.on_transition {
+                Some(told) => breaker.on_transition(told),
                 None => breaker,
             }
         });
@@ -289,6 +289,11 @@ impl<K, V, S> Store<K, V, S> {
 
     pub(crate) fn weight(&self) -> u64 {
         self.budget.used()
+    }
+
+    /// None where there is no bound.
+    pub(crate) fn capacity(&self) -> Option<u64> {
+        Some(self.budget.max()).filter(|max| *max < u64::MAX)
     }
 
     pub(crate) fn stats(&self) -> Stats {

@@ -68,6 +68,18 @@ impl<K, V, S> Cache<K, V, S> {
         self.store.weight()
     }
 
+    /// The bound: in entries as `max_entries` says it, in weight as `max_weight` does; `None` for a cache
+    /// without one.
+    ///
+    /// ```
+    /// # use larder::Cache;
+    /// let cache: Cache<u64, u64> = Cache::new(100);
+    /// assert_eq!(cache.capacity(), Some(100));
+    /// ```
+    pub fn capacity(&self) -> Option<u64> {
+        self.store.capacity()
+    }
+
     /// The counters as they are now. Takes each shard's lock in shared mode, for a moment.
     pub fn stats(&self) -> Stats {
         self.store.stats()

@@ -21,14 +21,14 @@ pub(crate) struct Breaker {
     clock: Clock,
     state: Mutex<State>,
     /// Is called when it opens or closes, with no lock held.
-    on_turn: Option<OnTurn>,
+    on_transition: Option<OnTransition>,
 }
 
-pub(crate) type OnTurn = Box<dyn Fn(Turn) + Send + Sync>;
+pub(crate) type OnTransition = Box<dyn Fn(Transition) + Send + Sync>;
 
 /// What has become of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Turn {
+pub(crate) enum Transition {
     Opened,
     Closed,
 }
@@ -41,7 +41,7 @@ struct State {
     running: BTreeMap<u64, Tick>,
     next: u64,
     /// What is to be told when the lock is free again. It turns once at most while that is held.
-    turned: Option<Turn>,
+    transition: Option<Transition>,
 }
 
 /// Whether calls go through.
@@ -84,13 +84,13 @@ impl Breaker {
     /// `failures` is not zero; the others are in ticks.
     pub(crate) fn new(failures: u32, open_for: u64, patience: u64, clock: Clock) -> Self {
         let phase = Phase::Closed { row: 0 };
-        let state = State { phase, running: BTreeMap::new(), next: 0, turned: None };
-        Self { failures, open_for, patience, clock, state: Mutex::new(state), on_turn: None }
+        let state = State { phase, running: BTreeMap::new(), next: 0, transition: None };
+        Self { failures, open_for, patience, clock, state: Mutex::new(state), on_transition: None }
     }
 
     /// The same, with somebody who is told when it opens or closes.
-    pub(crate) fn on_turn(mut self, told: OnTurn) -> Self {
-        self.on_turn = Some(told);
+    pub(crate) fn on_transition(mut self, told: OnTransition) -> Self {
+        self.on_transition = Some(told);
         self
     }
 
@@ -134,7 +134,7 @@ impl Breaker {
             match (verdict, state.phase) {
                 (TrialVerdict::Success, phase) => {
                     if phase == Phase::Probing {
-                        state.turned = Some(Turn::Closed);
+                        state.transition = Some(Transition::Closed);
                     }
                     state.phase = Phase::Closed { row: 0 };
                 }
@@ -155,10 +155,10 @@ impl Breaker {
         let mut state = self.state.lock();
         let now = self.look(&mut state);
         let result = work(&mut state, now);
-        let turned = state.turned.take();
+        let transition = state.transition.take();
         drop(state);
-        if let (Some(turned), Some(told)) = (turned, &self.on_turn) {
-            told(turned);
+        if let (Some(transition), Some(told)) = (transition, &self.on_transition) {
+            told(transition);
         }
         result
     }
@@ -186,7 +186,7 @@ impl Breaker {
         };
         if opens {
             state.phase = Phase::Open { until: at.saturating_add(self.open_for) };
-            state.turned = Some(Turn::Opened);
+            state.transition = Some(Transition::Opened);
             state.running.clear();
         }
     }
