@@ -146,6 +146,30 @@ fn a_refresh_that_fails_in_the_background_is_told() {
 }
 
 #[test]
+fn so_is_one_that_panics_and_one_that_takes_too_long() {
+    let (builder, hand, log) = builder();
+    let (runtime, source) = (SteppingRuntime::new(), hand.clone());
+    let loading = builder
+        .time_to_live(secs(10))
+        .runtime(runtime.clone())
+        .build_loading_fn(move |key: &u64| match key {
+            1 => panic!("expected"),
+            _ => {
+                source.advance(ms(200));
+                Ok::<_, String>(*key)
+            }
+        })
+        .unwrap();
+    let cache = watched(&loading);
+    loading.refresh(&1);
+    loading.refresh(&2);
+    runtime.run_until_stalled();
+    let told = ["1 panicked", "2 timed out"];
+    assert_eq!(log.take(), told.map(|it| format!("the load of {it} (Refresh, 1 in a row)")));
+    assert_eq!(cache.len(), 0);
+}
+
+#[test]
 fn panics_of_loaders_listeners_and_of_the_handler_itself() {
     let (builder, _hand, log) = builder();
     let cache = checked(builder.on_removal(|_| panic!("expected: a listener panics")));

@@ -503,10 +503,11 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// hear of otherwise, as a refresh in the background that fails. It is for logs and alarms.
     ///
     /// It runs on the thread on which that is noticed, with no lock held, and holds up what that thread
-    /// does: let it be quick. Whoever waits for a load that failed has been told already. Events of several threads come in no
-    /// order. It may use the cache, but not load: what is not cached is
-    /// [`Recursive`](crate::LoadError::Recursive) there. Of what it causes itself on its thread it is not
-    /// told. A panic in it is caught and counted in [`Stats::listener_panics`](crate::Stats::listener_panics).
+    /// does: let it be quick. In an outage there may be as many events as there are misses. Whoever waits for
+    /// a load that failed has been told before. Events of several threads come in no order. It may use the
+    /// cache, but not load: what is not cached is [`Recursive`](crate::LoadError::Recursive) there. Of what
+    /// it causes itself on its thread it is not told. A panic in it is caught, and counted in
+    /// [`Stats::listener_panics`](crate::Stats::listener_panics).
     ///
     /// A handler that holds a handle of its own cache keeps that alive for ever, as a
     /// [listener](Self::on_removal) does. It costs nothing where nothing happens.
