@@ -342,6 +342,66 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         self
     }
 
+    /// Has each `load` of an [`AsyncLoadingCache`] that misses run as a task on the cache's [`Runtime`], instead
+    /// of as a part of its caller's future. So a caller that is dropped, since its client hung up or for a
+    /// timeout around it, does not take the load along: it goes on, its result is stored for whoever comes
+    /// next, and it ends at [`load_timeout`](Self::load_timeout) at the latest. Without this, a source that is
+    /// slower than its callers are patient is asked by each of them, and nothing is ever cached
+    /// ([`Stats::abandoned`](crate::Stats::abandoned) counts such loads). The circuit breaker too hears then
+    /// what becomes of a load.
+    ///
+    /// ```
+    /// use larder::{Cache, SteppingRuntime};
+    /// use std::{convert::Infallible, time::Duration};
+    /// use tokio::time::timeout;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let runtime = SteppingRuntime::new(); // leave it out inside of tokio, with the feature `tokio`
+    /// let reports = Cache::builder()
+    ///     .max_entries(1_000)
+    ///     .load_timeout(Duration::from_secs(10))
+    ///     .detached_loads()
+    ///     .max_concurrent_loads(8) // the source's own limit: see below
+    ///     .runtime(runtime.clone())
+    ///     .build_loading_async_fn(|year: u32| async move {
+    ///         Ok::<_, Infallible>(format!("report of {year}"))
+    ///     })?;
+    /// // a caller with no patience at all
+    /// assert!(timeout(Duration::ZERO, reports.load(&2026)).await.is_err());
+    /// runtime.run_until_stalled(); // its load goes on
+    /// assert_eq!(reports.get(&2026).unwrap(), "report of 2026");
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// All else is as for a miss: there is one load a key, whose caller waits for it with all who come
+    /// meanwhile; an error reaches all of them; a later write wins. A panic of the loader is
+    /// [`Panicked`](crate::LoadError::Panicked) for its caller too. When the last handle to the cache is
+    /// dropped, its loads end.
+    ///
+    /// **How many.** Loads are no longer as many as the callers who wait, but as many as have begun within
+    /// `load_timeout`: where callers give up and others come for other keys, set
+    /// [`max_concurrent_loads`](Self::max_concurrent_loads). A load stands in that line without its caller too,
+    /// as a miss does; one for which nobody waits any more leaves it after `load_timeout`, and counts as
+    /// [`overloaded`](crate::Stats::overloaded).
+    ///
+    /// **What it costs.** A task for each miss, and a look at the task by two threads where there are several.
+    /// The loader has neither the task-locals nor the tracing span of its caller. The runtime has to run while
+    /// callers wait (with a [`SteppingRuntime`](crate::SteppingRuntime) somebody has to step).
+    ///
+    /// **What stays with its caller**: the closures of `get_or_load_async` and [`at`](crate::Cache::at), which may
+    /// borrow; [`load_many`](AsyncLoadingCache::load_many), and `load` with [`batch`](Self::batch); what is loaded
+    /// inside another load, and goes on as long as that does; what is served stale, or refused by the circuit
+    /// breaker, at once; and what the runtime refuses, or has taken and dropped. For a
+    /// [`LoadingCache`](crate::LoadingCache) the setting says nothing: a thread that waits cannot be dropped.
+    ///
+    /// [`soft_timeout`](Self::soft_timeout) sends a load out in the same way where a stale value may be served, so
+    /// that its caller can be, after that time; the two go together.
+    pub fn detached_loads(mut self) -> Self {
+        self.settings.detached_loads = true;
+        self
+    }
+
     /// Has a cache with a loader of its own gather the misses of single `load`s into calls of its
     /// `load_many`: the first caller that misses waits for up to `wait`, or until `keys` are there, and
     /// then loads them all at once. It is for sources to which a query for a hundred keys is hardly more work
@@ -636,7 +696,9 @@ impl<K, V, S> CacheBuilder<K, V, S> {
             self.settings.runtime.take().or_else(surrounding).ok_or(ConfigError::NoRuntime)?;
         let loader = Arc::new(loader);
         let gather = self.settings.batch.map(|(most, wait)| Gather::new(most, ticks(wait)));
+        let detaches = self.settings.detached_loads;
         let mut plan = self.into_plan();
+        plan.detaches = detaches;
         plan.refresher =
             Some(Box::new(ByTasks { loader: Arc::clone(&loader), runtime: Arc::clone(&runtime) }));
         Ok(AsyncLoadingCache::over(Cache::over(started(plan)?), loader, runtime, gather))
@@ -723,6 +785,7 @@ impl<K, V, S> fmt::Debug for CacheBuilder<K, V, S> {
             .field("max_concurrent_loads", &said.max_loads)
             .field("circuit_breaker", &said.breaker)
             .field("soft_timeout", &said.soft_timeout)
+            .field("detached_loads", &said.detached_loads)
             .field("shards", &said.shards)
             .finish_non_exhaustive()
     }

@@ -62,6 +62,7 @@ impl<K, V> Settings<K, V> {
             breaker: self.breaker,
             soft_timeout: self.soft_timeout,
             refresher: None,
+            detaches: false,
             tier: self.tier,
             name: self.name,
             // keyed like the default hasher: nobody outside can foresee the draws

@@ -1,5 +1,6 @@
 //! A leader without a caller.
 
+use super::guard::Carried;
 use super::lead::{DetachedLead, Lead, Progress};
 use super::store::Store;
 use super::tier::Question;
@@ -159,27 +160,37 @@ where
     V: Clone + Send + Sync + 'static,
     S: Send + Sync + 'static,
 {
-    /// Where `soft_timeout` is to free a caller who can be served stale, its load is done in the
-    /// background by the cache's own loader, and it waits for the flight as everybody does. Else it has
-    /// the lead back.
+    /// Where a load is not to depend on its caller, it is done in the background by the cache's own
+    /// loader, and its caller waits for the flight as everybody does: with `soft_timeout` one who can be
+    /// served stale, with `detached_loads` each. Else it has the lead back.
     #[cold]
     pub(crate) fn send_out(
         self: &Arc<Self>,
         lead: Lead<K, V, S>,
         ask: &Ask,
+        carried: &Carried,
     ) -> Result<Arc<Flight<K, V>>, Lead<K, V, S>> {
-        let Some(refresher) = self.refresher.as_ref().filter(|_| self.soft_timeout().is_some())
-        else {
-            return Err(lead);
-        };
+        let may_send = |_: &_| self.detaches || self.soft_timeout().is_some();
+        let Some(refresher) = self.refresher.as_ref().filter(may_send) else { return Err(lead) };
         // Inside a load it is told whether it waits for itself, and has that load's slot. Who brings news
-        // is not to wait for others. And without a slot it is served now, and nothing gets in line.
-        let stays = stack::is_any_running() || self.brings_news() || self.is_crowded();
-        if stays || !self.is_servable(lead.hash(), lead.key(), ask) {
+        // is not to wait for others.
+        if stack::is_any_running() || self.brings_news() {
+            return Err(lead);
+        }
+        // Who can be served stale while there is no slot is served now, and nothing gets in line.
+        let is_servable = || self.is_servable(lead.hash(), lead.key(), ask);
+        let stays = if self.detaches {
+            // what the breaker says it is to hear at once, however busy the runtime is
+            self.is_stopped() || self.is_crowded() && is_servable()
+        } else {
+            self.is_crowded() || !is_servable()
+        };
+        if stays {
             return Err(lead);
         }
         // it follows before the load can land, and so that this does not give way
         let flight = lead.join();
+        carried.lend(&flight);
         match refresher.refresh(lead.send_away()) {
             Ok(()) => Ok(flight),
             Err(away) => match away.back() {

@@ -5,7 +5,6 @@ mod pass;
 use super::away::Away;
 use super::lead::{Lead, Progress};
 use super::store::Store;
-use crate::parts::breaker::Breaker;
 use crate::parts::flight::{Flight, Landing};
 use crate::parts::slots::{LoadSlot, Place, Queued, Rank};
 use crate::parts::stack::{self};
@@ -18,22 +17,54 @@ pub(crate) use pass::{Guards, Pass, Permit};
 use std::convert::Infallible;
 use std::sync::Arc;
 
-/// The line before the source, for a load that nobody waits for and that keeps no cache alive while
-/// it stands there: behind all misses.
+/// The line before the source, for a load without a caller, that keeps no cache alive while it stands
+/// there: behind all misses, unless somebody waits for it.
 pub(crate) struct Line<K, V> {
     guards: Arc<Guards>,
     clock: Clock,
     flight: Arc<Flight<K, V>>,
+    /// For so many ticks it stands there on behalf of callers who may have gone.
+    patience: u64,
 }
 
 impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Line<K, V> {
-    pub(crate) fn turn(&self) -> Turn<'_> {
+    /// Blocks this thread until it has a slot.
+    pub(crate) fn block(&self) -> Result<LoadSlot, NoSlot> {
+        loop {
+            let slot = self.turn().block();
+            if !self.goes_on(&slot) {
+                return slot;
+            }
+        }
+    }
+
+    /// The same for a task.
+    pub(crate) async fn slot(&self) -> Result<LoadSlot, NoSlot> {
+        loop {
+            let slot = self.turn().await;
+            if !self.goes_on(&slot) {
+                return slot;
+            }
+        }
+    }
+
+    /// Whether its time in line is over, and somebody waits for it still: then it stands there for as long
+    /// again, in its old place. (Who is only about to wait finds that it came to nothing, and looks again.)
+    fn goes_on(&self, slot: &Result<LoadSlot, NoSlot>) -> bool {
+        matches!(slot, Err(NoSlot::Late)) && self.flight.waiters() > 0
+    }
+
+    fn turn(&self) -> Turn<'_> {
         let Some(slots) = &self.guards.slots else {
             unreachable!("it was a slot that was not free")
         };
         // one that somebody waits for by now is a miss like any
         let rank = if self.flight.gives_way() { Rank::Refresh } else { Rank::Miss };
-        let turn = Turn::new(slots, &self.clock, self.flight.clone(), rank, None, None);
+        // Callers who do not wait for their slot leave loads in the line, and with no end to that it would
+        // grow for as long as there are more of them than slots. (Whoever wants a refresh's key takes it.)
+        let deadline = (rank == Rank::Miss).then(|| self.clock.after(self.patience));
+        let (load, before) = (self.flight.clone(), self.flight.place());
+        let turn = Turn::new(slots, &self.clock, load, rank, before, deadline);
         if let Some(place) = turn.place() {
             if self.flight.wait_at(place) {
                 slots.let_through(place);
@@ -77,8 +108,9 @@ where
             Ok(Entrance::Busy) => {
                 let Some(guards) = lead.store.guards.clone() else { return Begun::No };
                 let (clock, flight) = (lead.store.clock.clone(), Arc::clone(&lead.flight));
+                let patience = lead.store.load_timeout;
                 lead.give_way();
-                Begun::Busy(lead.away(), Line { guards, clock, flight })
+                Begun::Busy(lead.away(), Line { guards, clock, flight, patience })
             }
             Err(refusal) => {
                 lead.refuse::<Infallible>(refusal);
@@ -137,6 +169,13 @@ impl Carried {
     #[inline]
     pub(crate) fn put_down(&mut self) {
         self.pass = None;
+    }
+
+    /// The load is sent away by who carries this, and stands in line in its place.
+    pub(crate) fn lend<K, V>(&self, flight: &Flight<K, V>) {
+        if let Some(place) = self.place {
+            flight.take_place(place);
+        }
     }
 
     /// After it waited for a load in vain.
@@ -204,6 +243,12 @@ impl<K, V, S> Store<K, V, S> {
         }
     }
 
+    /// Whether a load that began now would be told that the breaker is open. (Where there is a second tier,
+    /// that is asked first.)
+    pub(super) fn is_stopped(&self) -> bool {
+        self.tier.is_none() && self.guards.as_ref().is_some_and(|guards| guards.refuse())
+    }
+
     /// A caller is about to wait for this flight. If it does so inside a load of its own that has a
     /// slot, and the flight waits for one, neither would ever go on: the flight goes first.
     #[inline]
@@ -219,8 +264,7 @@ impl<K, V, S> Store<K, V, S> {
     /// Asks for a slot, if there is one to be asked for. None if all are taken.
     fn try_slot(&self, guards: &Arc<Guards>, caller: Caller) -> Result<Option<Pass>, Refusal> {
         // before a slot is asked for: nobody is to stand in line for hearing this
-        let refuses = |breaker: &Breaker| !stack::is_running(breaker.id()) && breaker.refuses();
-        if caller == Caller::Loads && guards.breaker.as_ref().is_some_and(refuses) {
+        if caller == Caller::Loads && guards.refuse() {
             return Err(self.stopped());
         }
         let slot = match &guards.slots {

@@ -59,6 +59,8 @@ pub(crate) struct Store<K, V, S> {
     pub(crate) guards: Option<Arc<Guards>>,
     /// Loads what nobody waits for; none in a cache without a loader of its own.
     pub(super) refresher: Option<Box<dyn Refresher<K, V, S>>>,
+    /// Its refresher also loads what is missing.
+    pub(super) detaches: bool,
     /// Nothing is due earlier before its expiry, in ticks, where that depends on load times.
     pub(super) horizon: AtomicU64,
     pub(super) seed: u64,
@@ -122,6 +124,7 @@ pub(crate) struct Plan<K, V, S> {
     /// So many failures in a row, and for how long.
     pub(crate) breaker: Option<(u32, Duration)>,
     pub(crate) refresher: Option<Box<dyn Refresher<K, V, S>>>,
+    pub(crate) detaches: bool,
     pub(crate) tier: Option<Behind<K, V>>,
     pub(crate) name: Option<Arc<str>>,
     pub(crate) seed: u64,
@@ -184,6 +187,7 @@ impl<K, V, S> Store<K, V, S> {
             soft_timeout: plan.soft_timeout.map(ticks),
             guards,
             refresher: plan.refresher,
+            detaches: plan.detaches,
             is_plain,
             glances_below,
             loads_alone,

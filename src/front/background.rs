@@ -91,7 +91,7 @@ where
             Begun::Yes(away, cx) => (away, cx),
             Begun::Busy(..) if !may_wait => return,
             Begun::Busy(away, line) => {
-                let slot = line.turn().block();
+                let slot = line.block();
                 let Some(begun) = away.begin_with(&line, slot) else { return };
                 begun
             }
@@ -218,7 +218,7 @@ where
     let (mut away, cx) = match away.begin() {
         Begun::Yes(away, cx) => (away, cx),
         Begun::Busy(away, line) => {
-            let slot = line.turn().await;
+            let slot = line.slot().await;
             let Some(begun) = away.begin_with(&line, slot) else { return };
             begun
         }

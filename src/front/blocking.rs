@@ -116,7 +116,7 @@ where
     loop {
         let is_ahead = ahead.is_some();
         let next = ahead.take().map_or_else(|| store.join(hash, key, &call.ask), Next::Lead);
-        let (next, is_own) = sent(store, next, &call.ask, &mut may_be_sent);
+        let (next, is_own) = sent(store, next, &call.ask, &carried, &mut may_be_sent);
         match next {
             Next::Look => match store.got(hash, key, &call.ask) {
                 Looked::Value(got) => return Ok(got),

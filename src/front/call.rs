@@ -1,6 +1,6 @@
 //! What one caller says about its own call, and what it gets when its load comes to nothing.
 
-use crate::engine::guard::Refusal;
+use crate::engine::guard::{Carried, Refusal};
 use crate::engine::join::Next;
 use crate::engine::lead::Lead;
 use crate::engine::look::{Looked, Search};
@@ -57,6 +57,7 @@ pub(super) fn sent<K, V, S>(
     store: &Arc<Store<K, V, S>>,
     next: Next<K, V, S>,
     ask: &Ask,
+    carried: &Carried,
     may_be_sent: &mut bool,
 ) -> (Next<K, V, S>, bool)
 where
@@ -65,7 +66,8 @@ where
     S: Send + Sync + 'static,
 {
     match next {
-        Next::Lead(lead) if std::mem::take(may_be_sent) => match store.send_out(lead, ask) {
+        Next::Lead(lead) if std::mem::take(may_be_sent) => match store.send_out(lead, ask, carried)
+        {
             Ok(flight) => (Next::Follow(flight), true),
             Err(lead) => (Next::Lead(lead), false),
         },

@@ -254,6 +254,11 @@ impl<K, V> Flight<K, V> {
         is_urgent
     }
 
+    /// If it has to get in line, then in the place of one who has stood there for its key.
+    pub(crate) fn take_place(&self, place: Place) {
+        self.state.lock().place = Some(place);
+    }
+
     /// One who has a slot is about to wait for it. Returns the place where it may wait itself.
     pub(crate) fn hurry(&self) -> Option<Place> {
         let mut state = self.state.lock();

@@ -12,6 +12,14 @@ pub(crate) struct Guards {
     pub(crate) breaker: Option<Breaker>,
 }
 
+impl Guards {
+    /// Whether the breaker would not let a load through that this thread began now.
+    pub(super) fn refuse(&self) -> bool {
+        let refuses = |breaker: &Breaker| !stack::is_running(breaker.id()) && breaker.refuses();
+        self.breaker.as_ref().is_some_and(refuses)
+    }
+}
+
 /// Leave to call the source. When it goes, its slot goes to the next, and the breaker is told.
 #[derive(Debug)]
 pub(crate) struct Pass {
