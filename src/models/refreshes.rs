@@ -243,6 +243,132 @@ fn who_sends_its_load_away_has_an_answer() {
     });
 }
 
+/// Brings the moment at which the load began, to tasks.
+struct BeganAtAsync(Moments);
+
+impl AsyncLoader<u32, u64> for BeganAtAsync {
+    type Error = Infallible;
+
+    async fn load(&self, _: &u32, _: &LoadCx<u64>) -> Result<Loaded<u64>, Infallible> {
+        let begun = self.0.next();
+        shuttle::future::yield_now().await;
+        Ok(Loaded::new(begun))
+    }
+}
+
+/// All who asked may have gone, at whatever moment: what they asked for is loaded, once, and is there.
+#[test]
+fn a_detached_load_needs_no_caller() {
+    explore(|| {
+        let (builder, _hand) = builder();
+        let (runtime, source) = (SteppingRuntime::new(), Source::default());
+        let behind = source.clone();
+        let cache = builder
+            .max_entries(100)
+            .detached_loads()
+            .runtime(runtime.clone())
+            .build_loading_async_fn(move |_: u32| {
+                let behind = behind.clone();
+                async move { behind.load_async().await }
+            })
+            .unwrap();
+        let callers: Vec<_> = (0..3)
+            .map(|_| {
+                let (cache, polls) = (cache.clone(), 1 + draw(3));
+                spawn(async move { impatient(cache.load(&KEY), polls).await })
+            })
+            .collect();
+        let steppers = [step(&runtime, 2), step(&runtime, 2)];
+        for caller in callers {
+            let told = block_on(caller).unwrap();
+            assert!(told.is_none_or(|value| value.unwrap() == 1));
+        }
+        for stepper in steppers {
+            stepper.join().unwrap();
+        }
+        runtime.run_until_stalled();
+        assert_eq!((cache.get(&KEY), source.begun(), source.done()), (Some(1), 1, 1));
+        assert_eq!((cache.flights(), cache.stats().abandoned), (0, 0));
+        cache.validate();
+    });
+}
+
+/// Detached loads with one slot for all, while callers leave, keys are removed, and the runtime is slow or
+/// gone. Whoever stays has an answer, none that was removed before it came, and no slot is lost.
+#[test]
+fn who_stays_has_an_answer_of_a_detached_load() {
+    explore(|| {
+        let (moments, written) = (Moments::default(), Moments::default());
+        let (builder, hand) = builder();
+        let runtime = SteppingRuntime::new();
+        // When it is shut down, this runtime keeps what waits, and `load_timeout` has to end that: in line, where
+        // that time does not run, nothing would.
+        let fate = draw(3);
+        let is_shut_down = fate == 0;
+        let cache = builder
+            .max_entries(100)
+            .detached_loads()
+            .max_concurrent_loads(if is_shut_down { 10 } else { 1 })
+            .load_timeout(Duration::from_secs(1))
+            .runtime(runtime.clone())
+            .build_loading_async(BeganAtAsync(moments.clone()))
+            .unwrap();
+        let leavers: Vec<_> = [KEY, KEY + 1]
+            .map(|key| {
+                let (cache, polls) = (cache.clone(), draw(4));
+                spawn(async move { _ = impatient(cache.load(&key), polls).await })
+            })
+            .into();
+        let callers: Vec<_> = [KEY, KEY, KEY + 1]
+            .map(|key| {
+                let (cache, written) = (cache.clone(), written.clone());
+                spawn(async move {
+                    let floor = if key == KEY { written.count() } else { 0 };
+                    match cache.load(&key).await {
+                        Ok(value) => assert!(value >= floor),
+                        Err(error) => assert!(is_shut_down && error.is_timeout()),
+                    }
+                })
+            })
+            .into();
+        let writer = thread::spawn({
+            let (cache, moments, written) = (cache.clone(), moments.clone(), written.clone());
+            move || {
+                thread::yield_now();
+                let begun = moments.next();
+                cache.remove(&KEY);
+                written.reach(begun);
+            }
+        });
+        let done = Arc::new(AtomicBool::new(false));
+        let mover = thread::spawn({
+            let (done, runtime) = (Arc::clone(&done), runtime.clone());
+            move || {
+                while !done.load(Ordering::SeqCst) {
+                    if is_shut_down && draw(8) == 0 {
+                        runtime.shut_down();
+                    }
+                    hand.advance(Duration::from_millis([20, 1, 0][fate]));
+                    runtime.step();
+                    thread::yield_now();
+                }
+            }
+        });
+        for task in leavers.into_iter().chain(callers) {
+            block_on(task).unwrap();
+        }
+        writer.join().unwrap();
+        done.store(true, Ordering::SeqCst);
+        mover.join().unwrap();
+        runtime.run_until_stalled();
+        assert_eq!((cache.flights(), cache.loads_in_line()), (0, 0));
+        let load = || Ok::<_, Infallible>(0);
+        assert_eq!(cache.at(&(KEY + 2)).load(|_| load()).unwrap().value, 0);
+        assert!(is_shut_down || cache.stats().overloaded == 0);
+        cache.validate();
+    });
+}
+
 /// Brings its key, one call for all.
 struct Rows(Arc<AtomicU64>);
 
