@@ -79,7 +79,7 @@ struct Setting {
     source: Source,
     runtime: SteppingRuntime,
     hand: ManualClock,
-    /// Goes last: it asserts that nothing is left.
+    /// Asserts in the end that nothing is left.
     _checked: Checked<u64, u64>,
 }
 
@@ -122,6 +122,8 @@ fn a_load_goes_on_without_its_caller_and_is_stored() {
         drop(caller);
         runtime.run_until_stalled();
         assert_eq!((source.loads(), source.running(), cache.flights()), (1, 1, 1));
+        let waiters = || cache.explain(&1).load.unwrap().waiters;
+        assert_eq!(waiters(), 0);
         source.0.gate.open();
         runtime.run_until_stalled();
         assert_eq!(Task::new(cache.load(&1)).finish().unwrap(), 1);
@@ -153,6 +155,8 @@ fn those_who_come_meanwhile_wait_for_the_same_load() {
     runtime.run_until_stalled();
     let mut later = Task::new(cache.load(&1));
     later.pend();
+    joins.pend();
+    assert_eq!(cache.explain(&1).load.unwrap().waiters, 2);
     let mut closure =
         Task::new(cache.get_or_load_async(&1, || async { Err::<u64, _>("uncalled") }));
     closure.pend();
@@ -264,8 +268,7 @@ fn what_is_written_meanwhile_is_newer() {
 
 #[test]
 fn the_last_handle_takes_its_loads_along() {
-    let Setting { cache, source, runtime, _checked, .. } = closed();
-    drop(_checked);
+    let Setting { cache, source, runtime, .. } = closed();
     hangs_up(&cache, 1);
     runtime.run_until_stalled();
     hangs_up(&cache, 2); // not begun yet

@@ -38,7 +38,7 @@ impl<K, V, S> Away<K, V, S> {
             clock: store.clock.clone(),
             load_timeout: store.load_timeout,
             store: Arc::downgrade(store),
-            ticket: WaiterTicket::default(),
+            ticket: WaiterTicket::of_the_load(),
             flight: Arc::clone(&detached.flight),
             detached: Some(detached),
         }

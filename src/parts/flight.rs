@@ -142,6 +142,15 @@ impl Begin {
 #[derive(Debug, Default)]
 pub(crate) struct WaiterTicket(Option<u64>);
 
+/// The place of the load's own task, where it has one: that is to hear of its end, and does not wait for it.
+const OWN: u64 = u64::MAX;
+
+impl WaiterTicket {
+    pub(crate) fn of_the_load() -> Self {
+        Self(Some(OWN))
+    }
+}
+
 impl<K, V> Flight<K, V> {
     pub(crate) fn new(begin: Begin, key: K, now: Tick) -> Self {
         let Begin { alias, hash, is_absent, number, attempt, after, reason, in_batch, since } =
@@ -268,7 +277,7 @@ impl<K, V> Flight<K, V> {
 
     /// How many are waiting for it.
     pub(crate) fn waiters(&self) -> usize {
-        self.state.lock().waiting.len()
+        self.state.lock().waiting.iter().filter(|(number, _)| *number != OWN).count()
     }
 
     /// Where it has waited for a slot, if it had to.
@@ -350,7 +359,7 @@ impl<K, V> Flight<K, V> {
             drop(state);
             drop(waker);
         } else {
-            let number = state.next_ticket;
+            let number = if ticket.0 == Some(OWN) { OWN } else { state.next_ticket };
             state.next_ticket += 1;
             state.waiting.push((number, waker));
             ticket.0 = Some(number);
