@@ -471,6 +471,16 @@
 //! inside another load, where it is told of its own key and has a slot; where no slot is free, for then
 //! it is served at once; and after a runtime refused, or took the load once and dropped it.
 //!
+//! *A detached load* (`detached_loads`) is the same with nothing to be served, for callers who may be dropped.
+//! That somebody has ever followed is never unsaid, so a flight that all have left stays one that others join,
+//! and that stands in line as a miss. Two things are different. Where no slot is free there is nothing to serve
+//! as a rule, so it is sent out all the same, and stands in line by itself (`Line`, `engine/guard.rs`): an
+//! attached load leaves the line with its caller, and the line is no longer than the callers are many; this
+//! one would stay, and a source that is too slow would have ever more of them before it. So it leaves after
+//! `load_timeout`, unless somebody waits for it at that moment: then it stands there as long again, in its
+//! place. And where the breaker is open its caller leads itself, to be told so without a task; with a second
+//! tier, that is asked first, in the background.
+//!
 //! *Which hit is the first past the point* is answered by the board: a hit that finds its value due
 //! looks, under the shared lock that it holds anyway, whether the key has a flight or a failure that
 //! holds it back (both tables are mostly empty), and only one that finds neither takes the exclusive

@@ -120,7 +120,8 @@
 //!   own. If the first one still finishes, its result is not stored.
 //! * **Dropped futures harm nobody.** A caller that waits may be dropped at any time. If the caller that
 //!   loads is dropped, one of those who wait takes over with its own loader; if nobody waits, nothing is
-//!   left behind.
+//!   left behind. (A cache with an async loader can let such a load
+//!   [go on](CacheBuilder::detached_loads).)
 //! * **A panic stays with its caller.** It unwinds the caller whose loader panicked; those who waited get
 //!   [`Panicked`](LoadError::Panicked), and the key can be loaded at once.
 //! * **A loader that asks the cache for its own key** gets an error, [`Recursive`](LoadError::Recursive),
@@ -239,7 +240,10 @@
 //! there is no such value, and load many keys with one query; [`batch`](CacheBuilder::batch) gathers the
 //! misses of single calls into such queries. For async sources there are [`AsyncLoader`],
 //! [`AsyncLoadingCache`] and, for an async closure,
-//! [`build_loading_async_fn`](CacheBuilder::build_loading_async_fn). What is loaded in the background runs on
+//! [`build_loading_async_fn`](CacheBuilder::build_loading_async_fn). There callers may be dropped (clients hang
+//! up, handlers have timeouts), and their loads with them: a source that is slower than their patience is
+//! asked by each, and nothing is cached. With [`detached_loads`](CacheBuilder::detached_loads) such a load
+//! goes on in the background, for whoever comes next. What is loaded in the background runs on
 //! a [`Runtime`]: a few threads of the cache's own, tokio, or in tests one that the test steps by hand
 //! ([`SteppingRuntime`]).
 //!

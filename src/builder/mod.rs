@@ -273,8 +273,9 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// handler, a client that hangs up). Whoever goes away takes its load along, nothing is cached, and the
     /// next caller begins anew: a source that is slower than the patience of each of them is asked by each,
     /// and [`circuit_breaker`](Self::circuit_breaker) does not hear of it, only
-    /// [`Stats::abandoned`](crate::Stats::abandoned). A load that is to be finished although its caller may go runs in a task of its own:
-    /// `tokio::spawn` around the call.
+    /// [`Stats::abandoned`](crate::Stats::abandoned). A load that is to be finished although its caller may
+    /// go runs in a task of its own: say [`detached_loads`](Self::detached_loads) in a cache with an async
+    /// loader, and elsewhere put a `tokio::spawn` around the call.
     pub fn load_timeout(mut self, timeout: Duration) -> Self {
         self.settings.load_timeout = timeout;
         self
@@ -290,7 +291,8 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// [`Overloaded`](crate::LoadError::Overloaded) error. Others who want the same key wait for that load,
     /// unless they can be served a stale value. [`load_timeout`](Self::load_timeout) counts from when the load
     /// begins, not from when it gets in line. If the caller goes away, and others wait for the key, one of
-    /// them takes its place in the line. Refreshes in the background begin only when no miss waits.
+    /// them takes its place in the line. (A [detached](Self::detached_loads) load stands there without them.)
+    /// Refreshes in the background begin only when no miss waits.
     ///
     /// A load that a loader starts itself, on its thread or as a part of its task, uses the slot of the
     /// outer load, so that loads inside loads do not wait for each other. (If a loader spawns a task that
@@ -312,8 +314,8 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     ///
     /// A failure is an error from a loader, a panic of one, or a load that reaches its
     /// [`load_timeout`](Self::load_timeout). The answer that there is no such value is a success. A future
-    /// that is dropped is neither (so let `load_timeout` be shorter than what callers wait); if it was the
-    /// probe, the next load is the probe. Loads that began before
+    /// that is dropped is neither (so let `load_timeout` be shorter than what callers wait, or say
+    /// [`detached_loads`](Self::detached_loads)); if it was the probe, the next load is the probe. Loads that began before
     /// the breaker opened do not count when they end. A load that the probe's loader starts is a part of the
     /// probe. [`get_or_insert_with`](Cache::get_or_insert_with) cannot fail: it is neither counted nor
     /// stopped.
@@ -336,7 +338,8 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// Of threads of its own a cache has eight: where more loads than that are slow at once, the others
     /// wait for a thread, and their callers no longer than `timeout`.) Its caller still loads itself what
     /// the runtime refuses, what is loaded inside another load or for [`batch`](Self::batch) or
-    /// `load_many`, and what has nothing stale that may be served.
+    /// `load_many`, and what has nothing stale that may be served (unless that is
+    /// [detached](Self::detached_loads)).
     pub fn soft_timeout(mut self, timeout: Duration) -> Self {
         self.settings.soft_timeout = Some(timeout);
         self
@@ -385,9 +388,9 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// as a miss does; one for which nobody waits any more leaves it after `load_timeout`, and counts as
     /// [`overloaded`](crate::Stats::overloaded).
     ///
-    /// **What it costs.** A task for each miss, and a look at the task by two threads where there are several.
-    /// The loader has neither the task-locals nor the tracing span of its caller. The runtime has to run while
-    /// callers wait (with a [`SteppingRuntime`](crate::SteppingRuntime) somebody has to step).
+    /// **What it costs.** A task for each miss. The loader has neither the task-locals nor the tracing span of
+    /// its caller. The runtime has to run while callers wait (with a
+    /// [`SteppingRuntime`](crate::SteppingRuntime) somebody has to step).
     ///
     /// **What stays with its caller**: the closures of `get_or_load_async` and [`at`](crate::Cache::at), which may
     /// borrow; [`load_many`](AsyncLoadingCache::load_many), and `load` with [`batch`](Self::batch); what is loaded
@@ -457,7 +460,8 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// Where a cache with a loader of its own runs its loads in the background; see [`Runtime`] for what
     /// holds unless this is said. An [`AsyncLoadingCache`] keeps the tokio runtime that it was built in: one
     /// in a `static`, which several runtimes use in turn (as tests do), runs them in the first of these, and
-    /// loads nothing in the background once that has ended.
+    /// loads nothing in the background once that has ended. (With [`detached_loads`](Self::detached_loads) its
+    /// callers wait for that runtime while it is there, and load themselves once it has ended.)
     pub fn runtime(mut self, runtime: impl Runtime) -> Self {
         self.settings.runtime = Some(Arc::new(runtime));
         self

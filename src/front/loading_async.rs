@@ -27,7 +27,8 @@ use std::sync::Arc;
 /// through [`load`](Self::load).
 ///
 /// A miss is loaded as part of its caller's future; if that is dropped, another caller that waits
-/// takes over. A refresh runs as a task on the cache's [`Runtime`]: with the feature
+/// takes over. With [`detached_loads`](crate::CacheBuilder::detached_loads) it is loaded by a task, and
+/// whoever is dropped leaves it running. A refresh runs as a task on the cache's [`Runtime`]: with the feature
 /// `tokio`, the runtime that the cache was built in. When the last handle to the cache is dropped, its
 /// tasks drop the loader's future and end.
 ///
@@ -103,8 +104,9 @@ where
     /// # Panics
     ///
     /// If the loader does, in this task. One that runs elsewhere, for a caller that
-    /// [`soft_timeout`](crate::CacheBuilder::soft_timeout) may free, is [`LoadError::Panicked`] here, or
-    /// the stale value.
+    /// [`soft_timeout`](crate::CacheBuilder::soft_timeout) may free or with
+    /// [`detached_loads`](crate::CacheBuilder::detached_loads), is [`LoadError::Panicked`] here, or the stale
+    /// value.
     pub async fn load<Q>(&self, key: &Q) -> Result<V, LoadError<L::Error>>
     where
         Q: ?Sized + Hash + Equivalent<K> + ToOwned<Owned = K>,

@@ -78,10 +78,12 @@ stats! {
     /// Loads whose future was dropped before it was done: whoever ran it hung up, had a timeout around its
     /// call, or said one with [`At::timeout`](crate::At::timeout). Nothing was stored, the circuit breaker was
     /// told nothing, and the next caller began anew. Where they are many, callers have less patience than
-    /// the source needs: see [`load_timeout`](crate::CacheBuilder::load_timeout).
+    /// the source needs: see [`detached_loads`](crate::CacheBuilder::detached_loads), with which only a
+    /// runtime that is shut down abandons what it runs, and [`load_timeout`](crate::CacheBuilder::load_timeout).
     abandoned,
     /// Loads that did not begin because all slots of `max_concurrent_loads` were taken: their caller's
-    /// `timeout` was over before one was free, or it was served a stale value instead.
+    /// `timeout` was over before one was free, or it was served a stale value instead; or nobody waited any more
+    /// for one that was [detached](crate::CacheBuilder::detached_loads), and its `load_timeout` was over.
     overloaded,
     /// Loads that did not begin because the circuit breaker was open.
     circuit_open,

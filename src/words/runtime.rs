@@ -8,7 +8,8 @@ use std::sync::Arc;
 /// Runs what a cache does in the background: the refreshes of a
 /// [`LoadingCache`](crate::LoadingCache) or an [`AsyncLoadingCache`](crate::AsyncLoadingCache), their
 /// [`warm`](crate::LoadingCache::warm), and the loads whose callers
-/// [`soft_timeout`](crate::CacheBuilder::soft_timeout) may free.
+/// [`soft_timeout`](crate::CacheBuilder::soft_timeout) may free, or
+/// [`detached_loads`](crate::CacheBuilder::detached_loads) does.
 ///
 /// You seldom have to write one. A cache with a [`Loader`](crate::Loader) has a few threads of its own; one
 /// with an [`AsyncLoader`](crate::AsyncLoader) uses the tokio runtime that it was built in (feature `tokio`,
