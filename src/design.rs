@@ -595,7 +595,7 @@
 //! an alarm ends.
 //!
 //! *The expired leave by four ways.* A look-up does not serve them. Every insert looks at four more
-//! slots, round and round, and frees those whose life is over; while nothing can have expired yet,
+//! entries, round and round, and frees those whose life is over; while nothing can have expired yet,
 //! that is one comparison. `sweep` looks at all. And a cache that nobody uses is swept in
 //! the background when its earliest expiry has come, a second after the last look at the soonest, a minute
 //! after it at the latest.

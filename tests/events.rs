@@ -152,12 +152,10 @@ fn so_is_one_that_panics_and_one_that_takes_too_long() {
     let loading = builder
         .time_to_live(secs(10))
         .runtime(runtime.clone())
-        .build_loading_fn(move |key: &u64| match key {
-            1 => panic!("expected"),
-            _ => {
-                source.advance(ms(200));
-                Ok::<_, String>(*key)
-            }
+        .build_loading_fn(move |key: &u64| {
+            assert_ne!(*key, 1, "expected: a loader panics");
+            source.advance(ms(200));
+            Ok::<_, String>(*key)
         })
         .unwrap();
     let cache = watched(&loading);

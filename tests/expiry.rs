@@ -3,8 +3,8 @@
 mod common;
 
 use common::tasks::block_on;
-use common::{ms, secs, with_cache};
-use larder::{LoadError, Loaded, RemovalCause};
+use common::{checked, ms, secs, with_cache};
+use larder::{Cache, Clock, LoadError, Loaded, RemovalCause};
 use std::cell::Cell;
 
 #[test]
@@ -115,7 +115,7 @@ fn inserts_free_the_expired_without_traffic_on_their_keys() {
                 it.insert(key, key);
             }
             it.advance(ms(300));
-            // the 400 stand in less than 1,200 slots, and each insert looks at four of one shard
+            // each insert looks at four entries of one shard, old and new
             for key in 1_000..1_500 {
                 it.insert(key, key);
             }
@@ -123,6 +123,18 @@ fn inserts_free_the_expired_without_traffic_on_their_keys() {
             assert_eq!(it.len(), 500);
         },
     );
+}
+
+#[test]
+fn an_insert_looks_at_four_entries_and_not_at_four_slots() {
+    let (clock, hand) = Clock::manual();
+    let builder = Cache::<u64, u64>::builder().max_entries(1_000).shards(1);
+    let cache = checked(builder.time_to_live(ms(300)).clock(clock));
+    (0..400).for_each(|key| cache.insert(key, key));
+    hand.advance(ms(300));
+    // a round is over when it has come past the old ones and those of the new ones that stand between
+    (1_000..1_130).for_each(|key| cache.insert(key, key));
+    assert_eq!(cache.stats().expired, 400);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::task::{Poll, Waker};
 use std::thread;
+use std::time::Instant;
 
 #[test]
 fn tasks_that_miss_one_key_share_one_load() {
@@ -432,4 +433,16 @@ fn loads_that_are_dropped_before_they_are_done_are_counted() {
     assert_eq!(block_on(it.get_or_load_async(&1, never)).unwrap(), 1);
     let stats = it.stats();
     assert_eq!((stats.abandoned, stats.load_timeouts, stats.load_failures), (4, 1, 0));
+}
+
+/// The clock that caches go by lags some milliseconds behind, and a load's time is measured by it.
+#[test]
+fn a_load_has_all_of_its_time() {
+    let cache = checked(Cache::<u64, u64>::builder().max_entries(10).load_timeout(ms(15)));
+    for _ in 0..20 {
+        let begun = Instant::now();
+        let load = cache.get_or_load_async(&1, pending::<Result<u64, String>>);
+        assert!(block_on(load).unwrap_err().is_timeout());
+        assert!(begun.elapsed() >= ms(15), "after {:?}", begun.elapsed());
+    }
 }

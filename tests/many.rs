@@ -29,6 +29,24 @@ fn uncalled_many(_: &[u64]) -> Reply {
 }
 
 #[test]
+fn of_a_reply_that_is_late_nothing_is_stored_and_not_what_it_brings_unasked_either() {
+    with_cache(
+        |builder| builder.load_timeout(secs(5)),
+        |it| {
+            let late = |_: &[u64]| {
+                it.advance(secs(5));
+                Ok::<_, String>(vec![(1, 10), (2, 20)])
+            };
+            assert_eq!(values(&it.get_or_load_many(&[1], late)), [(1, 10, How::Loaded)]);
+            assert_eq!((it.get(&1), it.get(&2)), (None, None));
+            let in_time = |_: &[u64]| Ok::<_, String>(vec![(1, 10), (2, 20)]);
+            it.get_or_load_many(&[1], in_time).into_result().unwrap();
+            assert_eq!((it.get(&1), it.get(&2)), (Some(10), Some(20)));
+        },
+    );
+}
+
+#[test]
 fn the_loader_is_called_once_for_what_nobody_has() {
     with_cache(
         |builder| builder.negative_ttl(secs(5)),

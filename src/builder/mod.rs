@@ -215,10 +215,9 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// (Two kinds of callers load in spite of it: those whose loader has another type of error, and
     /// [forced](crate::At::force) ones.)
     ///
-    /// Unset, there is a pause of one second after an error or a panic while the cache has a value to serve
-    /// meanwhile: a stale one, or a fresh one that was to be refreshed ahead. In all other cases, and after
-    /// a timeout, there is none: the next call loads. Zero for both means no pause at all. In whole
-    /// milliseconds, rounded up.
+    /// Unset, there is a pause of one second while the cache has a value to serve meanwhile: a stale one, or a
+    /// fresh one that was to be refreshed ahead. In all other cases there is none: the next call loads. Zero for
+    /// both means no pause at all. In whole milliseconds, rounded up.
     ///
     /// A shard remembers the failures of 128 keys. Beyond that it forgets those whose pause ends the soonest.
     pub fn error_backoff(mut self, min: Duration, max: Duration) -> Self {
@@ -260,14 +259,15 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         self
     }
 
-    /// How long a load may hold its key, 60 s by default; in whole milliseconds, rounded up. Then those who
-    /// wait get [`TimedOut`](crate::LoadError::TimedOut), the next caller loads, and the late result is not
+    /// How long a load may hold its key, 60 s by default; in whole milliseconds, rounded up, and up to some ten
+    /// more, for the clock is coarse, and a load is to have all of its time. Then those who wait get [`TimedOut`](crate::LoadError::TimedOut), the next caller loads, and the late result is not
     /// stored.
     ///
     /// An async loader is dropped, and its caller gets `TimedOut` like those who wait. A blocking loader
     /// cannot be interrupted: it runs to its end, and its own caller gets what it brings, `Ok` included,
-    /// although the others got `TimedOut` and the cache does not store it. The same holds for the maker of
-    /// `get_or_insert_with_async`, which has no error to return.
+    /// although the others got `TimedOut` and the cache does not store it. The same holds for an async one that
+    /// was not polled at that time and is done when it is, and for the maker of `get_or_insert_with_async`,
+    /// which has no error to return.
     ///
     /// Set it below the time for which the callers of async loads wait themselves (a timeout around the
     /// handler, a client that hangs up). Whoever goes away takes its load along, nothing is cached, and the

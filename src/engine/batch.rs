@@ -114,8 +114,10 @@ where
         let unreported = Unreported { store: &store, out: &mut out };
         // and a weigher that does is told so
         let running = stack::enter_all(self.leads.iter().map(Lead::id));
-        // before the batch's own values land, which are writes to the ledger too
-        for (hash, key, loaded) in extra {
+        // before the batch's own values land, which are writes to the ledger too; and as late as these,
+        // they are not stored either
+        let extra = Some(extra).filter(|_| store.clock.now() < self.deadline());
+        for (hash, key, loaded) in extra.into_iter().flatten() {
             store.put_extra(hash, key, loaded, (self.since, self.version), unreported.out);
         }
         self.progress = Progress::Done;

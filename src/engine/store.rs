@@ -151,7 +151,10 @@ impl<K, V, S> Store<K, V, S> {
         // a value that lives for ever is served without asking for the time
         let lives_end = lives.ttl < NEVER || lives.idle < NEVER;
         let ticking = lives_end.then(|| clock.keep_ticking()).flatten();
-        let load_timeout = ticks(plan.load_timeout);
+        // what they promise is no less
+        let lasting = |time: Duration| ticks(time).saturating_add(clock.lag()).min(NEVER);
+        let load_timeout = lasting(plan.load_timeout);
+        let soft_timeout = plan.soft_timeout.map(lasting);
         let slots = plan.max_loads.map(|n| LoadSlots::new(n, load_timeout, clock.clone()));
         let breaker = plan.breaker.map(|(failures, open_for)| {
             let breaker = Breaker::new(failures, ticks(open_for), load_timeout, clock.clone());
@@ -184,7 +187,7 @@ impl<K, V, S> Store<K, V, S> {
             listener,
             notifier: plan.notifier,
             load_timeout,
-            soft_timeout: plan.soft_timeout.map(ticks),
+            soft_timeout,
             guards,
             refresher: plan.refresher,
             detaches: plan.detaches,

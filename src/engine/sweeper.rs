@@ -29,7 +29,7 @@ impl<K, V, S> Store<K, V, S> {
                     if terms.now < shard.earliest(terms.tags) {
                         break;
                     }
-                    freed += shard.examine(left.min(AT_ONCE), &terms, &mut out);
+                    freed += shard.examine(left.min(AT_ONCE), usize::MAX, &terms, &mut out);
                     left = left.saturating_sub(AT_ONCE);
                 }
                 self.deliver(out);

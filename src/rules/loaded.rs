@@ -157,9 +157,10 @@ impl<V> From<Option<V>> for Loaded<V> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LoadReason {
-    /// Nothing was cached under the key.
+    /// Nothing was cached under the key, in this process: a second tier may show the loader what it has.
     Miss,
-    /// Something was, and its life was over, or it was older than this caller's `max_age`.
+    /// Something was, and its life was over, or it was older than this caller's `max_age`. (What was
+    /// expired and has been freed since is a [`Miss`](Self::Miss).)
     Expired,
     /// Something was, and the caller said [`force`](crate::At::force).
     Forced,

@@ -181,24 +181,38 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// Looks at the next `slots` slots for entries whose last window is over, and frees them.
-    /// Returns how many. Costs one comparison while nothing can have expired yet.
+    /// Looks at the next entries, so many in at most so many slots, for those whose last window is over,
+    /// and frees them. Returns how many. Costs one comparison while nothing can have expired yet.
     #[inline]
     pub(crate) fn examine(
         &mut self,
         slots: usize,
+        entries: usize,
         terms: &Terms<'_>,
         out: &mut Outbox<K, V>,
     ) -> u64 {
-        if terms.now < self.earliest(terms.tags) { 0 } else { self.free_expired(slots, terms, out) }
+        if terms.now < self.earliest(terms.tags) {
+            return 0;
+        }
+        self.free_expired(slots, entries, terms, out)
     }
 
     #[cold]
-    fn free_expired(&mut self, slots: usize, terms: &Terms<'_>, out: &mut Outbox<K, V>) -> u64 {
-        let mut freed = 0;
+    fn free_expired(
+        &mut self,
+        slots: usize,
+        entries: usize,
+        terms: &Terms<'_>,
+        out: &mut Outbox<K, V>,
+    ) -> u64 {
+        let (mut freed, mut left) = (0, entries);
         for _ in 0..slots.min(self.table.slots()) {
+            if left == 0 {
+                break;
+            }
             let id = self.sweep.hand;
             if self.table.is_live(id) {
+                left -= 1;
                 if self.is_gone(id, terms) {
                     self.take_out(id, RemovalCause::Expired, terms, out);
                     freed += 1;

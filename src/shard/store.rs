@@ -12,8 +12,11 @@ use crate::rules::expiry::{NEVER, Stamp};
 use crate::words::removal::RemovalCause;
 use equivalent::Equivalent;
 
-/// How many slots every insert looks at for expired entries.
+/// How many entries every insert looks at, whether they have expired: more than it adds, so that what
+/// expires is freed sooner than it is replaced.
 const LOOKED_AT: usize = 4;
+/// In at most so many slots: where most of them are free, there is little to be freed.
+const SLOTS_LOOKED_AT: usize = 64;
 
 impl<K, V> Shard<K, V> {
     /// Begins a new life of the value that stands under a flight's key, which the source says is
@@ -83,7 +86,7 @@ impl<K, V> Shard<K, V> {
         terms: &Terms<'_>,
         out: &mut Outbox<K, V>,
     ) -> Result<Stamp, Put<K, V>> {
-        self.examine(LOOKED_AT, terms, out);
+        self.examine(SLOTS_LOOKED_AT, LOOKED_AT, terms, out);
         // what stood there may just have been found expired
         let Some(id) = standing.filter(|&id| self.table.is_live(id)) else {
             return self.admit(put, credit, terms, out);

@@ -130,6 +130,13 @@ impl Clock {
         u64::try_from(now).unwrap_or(u64::MAX).saturating_add(ticks)
     }
 
+    /// By how many ticks [`now`](Self::now) may lag behind, but for a machine with far too much to do. A time
+    /// that is measured from one reading to another may be over so much too early.
+    pub(crate) fn lag(&self) -> u64 {
+        // the kernel's coarse clock moves every 10 ms or more often, a wound one is seldom as late as that
+        if self.is_manual() { 0 } else { 10 }
+    }
+
     /// The exact time since the clock's zero. It may be a few milliseconds ahead of
     /// [`now`](Self::now), and costs some ten times as much.
     pub(crate) fn precise(&self) -> Duration {

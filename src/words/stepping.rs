@@ -85,7 +85,9 @@ impl SteppingRuntime {
     }
 
     /// Steps until nothing is ready, work that came up meanwhile included; returns how many steps
-    /// it took.
+    /// it took. Jobs run on this thread, and one that waits blocks it: where all slots of
+    /// [`max_concurrent_loads`](crate::CacheBuilder::max_concurrent_loads) are taken, a blocking refresh waits
+    /// for one.
     pub fn run_until_stalled(&self) -> usize {
         std::iter::repeat_with(|| self.step()).take_while(|stepped| *stepped).count()
     }

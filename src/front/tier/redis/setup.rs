@@ -78,7 +78,9 @@ async fn set_up(
         if let Some(code) = trouble::code(&reply) {
             let why = format!("the server does not do what the tier needs: {code}");
             let why = why.into();
-            return Err(if trouble::refuses_entry(code) {
+            // something else stands under the tier's own keys
+            let is_foreign = code == "WRONGTYPE";
+            return Err(if is_foreign || trouble::refuses_entry(code) {
                 TierError::Refused(why)
             } else {
                 TierError::Unreachable(why)
