@@ -259,9 +259,9 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         self
     }
 
-    /// How long a load may hold its key, 60 s by default; in whole milliseconds, rounded up, and up to some ten
-    /// more, for the clock is coarse, and a load is to have all of its time. Then those who wait get [`TimedOut`](crate::LoadError::TimedOut), the next caller loads, and the late result is not
-    /// stored.
+    /// How long a load may hold its key: 60 s by default, in whole milliseconds, rounded up. (Up to some ten
+    /// milliseconds more: the clock is coarse, and a load is to have all of its time.) Then those who wait get
+    /// [`TimedOut`](crate::LoadError::TimedOut), the next caller loads, and the late result is not stored.
     ///
     /// An async loader is dropped, and its caller gets `TimedOut` like those who wait. A blocking loader
     /// cannot be interrupted: it runs to its end, and its own caller gets what it brings, `Ok` included,
