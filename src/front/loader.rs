@@ -114,10 +114,11 @@ pub trait AsyncLoader<K, V>: Send + Sync + 'static {
     /// The value of `key`, or that there is none ([`Loaded::missing`]).
     ///
     /// Polled by the task of a caller who waits for it, or, to refresh a value that is still served, also
-    /// to a caller that [`soft_timeout`](crate::CacheBuilder::soft_timeout) frees, by one of the cache's
+    /// to a caller that [`soft_timeout`](crate::CacheBuilder::soft_timeout) frees, and with
+    /// [`detached_loads`](crate::CacheBuilder::detached_loads), by one of the cache's
     /// [`Runtime`](crate::Runtime). It is dropped where it waits at
-    /// [`load_timeout`](crate::CacheBuilder::load_timeout), when its caller goes away, and, in the
-    /// background, with the cache.
+    /// [`load_timeout`](crate::CacheBuilder::load_timeout), when the caller goes away whose task polls it, and,
+    /// in the background, with the cache.
     ///
     /// # Errors
     ///
