@@ -304,7 +304,9 @@
 //! The handler of events (`parts/notifier.rs`) is called in the middle of things: by a caller who notices on
 //! its way to a load that the one before has timed out, by one of a hundred leads that fail together. A load
 //! in there could wait for what its own thread has in hand, and would have to know of all of it. So none
-//! is begun: the list of what runs on a thread has the handler on it too, and a miss there is `Recursive`.
+//! is begun: the list of what runs on a thread has the handler on it too, and a miss there is `Recursive`. It
+//! is called when all that landed together has landed, and the slot is back; so the breaker does not call it,
+//! but keeps what has become of it until then.
 //!
 //! A tag knows nothing of its entries (`parts/tags.rs`). It remembers the version at which it was
 //! last removed or expired, an entry the version at which its load started, and a look-up compares:

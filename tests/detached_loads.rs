@@ -9,7 +9,9 @@ use common::{Checked, ms, secs, watched};
 use larder::{
     AsyncLoader, AsyncLoadingCache, Cache, CacheBuilder, Clock, LoadCx, LoadError, LoadReason,
     Loaded, ManualClock, MemoryTier, RefreshAhead, Refused, Removal, Runtime, SteppingRuntime,
+    Tier, TierChange, TierError, TierFound, TierKey,
 };
+use std::future::pending;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -258,12 +260,62 @@ fn what_is_written_meanwhile_is_newer() {
     caller.pend();
     runtime.run_until_stalled();
     hangs_up(&cache, 2);
+    runtime.run_until_stalled();
+    // nobody would have anything of these two any more
+    for key in [3, 4] {
+        hangs_up(&cache, key);
+        cache.insert(key, 100);
+    }
     cache.insert(1, 100);
     cache.remove(&2);
+    runtime.run_until_stalled();
+    assert_eq!(source.keys(), [1, 2], "what was not begun was not asked for");
     source.0.gate.open();
     runtime.run_until_stalled();
     assert_eq!(caller.finish().unwrap(), 1, "it waited before that was written");
     assert_eq!((cache.get(&1), cache.get(&2), cache.stats().fenced), (Some(100), None, 2));
+}
+
+#[test]
+fn a_load_whose_time_is_over_before_the_runtime_came_to_it_asks_nobody() {
+    let Setting { cache, source, runtime, hand, _checked } = closed();
+    let mut caller = Task::new(cache.load(&1));
+    caller.pend();
+    hand.advance(secs(6));
+    assert!(caller.finish().unwrap_err().is_timeout());
+    runtime.run_until_stalled();
+    assert_eq!((source.loads(), runtime.ready()), (0, 0));
+}
+
+/// Whoever notices first, and whenever the runtime came to it: the caller has waited from before.
+#[test]
+fn the_breaker_hears_of_a_load_that_hangs() {
+    for (late, caller_first) in [(0, false), (0, true), (1, false), (1, true)] {
+        let guarded = |builder: Builder| builder.circuit_breaker(1, secs(60));
+        let Setting { cache, source, runtime, hand, _checked } =
+            setting(&Source::default(), guarded);
+        let hang = || {
+            let mut caller = Task::new(cache.load(&1));
+            if let Poll::Ready(told) = caller.poll() {
+                return assert!(told.unwrap_err().is_circuit_open());
+            }
+            hand.advance(ms(late));
+            runtime.run_until_stalled();
+            hand.advance(secs(5) - ms(late));
+            if caller_first {
+                assert!(caller.finish().unwrap_err().is_timeout());
+            }
+            runtime.run_until_stalled();
+            if !caller_first {
+                assert!(caller.finish().unwrap_err().is_timeout());
+            }
+        };
+        hang();
+        hand.advance(secs(60));
+        // the probe, and then none for a minute
+        (0..5).for_each(|_| hang());
+        assert_eq!(source.loads(), 2, "{late} ms late, the caller first: {caller_first}");
+    }
 }
 
 #[test]
@@ -276,6 +328,30 @@ fn the_last_handle_takes_its_loads_along() {
     drop(cache);
     runtime.run_until_stalled();
     assert_eq!((source.loads(), source.running()), (1, 0));
+    assert_eq!(Arc::strong_count(&source.0), 1, "and nothing holds the loader");
+}
+
+/// A tier that never answers.
+struct Silent;
+
+impl Tier<u64, u64> for Silent {
+    async fn get(&self, _: &TierKey) -> Result<TierFound<u64, u64>, TierError> {
+        pending().await
+    }
+
+    async fn apply(&self, _: &[TierChange<u64, u64>]) -> Result<(), TierError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn so_it_does_while_a_tier_is_asked() {
+    let Setting { cache, source, runtime, .. } =
+        setting(&Source::default(), |builder| builder.tier(Silent));
+    hangs_up(&cache, 1);
+    runtime.run_until_stalled();
+    drop(cache);
+    runtime.run_until_stalled();
     assert_eq!(Arc::strong_count(&source.0), 1, "and nothing holds the loader");
 }
 

@@ -282,13 +282,12 @@ fn the_breaker_tells_when_it_opens_and_when_it_closes() {
     fail(&cache, 1);
     assert_eq!(log.take(), [failed(1, 1)]);
     fail(&cache, 2);
-    // the breaker hears of it before anybody else
-    assert_eq!(log.take(), [opened.to_owned(), failed(2, 1)]);
+    assert_eq!(log.take(), [failed(2, 1), opened.to_owned()]);
     fail(&cache, 3);
     assert_eq!(log.take(), [""; 0], "it stays open");
     hand.advance(secs(1));
     fail(&cache, 2);
-    assert_eq!(log.take(), [opened.to_owned(), failed(2, 2)]);
+    assert_eq!(log.take(), [failed(2, 2), opened.to_owned()]);
     hand.advance(secs(1));
     succeed(&cache, 4);
     assert_eq!(log.take(), ["the circuit breaker closed"]);
@@ -458,6 +457,117 @@ fn what_a_handler_causes_it_is_not_told_of() {
     hands.cache.remove(&2);
     assert_eq!(hands.take(), [Some(10)]);
     assert_eq!(hands.cache.stats().listener_panics, 3);
+}
+
+#[test]
+fn what_comes_due_a_handler_does_not_load_either() {
+    let load = |cache: &Cache<u64, u64>, _| cache.get_or_load(&50, || Ok::<_, String>(99)).unwrap();
+    let (clock, hand) = Clock::manual();
+    let builder = Cache::builder().clock(clock).time_to_live(secs(100));
+    let builder = builder.refresh_ahead(RefreshAhead::At(0.5)).stale_while_revalidate(secs(30));
+    let hands = WithHands::over(builder, load);
+    hands.cache.insert(50, 5);
+    hand.advance(secs(60));
+    fail(&hands.cache, 1);
+    // and what is past its life is served where it may be
+    hand.advance(secs(60));
+    fail(&hands.cache, 2);
+    assert_eq!(hands.take(), [5, 5]);
+}
+
+#[test]
+fn no_slot_is_held_while_something_is_told() {
+    let builder = Cache::builder().max_concurrent_loads(1).circuit_breaker(1, ms(1));
+    let hands = WithHands::over(builder, |cache, _| cache.explain(&1).slots.unwrap().running);
+    let cache = &hands.cache;
+    let mut task = Task::new(cache.get_or_load_async(&1, pending::<Result<u64, String>>));
+    task.pend();
+    drop(task);
+    let many = cache.get_or_load_many_async(&[2, 3], |_| pending::<Result<Vec<_>, String>>());
+    let mut task = Task::new(many);
+    task.pend();
+    drop(task);
+    fail(cache, 4); // and the breaker opens
+    assert_eq!(hands.take(), [0; 5]);
+}
+
+#[test]
+fn what_a_handler_notices_is_told_when_it_is_done() {
+    let (clock, hand) = Clock::manual();
+    let log = Log::new();
+    let lines = Arc::clone(&log.0);
+    let builder = Cache::builder().clock(clock).load_timeout(ms(100)).circuit_breaker(2, secs(5));
+    let own = Arc::new(Mutex::new(None::<Cache<u64, u64>>));
+    let its = Arc::clone(&own);
+    let cache = checked(builder.max_entries(10).on_event(move |event| {
+        lines.lock().unwrap().push(event.to_string());
+        let cache = its.lock().unwrap().clone();
+        // looks at the breaker, which finds that it has opened
+        assert!(cache.is_none_or(|cache| cache.explain(&1).breaker.is_some()));
+    }));
+    *own.lock().unwrap() = Some((*cache).clone());
+    let mut tasks = [1, 2].map(|key| {
+        let cache = &cache;
+        Task::new(
+            async move { cache.get_or_load_async(&key, pending::<Result<u64, String>>).await },
+        )
+    });
+    tasks.iter_mut().for_each(Task::pend);
+    hand.advance(ms(200));
+    assert!(cache.get_or_load(&1, || Ok::<_, String>(1)).unwrap_err().is_circuit_open());
+    assert_eq!(
+        log.take(),
+        ["the load of 1 timed out (Miss, 1 in a row)", "the circuit breaker opened"]
+    );
+    drop(tasks);
+    drop(own.lock().unwrap().take());
+}
+
+type Reply = Result<Vec<(u64, u64)>, String>;
+
+/// Whoever waits for a load is not to wait for what somebody does on hearing of it.
+fn is_told_after(
+    event: fn(&Event<'_, u64>) -> bool,
+    keys: [u64; 2],
+    load: fn(&[u64]) -> Reply,
+    before: fn(&Cache<u64, u64>, &ManualClock),
+) {
+    let (gate, handled) = (Gate::new(), Gate::new());
+    let (clock, hand) = Clock::manual();
+    let inside = handled.clone();
+    let builder = Cache::builder().max_entries(10).clock(clock).circuit_breaker(1, secs(5));
+    let cache = checked(builder.on_event(move |it| {
+        if event(&it) {
+            inside.pass(());
+        }
+    }));
+    before(&cache, &hand);
+    thread::scope(|scope| {
+        let leads = scope.spawn(|| cache.get_or_load_many(&keys, |keys| gate.pass(load(keys))));
+        gate.wait_until_entered(1);
+        let waits = scope.spawn(|| cache.get_or_load(&keys[1], || Ok::<_, String>(2)));
+        cache.wait_until_joined(1);
+        gate.open();
+        // the handler is still at it
+        let told = waits.join();
+        handled.wait_until_entered(1);
+        handled.open();
+        assert_eq!(told.unwrap().is_ok(), load(&keys).is_ok());
+        assert_eq!(leads.join().unwrap().got.is_empty(), load(&keys).is_err());
+    });
+}
+
+#[test]
+fn who_waits_is_told_before_the_handler_hears_of_one_of_many_or_of_the_breaker() {
+    let fail: fn(&[u64]) -> _ = |_| Err("away".to_owned());
+    is_told_after(|it| matches!(it, Event::LoadFailed { key: 1, .. }), [1, 2], fail, |_, _| ());
+    is_told_after(|it| matches!(it, Event::CircuitOpened), [1, 2], fail, |_, _| ());
+    let open = |cache: &Cache<u64, u64>, hand: &ManualClock| {
+        cache.get_or_load(&9, || Err::<u64, _>("away".to_owned())).unwrap_err();
+        hand.advance(secs(6));
+    };
+    let succeed: fn(&[u64]) -> _ = |keys| Ok(keys.iter().map(|key| (*key, *key)).collect());
+    is_told_after(|it| matches!(it, Event::CircuitClosed), [1, 2], succeed, open);
 }
 
 #[test]

@@ -4,11 +4,11 @@
 mod common;
 
 use common::gate::Gate;
-use common::{Checked, checked, secs, wait_until, watched};
+use common::{Checked, checked, ms, secs, wait_until, watched};
 use larder::{
-    AsyncLoader, Cache, CacheBuilder, Clock, LoadCx, Loaded, Loader, MemoryTier, RefreshAhead,
-    Refused, Removal, Runtime, Tier, TierChange, TierError, TierFound, TierKey, TierTicket,
-    TierWatcher,
+    AsyncLoader, Cache, CacheBuilder, Clock, Event, LoadCx, Loaded, Loader, ManualClock,
+    MemoryTier, RefreshAhead, Refused, Removal, Runtime, Tier, TierChange, TierError, TierFound,
+    TierKey, TierTicket, TierWatcher,
 };
 use std::cell::RefCell;
 use std::future::{Future, pending};
@@ -36,7 +36,7 @@ fn settled<K, V, S>(cache: &Cache<K, V, S>) {
 }
 
 #[allow(clippy::unnecessary_wraps, reason = "what a tier returns")]
-fn nothing<V>() -> Result<TierFound<String, V>, TierError> {
+fn nothing<K, V>() -> Result<TierFound<K, V>, TierError> {
     Ok(TierFound::new(None, TierTicket::default()))
 }
 
@@ -584,4 +584,71 @@ fn a_tier_that_panics_in_the_background_spares_the_runtime() {
     let mut got = Box::pin(cache.load("a"));
     assert!(got.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
     assert!(!runtime.0.load(Ordering::SeqCst));
+}
+
+/// Fails the first changes that it is given, when its gate is open.
+struct FailsFirst(Arc<AtomicBool>, Gate);
+
+impl Tier<String, u64> for FailsFirst {
+    async fn get(&self, _: &TierKey) -> Result<TierFound<String, u64>, TierError> {
+        nothing()
+    }
+
+    async fn apply(&self, _: &[TierChange<String, u64>]) -> Result<(), TierError> {
+        if self.0.swap(false, Ordering::SeqCst) {
+            self.1.pass(());
+            return Err(TierError::TimedOut);
+        }
+        Ok(())
+    }
+}
+
+/// Who hears that a tier lags hears it on the thread that tells the tier.
+#[test]
+fn a_handler_of_events_does_not_wait_for_its_own_thread() {
+    let (own, gate, refused) = (Own::default(), Gate::new(), Arc::new(AtomicUsize::new(0)));
+    let (its, count) = (Arc::clone(&own.0), Arc::clone(&refused));
+    let tier = FailsFirst(Arc::new(AtomicBool::new(true)), gate.clone());
+    let cache = checked(builder().tier(tier).on_event(move |event| {
+        assert!(matches!(event, Event::TierLags { .. }), "{event}");
+        let cache = its.lock().unwrap().clone().unwrap();
+        let told = [cache.tier_flush(), cache.remove_everywhere("b").map(drop)];
+        let is_refused = |told: &&Result<(), TierError>| matches!(told, Err(TierError::Refused(_)));
+        count.fetch_add(told.iter().filter(is_refused).count(), Ordering::SeqCst);
+    }));
+    own.set(&cache);
+    // the first change is moot when it fails, and the next one stands behind it
+    cache.insert("a".to_owned(), 1);
+    gate.wait_until_entered(1);
+    cache.insert("a".to_owned(), 2);
+    gate.open();
+    settled(&cache);
+    assert_eq!(refused.load(Ordering::SeqCst), 2);
+}
+
+/// A tier that takes its time, by a clock in the test's hand.
+struct Slow(ManualClock);
+
+impl Tier<u64, u64> for Slow {
+    async fn get(&self, _: &TierKey) -> Result<TierFound<u64, u64>, TierError> {
+        self.0.advance(ms(50));
+        nothing()
+    }
+
+    async fn apply(&self, _: &[TierChange<u64, u64>]) -> Result<(), TierError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn what_a_batch_brings_unasked_is_as_late_as_its_keys() {
+    let (clock, hand) = Clock::manual();
+    let builder = Cache::builder().max_entries(100).clock(clock).load_timeout(ms(100));
+    let cache = checked(builder.tier(Slow(hand.clone())));
+    let many = cache.get_or_load_many(&[1], |_| {
+        hand.advance(ms(80)); // of the time for the load, half was the tier's
+        Ok::<_, String>(vec![(1, 1), (2, 2)])
+    });
+    assert_eq!(many.got.len(), 1);
+    assert_eq!((cache.get(&1), cache.get(&2)), (None, None));
 }

@@ -395,7 +395,8 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// **What stays with its caller**: the closures of `get_or_load_async` and [`at`](crate::Cache::at), which may
     /// borrow; [`load_many`](AsyncLoadingCache::load_many), and `load` with [`batch`](Self::batch); what is loaded
     /// inside another load, and goes on as long as that does; what is served stale, or refused by the circuit
-    /// breaker, at once; and what the runtime refuses, or has taken and dropped. For a
+    /// breaker, at once; what the runtime refuses, or has taken and dropped; and what has to begin anew, for its
+    /// key was written while it stood in line. For a
     /// [`LoadingCache`](crate::LoadingCache) the setting says nothing: a thread that waits cannot be dropped.
     ///
     /// [`soft_timeout`](Self::soft_timeout) sends a load out in the same way where a stale value may be served, so
@@ -569,9 +570,10 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// It runs on the thread on which that is noticed, with no lock held, and holds up what that thread
     /// does: let it be quick. In an outage there may be as many events as there are misses. Whoever waits for
     /// a load that failed has been told before. Events of several threads come in no order. It may use the
-    /// cache, but not load: what is not cached is [`Recursive`](crate::LoadError::Recursive) there. Of what
-    /// it causes itself on its thread it is not told. A panic in it is caught, and counted in
-    /// [`Stats::listener_panics`](crate::Stats::listener_panics).
+    /// cache, but not load: what is not cached is [`Recursive`](crate::LoadError::Recursive) there. Nor may it
+    /// wait for a second tier of which it hears: `tier_flush` and `remove_everywhere` are
+    /// [`Refused`](crate::TierError::Refused) there. Of what it causes itself on its thread it is not told. A
+    /// panic in it is caught, and counted in [`Stats::listener_panics`](crate::Stats::listener_panics).
     ///
     /// A handler that holds a handle of its own cache keeps that alive for ever, as a
     /// [listener](Self::on_removal) does. It costs nothing where nothing happens.
@@ -598,14 +600,8 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// # assert_eq!(users.load(&42).unwrap(), "user 42");
     /// # Ok::<_, larder::ConfigError>(())
     /// ```
-    pub fn on_event(mut self, handler: impl Fn(Event<'_, K>) + Send + Sync + 'static) -> Self
-    where
-        K: 'static,
-    {
-        let notifier = Arc::new(Notifier::new(Box::new(handler)));
-        self.settings.notifier = Some(Arc::clone(&notifier));
-        self.settings.on_transition =
-            Some(Box::new(move |transition| notifier.tell(transition.into())));
+    pub fn on_event(mut self, handler: impl Fn(Event<'_, K>) + Send + Sync + 'static) -> Self {
+        self.settings.notifier = Some(Arc::new(Notifier::new(Box::new(handler))));
         self
     }
 

@@ -56,7 +56,6 @@ impl<K, V> Settings<K, V> {
             weigher: self.weigher,
             listener: self.listener,
             notifier: self.notifier,
-            on_transition: self.on_transition,
             load_timeout: self.load_timeout,
             max_loads: self.max_loads,
             breaker: self.breaker,

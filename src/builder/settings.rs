@@ -2,7 +2,6 @@
 
 use crate::engine::store::{Listener, Weigher};
 use crate::engine::tier::Behind;
-use crate::parts::breaker::OnTransition;
 use crate::parts::notifier::Notifier;
 use crate::rules::ahead::RefreshAhead;
 use crate::words::clock::Clock;
@@ -21,8 +20,6 @@ pub(super) struct Settings<K, V> {
     pub(super) weigher: Option<Weigher<K, V>>,
     pub(super) listener: Option<Listener<K, V>>,
     pub(super) notifier: Option<Arc<Notifier<K>>>,
-    /// Tells the same handler of the breaker, which knows no keys.
-    pub(super) on_transition: Option<OnTransition>,
     pub(super) ttl: Option<Duration>,
     pub(super) jitter: Option<f64>,
     pub(super) idle: Option<Duration>,
@@ -54,7 +51,6 @@ impl<K, V> Default for Settings<K, V> {
             weigher: None,
             listener: None,
             notifier: None,
-            on_transition: None,
             ttl: None,
             jitter: None,
             idle: None,

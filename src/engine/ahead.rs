@@ -226,7 +226,7 @@ where
     where
         Q: ?Sized + Equivalent<K>,
     {
-        if self.lives.ahead.is_never() || self.refresher.is_some() {
+        if self.lives.ahead.is_never() || self.refresher.is_some() || self.is_telling() {
             return None;
         }
         let standing = {
@@ -268,6 +268,7 @@ where
         };
         drop(out);
         if let Some(flight) = overdue {
+            self.counts.load_timeouts.add(1);
             flight.land(Landing::TimedOut);
             self.has_timed_out(&flight);
         }

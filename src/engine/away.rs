@@ -60,7 +60,7 @@ impl<K, V, S> Away<K, V, S> {
     /// Whether nobody would have anything of its result: the key was written while this stood in a
     /// queue and nobody waits, or the cache is gone.
     pub(crate) fn is_moot(&self) -> bool {
-        let is_fenced = self.flight.is_grounded() && !self.flight.has_followers();
+        let is_fenced = self.flight.is_grounded() && self.flight.waiters() == 0;
         is_fenced || self.store.strong_count() == 0
     }
 

@@ -69,7 +69,13 @@ impl<K, V, S> Batch<K, V, S> {
     pub(crate) fn time_out(mut self) {
         self.count_time();
         self.permit.hand_back(TrialVerdict::Failure);
-        std::mem::take(&mut self.leads).into_iter().for_each(Lead::time_out);
+        let mut leads = std::mem::take(&mut self.leads);
+        leads.retain_mut(Lead::time_out_quietly);
+        // when all have landed: who waits for the last one is not to wait for what a handler does
+        for lead in &leads {
+            self.store.has_timed_out(&lead.flight);
+        }
+        self.store.tell_transitions();
     }
 
     fn count_time(&self) {
@@ -102,8 +108,11 @@ where
             Err(error) => {
                 self.store.counts.load_failures.add(1);
                 let error = Arc::new(error);
-                let leads = std::mem::take(&mut self.leads).into_iter();
-                return leads.map(|lead| Err(lead.fail_with(Arc::clone(&error)))).collect();
+                let mut leads = std::mem::take(&mut self.leads);
+                let fail = |lead: &mut Lead<_, _, _>| Err(lead.fail_with(Arc::clone(&error)));
+                let landed = leads.iter_mut().map(fail).collect();
+                self.tell(&leads, &landed);
+                return landed;
             }
         };
         // `Hash` and `Eq` of keys are the user's code as well
@@ -116,21 +125,34 @@ where
         let running = stack::enter_all(self.leads.iter().map(Lead::id));
         // before the batch's own values land, which are writes to the ledger too; and as late as these,
         // they are not stored either
-        let extra = Some(extra).filter(|_| store.clock.now() < self.deadline());
+        let now = store.clock.now();
+        let extra = Some(extra).filter(|_| self.leads.iter().all(|lead| now < lead.deadline()));
         for (hash, key, loaded) in extra.into_iter().flatten() {
             store.put_extra(hash, key, loaded, (self.since, self.version), unreported.out);
         }
         self.progress = Progress::Done;
-        let leads = std::mem::take(&mut self.leads).into_iter();
-        let land = |(mut lead, loaded): (Lead<K, V, S>, Option<Loaded<V>>)| {
+        let mut leads = std::mem::take(&mut self.leads);
+        let land = |(lead, loaded): (&mut Lead<K, V, S>, Option<Loaded<V>>)| {
             let loaded = Ok(loaded.unwrap_or_else(Loaded::missing));
             lead.land_quietly(loaded, None, unreported.out)
         };
-        let landed = leads.zip(brought).map(land).collect();
+        let landed = leads.iter_mut().zip(brought).map(land).collect();
         drop(running);
         drop(unreported);
         store.deliver(out);
+        self.tell(&leads, &landed);
         landed
+    }
+
+    /// When all have landed.
+    fn tell<E: Send + Sync + 'static>(
+        &self,
+        leads: &[Lead<K, V, S>],
+        landed: &Vec<Result<Got<V>, LoadError<E>>>,
+    ) {
+        for (lead, landed) in leads.iter().zip(landed) {
+            self.store.has_landed(&lead.flight, landed);
+        }
     }
 
     /// What the reply has for each lead, and what it has besides. Of two values of one key the last
@@ -165,22 +187,22 @@ impl<K, V, S> Drop for Batch<K, V, S> {
             self.count_time();
             self.permit.hand_back(TrialVerdict::Failure);
         }
+        let mut leads = std::mem::take(&mut self.leads);
         match self.progress {
             Progress::Running | Progress::Landing => {
                 self.store.counts.load_failures.add(1);
-                self.leads.iter_mut().for_each(Lead::panicked);
+                leads.iter_mut().for_each(Lead::panic_quietly);
+                for lead in &leads {
+                    self.store.has_panicked(&lead.flight);
+                }
             }
             // those of one that came to an end are gone
-            Progress::Begun if !self.leads.is_empty() => {
+            Progress::Begun if !leads.is_empty() => {
                 self.store.counts.abandoned.add(1);
-                for lead in std::mem::take(&mut self.leads) {
-                    let flight = Arc::clone(&lead.flight);
-                    let is_lost = flight.landing().is_none();
-                    // who waits is told first
-                    drop(lead);
-                    if is_lost {
-                        self.store.was_abandoned(&flight);
-                    }
+                self.permit.hand_back(TrialVerdict::Unknown);
+                leads.retain_mut(Lead::abandon_quietly);
+                for lead in &leads {
+                    self.store.was_abandoned(&lead.flight);
                 }
             }
             Progress::Begun | Progress::Waiting | Progress::Done => {}

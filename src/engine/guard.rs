@@ -420,6 +420,7 @@ impl<K, V, S> Lead<K, V, S> {
             }
             Refusal::CircuitOpen => {
                 self.land_without(Landing::CircuitOpen);
+                self.store.tell_transitions();
                 Some(LoadError::CircuitOpen)
             }
             Refusal::Over => {

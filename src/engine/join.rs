@@ -2,10 +2,11 @@
 
 use super::behind::unwritten as unwritten_value;
 use super::lead::Lead;
+use super::look::Looked;
 use super::store::Store;
 use crate::parts::flight::{Flight, Landing};
 use crate::parts::stack;
-use crate::rules::got::{Got, How};
+use crate::rules::got::{Got, How, StaleWhy};
 use crate::shard::ask::Ask;
 use crate::shard::join::{Joined, Role};
 use crate::shard::outbox::Outbox;
@@ -50,7 +51,7 @@ impl<K, V, S> Store<K, V, S> {
             return Next::Serve(got);
         }
         if self.is_telling() {
-            return Next::Recursive;
+            return self.join_nobody(hash, key, ask);
         }
         // the user's `Clone` runs before the lock is taken, and its `Drop` after
         let mut owned = Some(key.to_owned());
@@ -73,6 +74,7 @@ impl<K, V, S> Store<K, V, S> {
         };
         drop(out);
         if let Some(flight) = overdue {
+            self.counts.load_timeouts.add(1);
             flight.land(Landing::TimedOut);
             self.has_timed_out(&flight);
         }
@@ -103,6 +105,24 @@ impl<K, V, S> Store<K, V, S> {
                     }
                     Err(lead) => Next::Revalidate(lead),
                 }
+            }
+        }
+    }
+
+    /// In a handler of events: what there is, as if a load had failed, and nobody is waited for.
+    #[cold]
+    fn join_nobody<Q>(&self, hash: u64, key: &Q, ask: &Ask) -> Next<K, V, S>
+    where
+        Q: ?Sized + Equivalent<K>,
+        K: Eq,
+        V: Clone,
+    {
+        match self.got(hash, key, ask) {
+            Looked::Value(got) => Next::Serve(got),
+            Looked::Missing => Next::Failed(Landing::Missing),
+            Looked::Nothing => {
+                let stale = self.servable(hash, key, ask, StaleWhy::LoadFailed);
+                stale.map_or(Next::Recursive, Next::Serve)
             }
         }
     }
@@ -147,10 +167,19 @@ impl<K, V, S> Store<K, V, S> {
 
     /// The flight has had its time: it loses its key, and everybody who waits is told.
     pub(crate) fn time_out(&self, flight: &Arc<Flight<K, V>>) {
-        if self.fail(flight, Landing::TimedOut) {
-            flight.ground();
+        if self.time_out_quietly(flight) {
             self.has_timed_out(flight);
         }
+    }
+
+    /// The same, and what there is to tell is told later, if there is something.
+    pub(super) fn time_out_quietly(&self, flight: &Arc<Flight<K, V>>) -> bool {
+        let is_first = self.fail(flight, Landing::TimedOut);
+        if is_first {
+            flight.ground();
+            self.counts.load_timeouts.add(1);
+        }
+        is_first
     }
 
     /// The runtime has too much to do for a load in the background.

@@ -122,7 +122,7 @@ impl<K, V, S> Lead<K, V, S> {
     {
         self.keep_way();
         self.flight.begin(self.store.clock.now());
-        !self.flight.is_grounded() || self.flight.has_followers()
+        !self.flight.is_grounded() || self.flight.waiters() > 0
     }
 
     /// Runs a part of the user's loader: a whole blocking one, or one poll of an async one.
@@ -164,10 +164,18 @@ impl<K, V, S> Lead<K, V, S> {
 
     /// The load took too long: the key is free, and everybody who waits is told.
     pub(crate) fn time_out(mut self) {
+        if self.time_out_quietly() {
+            self.store.has_timed_out(&self.flight);
+        }
+        self.store.tell_transitions();
+    }
+
+    /// The same, and whether there is something to tell of.
+    pub(super) fn time_out_quietly(&mut self) -> bool {
         self.progress = Progress::Done;
         self.count_time();
         self.permit.hand_back(TrialVerdict::Failure);
-        self.store.time_out(&self.flight);
+        self.store.time_out_quietly(&self.flight)
     }
 
     /// Adds the load's time to the count; returns when that was.
@@ -185,12 +193,11 @@ impl<K, V, S> Lead<K, V, S> {
     /// The loader failed: everybody who waits is told.
     fn fail<E: Send + Sync + 'static>(&mut self, error: Arc<E>) -> LoadError<E> {
         self.land_failed(Landing::Failed(error.clone()));
-        self.store.has_failed(&self.flight, &*error);
         LoadError::Loader(error)
     }
 
-    /// As landing a failure, for a loader that failed several keys at once.
-    pub(super) fn fail_with<E: Send + Sync + 'static>(mut self, error: Arc<E>) -> LoadError<E> {
+    /// As landing a failure, for a loader that failed several keys at once. Told of later.
+    pub(super) fn fail_with<E: Send + Sync + 'static>(&mut self, error: Arc<E>) -> LoadError<E> {
         let now = self.count_time();
         self.time_out_if_late(now);
         self.fail(error)
@@ -237,9 +244,18 @@ impl<K, V, S> Lead<K, V, S> {
         self.flight.keep_way();
     }
 
-    /// The loader that runs for it and for others panicked.
-    pub(super) fn panicked(&mut self) {
-        self.progress = Progress::Running;
+    /// The loader that ran for it and for others panicked. Told of later.
+    pub(super) fn panic_quietly(&mut self) {
+        self.release();
+        self.land_failed(Landing::Panicked);
+    }
+
+    /// The future that loaded it and others was dropped. Told of later: whether it is this that became of it.
+    pub(super) fn abandon_quietly(&mut self) -> bool {
+        self.release();
+        self.progress = Progress::Done;
+        self.store.cell(self.flight.hash).shard.write().take_off(&self.flight);
+        self.flight.land(Landing::Abandoned)
     }
 
     /// It does not come to a call of the source.
@@ -364,11 +380,12 @@ impl<K, V, S> Drop for Lead<K, V, S> {
             }
             Progress::Landing => self.land_panicked(),
             Progress::Waiting | Progress::Begun => {
-                self.store.cell(self.flight.hash).shard.write().take_off(&self.flight);
+                let has_begun = self.progress == Progress::Begun;
                 // else somebody who waited has given it up at `load_timeout`, and counted that
-                let is_first = self.flight.land(Landing::Abandoned);
-                if is_first && self.progress == Progress::Begun {
+                let is_first = self.abandon_quietly();
+                if is_first && has_begun {
                     self.store.counts.abandoned.add(1);
+                    self.permit.hand_back(TrialVerdict::Unknown);
                     self.store.was_abandoned(&self.flight);
                 }
             }

@@ -5,7 +5,7 @@ use super::behind::Queues;
 use super::guard::Guards;
 use super::tier::Behind;
 use super::writing::{Holds, no_holds};
-use crate::parts::breaker::{Breaker, OnTransition};
+use crate::parts::breaker::Breaker;
 use crate::parts::budget::Budget;
 use crate::parts::flight::Landing;
 use crate::parts::kept::KeptLives;
@@ -117,7 +117,6 @@ pub(crate) struct Plan<K, V, S> {
     pub(crate) weigher: Option<Weigher<K, V>>,
     pub(crate) listener: Option<Listener<K, V>>,
     pub(crate) notifier: Option<Arc<Notifier<K>>>,
-    pub(crate) on_transition: Option<OnTransition>,
     pub(crate) load_timeout: Duration,
     pub(crate) soft_timeout: Option<Duration>,
     pub(crate) max_loads: Option<usize>,
@@ -157,11 +156,8 @@ impl<K, V, S> Store<K, V, S> {
         let soft_timeout = plan.soft_timeout.map(lasting);
         let slots = plan.max_loads.map(|n| LoadSlots::new(n, load_timeout, clock.clone()));
         let breaker = plan.breaker.map(|(failures, open_for)| {
-            let breaker = Breaker::new(failures, ticks(open_for), load_timeout, clock.clone());
-            match plan.on_transition {
-                Some(told) => breaker.on_transition(told),
-                None => breaker,
-            }
+            Breaker::new(failures, ticks(open_for), load_timeout, clock.clone())
+                .watched(plan.notifier.is_some())
         });
         let is_guarded = slots.is_some() || breaker.is_some();
         let guards = is_guarded.then(|| Arc::new(Guards { slots, breaker }));

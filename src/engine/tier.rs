@@ -8,7 +8,7 @@
 
 pub(crate) mod inquiry;
 mod lead;
-mod news;
+pub(crate) mod news;
 
 use super::store::Store;
 use crate::parts::flight::Flight;

@@ -144,6 +144,9 @@ where
         if let Some(Poll::Ready(found)) = poll {
             return Poll::Ready(Some(found));
         }
+        if away.poll_over(task.waker()).is_ready() {
+            return Poll::Ready(None);
+        }
         let deadline = away.deadline();
         bell.set(away.clock(), deadline, task.waker());
         let is_late = deadline <= away.clock().now();
@@ -236,13 +239,14 @@ where
         if let Some(Poll::Ready(result)) = poll {
             return Poll::Ready(Polled::Done(result));
         }
-        if away.poll_over(task.waker()).is_ready() {
-            return Poll::Ready(Polled::Over);
-        }
+        // first, for the breaker is to hear of it: who waits may have seen it before, and told the others
         let deadline = away.deadline();
         bell.set(away.clock(), deadline, task.waker());
         if deadline <= away.clock().now() {
             return Poll::Ready(Polled::TimedOut);
+        }
+        if away.poll_over(task.waker()).is_ready() {
+            return Poll::Ready(Polled::Over);
         }
         Poll::Pending
     })

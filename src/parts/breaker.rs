@@ -8,7 +8,7 @@
 use crate::words::clock::Clock;
 use crate::words::sync::Mutex;
 use crate::words::tick::Tick;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
 pub(crate) struct Breaker {
@@ -20,11 +20,9 @@ pub(crate) struct Breaker {
     patience: u64,
     clock: Clock,
     state: Mutex<State>,
-    /// Is called when it opens or closes, with no lock held.
-    on_transition: Option<OnTransition>,
+    /// Somebody takes its transitions.
+    is_watched: bool,
 }
-
-pub(crate) type OnTransition = Box<dyn Fn(Transition) + Send + Sync>;
 
 /// What has become of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,8 +38,8 @@ struct State {
     /// probe runs, it is the only one.
     running: BTreeMap<u64, Tick>,
     next: u64,
-    /// What is to be told when the lock is free again. It turns once at most while that is held.
-    transition: Option<Transition>,
+    /// What has become of it since somebody asked.
+    transitions: VecDeque<Transition>,
 }
 
 /// Whether calls go through.
@@ -84,14 +82,19 @@ impl Breaker {
     /// `failures` is not zero; the others are in ticks.
     pub(crate) fn new(failures: u32, open_for: u64, patience: u64, clock: Clock) -> Self {
         let phase = Phase::Closed { row: 0 };
-        let state = State { phase, running: BTreeMap::new(), next: 0, transition: None };
-        Self { failures, open_for, patience, clock, state: Mutex::new(state), on_transition: None }
+        let (running, transitions) = (BTreeMap::new(), VecDeque::new());
+        let state = Mutex::new(State { phase, running, next: 0, transitions });
+        Self { failures, open_for, patience, clock, state, is_watched: false }
     }
 
-    /// The same, with somebody who is told when it opens or closes.
-    pub(crate) fn on_transition(mut self, told: OnTransition) -> Self {
-        self.on_transition = Some(told);
-        self
+    /// The same, with somebody who takes its [transitions](Self::take_transition).
+    pub(crate) fn watched(self, is_watched: bool) -> Self {
+        Self { is_watched, ..self }
+    }
+
+    /// What has become of it, in order, and is not taken yet.
+    pub(crate) fn take_transition(&self) -> Option<Transition> {
+        self.state.lock().transitions.pop_front()
     }
 
     /// An address that is its own while it exists.
@@ -101,66 +104,57 @@ impl Breaker {
 
     /// Asks for a trial. `None` where calls do not go through.
     pub(crate) fn admit(&self) -> Option<Trial> {
-        self.at_work(|state, now| {
-            let is_probe = match state.phase {
-                Phase::Closed { .. } => false,
-                Phase::Open { until } if until <= now => {
-                    state.phase = Phase::Probing;
-                    true
-                }
-                Phase::Open { .. } | Phase::Probing => return None,
-            };
-            state.next += 1;
-            let number = state.next;
-            state.running.insert(number, now.saturating_add(self.patience));
-            Some(Trial { number, is_probe })
-        })
+        let mut state = self.state.lock();
+        let now = self.look(&mut state);
+        let is_probe = match state.phase {
+            Phase::Closed { .. } => false,
+            Phase::Open { until } if until <= now => {
+                state.phase = Phase::Probing;
+                true
+            }
+            Phase::Open { .. } | Phase::Probing => return None,
+        };
+        state.next += 1;
+        let number = state.next;
+        state.running.insert(number, now.saturating_add(self.patience));
+        Some(Trial { number, is_probe })
     }
 
     /// Whether [`admit`](Self::admit) would refuse. Begins nothing.
     pub(crate) fn refuses(&self) -> bool {
-        self.at_work(|state, now| match state.phase {
+        let mut state = self.state.lock();
+        let now = self.look(&mut state);
+        match state.phase {
             Phase::Closed { .. } => false,
             Phase::Open { until } => now < until,
             Phase::Probing => true,
-        })
+        }
     }
 
     pub(crate) fn report(&self, trial: Trial, verdict: TrialVerdict) {
-        self.at_work(|state, now| {
-            if state.running.remove(&trial.number).is_none() {
-                return; // it was overdue, or begun before the breaker opened
-            }
-            match (verdict, state.phase) {
-                (TrialVerdict::Success, phase) => {
-                    if phase == Phase::Probing {
-                        state.transition = Some(Transition::Closed);
-                    }
-                    state.phase = Phase::Closed { row: 0 };
+        let mut state = self.state.lock();
+        let now = self.look(&mut state);
+        if state.running.remove(&trial.number).is_none() {
+            return; // it was overdue, or begun before the breaker opened
+        }
+        match (verdict, state.phase) {
+            (TrialVerdict::Success, phase) => {
+                if phase == Phase::Probing {
+                    self.note(&mut state, Transition::Closed);
                 }
-                (TrialVerdict::Failure, _) => self.count_failure(state, now),
-                (TrialVerdict::Unknown, Phase::Probing) => state.phase = Phase::Open { until: now },
-                (TrialVerdict::Unknown, _) => {}
+                state.phase = Phase::Closed { row: 0 };
             }
-        });
+            (TrialVerdict::Failure, _) => self.count_failure(&mut state, now),
+            (TrialVerdict::Unknown, Phase::Probing) => state.phase = Phase::Open { until: now },
+            (TrialVerdict::Unknown, _) => {}
+        }
     }
 
     /// As things stand, and the time.
     pub(crate) fn phase(&self) -> (Phase, Tick) {
-        self.at_work(|state, now| (state.phase, now))
-    }
-
-    /// Looks at what is overdue, and then does this.
-    fn at_work<R>(&self, work: impl FnOnce(&mut State, Tick) -> R) -> R {
         let mut state = self.state.lock();
         let now = self.look(&mut state);
-        let result = work(&mut state, now);
-        let transition = state.transition.take();
-        drop(state);
-        if let (Some(transition), Some(told)) = (transition, &self.on_transition) {
-            told(transition);
-        }
-        result
+        (state.phase, now)
     }
 
     /// Counts what is overdue, each at its time; returns what time it is now.
@@ -186,8 +180,14 @@ impl Breaker {
         };
         if opens {
             state.phase = Phase::Open { until: at.saturating_add(self.open_for) };
-            state.transition = Some(Transition::Opened);
+            self.note(state, Transition::Opened);
             state.running.clear();
+        }
+    }
+
+    fn note(&self, state: &mut State, transition: Transition) {
+        if self.is_watched {
+            state.transitions.push_back(transition);
         }
     }
 }

@@ -32,6 +32,13 @@ pub(crate) fn enter_all(ids: impl ExactSizeIterator<Item = usize>) -> Running {
     Running { loads: if has_entered { loads } else { 0 } }
 }
 
+impl Running {
+    /// Whether it is on the list. It is not while a thread ends, which has none any more.
+    pub(crate) fn is_known(&self) -> bool {
+        self.loads > 0
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
         if self.loads > 0 {

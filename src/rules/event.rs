@@ -51,7 +51,8 @@ pub enum Event<'a, K> {
         failures: u32,
     },
     /// A load lost its key at [`load_timeout`](crate::CacheBuilder::load_timeout). Told when somebody notices:
-    /// who waits for it, the next caller, or the load itself when it is done.
+    /// who waits for it, the next caller, or the load itself when it is done. If it fails after that, that is
+    /// another event.
     #[non_exhaustive]
     LoadTimedOut {
         /// The key that was to be loaded.
@@ -87,7 +88,7 @@ pub enum Event<'a, K> {
         /// What it said.
         error: &'a TierError,
     },
-    /// The second tier did not take some changes; they are tried again.
+    /// The second tier did not take some changes. Those that are still of use are tried again.
     #[non_exhaustive]
     TierLags {
         /// How many changes it was given at once.

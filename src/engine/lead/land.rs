@@ -9,7 +9,6 @@ use crate::parts::group::Hash;
 use crate::parts::stack;
 use crate::parts::tags::Tagged;
 use crate::rules::ahead::draw;
-use crate::rules::event::Event;
 use crate::rules::expiry::{duration, ticks};
 use crate::rules::got::{Got, How};
 use crate::rules::loaded::{Answer, Loaded};
@@ -45,6 +44,7 @@ where
         let mut out = Outbox::new();
         let landed = self.land_quietly(result, ttl, &mut out);
         self.store.deliver(out);
+        self.store.has_landed(&self.flight, &landed);
         landed
     }
 
@@ -87,7 +87,6 @@ where
             Answer::Unchanged => {
                 let Some(old) = self.extras.as_mut().and_then(|extras| extras.old.take()) else {
                     self.land_failed(Landing::NothingToRenew);
-                    self.store.happened(Event::NothingToRenew { key: &self.flight.key });
                     return Err(LoadError::NothingToRenew);
                 };
                 let Notes { validator: old_validator, tags, .. } = *old.notes.unwrap_or_default();

@@ -24,6 +24,13 @@ pub(super) fn brings_news() -> bool {
     BRINGS_NEWS.with(Cell::get)
 }
 
+/// Runs this as what is done for news of the tier is: nothing in there waits for the tier.
+#[cfg_attr(larder_loom, allow(dead_code, reason = "its models have no thread that tells a tier"))]
+pub(crate) fn bringing_news<R>(work: impl FnOnce() -> R) -> R {
+    let _bringing = Bringing(BRINGS_NEWS.with(|brings| brings.replace(true)));
+    work()
+}
+
 /// While it lives, its thread brings news; then what was before, also after a panic of the user's code.
 struct Bringing(bool);
 

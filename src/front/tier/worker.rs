@@ -1,6 +1,7 @@
 //! The thread that tells a second tier what was changed.
 
 use crate::engine::tier::AnyTier;
+use crate::engine::tier::news::bringing_news;
 use crate::parts::notifier::Notifier;
 use crate::parts::outgoing::{InHand, Outgoing};
 use crate::rules::event::Event;
@@ -94,8 +95,8 @@ fn make<K, V>(
         contain(|| drop(moot));
         hand = left;
         if let Some(notifier) = notifier {
-            // now: who waits for the changes in there is told that they failed
-            notifier.tell(Event::TierLags { changes, failures, error: &error });
+            // on this thread nobody may wait for the tier: it is this one that tells it
+            bringing_news(|| notifier.tell(Event::TierLags { changes, failures, error: &error }));
         }
         if hand.is_empty() {
             return true;
