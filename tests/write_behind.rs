@@ -5,11 +5,13 @@ mod common;
 use common::gate::Gate;
 use common::{Watchdog, checked, ms, secs, wait_until};
 use larder::{
-    Cache, Change, Clock, ConfigError, GaveUp, Given, How, LoadError, ManualClock, RefreshAhead,
-    SteppingRuntime, Unwritten, WhenFull, WriteBehind, WriteBehindBuilder, WriteError, Writer,
+    Cache, Change, Clock, ConfigError, GaveUp, Given, How, LoadError, ManualClock, MemoryTier,
+    RefreshAhead, SteppingRuntime, Unwritten, WhenFull, WriteBehind, WriteBehindBuilder,
+    WriteError, Writer,
 };
 use parking_lot::Mutex; // which the thread sanitizer understands
 use std::collections::{HashMap, HashSet};
+use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock};
@@ -646,6 +648,47 @@ fn a_clone_that_panics_is_not_accepted() {
     assert_eq!(queue.pending(), 1);
     queue.close().unwrap();
     assert_eq!(written.load(SeqCst), 1);
+}
+
+/// A key whose `Hash` panics when told to: with a second tier, that is asked for its name.
+#[derive(Clone)]
+struct TouchyKey(u64, Arc<AtomicBool>);
+
+impl Hash for TouchyKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        assert!(!self.1.load(SeqCst), "expected: a hash panics");
+        self.0.hash(state);
+    }
+}
+
+impl PartialEq for TouchyKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl Eq for TouchyKey {}
+
+#[test]
+fn a_hash_that_panics_holds_up_no_writer() {
+    let fuse = Arc::new(AtomicBool::new(false));
+    let cache = checked(Cache::builder().max_entries(9).tier(MemoryTier::new()));
+    let queue = WriteBehind::builder((*cache).clone(), {
+        let fuse = fuse.clone();
+        move |batch: &[Change<'_, TouchyKey, u64>]| {
+            fuse.store(true, SeqCst);
+            if batch[0].value() == Some(&1) { Err("refused") } else { Ok(()) }
+        }
+    });
+    let queue = queue.attempts(1).build().unwrap();
+    let key = TouchyKey(1, fuse.clone());
+    queue.put(key.clone(), 1).unwrap();
+    assert_eq!(queue.flush(), Err(WriteError::GaveUp { changes: 1 }));
+    fuse.store(false, SeqCst);
+    queue.put(key.clone(), 2).unwrap();
+    assert_eq!((queue.flush(), queue.pending()), (Ok(()), 0));
+    fuse.store(false, SeqCst);
+    queue.close().unwrap();
 }
 
 /// The whole of it: a writer that fails at random, evictions, threads that panic, a `close` in the

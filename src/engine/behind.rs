@@ -9,10 +9,13 @@ use super::put::{By, Stored};
 use super::store::Store;
 use crate::parts::backlog::Item;
 use crate::parts::flight::{Begin, Flight, Landing};
+use crate::parts::group::Hash;
 use crate::rules::got::{Got, How};
+use crate::shard::Shard;
 use crate::shard::entry::Put;
 use crate::shard::outbox::Outbox;
 use crate::words::contain::contain;
+use crate::words::removal::RemovalCause;
 use crate::words::sync::RwLock;
 use crate::words::sync::atomic::{AtomicBool, Ordering};
 use crate::words::tick::Tick;
@@ -101,10 +104,12 @@ where
             let ttl = self.lives.ttl;
             Put::of(hash, key, value, units, ttl)
         });
-        let flight = Arc::new(Flight::new(begin(hash), item.key.clone(), self.clock.now()));
+        let flight = put
+            .as_ref()
+            .map(|_| Arc::new(Flight::new(begin(hash), item.key.clone(), self.clock.now())));
         let name = self.name_of(&item.key);
         let mut out = Outbox::new();
-        let _noted;
+        let noted;
         {
             let mut shard = self.cell(hash).shard.write();
             shard.fence(hash, &item.key, &mut out);
@@ -112,32 +117,65 @@ where
                 return false;
             }
             // what is shown here before the source has it is no other process's to see
-            _noted = self.tell_removal(name.as_ref());
-            shard.put_back(&flight);
+            noted = self.tell_removal(name.as_ref());
+            match &flight {
+                Some(flight) => shard.put_back(flight),
+                // that nothing stands there needs no room
+                None => self.take_out_ahead(&mut shard, item, &mut out),
+            }
         }
-        let mut shown = Shown { store: self, item, flight: &flight, is_done: false };
-        shown.is_done = put.is_some_and(|put| {
-            self.put(hash, put, By::Flight(&flight), &mut out) != Stored::Fenced
-        });
-        drop(shown);
-        self.deliver(out);
+        if let (Some(put), Some(flight)) = (put, &flight) {
+            let mut shown = Shown { store: self, item, flight, is_done: false };
+            shown.is_done = self.put(hash, put, By::Flight(flight), &mut out) != Stored::Fenced;
+            drop(shown);
+            self.deliver(out);
+        } else {
+            self.deliver(out);
+            self.let_go(noted);
+        }
         true
+    }
+
+    /// What stands under the key of a change is older than that.
+    fn take_out_ahead(&self, shard: &mut Shard<K, V>, item: &Item<K, V>, out: &mut Outbox<K, V>) {
+        // it is accepted or written: no panic of an `Eq` is to say otherwise
+        contain(|| {
+            let cause = RemovalCause::Removed;
+            shard.remove(Hash::new(item.hash), &item.key, cause, &self.terms(), out);
+        });
     }
 
     /// The source has it now, and the queue is about to forget it. What a batch that began before
     /// brings unasked is older.
     pub(crate) fn note_written(&self, item: &Item<K, V>) {
-        let name = self.name_of(&item.key);
+        let (hash, name, mut out) = (item.hash, self.name_of(&item.key), Outbox::new());
         let _noted;
-        let _shard = self.cell(item.hash).shard.write();
-        self.ledger.note(item.hash);
-        // what others loaded until now is older
-        _noted = self.tell_removal(name.as_ref());
+        {
+            let mut shard = self.cell(hash).shard.write();
+            // what others loaded until now is older
+            _noted = self.tell_removal(name.as_ref());
+            self.ledger.note(hash);
+            if shard.is_loading(hash, &item.key) {
+                // a change is yet to be shown: what stands there is older, and nothing but the queue said so
+                self.take_out_ahead(&mut shard, item, &mut out);
+            }
+        }
+        self.deliver(out);
     }
 
     /// Takes out what was shown of a change that the source will not get.
     pub(crate) fn take_back(&self, item: &Item<K, V>) {
-        self.remove(item.hash, &item.key, self.name_of(&item.key).as_ref());
+        self.take_back_if(item, || true);
+    }
+
+    /// The same if it is to be, which is asked under the shard's lock, as [`WriteBehindQueue`] is.
+    pub(crate) fn take_back_if(&self, item: &Item<K, V>, is_to_be: impl FnOnce() -> bool) {
+        let (name, mut out) = (self.name_of(&item.key), Outbox::new());
+        let taken = self.take(item.hash, &item.key, name.as_ref(), is_to_be, &mut out);
+        self.deliver(out);
+        if let Some((_, noted)) = taken {
+            self.let_go(noted);
+        }
     }
 }
 

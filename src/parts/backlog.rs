@@ -261,36 +261,34 @@ impl<K, V> Backlog<K, V> {
         self.unwritten.remove(&number);
     }
 
-    /// A batch was not written. Returns what was tried often enough.
-    pub(crate) fn failed(&mut self, batch: &[Taken<K, V>], now: Tick) -> Vec<Abandoned<K, V>> {
-        let mut given_up = Vec::new();
+    /// A change of a batch of so many was not written. Returned if it was tried often enough.
+    pub(crate) fn failed(
+        &mut self,
+        taken: &Taken<K, V>,
+        batch: usize,
+        now: Tick,
+    ) -> Option<Abandoned<K, V>> {
         let terms = self.terms;
-        for taken in batch {
-            let Some((slot, QueuedChange { number, item, tries, .. })) = self.came_back(taken)
-            else {
-                continue;
-            };
-            slot.failures = slot.failures.saturating_add(1);
-            slot.company = (batch.len() / 2).max(1);
-            let at = now.saturating_add(doubled(terms.back_off, slot.failures));
-            let tries = tries.saturating_add(1);
-            // a newer change takes its place: that is the one to be written
-            let newer = slot.queued.take();
-            if newer.is_none() && tries >= terms.attempts {
-                self.given_up += 1;
-                self.vacate(taken.id, item.hash);
-                given_up.push(Abandoned { item, number, tries });
-                continue;
-            }
-            let newer_number = newer.as_ref().map(|newer| newer.number);
-            slot.queued = Some(match newer {
-                Some(newer) => QueuedChange { number, item: newer.item, at, tries: 0 },
-                None => QueuedChange { number, item, at, tries },
-            });
-            self.failed.insert((at, number, taken.id));
-            newer_number.inspect(|newer| _ = self.unwritten.remove(newer));
+        let (slot, QueuedChange { number, item, tries, .. }) = self.came_back(taken)?;
+        slot.failures = slot.failures.saturating_add(1);
+        slot.company = (batch / 2).max(1);
+        let at = now.saturating_add(doubled(terms.back_off, slot.failures));
+        let tries = tries.saturating_add(1);
+        // a newer change takes its place: that is the one to be written
+        let newer = slot.queued.take();
+        if newer.is_none() && tries >= terms.attempts {
+            self.given_up += 1;
+            self.vacate(taken.id, item.hash);
+            return Some(Abandoned { item, number, tries });
         }
-        given_up
+        let newer_number = newer.as_ref().map(|newer| newer.number);
+        slot.queued = Some(match newer {
+            Some(newer) => QueuedChange { number, item: newer.item, at, tries: 0 },
+            None => QueuedChange { number, item, at, tries },
+        });
+        self.failed.insert((at, number, taken.id));
+        newer_number.inspect(|newer| _ = self.unwritten.remove(newer));
+        None
     }
 
     /// Nothing waits for company any more. Returns the number of the last change.

@@ -8,7 +8,9 @@ use crate::engine::store::Store;
 use crate::parts::backlog::{Abandoned, Item, Taken};
 use crate::rules::expiry::ticks;
 use crate::words::contain::contain;
+use crate::words::tick::Tick;
 use equivalent::Equivalent;
+use std::cell::OnceCell;
 use std::hash::{BuildHasher, Hash};
 use std::sync::{Arc, Weak};
 
@@ -71,12 +73,15 @@ where
         match outcome {
             Ok(()) => {
                 for taken in &batch {
-                    self.store.note_written(&taken.item);
+                    contain(|| self.store.note_written(&taken.item));
                 }
                 self.desk.written(&batch);
             }
             Err(why) => {
-                let given_up = self.desk.failed(&batch);
+                let now = self.desk.clock.now();
+                let failed = |taken| self.failed(taken, batch.len(), now);
+                let given_up = batch.iter().filter_map(failed).collect();
+                self.desk.settle();
                 self.report(given_up, &why);
             }
         }
@@ -84,10 +89,20 @@ where
         contain(|| drop(batch));
     }
 
-    /// What will not be written is not shown any more, and told.
-    pub(super) fn report(&self, given_up: Vec<Abandoned<K, V>>, why: &GaveUp<E>) {
+    /// A change of a batch of so many was not written. What is given up on leaves the queue and the cache
+    /// in one step: nobody makes anything of what is in one of them still.
+    fn failed(&self, taken: &Taken<K, V>, batch: usize, now: Tick) -> Option<Abandoned<K, V>> {
+        let failed = OnceCell::new();
+        let has_failed = || failed.get_or_init(|| self.desk.failed(taken, batch, now)).is_some();
+        contain(|| self.store.take_back_if(&taken.item, has_failed));
+        // if something of the user's panicked before it was asked, it is only now
+        has_failed();
+        failed.into_inner().flatten()
+    }
+
+    /// Tells of what will not be written, and is not shown any more.
+    fn report(&self, given_up: Vec<Abandoned<K, V>>, why: &GaveUp<E>) {
         for Abandoned { item, number, tries } in given_up {
-            contain(|| self.store.take_back(&item));
             if let Some(on_give_up) = &self.on_give_up {
                 contain(|| {
                     on_give_up(Unwritten {
@@ -106,6 +121,9 @@ where
     /// Ends what is left of the queue. Whether a writer is still at some of it.
     pub(super) fn abandon(&self) -> bool {
         let (given_up, in_hand) = self.desk.abandon();
+        for given_up in &given_up {
+            contain(|| self.store.take_back(&given_up.item));
+        }
         self.report(given_up, &GaveUp::Dropped);
         in_hand
     }

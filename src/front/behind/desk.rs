@@ -105,12 +105,20 @@ impl<K, V> Desk<K, V> {
         Self::settled(state);
     }
 
-    pub(super) fn failed(&self, batch: &[Taken<K, V>]) -> Vec<Abandoned<K, V>> {
-        let mut state = self.state.lock();
-        let now = self.clock.now();
-        let given_up = state.backlog.failed(batch, now);
-        Self::settled(state);
-        given_up
+    /// A change of a batch of so many was not written; returned if it is given up on. May be called under
+    /// a shard's lock: those who wait for it are for [`settle`](Self::settle).
+    pub(super) fn failed(
+        &self,
+        taken: &Taken<K, V>,
+        batch: usize,
+        now: Tick,
+    ) -> Option<Abandoned<K, V>> {
+        self.state.lock().backlog.failed(taken, batch, now)
+    }
+
+    /// All of a batch is back.
+    pub(super) fn settle(&self) {
+        Self::settled(self.state.lock());
     }
 
     /// Of a change that was given up on everybody has been told who is to be.

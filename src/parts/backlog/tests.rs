@@ -28,6 +28,14 @@ fn batch(backlog: &mut Backlog<u64, u64>, now: Tick) -> Vec<Taken<u64, u64>> {
     }
 }
 
+fn fail(
+    backlog: &mut Backlog<u64, u64>,
+    batch: &[Taken<u64, u64>],
+    now: Tick,
+) -> Vec<Abandoned<u64, u64>> {
+    batch.iter().filter_map(|taken| backlog.failed(taken, batch.len(), now)).collect()
+}
+
 fn keys(batch: &[Taken<u64, u64>]) -> Vec<u64> {
     batch.iter().map(|taken| taken.item.key).collect()
 }
@@ -45,11 +53,11 @@ fn a_batch_that_fails_is_tried_again_in_halves() {
     (0..4).for_each(|key| put(&mut backlog, key, key, 0));
     let four = batch(&mut backlog, 0);
     assert_eq!(keys(&four), [0, 1, 2, 3]);
-    assert!(backlog.failed(&four, 10).is_empty());
+    assert!(fail(&mut backlog, &four, 10).is_empty());
     assert_eq!(waits(&mut backlog, 109), Some(110));
     let (two, others) = (batch(&mut backlog, 110), batch(&mut backlog, 110));
     assert_eq!((keys(&two), keys(&others)), (vec![0, 1], vec![2, 3]));
-    backlog.failed(&two, 110);
+    fail(&mut backlog, &two, 110);
     backlog.written(&others);
     assert_eq!(waits(&mut backlog, 110), Some(310));
     assert_eq!(keys(&batch(&mut backlog, 310)), [0]);
@@ -97,7 +105,7 @@ fn what_comes_back_after_the_end_changes_nothing() {
     assert_eq!(values.len(), 6);
     assert!(values.contains(&(Some(55), 0)) && values.contains(&(Some(0), 1)));
     backlog.written(&four);
-    assert!(backlog.failed(&two, 60).is_empty());
+    assert!(fail(&mut backlog, &two, 60).is_empty());
     assert_eq!((backlog.len(), backlog.flying(), backlog.given_up()), (0, 0, 6));
     assert!(matches!(backlog.next(60), WriterStep::End));
     assert!(matches!(backlog.accept(&item(1, 1), 60), Accepted::Closed));
@@ -166,7 +174,7 @@ proptest! {
                 }
                 Op::Written(n) if n < out.len() => land(&mut backlog, out.remove(n), &mut source),
                 Op::Failed(n) if n < out.len() => {
-                    given_up.extend(backlog.failed(&out.remove(n), now));
+                    given_up.extend(fail(&mut backlog, &out.remove(n), now));
                 }
                 Op::Advance(by) => now += by,
                 Op::Hurry => _ = backlog.hurry(),
