@@ -90,7 +90,7 @@
 //! |---|---|---|
 //! | 6 | `builder/` | `settings` and their defaults · `check` refusals · `plan` what the engine is built by, with the number of shards · `tier` what a second tier needs |
 //! | 5 | `front/` | `cache` the plain calls · `at` one call said in full · `many` many keys · `blocking`, `future` the two ways to wait · `behind/` the queue of writes with its threads · `snapshot/` warm restarts · `http/` header fields · `call` what one caller says, and what it gets when its load comes to nothing · `loader`, `loading`, `loading_async` caches that own their loader, `background`, `gather`, `warm` what they do with it · `outcome` what a follower makes of a landing · `guard` the wait for a slot · `writing`, `invalidator` what a writer says · `entries` the walk · `inspect` what tests ask · `tier/` the second tier: `ask` for many keys, `calls` what it can be asked besides, `worker` the thread that tells it, `memory` a double, `redis/` one over a server |
-//! | 4 | `engine/` | `store` all shards with hasher, clock, budget, listener · `look` reading · `join` who loads · `lead` from the decision to lead to the end of the loader, `lead/land` what becomes of what it brought, `solo` the same for a load that nobody else knows of, `batch` of several at once, `away` without a caller, `ahead` of need · `put` storing, `insert` by the short way, `alter` by what stands there, `heavy` with room of other shards · `guard` the way to the source, `guard/pass` the permit to call it · `explain` what there is to say of a key, `events` what its operator hears · `take` removing · `writing` writes at the source · `behind` changes ahead of the source · `restore` entries of an earlier process · `tier` what is asked before the source, `tier/lead` by one load, `tier/inquiry` by many, `tier/news` what others did · `sweeper` what expired · `unreported` what left while user code may panic |
+//! | 4 | `engine/` | `store` all shards with hasher, clock, budget, listener · `look` reading · `join` who loads · `lead` from the decision to lead to the end of the loader, `lead/land` what becomes of what it brought, `solo` the same for a load that nobody else knows of, `batch` of several at once, `away` without a caller, `ahead` of need · `put` storing, `insert` by the short way, `alter` by what stands there, `heavy` with room of other shards · `guard` the way to the source, `guard/pass` the permit to call it · `explain` what there is to say of a key, `events` what its operator hears · `take` removing · `writing` writes at the source · `behind` changes ahead of the source, `behind/alter` by what stands there · `restore` entries of an earlier process · `tier` what is asked before the source, `tier/lead` by one load, `tier/inquiry` by many, `tier/news` what others did · `sweeper` what expired · `unreported` what left while user code may panic |
 //! | 3 | `shard/` | `look`, `join`, `store`, `leave`, `walk` what can be done to one shard · `calm` storing where nothing is under way, `under_way` what is · `choose` asks the policy, with what entries weigh · `ahead` taking a key for its refresh · `ask` what one caller accepts · `grow` its table · `entry` · `aside` what few entries have · `board` flights · `seat` loads without one · `failures` what failed lately · `fences` writes in progress · `outbox` what left · `explain` what there is to say of a key · `validate` |
 //! | 2 | `parts/` | `group`, `table` where entries stand · `eviction/` who goes · `flight`, `waiter`, `stack` loads and those who wait · `slots`, `turn`, `breaker` what spares the source · `ledger` what was written lately, `reservation` keys that are being changed by what stands there, `kept` those whose values were changed and not their lives, `tags` what happened to groups · `budget` the bound, `weights` what entries take of it, `credit` room on its way to an entry · `backlog` what is to be written, `outgoing` what a second tier is to be told · `notifier` the handler of events |
 //! | 1 | `rules/` | `expiry` lives, stamps, windows · `ahead` when to refresh · `backoff` pauses · `altered`, `got`, `loaded`, `many`, `tag`, `tier`, `explain`, `event`, `stats` what goes in and out |
@@ -257,7 +257,7 @@
 //! | its own landing | it is done |
 //! | `write_through`, `writing`, their beginning and their end | it may have read before the write |
 //! | `insert`, of its key | what was inserted was written after the load began |
-//! | `WriteBehind`'s `put` and `delete` | the same; and while the change is unwritten no load begins, it is answered from the queue |
+//! | `WriteBehind`'s `put`, `delete` and `alter` | the same; and while the change is unwritten no load begins, it is answered from the queue |
 //! | `remove`, `expire` | what the load read may be the value that was meant |
 //! | `clear` | the same, for every key |
 //! | `remove_if` | nobody knows whether what the loads will bring is among the meant |
@@ -335,6 +335,14 @@
 //! in the next round. What happens to a tag of the value that was shown is told to no shard, so the change
 //! keeps these tags, and asks what has become of them where it asks for its reservation. A change that needs
 //! other shards' room lets go of its lock, and so asks once more when it has it again.
+//!
+//! Behind a queue of writes (`engine/behind/alter.rs`) the same look asks the queue first: what is accepted and
+//! not cached yet, or not any more, is what stands there. It is asked under no lock, and that will do, because
+//! whatever may make its answer and the cache's differ is noted or done before it can be seen from here: a
+//! change takes reservations away when it is accepted, in the critical section in which it enters the queue,
+//! and a deletion takes the older value out in it, so that a load does not bring that; what a writer has written before its caller came to show it takes out the older value before it leaves the
+//! queue; and what is given up on leaves the queue and the cache in one step. That something was written does
+//! not take a reservation away: the key has what it had.
 //!
 //! A batch has a flight for each key that it leads, all landed by one loader. It leads first, and
 //! waits for the flights of others when its own have landed, so nobody waits for somebody who

@@ -307,6 +307,9 @@
 //! # Ok::<_, larder::ConfigError>(())
 //! ```
 //!
+//! What is to be kept for longer than the cache keeps it is changed by [`WriteBehind::alter`]: views are counted
+//! in memory, and written every second.
+//!
 //! # What changes together
 //!
 //! One row often appears in several entries: in lists, pages, sums. Give all of them a tag that names the

@@ -5,9 +5,9 @@ mod common;
 use common::gate::Gate;
 use common::{Watchdog, checked, ms, secs, wait_until};
 use larder::{
-    Cache, Change, Clock, ConfigError, GaveUp, Given, How, LoadError, ManualClock, MemoryTier,
-    RefreshAhead, SteppingRuntime, Unwritten, WhenFull, WriteBehind, WriteBehindBuilder,
-    WriteError, Writer,
+    Altered, Cache, Change, Clock, ConfigError, GaveUp, Given, How, LoadError, ManualClock,
+    MemoryTier, RefreshAhead, SteppingRuntime, Unwritten, WhenFull, WriteBehind,
+    WriteBehindBuilder, WriteError, Writer,
 };
 use parking_lot::Mutex; // which the thread sanitizer understands
 use std::collections::{HashMap, HashSet};
@@ -525,6 +525,8 @@ fn a_writer_that_uses_its_own_queue_is_told_what_it_cannot_do() {
                 let mut told = told.lock();
                 told.push(queue.put(2, 20)); // takes the last place
                 told.push(queue.put(3, 30));
+                told.push(queue.alter(&2, |n| n.map(|n| n + 1)).map(|n| assert_eq!(n, Some(21))));
+                told.push(queue.alter(&3, |_| Some(30)).map(|_| ()));
                 told.push(queue.flush());
                 told.push(queue.clone().close());
             }
@@ -540,7 +542,9 @@ fn a_writer_that_uses_its_own_queue_is_told_what_it_cannot_do() {
     queue.put(1, 10).unwrap();
     queue.flush().unwrap();
     let refused = Err(WriteError::InsideWriter);
-    assert_eq!(*told.lock(), [Ok(()), refused.clone(), refused.clone(), refused],);
+    let [room, none] = [Ok(()), refused];
+    let told = told.lock().clone();
+    assert_eq!(told, [&room, &none, &room, &none, &none, &none].map(Clone::clone));
     queue.close().unwrap();
     // or the writer would keep its own queue alive
     let held = handle.lock().take();
@@ -868,4 +872,334 @@ fn who_learns_from_flush_that_a_change_was_given_up_on_finds_it_gone_and_told() 
         assert_eq!(flush.join().unwrap(), (gave_up, 1, None));
     });
     queue.close().unwrap();
+}
+
+/// One more.
+#[allow(clippy::unnecessary_wraps, reason = "what a change looks like")]
+fn count(n: Option<u64>) -> Option<u64> {
+    Some(n.unwrap_or(0) + 1)
+}
+
+#[test]
+fn what_a_change_comes_to_is_shown_at_once_and_written_later() {
+    let mut it = usual();
+    assert_eq!(it.queue().alter(&1, count), Ok(Some(1)));
+    assert_eq!((it.cache.get(&1), it.queue().pending()), (Some(1), 1));
+    assert_eq!(it.queue().alter(&1, count), Ok(Some(2)));
+    it.queue().put(2, 20).unwrap();
+    assert_eq!(it.queue().alter(&2, |n| n.filter(|n| *n > 20)), Ok(None));
+    assert_eq!((it.cache.get(&2), it.queue().get(&2), it.queue().pending()), (None, None, 2));
+    it.queue().flush().unwrap();
+    assert_eq!(it.source.batches(), [[(1, Some(2)), (2, None)]]);
+    // written, and cached: nothing is to be written for what is left alone
+    assert_eq!(it.queue().alter(&1, Altered::Keep), Ok(Some(2)));
+    assert_eq!(it.queue().alter(&1, |_| Altered::Keep(Some(77))), Ok(Some(77)), "as it says");
+    assert_eq!((it.cache.get(&1), it.queue().pending()), (Some(2), 0));
+    assert_eq!(it.queue().alter(&1, count), Ok(Some(3)));
+    it.close().unwrap();
+    assert_eq!(it.source.rows(), HashMap::from([(1, 3)]));
+}
+
+#[test]
+fn a_change_is_of_what_is_to_be_written_else_of_what_is_cached_else_of_nothing() {
+    for entries in [0, 1, 1_000] {
+        let mut it = setting(entries, |builder| builder.max_delay(Duration::MAX));
+        it.queue().put(1, 10).unwrap();
+        it.cache.clear();
+        assert_eq!(it.queue().alter(&1, count), Ok(Some(11)), "not in the cache any more");
+        it.cache.insert(1, 70);
+        assert_eq!(it.queue().alter(&1, count), Ok(Some(12)), "nor is what went by the queue");
+        it.queue().delete(&1).unwrap();
+        it.cache.insert(1, 70);
+        assert_eq!(it.queue().alter(&1, count), Ok(Some(1)));
+        it.queue().flush().unwrap();
+        it.cache.clear();
+        let mut seen = Vec::new();
+        for altered in [Altered::Keep(None), Altered::Remove] {
+            let change = |n| {
+                seen.push(n);
+                altered
+            };
+            assert_eq!(it.queue().alter(&1, change), Ok(None));
+        }
+        assert_eq!((seen, it.queue().pending()), (vec![None, None], 0), "the source is not asked");
+        // its value is what the source has once it is loaded, though nothing can be cached
+        let load = || it.cache.get_or_load(&1, || it.source.get(1).ok_or("no row")).ok();
+        let change =
+            |n: Option<u64>| n.or_else(load).map_or(Altered::Keep(None), |n| Altered::Put(n + 1));
+        assert_eq!(it.queue().alter(&1, change), Ok(Some(2)));
+        it.close().unwrap();
+        assert_eq!(it.source.rows(), HashMap::from([(1, 2)]));
+    }
+}
+
+#[test]
+fn what_a_cache_has_past_its_life_is_nothing_to_a_change() {
+    let (clock, hand) = Clock::manual();
+    let settings = Cache::builder().max_entries(9).clock(clock).time_to_live(secs(1));
+    let cache = checked(settings.stale_if_error(secs(9)).negative_ttl(secs(9)));
+    let source = Source::default();
+    let builder = WriteBehind::builder((*cache).clone(), source.clone());
+    let queue = builder.max_delay(Duration::MAX).build().unwrap();
+    queue.put(1, 10).unwrap();
+    hand.advance(secs(1));
+    queue.flush().unwrap();
+    assert!(cache.peek(&1).is_some(), "stale");
+    assert_eq!(queue.alter(&1, count), Ok(Some(1)));
+    hand.advance(secs(1));
+    assert_eq!((cache.get(&1), queue.pending()), (None, 1));
+    assert_eq!(queue.alter(&1, count), Ok(Some(2)), "what is to be written has no life");
+    cache.get_or_load_optional(&2, || Ok::<_, String>(None)).unwrap();
+    assert_eq!(queue.alter(&2, count), Ok(Some(1)));
+    queue.close().unwrap();
+    assert_eq!(source.rows(), HashMap::from([(1, 2), (2, 1)]));
+}
+
+/// Changes key 1, and does something in another thread between the look and what comes of it. What the
+/// change was shown, and what it came to.
+fn disturbed(it: &Setting, disturb: impl Fn(&Setting) + Sync) -> (Vec<Option<u64>>, Option<u64>) {
+    let mut seen = Vec::new();
+    let change = |found: Option<u64>| {
+        if seen.is_empty() {
+            thread::scope(|scope| scope.spawn(|| disturb(it)).join().unwrap());
+        }
+        seen.push(found);
+        found.map(|n| n + 1)
+    };
+    let came_to = it.queue().alter(&1, change).unwrap();
+    (seen, came_to)
+}
+
+#[test]
+fn a_change_looks_again_whatever_is_done_to_its_key_meanwhile() {
+    type Disturb = fn(&Setting);
+    type Case = (&'static str, Disturb, [Option<u64>; 2]);
+    // and what is found then, of what was to be written before, and of what was only cached
+    let cases: [Case; 10] = [
+        ("put", |it| it.queue().put(1, 20).unwrap(), [Some(20); 2]),
+        ("delete", |it| it.queue().delete(&1).unwrap(), [None; 2]),
+        ("alter", |it| _ = it.queue().alter(&1, |_| Some(20)), [Some(20); 2]),
+        ("insert", |it| it.cache.insert(1, 20), [Some(10), Some(20)]),
+        ("Cache::alter", |it| _ = it.cache.alter(&1, |_| Some(20)), [Some(10), Some(20)]),
+        ("remove", |it| _ = it.cache.remove(&1), [Some(10), None]),
+        ("expire", |it| _ = it.cache.expire(&1), [Some(10), None]),
+        ("clear", |it| it.cache.clear(), [Some(10), None]),
+        ("remove_if", |it| _ = it.cache.remove_if(|_, _| true), [Some(10), None]),
+        (
+            "write_through",
+            |it| it.cache.write_through(1, 20, |_, _| Ok::<_, String>(())).unwrap(),
+            [Some(10), Some(20)],
+        ),
+    ];
+    let mut it = setting(1_000, |builder| builder.max_delay(Duration::MAX));
+    for (name, disturb, then) in cases {
+        for (is_written, then) in [false, true].into_iter().zip(then) {
+            it.queue().put(1, 10).unwrap();
+            if is_written {
+                it.queue().flush().unwrap();
+            }
+            let came_to = then.map(|n| n + 1);
+            let expected = (vec![Some(10), then], came_to);
+            assert_eq!(disturbed(&it, disturb), expected, "{name}, {is_written}");
+            assert_eq!(it.queue().get(&1), came_to, "{name}, {is_written}");
+            it.queue().flush().unwrap();
+        }
+    }
+    for (name, disturb) in [
+        ("remove_tag", (|it| it.cache.remove_tag("t")) as Disturb),
+        ("expire_tag", |it| it.cache.expire_tag("t")),
+    ] {
+        it.cache.at(&1).tag("t").insert(10);
+        assert_eq!(disturbed(&it, disturb), (vec![Some(10), None], None), "{name}");
+    }
+    let forced = |it: &Setting| _ = it.cache.at(&1).force().load(|_| Ok::<_, String>(20));
+    it.cache.insert(1, 10);
+    assert_eq!(disturbed(&it, forced), (vec![Some(10), Some(20)], Some(21)));
+    // what is to be written answers that; and what happens to another key, or another tag, is nothing to it
+    assert_eq!(disturbed(&it, forced), (vec![Some(21)], Some(22)));
+    it.queue().put(1, 10).unwrap();
+    assert_eq!(disturbed(&it, |it| it.queue().put(2, 20).unwrap()), (vec![Some(10)], Some(11)));
+    it.cache.at(&1).tag("t").insert(10);
+    assert_eq!(disturbed(&it, |it| it.cache.remove_tag("u")), (vec![Some(11)], Some(12)));
+    it.close().unwrap();
+}
+
+#[test]
+fn a_change_is_not_done_again_because_the_one_before_was_written() {
+    let mut it = usual();
+    it.queue().put(1, 10).unwrap();
+    assert_eq!(disturbed(&it, |it| it.queue().flush().unwrap()), (vec![Some(10)], Some(11)));
+    assert_eq!((it.queue().pending(), it.queue().get(&1)), (1, Some(11)));
+    it.close().unwrap();
+    assert_eq!(it.source.batches(), [[(1, Some(10))], [(1, Some(11))]]);
+}
+
+#[test]
+fn what_is_in_a_writers_hands_may_be_changed() {
+    let mut it = setting(1_000, |builder| builder.max_delay(Duration::ZERO).attempts(2));
+    it.source.0.failures.store(1, SeqCst);
+    let gate = it.source.shut();
+    it.queue().put(1, 10).unwrap();
+    gate.wait_until_entered(1);
+    it.cache.clear();
+    assert_eq!(it.queue().alter(&1, count), Ok(Some(11)));
+    // which goes in its place when that fails
+    gate.open();
+    it.pass();
+    assert_eq!(it.source.batches(), [[(1, Some(10))], [(1, Some(11))]]);
+    it.close().unwrap();
+    assert!(it.lost().is_empty());
+}
+
+#[test]
+fn nothing_is_made_of_what_is_given_up_on_meanwhile() {
+    let mut it = setting(1_000, |builder| builder.max_delay(Duration::ZERO).attempts(1));
+    it.source.0.failures.store(1, SeqCst);
+    let gate = it.source.shut();
+    it.queue().put(1, 10).unwrap();
+    gate.wait_until_entered(1);
+    let fails = |it: &Setting| {
+        it.source.shut().open();
+        wait_until(|| !it.lost().is_empty());
+    };
+    assert_eq!(disturbed(&it, fails), (vec![Some(10), None], None));
+    assert_eq!((it.queue().pending(), it.queue().get(&1)), (0, None));
+    assert_eq!(it.close(), Err(WriteError::GaveUp { changes: 1 }));
+    assert_eq!(it.source.rows().len(), 0);
+}
+
+#[test]
+fn what_a_change_does_to_its_own_key_is_a_part_of_it() {
+    let mut it = setting(1_000, |builder| builder.max_delay(Duration::ZERO));
+    let queue = it.queue();
+    let mut calls = 0;
+    let changed = queue.alter(&1, |found| {
+        calls += 1;
+        assert_eq!(found, None);
+        queue.put(1, 10).unwrap();
+        queue.flush().unwrap();
+        assert_eq!(queue.alter(&1, count), Ok(Some(11)));
+        it.cache.remove(&1);
+        queue.delete(&1).unwrap();
+        it.cache.insert(1, 70);
+        Some(5)
+    });
+    assert_eq!((changed, calls, queue.get(&1)), (Ok(Some(5)), 1, Some(5)));
+    it.close().unwrap();
+    assert_eq!(it.source.rows(), HashMap::from([(1, 5)]));
+}
+
+#[test]
+fn a_change_that_panics_leaves_all_as_it_was() {
+    let mut it = usual();
+    it.queue().put(1, 10).unwrap();
+    let change = |_| -> Option<u64> { panic!("expected: the change panics") };
+    assert!(catch_unwind(AssertUnwindSafe(|| it.queue().alter(&1, change))).is_err());
+    assert!(catch_unwind(AssertUnwindSafe(|| it.queue().alter(&2, change))).is_err());
+    assert_eq!((it.queue().get(&1), it.queue().get(&2), it.queue().pending()), (Some(10), None, 1));
+    assert_eq!(it.queue().alter(&1, count), Ok(Some(11)));
+    it.close().unwrap();
+    assert_eq!(it.source.batches(), [[(1, Some(11))]]);
+}
+
+#[test]
+fn a_full_queue_takes_no_change_of_another_key() {
+    let mut it = setting(1_000, |builder| builder.max_pending(1).when_full(WhenFull::Refuse));
+    let gate = it.source.shut();
+    it.cache.insert(2, 20);
+    it.queue().put(1, 10).unwrap();
+    assert_eq!(it.queue().alter(&2, count), Err(WriteError::Full));
+    assert_eq!(it.cache.get(&2), Some(20), "as it was");
+    assert_eq!(it.queue().alter(&2, Altered::Keep), Ok(Some(20)), "which takes no room");
+    assert_eq!(it.queue().alter(&1, count), Ok(Some(11)), "nor does this");
+    gate.open();
+    it.pass();
+    assert_eq!(it.queue().alter(&2, count), Ok(Some(21)));
+    let other = it.queue().clone();
+    it.close().unwrap();
+    assert_eq!(it.source.rows(), HashMap::from([(1, 11), (2, 21)]));
+    assert_eq!(other.alter(&2, count), Err(WriteError::Closed));
+    assert_eq!((other.alter(&2, Altered::Keep), it.cache.get(&2)), (Ok(Some(21)), Some(21)));
+}
+
+#[test]
+fn a_change_waits_for_room_and_holds_up_nobody() {
+    let mut it = setting(1_000, |builder| builder.max_pending(1));
+    let gate = it.source.shut();
+    it.queue().put(1, 10).unwrap();
+    gate.wait_until_entered(1);
+    let calls = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| {
+            it.queue().alter(&2, |n| {
+                calls.fetch_add(1, SeqCst);
+                count(n)
+            })
+        });
+        wait_until(|| calls.load(SeqCst) > 0);
+        it.cache.insert(2, 20);
+        gate.open();
+        assert_eq!(waiting.join().unwrap(), Ok(Some(21)), "it has looked again");
+    });
+    it.close().unwrap();
+    assert_eq!(it.source.rows(), HashMap::from([(1, 10), (2, 21)]));
+}
+
+/// Counts behind a writer that fails or panics at random, in a cache that holds a few of the keys, loaded
+/// again from the source when they are neither there nor in the queue.
+#[test]
+fn the_source_ends_with_all_that_was_counted() {
+    const THREADS: u64 = 4;
+    const KEYS: u64 = 5;
+    const ROUNDS: u64 = if cfg!(debug_assertions) { 2_000 } else { 50_000 };
+    let source = Source::default();
+    let draw = Arc::new(AtomicU64::new(1));
+    let cache = checked(Cache::builder().max_entries(2));
+    let queue = WriteBehind::builder((*cache).clone(), {
+        let source = source.clone();
+        move |batch: &[Change<'_, u64, u64>]| match splitmix(draw.fetch_add(1, SeqCst)) % 10 {
+            0 => panic!("expected: the writer panics"),
+            1 => Err("before".to_owned()),
+            2 => source.write(batch).and(Err("after it was written".to_owned())),
+            _ => source.write(batch),
+        }
+    })
+    .max_pending(3)
+    .max_delay(Duration::ZERO)
+    .batch(2)
+    .writers(2)
+    .retry(ms(1), ms(4))
+    .build()
+    .unwrap();
+    thread::scope(|scope| {
+        let mut counters = Vec::new();
+        for thread in 0..THREADS {
+            let (queue, cache, source) = (queue.clone(), &cache, &source);
+            counters.push(scope.spawn(move || {
+                for round in 0..ROUNDS {
+                    let key = splitmix(round * THREADS + thread) % KEYS;
+                    let load = || Ok::<_, String>(source.get(key).unwrap_or(0));
+                    if thread % 2 == 0 {
+                        let change = |n: Option<u64>| {
+                            let n = n.or_else(|| cache.get_or_load(&key, load).ok());
+                            n.map_or(Altered::Keep(None), |n| Altered::Put(n + 1))
+                        };
+                        assert!(queue.alter(&key, change).unwrap().is_some());
+                        continue;
+                    }
+                    let one_more =
+                        |n: Option<u64>| n.map_or(Altered::Keep(None), |n| Altered::Put(n + 1));
+                    while queue.alter(&key, one_more).unwrap().is_none() {
+                        cache.get_or_load(&key, load).unwrap();
+                    }
+                }
+            }));
+        }
+        // the thread sanitizer sees a join, and not the end of a scope
+        for counter in counters {
+            counter.join().unwrap();
+        }
+    });
+    queue.close().unwrap();
+    assert_eq!(source.rows().values().sum::<u64>(), THREADS * ROUNDS);
 }

@@ -5,7 +5,8 @@ mod common;
 
 use common::{Watchdog, ms};
 use larder::{
-    AsyncWriteBehind, AsyncWriter, Cache, Change, ConfigError, GaveUp, WhenFull, WriteError,
+    Altered, AsyncWriteBehind, AsyncWriter, Cache, Change, ConfigError, GaveUp, WhenFull,
+    WriteError,
 };
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -189,4 +190,80 @@ async fn a_drop_writes_in_the_background_for_a_while() {
 fn outside_of_a_runtime_there_is_nothing_to_write_with() {
     let builder = AsyncWriteBehind::builder(Cache::new(1), Source::with_permits(ALL));
     assert_eq!(builder.build().map(|_| ()).unwrap_err(), ConfigError::NoRuntime);
+}
+
+/// One more.
+#[allow(clippy::unnecessary_wraps, reason = "what a change looks like")]
+fn count(n: Option<u64>) -> Option<u64> {
+    Some(n.unwrap_or(0) + 1)
+}
+
+#[tokio::test]
+async fn a_change_of_a_task_is_of_what_is_to_be_written_and_looks_again_when_it_has_waited() {
+    let _watchdog = Watchdog::start();
+    let (cache, source) = (Cache::new(100), Source::with_permits(0));
+    let builder = || AsyncWriteBehind::builder(cache.clone(), source.clone()).max_pending(1);
+    let queue = builder().build().unwrap();
+    assert_eq!(queue.alter(&1, count).await, Ok(Some(1)));
+    cache.remove(&1);
+    assert_eq!(queue.alter(&1, count).await, Ok(Some(2)));
+    let mut dropped = Box::pin(queue.alter(&2, count));
+    let mut waiting = Box::pin(queue.alter(&3, count));
+    assert!(futures_poll(dropped.as_mut()).is_pending());
+    assert!(futures_poll(waiting.as_mut()).is_pending());
+    assert_eq!((cache.get(&2), cache.get(&3)), (None, None), "not accepted, and not shown");
+    drop(dropped);
+    // nothing is held while it waits
+    cache.insert(3, 30);
+    source.0.permits.add_permits(10);
+    assert_eq!(waiting.await, Ok(Some(31)));
+    queue.clone().close().await.unwrap();
+    assert_eq!(source.rows(), HashMap::from([(1, 2), (3, 31)]));
+    assert_eq!(queue.alter(&1, count).await, Err(WriteError::Closed));
+    assert_eq!(queue.alter(&1, Altered::Keep).await, Ok(cache.get(&1)));
+    let queue = builder().when_full(WhenFull::Refuse).build().unwrap();
+    queue.put(1, 10).await.unwrap();
+    assert_eq!(queue.alter(&2, count).await, Err(WriteError::Full));
+    assert_eq!(queue.alter(&1, |_| None).await, Ok(None));
+    queue.close().await.unwrap();
+    assert_eq!(source.rows(), HashMap::from([(3, 31)]));
+    cache.validate();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_tasks_count_is_at_the_source_in_the_end() {
+    const TASKS: u64 = 4;
+    const ROUNDS: u64 = 500;
+    let _watchdog = Watchdog::start();
+    let (cache, source) = (Cache::new(2), Source::with_permits(ALL));
+    source.0.failures.store(30, SeqCst);
+    source.0.panics.store(10, SeqCst);
+    let queue = AsyncWriteBehind::builder(cache.clone(), source.clone())
+        .max_pending(3)
+        .max_delay(Duration::ZERO)
+        .retry(ms(1), ms(2))
+        .writers(2)
+        .build()
+        .unwrap();
+    let counters = (0..TASKS).map(|task| {
+        let (queue, cache, source) = (queue.clone(), cache.clone(), source.clone());
+        tokio::spawn(async move {
+            for round in 0..ROUNDS {
+                let key = (task + round) % 5;
+                let load =
+                    || async { Ok::<_, String>(source.rows().get(&key).copied().unwrap_or(0)) };
+                let one_more =
+                    |n: Option<u64>| n.map_or(Altered::Keep(None), |n| Altered::Put(n + 1));
+                while queue.alter(&key, one_more).await.unwrap().is_none() {
+                    cache.get_or_load_async(&key, load).await.unwrap();
+                }
+            }
+        })
+    });
+    for counter in counters.collect::<Vec<_>>() {
+        counter.await.unwrap();
+    }
+    queue.close().await.unwrap();
+    assert_eq!(source.rows().values().sum::<u64>(), TASKS * ROUNDS);
+    cache.validate();
 }

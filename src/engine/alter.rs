@@ -3,6 +3,7 @@
 
 use super::put::{By, Stored};
 use super::store::Store;
+use crate::parts::backlog::Item;
 use crate::parts::group::Hash;
 use crate::parts::reservation::Basis;
 use crate::parts::tags::{TagFate, Tagged};
@@ -13,6 +14,7 @@ use crate::rules::tier::TierChange;
 use crate::shard::entry::{LifeBegan, Notes, Put};
 use crate::shard::outbox::Outbox;
 use equivalent::Equivalent;
+use std::sync::Arc;
 
 /// What was said of the value that is to be stored.
 pub(crate) struct Said<T> {
@@ -22,6 +24,27 @@ pub(crate) struct Said<T> {
     pub(crate) keeps_life: bool,
     /// If there are none, it has those of the value before it.
     pub(crate) tags: T,
+}
+
+/// What a change was shown.
+#[derive(Clone, Copy)]
+pub(super) enum Stood {
+    Nothing,
+    Unwritten,
+    Cached(Stamp),
+}
+
+impl Stood {
+    fn of<K, V>(item: &Item<K, V>) -> Self {
+        if item.value.is_some() { Self::Unwritten } else { Self::Nothing }
+    }
+
+    fn stamp(self) -> Option<Stamp> {
+        match self {
+            Self::Cached(stamp) => Some(stamp),
+            Self::Nothing | Self::Unwritten => None,
+        }
+    }
 }
 
 impl<K, V, S> Store<K, V, S>
@@ -36,18 +59,52 @@ where
         hash: u64,
         key: &Q,
         said: &Said<impl Iterator<Item = &'t str> + Clone>,
-        mut change: impl FnMut(Option<V>) -> Altered<V>,
+        change: impl FnMut(Option<V>) -> Altered<V>,
     ) -> Option<V>
     where
         Q: ?Sized + Equivalent<K> + std::hash::Hash + ToOwned<Owned = K>,
+    {
+        self.alter_by(
+            hash,
+            key,
+            || None,
+            change,
+            |changed, stood, basis| match (changed, stood) {
+                (Altered::Put(value), stood) => {
+                    let entry = (key.to_owned(), value.clone());
+                    self.store_changed(hash, entry, said, (stood.stamp(), basis))
+                        .then_some(Some(value))
+                }
+                (Altered::Remove, Stood::Nothing) => Some(None),
+                (Altered::Remove, _) => self.remove_unchanged(hash, key, basis).then_some(None),
+                (Altered::Keep(value), _) => Some(value),
+            },
+        )
+    }
+
+    /// Shows `change` what stands under the key, and does with what it returns what `carry_out` does, until
+    /// that is done. `unwritten` is what the source is yet to be told of, which comes before what is cached.
+    pub(super) fn alter_by<Q, R>(
+        &self,
+        hash: u64,
+        key: &Q,
+        unwritten: impl Fn() -> Option<Arc<Item<K, V>>>,
+        mut change: impl FnMut(Option<V>) -> Altered<V>,
+        mut carry_out: impl FnMut(Altered<V>, Stood, &Basis<'_>) -> Option<R>,
+    ) -> R
+    where
+        Q: ?Sized + Equivalent<K>,
     {
         let reservation = self.ledger.reserve(hash);
         loop {
             reservation.renew();
             let since = self.tags.version();
-            let (value, stamp, tags) = match self.fresh(hash, key) {
-                Some((value, stamp, tags)) => (Some(value), Some(stamp), tags),
-                None => (None, None, None),
+            let (value, stood, tags) = match unwritten() {
+                Some(item) => (item.value.clone(), Stood::of(&item), None),
+                None => match self.fresh(hash, key) {
+                    Some((value, stamp, tags)) => (Some(value), Stood::Cached(stamp), tags),
+                    None => (None, Stood::Nothing, None),
+                },
             };
             let settled = tags.as_ref().map_or(since, |_| self.tags.settled());
             if tags.as_ref().is_some_and(|tags| tags.fate() != TagFate::Untouched) {
@@ -58,19 +115,8 @@ where
                 let _changing = reservation.enter();
                 change(value)
             };
-            match changed {
-                Altered::Put(value) => {
-                    let entry = (key.to_owned(), value.clone());
-                    if self.store_changed(hash, entry, said, (stamp, &basis)) {
-                        return Some(value);
-                    }
-                }
-                Altered::Remove => {
-                    if stamp.is_none() || self.remove_unchanged(hash, key, &basis) {
-                        return None;
-                    }
-                }
-                Altered::Keep(value) => return value,
+            if let Some(done) = carry_out(changed, stood, &basis) {
+                return done;
             }
         }
     }

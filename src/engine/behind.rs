@@ -5,6 +5,8 @@
 //! by a flight of its own. Of two that overlap the older one finds itself fenced, and takes the key
 //! out: nobody can say which of them would have been stored last.
 
+mod alter;
+
 use super::put::{By, Stored};
 use super::store::Store;
 use crate::parts::backlog::Item;
@@ -93,9 +95,15 @@ where
     V: Clone + Send + Sync + 'static,
     S: Send + Sync + 'static,
 {
-    /// Offers a change to its queue, and, if `accept` takes it, shows it: a value is stored, a
-    /// deletion takes the key out. `accept` runs under the shard's lock, as [`WriteBehindQueue`] does.
-    pub(crate) fn record(&self, item: &Arc<Item<K, V>>, accept: impl FnOnce(Tick) -> bool) -> bool {
+    /// Offers a change to its queue, if it `may`, and, if `accept` takes it, shows it: a value is
+    /// stored, a deletion takes the key out. Both are asked under the shard's lock, as
+    /// [`WriteBehindQueue`] is. What `accept` says, if it was asked.
+    pub(crate) fn record<E>(
+        &self,
+        item: &Arc<Item<K, V>>,
+        may: impl FnOnce() -> bool,
+        accept: impl FnOnce(Tick) -> Result<(), E>,
+    ) -> Option<Result<(), E>> {
         let hash = item.hash;
         // the user's code comes first: once it is accepted, nothing may stop it
         let put = item.value.clone().map(|value| {
@@ -112,10 +120,15 @@ where
         let noted;
         {
             let mut shard = self.cell(hash).shard.write();
-            shard.fence(hash, &item.key, &mut out);
-            if !accept(self.clock.now()) {
-                return false;
+            if !may() {
+                return None;
             }
+            shard.fence(hash, &item.key, &mut out);
+            if let Err(refused) = accept(self.clock.now()) {
+                return Some(Err(refused));
+            }
+            // from here on it is what stands there, though it is not cached yet
+            self.ledger.note_for_changes(hash);
             // what is shown here before the source has it is no other process's to see
             noted = self.tell_removal(name.as_ref());
             match &flight {
@@ -133,7 +146,7 @@ where
             self.deliver(out);
             self.let_go(noted);
         }
-        true
+        Some(Ok(()))
     }
 
     /// What stands under the key of a change is older than that.
@@ -154,10 +167,12 @@ where
             let mut shard = self.cell(hash).shard.write();
             // what others loaded until now is older
             _noted = self.tell_removal(name.as_ref());
-            self.ledger.note(hash);
             if shard.is_loading(hash, &item.key) {
                 // a change is yet to be shown: what stands there is older, and nothing but the queue said so
+                self.ledger.note(hash);
                 self.take_out_ahead(&mut shard, item, &mut out);
+            } else {
+                self.ledger.note_for_batches(hash);
             }
         }
         self.deliver(out);

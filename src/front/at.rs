@@ -80,7 +80,7 @@ impl<'a, K, V, S, Q: ?Sized> At<'a, K, V, S, Q> {
     ///
     /// Tags belong to the value: one that is stored without them later does not have them. So
     /// [`Cache::insert`](crate::Cache::insert), [`Cache::write_through`](crate::Cache::write_through) and
-    /// [`WriteBehind::put`](crate::WriteBehind::put), which know of no tags, leave a value without any.
+    /// those of [`WriteBehind`](crate::WriteBehind), which know of no tags, leave a value without any.
     /// [`Cache::alter`](crate::Cache::alter) leaves those of the value that it changes; if some are said, these
     /// take their place.
     pub fn tag(mut self, tag: &'a str) -> Self {

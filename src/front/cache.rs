@@ -187,7 +187,8 @@ where
     ///   removal listener gets the value before, and what weighs too much takes that with it.
     ///
     /// It looks at what is here and fresh: not at a second tier (which is told of the change; other processes
-    /// change their own copies), nor at what a [`WriteBehind`](crate::WriteBehind) queue has yet to write. What was
+    /// change their own copies), nor at what a [`WriteBehind`](crate::WriteBehind) queue has yet to write
+    /// ([its own `alter`](crate::WriteBehind::alter) does). What was
     /// evicted begins anew, so a limit that must hold under a flood of keys needs room for all of them. If
     /// `change` is given `None` and returns `None`, nothing happens, not even to a load.
     ///

@@ -1,11 +1,11 @@
 //! Write-behind: what is accepted is written, and nobody reads what is older.
 
 use super::explore::{draw, explore};
-use super::setting::{KEY, Moments, Shelf, shelf};
-use crate::{Change, SteppingRuntime, WriteBehind, WriteError};
+use super::setting::{Fixed, KEY, Moments, Shelf, builder, shelf};
+use crate::{Change, SteppingRuntime, WriteBehind, WriteBehindBuilder, WriteError, Writer};
 use shuttle::sync::Mutex;
 use shuttle::thread;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -170,7 +170,7 @@ fn write_behind_orders_those_who_put_at_once() {
 #[test]
 fn write_behind_that_fails_loses_nothing() {
     explore(|| {
-        let (builder, hand) = super::setting::builder();
+        let (builder, hand) = builder();
         let shelf: Shelf = builder.max_entries(100).build().unwrap();
         let source = Source::default();
         let lost = Arc::new(Mutex::new(Vec::new()));
@@ -220,7 +220,7 @@ fn write_behind_that_fails_loses_nothing() {
 #[test]
 fn a_refresh_does_not_bring_back_what_is_older_than_a_change() {
     explore(|| {
-        let (builder, _hand) = super::setting::builder();
+        let (builder, _hand) = builder();
         let (source, runtime) = (Source::default(), SteppingRuntime::new());
         let load = {
             let source = source.clone();
@@ -269,5 +269,179 @@ fn a_refresh_does_not_bring_back_what_is_older_than_a_change() {
         queue.close().unwrap();
         assert_eq!(cache.load(&KEY).unwrap(), 2);
         cache.validate();
+    });
+}
+
+/// A queue that writes at once, gives up at once, and asks `write` what the source does.
+fn hasty(
+    shelf: &Shelf,
+    write: impl Fn(&[Change<'_, u32, u64>]) -> Result<(), ()> + Send + Sync + 'static,
+) -> WriteBehindBuilder<u32, u64, impl Writer<u32, u64, Error = ()>, Fixed> {
+    WriteBehind::builder(shelf.clone(), write).max_delay(Duration::ZERO).attempts(1)
+}
+
+/// What the key has, loaded where nobody knows.
+fn known(shelf: &Shelf, source: &Source, value: Option<u64>) -> u64 {
+    let load = || Ok::<_, Infallible>(source.read(KEY));
+    let value = value.or_else(|| shelf.get_or_load_optional(&KEY, load).unwrap());
+    value.unwrap_or(0)
+}
+
+/// Two who count, a writer between them, and somebody who takes the room of what they count.
+#[test]
+fn no_count_is_lost_behind_a_queue() {
+    explore(|| {
+        let (shelf, source) = (builder().0.max_entries(1).build().unwrap(), Source::default());
+        let queue = hasty(&shelf, {
+            let source = source.clone();
+            move |batch| {
+                source.write(batch);
+                Ok(())
+            }
+        });
+        let queue = queue.writers(1 + draw(2)).build().unwrap();
+        assert_eq!(known(&shelf, &source, None), 0);
+        let counters = (0..2).map(|_| {
+            let (shelf, source, queue) = (shelf.clone(), source.clone(), queue.clone());
+            thread::spawn(move || {
+                let count = |n| Some(known(&shelf, &source, n) + 1);
+                [(); 2].map(|()| queue.alter(&KEY, count).unwrap().unwrap())
+            })
+        });
+        let counters: Vec<_> = counters.collect();
+        for key in 0..draw(3) as u32 {
+            shelf.insert(KEY + 1 + key, 0);
+        }
+        let counted = counters.into_iter().flat_map(|thread| thread.join().unwrap());
+        let counted: HashSet<u64> = counted.collect();
+        assert_eq!(counted, HashSet::from([1, 2, 3, 4]), "each saw the one before it");
+        queue.close().unwrap();
+        assert_eq!(source.read(KEY), Some(4));
+        assert!(shelf.get(&KEY).is_none_or(|cached| cached == 4));
+        assert_eq!(shelf.flights(), 0);
+        shelf.validate();
+    });
+}
+
+/// What is written is known here, though its caller has not come to show it.
+#[test]
+fn what_was_written_is_no_older_in_the_cache() {
+    explore(|| {
+        let (shelf, source) = (shelf(), Source::default());
+        let queue = hasty(&shelf, {
+            let source = source.clone();
+            move |batch| {
+                source.write(batch);
+                Ok(())
+            }
+        });
+        let queue = queue.build().unwrap();
+        shelf.insert(KEY, 0);
+        let putter = thread::spawn({
+            let queue = queue.clone();
+            move || queue.put(KEY, 1).unwrap()
+        });
+        queue.flush().unwrap();
+        let written = source.read(KEY).unwrap_or(0);
+        assert!(shelf.get(&KEY).is_none_or(|cached| cached >= written));
+        let changed = queue.alter(&KEY, |n| Some(known(&shelf, &source, n) + 10));
+        let changed = changed.unwrap().unwrap();
+        assert!(changed >= written + 10, "{changed} was made of less than {written}");
+        putter.join().unwrap();
+        queue.close().unwrap();
+        let left = if changed == 11 { 11 } else { 1 };
+        assert_eq!(source.read(KEY), Some(left));
+        assert!(shelf.get(&KEY).is_none_or(|cached| cached == left));
+        shelf.validate();
+    });
+}
+
+/// A change is of what was put before it, or is put over.
+#[test]
+fn what_is_put_is_changed_or_stays() {
+    explore(|| {
+        let (shelf, source) = (shelf(), Source::default());
+        let queue = hasty(&shelf, {
+            let source = source.clone();
+            move |batch| {
+                source.write(batch);
+                Ok(())
+            }
+        });
+        let queue = queue.max_pending(1 + draw(2)).build().unwrap();
+        let deletes = draw(2) == 0;
+        queue.put(KEY, 1).unwrap();
+        let putter = thread::spawn({
+            let queue = queue.clone();
+            move || {
+                queue.put(KEY + 1, 0).unwrap();
+                if deletes { queue.delete(&KEY) } else { queue.put(KEY, 10) }.unwrap();
+            }
+        });
+        let changed = queue.alter(&KEY, |n| {
+            thread::yield_now();
+            Some(known(&shelf, &source, n) + 1)
+        });
+        putter.join().unwrap();
+        queue.close().unwrap();
+        let left = match (changed.unwrap(), deletes) {
+            (Some(2), true) => None,
+            (Some(2), false) => Some(10),
+            (Some(1), true) => Some(1),
+            (Some(11), false) => Some(11),
+            (changed, _) => panic!("{changed:?} of nothing that was ever there"),
+        };
+        assert_eq!(source.read(KEY), left);
+        assert!(shelf.get(&KEY).is_none_or(|cached| Some(cached) == left));
+        shelf.validate();
+    });
+}
+
+/// Everybody sets a bit of his own, in what the source has or will have: a bit that was given up on comes
+/// back by nobody.
+#[test]
+fn nothing_is_made_of_what_was_given_up_on() {
+    explore(|| {
+        let ((shelf, hand), source) = (builder(), Source::default());
+        let shelf: Shelf = shelf.max_entries(100).build().unwrap();
+        let lost = Arc::new(Mutex::new(0));
+        let queue = hasty(&shelf, {
+            let source = source.clone();
+            move |batch| {
+                if draw(2) == 0 {
+                    return Err(());
+                }
+                source.write(batch);
+                Ok(())
+            }
+        });
+        let queue = queue.on_give_up({
+            let (source, lost) = (source.clone(), lost.clone());
+            // its writer is here, and writes nothing meanwhile
+            move |change| {
+                *lost.lock().unwrap() |= change.value.unwrap() & !source.read(KEY).unwrap_or(0);
+            }
+        });
+        let queue = queue.build().unwrap();
+        let setters = (0..2).map(|thread| {
+            let (shelf, source, queue) = (shelf.clone(), source.clone(), queue.clone());
+            thread::spawn(move || {
+                for bit in 0..2 {
+                    let set = |n| Some(known(&shelf, &source, n) | 1 << (2 * thread + bit));
+                    queue.alter(&KEY, set).unwrap();
+                }
+            })
+        });
+        let setters: Vec<_> = setters.collect();
+        setters.into_iter().for_each(|thread| thread.join().unwrap());
+        while queue.pending() > 0 {
+            hand.advance(Duration::from_secs(1));
+            thread::yield_now();
+        }
+        _ = queue.close();
+        let (written, lost) = (source.read(KEY).unwrap_or(0), *lost.lock().unwrap());
+        assert_eq!((written | lost, written & lost), (0b1111, 0), "{written:b} and {lost:b}");
+        assert!(shelf.get(&KEY).is_none_or(|cached| cached == written));
+        shelf.validate();
     });
 }

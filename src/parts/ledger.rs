@@ -59,7 +59,15 @@ impl Ledger {
     #[inline]
     pub(crate) fn note(&self, hash: u64) {
         if self.watchers.load(Ordering::SeqCst) > 0 {
-            self.note_at(self.place(hash), Some(hash));
+            self.note_at(self.place(hash));
+            self.reservations.lose(Some(hash));
+        }
+    }
+
+    /// The same for batches alone: the key has what it had, and so had who reserves it.
+    pub(crate) fn note_for_batches(&self, hash: u64) {
+        if self.watchers.load(Ordering::SeqCst) > 0 {
+            self.note_at(self.place(hash));
         }
     }
 
@@ -81,17 +89,17 @@ impl Ledger {
     /// Something is about to happen to every key.
     pub(crate) fn note_all(&self) {
         if self.watchers.load(Ordering::SeqCst) > 0 {
-            self.note_at(Some(&self.whole), None);
+            self.note_at(Some(&self.whole));
+            self.reservations.lose(None);
         }
     }
 
     #[cold]
-    fn note_at(&self, place: Option<&AtomicU64>, hash: Option<u64>) {
+    fn note_at(&self, place: Option<&AtomicU64>) {
         let moment = self.moment.fetch_add(1, Ordering::SeqCst) + 1;
         if let Some(place) = place {
             place.fetch_max(moment, Ordering::SeqCst);
         }
-        self.reservations.lose(hash);
     }
 
     /// Whether nothing has happened to a key of this hash since then.

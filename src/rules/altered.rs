@@ -1,6 +1,7 @@
 //! What a change by what stands there comes to.
 
-/// What the closure of [`Cache::alter`](crate::Cache::alter) wants to stand under its key. An `Option` will do
+/// What the closure of [`Cache::alter`](crate::Cache::alter), or of
+/// [`WriteBehind::alter`](crate::WriteBehind::alter), wants to stand under its key. An `Option` will do
 /// where there is nothing to be left alone: `Some` puts, `None` removes.
 ///
 /// ```

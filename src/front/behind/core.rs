@@ -1,11 +1,12 @@
 //! What threads that write and tasks that write have in common.
 
 use super::builder::Settings;
-use super::desk::{Acceptance, Desk, LeftToDo};
+use super::desk::{Desk, LeftToDo, Refusal};
 use super::writer::{Change, GaveUp, Unwritten, WriteError};
 use crate::engine::look::{Looked, Purpose};
 use crate::engine::store::Store;
 use crate::parts::backlog::{Abandoned, Item, Taken};
+use crate::rules::altered::Altered;
 use crate::rules::expiry::ticks;
 use crate::words::contain::contain;
 use crate::words::tick::Tick;
@@ -46,14 +47,26 @@ where
     }
 
     /// Offers a change to the queue, and shows it if it is taken.
-    pub(super) fn offer(&self, item: &Arc<Item<K, V>>) -> Acceptance {
+    pub(super) fn offer(&self, item: &Arc<Item<K, V>>) -> Result<(), Refusal> {
         let mut left = LeftToDo::new();
-        let mut offer = Acceptance::Closed;
-        self.store.record(item, |now| {
-            offer = self.desk.accept(item, now, &mut left);
-            offer == Acceptance::Accepted
-        });
-        offer
+        let accept = |now| self.desk.accept(item, now, &mut left);
+        self.store.record(item, || true, accept).expect("it may, so it was offered")
+    }
+
+    /// The same for what `change` makes of what stands under the key. What stands there afterwards.
+    pub(super) fn alter<Q>(
+        &self,
+        key: &Q,
+        change: impl FnMut(Option<V>) -> Altered<V>,
+    ) -> Result<Option<V>, Refusal>
+    where
+        Q: ?Sized + Hash + Equivalent<K> + ToOwned<Owned = K>,
+    {
+        let hash = self.store.hash(key);
+        let mut left = LeftToDo::new();
+        let unwritten = || self.desk.latest(hash, key);
+        let accept = |item: &_, now| self.desk.accept(item, now, &mut left);
+        self.store.alter_ahead(hash, key, unwritten, change, accept)
     }
 
     pub(super) fn get<Q>(&self, key: &Q) -> Option<V>

@@ -27,10 +27,9 @@ struct State<K, V> {
     told: u64,
 }
 
-/// What became of a change.
+/// Why a change was not taken in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Acceptance {
-    Accepted,
+pub(super) enum Refusal {
     Full,
     Closed,
 }
@@ -49,7 +48,7 @@ impl<K, V> Desk<K, V> {
         item: &Arc<Item<K, V>>,
         now: Tick,
         left: &mut LeftToDo<K, V>,
-    ) -> Acceptance
+    ) -> Result<(), Refusal>
     where
         K: Eq,
     {
@@ -60,10 +59,10 @@ impl<K, V> Desk<K, V> {
                 if wakes {
                     left.writers = std::mem::take(&mut state.writers);
                 }
-                Acceptance::Accepted
+                Ok(())
             }
-            Accepted::Full => Acceptance::Full,
-            Accepted::Closed => Acceptance::Closed,
+            Accepted::Full => Err(Refusal::Full),
+            Accepted::Closed => Err(Refusal::Closed),
         }
     }
 

@@ -2,12 +2,13 @@
 
 use super::builder::{Settings, settings};
 use super::core::{Core, Drain, LastHandle, OnGiveUp, changes};
-use super::desk::Acceptance;
+use super::desk::Refusal;
 use super::writer::{Change, GaveUp, Unwritten, WhenFull, WriteError};
 use crate::engine::store::Store;
 use crate::front::cache::Cache;
 use crate::parts::backlog::{Taken, WriterStep};
 use crate::parts::waiter::Bell;
+use crate::rules::altered::Altered;
 use crate::words::contain::contain;
 use crate::words::error::ConfigError;
 use crate::words::sync::atomic::{AtomicBool, Ordering};
@@ -199,18 +200,78 @@ where
         self.change(key.clone(), None).await
     }
 
+    /// As [`WriteBehind::alter`](crate::WriteBehind::alter); waits for room as a future, and looks again after
+    /// that.
+    ///
+    /// `change` cannot wait for a load. Where the source may have more than is queued or cached, it keeps what it
+    /// is not given, and its task loads:
+    ///
+    /// ```
+    /// # use larder::{AsyncWriteBehind, AsyncWriter, Cache};
+    /// use larder::Altered;
+    ///
+    /// # async fn select(page: &str) -> Result<u64, std::io::Error> { Ok(page.len() as u64) }
+    /// async fn view<W: AsyncWriter<String, u64>>(
+    ///     page: &str,
+    ///     views: &Cache<String, u64>,
+    ///     queue: &AsyncWriteBehind<String, u64, W>,
+    /// ) -> Result<u64, Box<dyn std::error::Error + Send + Sync>> {
+    ///     loop {
+    ///         let one_more = |n: Option<u64>| n.map_or(Altered::Keep(None), |n| Altered::Put(n + 1));
+    ///         if let Some(n) = queue.alter(page, one_more).await? {
+    ///             return Ok(n);
+    ///         }
+    ///         // 0 where there is no row; evicted again at once, it is loaded again
+    ///         views.get_or_load_async(page, || select(page)).await?;
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// That ends where the cache keeps for a moment what is loaded, and serves nothing stale, which would be
+    /// loaded and not given to `change`. While a deletion waits, the load says
+    /// [`NotFound`](crate::LoadError::NotFound).
+    ///
+    /// # Errors
+    ///
+    /// As [`put`](Self::put); then nothing has happened to the key.
+    ///
+    /// # Panics
+    ///
+    /// If `change` does: then nothing has happened to the key.
+    pub async fn alter<Q, A>(
+        &self,
+        key: &Q,
+        mut change: impl FnMut(Option<V>) -> A,
+    ) -> Result<Option<V>, WriteError>
+    where
+        Q: ?Sized + Hash + Equivalent<K> + ToOwned<Owned = K>,
+        A: Into<Altered<V>>,
+    {
+        let core = &self.crew.core;
+        self.offer(|| core.alter(key, |value| change(value).into())).await
+    }
+
     async fn change(&self, key: K, value: Option<V>) -> Result<(), WriteError> {
         let core = &self.crew.core;
-        self.crew.man();
         let item = core.item(key, value);
+        self.offer(|| core.offer(&item)).await
+    }
+
+    /// Offers a change until it is accepted, or will not be.
+    async fn offer<T>(
+        &self,
+        mut offer: impl FnMut() -> Result<T, Refusal>,
+    ) -> Result<T, WriteError> {
+        let core = &self.crew.core;
+        self.crew.man();
         loop {
-            match core.offer(&item) {
-                Acceptance::Accepted => return Ok(()),
-                Acceptance::Closed => return Err(WriteError::Closed),
-                Acceptance::Full if core.settings.when_full == WhenFull::Refuse => {
+            match offer() {
+                Ok(accepted) => return Ok(accepted),
+                Err(Refusal::Closed) => return Err(WriteError::Closed),
+                Err(Refusal::Full) if core.settings.when_full == WhenFull::Refuse => {
                     return Err(WriteError::Full);
                 }
-                Acceptance::Full => poll_fn(|task| core.desk.poll_room(task.waker())).await,
+                Err(Refusal::Full) => poll_fn(|task| core.desk.poll_room(task.waker())).await,
             }
         }
     }

@@ -2,10 +2,11 @@
 
 use super::builder::WriteBehindBuilder;
 use super::core::{Core, Drain, LastHandle, changes};
-use super::desk::Acceptance;
+use super::desk::Refusal;
 use super::writer::{GaveUp, WhenFull, WriteError, Writer};
 use crate::front::cache::Cache;
 use crate::parts::backlog::{Taken, WriterStep};
+use crate::rules::altered::Altered;
 use crate::words::contain::contain;
 use crate::words::sync::atomic::{AtomicBool, Ordering};
 use crate::words::sync::{Mutex, thread};
@@ -20,10 +21,9 @@ use std::task::Waker;
 /// the source a moment later, in batches, from a thread of the queue's own.
 ///
 /// For sources that are slower than their writers for a while, and for values that change more
-/// often than the source needs to know: positions, scores, drafts. A new value is said as a whole: two
-/// threads that each read a count and put one more lose one, and
-/// [`Cache::alter`] changes what is cached, not what is queued. Where a write that was
-/// acknowledged must not get lost with the process, use
+/// often than the source needs to know: positions, scores, drafts, counts. What depends on the value before
+/// is said by [`alter`](Self::alter), which loses nothing that others do in between, as a look and a
+/// [`put`](Self::put) would. Where a write that was acknowledged must not get lost with the process, use
 /// [`write_through`](Cache::write_through) or the source itself.
 ///
 /// ```
@@ -58,11 +58,13 @@ use std::task::Waker;
 ///
 /// # What it promises
 ///
-/// * **No accepted change is lost while the process lives.** A change is accepted when `put` or
-///   `delete` returns `Ok`. It is tried until it is written, unless
+/// * **No accepted change is lost while the process lives.** A change is accepted when `put`,
+///   `delete` or `alter` returns `Ok`. It is tried until it is written, unless
 ///   [`attempts`](WriteBehindBuilder::attempts) says how often; what is given up on is told to
 ///   [`on_give_up`](WriteBehindBuilder::on_give_up). A writer that panics has failed, and a thread
 ///   that panics after its `put` takes nothing along.
+/// * **A change of what stands there is of the last change**, whether that is cached, waits, or is in a
+///   writer's hands: of all that [`alter`](Self::alter) counts, the source gets the sum.
 /// * **The last change of a key wins, and is written once.** Changes of a key that waits replace
 ///   each other; the source sees the last one, and need not see those before it.
 /// * **The changes of a key arrive in their order**, with one writer at a time for it, whatever
@@ -146,7 +148,7 @@ where
     /// [tags](crate::At::tag).
     ///
     /// Waits while the queue is full, unless [`when_full`](WriteBehindBuilder::when_full) says that
-    /// it refuses. Two threads that put different values for one key at the same moment leave
+    /// it refuses. Two threads that put different values for one key at the same moment may leave
     /// nothing in the cache, and the queue knows which of them was last.
     ///
     /// # Errors
@@ -168,19 +170,110 @@ where
         self.change(key.clone(), None)
     }
 
+    /// Changes the value of a key by what it is now, as [`Cache::alter`] does, and writes what comes of it:
+    /// counts, scores, balances. `change` is given what this process shows for the key: the last change that
+    /// is not written yet, though the cache has evicted it (for a deletion, `None`); else what the cache has,
+    /// if it is fresh; else `None`. What it returns is [`put`](Self::put), or [deleted](Self::delete) if it
+    /// is `None`; [`Altered::Keep`] leaves all as it is. Returns what `change` returned.
+    ///
+    /// No change is lost. If anything else happens to the key after `change` was given its value, it is called
+    /// again with what stands there then, as after a wait for room in the queue. That its value is evicted
+    /// meanwhile, or written to the source, does not count; nor does what `change` does to the key itself, in
+    /// its own thread: what it returns is put over that. No lock is held while it runs, so it may use the cache
+    /// and the queue.
+    ///
+    /// # What only the source knows
+    ///
+    /// **The source is not asked.** `None` says that nothing of the key is queued or cached, and the source may
+    /// have a count of millions that was evicted here: who begins with one then overwrites it. So let `change`
+    /// load what it is not given. (A load that runs in it is a part of it, and what others do to the key
+    /// meanwhile is seen.)
+    ///
+    /// ```
+    /// use larder::{Altered, Cache, Change, WriteBehind};
+    /// use std::time::Duration;
+    /// # use std::sync::{Arc, Mutex};
+    /// # let table = Arc::new(Mutex::new(std::collections::HashMap::from([("/".to_owned(), 700)])));
+    /// # let rows = table.clone();
+    /// # let update = move |batch: &[Change<'_, String, u64>]| {
+    /// #     let rows = &mut rows.lock().unwrap();
+    /// #     batch.iter().for_each(|c| _ = rows.insert(c.key().clone(), *c.value().unwrap()));
+    /// #     Ok::<_, std::io::Error>(())
+    /// # };
+    /// # let select = |page: &str| Ok::<_, std::io::Error>(table.lock().unwrap().get(page).copied());
+    ///
+    /// let views: Cache<String, u64> = Cache::new(10_000); // of millions of pages
+    /// let queue = WriteBehind::builder(views.clone(), update) // UPDATE page SET views = ..
+    ///     .max_delay(Duration::from_secs(1))
+    ///     .build()?;
+    ///
+    /// let view = |page: &str| {
+    ///     let stored = || views.get_or_load_optional(page, || select(page)); // SELECT views FROM page ..
+    ///     queue.alter(page, |n| match n.map_or_else(stored, |n| Ok(Some(n))) {
+    ///         Ok(n) => Altered::Put(n.unwrap_or(0) + 1),
+    ///         Err(_) => Altered::Keep(None), // not counted: nobody can say how many there were
+    ///     })
+    /// };
+    /// assert_eq!(view("/")?, Some(701));
+    /// views.clear(); // or evicted
+    /// assert_eq!(view("/")?, Some(702));
+    /// assert_eq!(view("/new")?, Some(1));
+    /// # queue.close()?;
+    /// # assert_eq!(*table.lock().unwrap(), [("/".to_owned(), 702), ("/new".to_owned(), 1)].into());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// For the same reason, `None` for `None` does nothing: nothing is deleted at the source that was not shown
+    /// to be there. [`delete`](Self::delete) does that.
+    ///
+    /// What is written is the value, not the step. So one process changes a key: of two that count the same
+    /// one, each overwrites what the other has counted. There, send the steps to the source.
+    ///
+    /// What is put has no [tags](crate::At::tag), and begins a life of its own. Costs what
+    /// [`Cache::alter`] does and a look-up in the queue.
+    ///
+    /// # Errors
+    ///
+    /// As [`put`](Self::put); then nothing has happened to the key. What `Keep`s needs no room, nor an open
+    /// queue.
+    ///
+    /// # Panics
+    ///
+    /// If `change` does: then nothing has happened to the key.
+    pub fn alter<Q, A>(
+        &self,
+        key: &Q,
+        mut change: impl FnMut(Option<V>) -> A,
+    ) -> Result<Option<V>, WriteError>
+    where
+        Q: ?Sized + Hash + Equivalent<K> + ToOwned<Owned = K>,
+        A: Into<Altered<V>>,
+    {
+        let core = &self.crew.core;
+        self.offer(|| core.alter(key, |value| change(value).into()))
+    }
+
     fn change(&self, key: K, value: Option<V>) -> Result<(), WriteError> {
         let core = &self.crew.core;
-        self.crew.man()?;
         let item = core.item(key, value);
+        self.offer(|| core.offer(&item))
+    }
+
+    /// Offers a change until it is accepted, or will not be.
+    fn offer<T>(&self, mut offer: impl FnMut() -> Result<T, Refusal>) -> Result<T, WriteError> {
+        let core = &self.crew.core;
+        self.crew.man()?;
         loop {
-            match core.offer(&item) {
-                Acceptance::Accepted => return Ok(()),
-                Acceptance::Closed => return Err(WriteError::Closed),
-                Acceptance::Full if core.settings.when_full == WhenFull::Refuse => {
+            match offer() {
+                Ok(accepted) => return Ok(accepted),
+                Err(Refusal::Closed) => return Err(WriteError::Closed),
+                Err(Refusal::Full) if core.settings.when_full == WhenFull::Refuse => {
                     return Err(WriteError::Full);
                 }
-                Acceptance::Full if self.crew.is_writer() => return Err(WriteError::InsideWriter),
-                Acceptance::Full => _ = core.desk.block(None, |waker| core.desk.poll_room(waker)),
+                Err(Refusal::Full) if self.crew.is_writer() => {
+                    return Err(WriteError::InsideWriter);
+                }
+                Err(Refusal::Full) => _ = core.desk.block(None, |waker| core.desk.poll_room(waker)),
             }
         }
     }

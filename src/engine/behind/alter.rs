@@ -1,0 +1,45 @@
+//! Changing what stands under a key by what stands there, ahead of the source: what is to be written comes
+//! before what is cached, and what comes of the change enters the queue.
+
+use crate::engine::alter::Stood;
+use crate::engine::store::Store;
+use crate::parts::backlog::Item;
+use crate::rules::altered::Altered;
+use crate::words::tick::Tick;
+use equivalent::Equivalent;
+use std::sync::Arc;
+
+impl<K, V, S> Store<K, V, S>
+where
+    K: Clone + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: Send + Sync + 'static,
+{
+    /// Offers what `change` makes of what stands under the key to its queue, by `accept`, as
+    /// [`record`](Self::record) does; `unwritten` asks that queue for its last change of the key. Returns
+    /// what stands there afterwards, or why the queue did not take it.
+    pub(crate) fn alter_ahead<Q, E>(
+        &self,
+        hash: u64,
+        key: &Q,
+        unwritten: impl Fn() -> Option<Arc<Item<K, V>>>,
+        change: impl FnMut(Option<V>) -> Altered<V>,
+        mut accept: impl FnMut(&Arc<Item<K, V>>, Tick) -> Result<(), E>,
+    ) -> Result<Option<V>, E>
+    where
+        Q: ?Sized + Equivalent<K> + ToOwned<Owned = K>,
+    {
+        self.alter_by(hash, key, unwritten, change, |changed, stood, basis| {
+            let value = match (changed, stood) {
+                (Altered::Put(value), _) => Some(value),
+                // what it was not shown may be at the source, and nobody said that it is to go from there
+                (Altered::Remove, Stood::Nothing) => return Some(Ok(None)),
+                (Altered::Remove, _) => None,
+                (Altered::Keep(value), _) => return Some(Ok(value)),
+            };
+            let item = Arc::new(Item { hash, key: key.to_owned(), value: value.clone() });
+            let taken = self.record(&item, || basis.holds(&self.tags), |now| accept(&item, now))?;
+            Some(taken.map(|()| value))
+        })
+    }
+}
