@@ -301,7 +301,7 @@ fn the_breaker_hears_of_a_load_that_hangs() {
             }
             hand.advance(ms(late));
             runtime.run_until_stalled();
-            hand.advance(secs(5) - ms(late));
+            hand.advance(ms(5_000 - late));
             if caller_first {
                 assert!(caller.finish().unwrap_err().is_timeout());
             }
