@@ -340,9 +340,9 @@
 //! not cached yet, or not any more, is what stands there. It is asked under no lock, and that will do, because
 //! whatever may make its answer and the cache's differ is noted or done before it can be seen from here: a
 //! change takes reservations away when it is accepted, in the critical section in which it enters the queue,
-//! and a deletion takes the older value out in it, so that a load does not bring that; what a writer has written before its caller came to show it takes out the older value before it leaves the
-//! queue; and what is given up on leaves the queue and the cache in one step. That something was written does
-//! not take a reservation away: the key has what it had.
+//! and a deletion takes the older value out there; what a writer has written before its caller came to show
+//! it takes out the older value before it leaves the queue; and what is given up on leaves the queue and the
+//! cache in one step. That something was written does not take a reservation away: the key has what it had.
 //!
 //! A batch has a flight for each key that it leads, all landed by one loader. It leads first, and
 //! waits for the flights of others when its own have landed, so nobody waits for somebody who
