@@ -625,7 +625,8 @@
 //! `u64` to `u64` is 52, and what keys and values own on the heap. A time to idle or a weigher adds
 //! twelve bytes each. A cache starts with some KiB, and its tables grow with what is stored: each is twice as
 //! large as the one before it, or half as large again where `max_entries` does not say how many entries
-//! there will be. A shard of some hundred entries and more prepares its next table little by little, during the inserts before it is needed.
+//! there will be. A shard of some hundred entries and more prepares its next table little by little, during the
+//! inserts before it is needed.
 //!
 //! **Threads**: the first cache with a time to live, or the first task that waits for a load, starts one
 //! thread for the whole process (`larder-keeper`). It wakes tasks whose timeout is over and has quiet caches

@@ -104,7 +104,8 @@ impl<'a, K, V, S, Q: ?Sized> At<'a, K, V, S, Q> {
     ///
     /// Counted in milliseconds, rounded down: no value is served whose age, as [`Got::age`] tells it, is
     /// more than this. [`Duration::ZERO`] and all below a millisecond accept what was stored within the same
-    /// tick of the clock: of the system's clock, within the last few milliseconds. [`force`](Self::force) accepts nothing that is stored.
+    /// tick of the clock: of the system's clock, within the last few milliseconds. [`force`](Self::force) accepts
+    /// nothing that is stored.
     ///
     /// ```
     /// use larder::{Cache, Clock, How};
@@ -151,7 +152,8 @@ impl<'a, K, V, S, Q: ?Sized> At<'a, K, V, S, Q> {
     /// milliseconds more at most. Then it gets what a stale window allows, or the
     /// [`fallback`](Self::fallback), or [`LoadError::TimedOut`]; no other caller notices. Another caller's
     /// load goes on. Its own load, if that is async, is dropped (unheard by a circuit breaker: see
-    /// [`load_timeout`](crate::CacheBuilder::load_timeout)), and a caller that waits takes over with its own loader; a blocking loader cannot be interrupted, and runs to its end.
+    /// [`load_timeout`](crate::CacheBuilder::load_timeout)), and a caller that waits takes over with its own
+    /// loader; a blocking loader cannot be interrupted, and runs to its end.
     pub fn timeout(mut self, patience: Duration) -> Self {
         self.timeout = Some(patience);
         self

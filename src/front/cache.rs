@@ -23,8 +23,8 @@ use std::sync::Arc;
 ///
 /// A `Cache` is a handle: cloning it is one reference count, all clones are the same cache, and the
 /// last one that is dropped drops every entry. (With a second [`tier`](crate::CacheBuilder::tier) that drop
-/// also blocks its thread, for a second at most, while changes are on their way there.) It is shared between threads and tasks as it is;
-/// a thread that waits in [`get_or_load`](Self::get_or_load) and a task that waits in
+/// also blocks its thread, for a second at most, while changes are on their way there.) It is shared between
+/// threads and tasks as it is; a thread that waits in [`get_or_load`](Self::get_or_load) and a task that waits in
 /// [`get_or_load_async`](Self::get_or_load_async) for the same key wait for the same load.
 ///
 /// Keys are looked up in borrowed form: a `Cache<String, V>` takes `&str`. Values are returned as

@@ -54,8 +54,8 @@ use std::sync::Arc;
 /// has it at once and waits for nothing: while that pool is 1,024 loads behind, or another runtime
 /// [says](Runtime::is_busy) that it is busy, the refresh is left to a later hit. Only from a runtime that
 /// refuses the work, since it was shut down, that caller has it back, and does it if a slot of
-/// `max_concurrent_loads` is free. Of a key there is one load at a time, whoever began it, and a refresh is fenced like every
-/// load: what was written after it began, it does not replace.
+/// `max_concurrent_loads` is free. Of a key there is one load at a time, whoever began it, and a refresh is fenced
+/// like every load: what was written after it began, it does not replace.
 ///
 /// With [`soft_timeout`](crate::CacheBuilder::soft_timeout) a miss that can be served a stale value is
 /// loaded there too, and its caller waits for that load as others do.

@@ -274,7 +274,8 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Empties a live slot and counts why: what is past its last window left by expiring, and
-    /// what a tag removed was removed, whoever it was that came upon it. The slot is still live: it is to be filled, freed or buried next.
+    /// what a tag removed was removed, whoever it was that came upon it. The slot is still live: it is to be
+    /// filled, freed or buried next.
     pub(super) fn vacate(
         &mut self,
         id: SlotId,

@@ -1,9 +1,9 @@
 //! The lock around a shard: many readers, who write nothing that threads share, or one writer.
 //!
 //! How one enters is decided in [`raw_lock`](super::raw_lock), in safe code. This file adds the cell with the data, and it
-//! is the only one of the library with `unsafe` in it (its model, `models/lock.rs`, has a cell of its own): no lock of the standard library or of
-//! `parking_lot` lets a reader in without writing a shared word, and that word is what limits reading
-//! on more than one core.
+//! is the only one of the library with `unsafe` in it (its model, `models/lock.rs`, has a cell of its own): no lock
+//! of the standard library or of `parking_lot` lets a reader in without writing a shared word, and that word is
+//! what limits reading on more than one core.
 
 #![allow(unsafe_code)]
 

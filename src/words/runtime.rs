@@ -18,9 +18,9 @@ use std::sync::Arc;
 /// [`CacheBuilder::runtime`](crate::CacheBuilder::runtime).
 ///
 /// All methods must return at once: they are called by callers of the cache who have their answer already, or
-/// do not want to wait for long. No lock is held during the call, so a runtime may run the work on the spot. The work catches its own panics. A
-/// runtime may drop work without running it, when it is shut down, say: the cache then goes on as if the
-/// load had never begun.
+/// do not want to wait for long. No lock is held during the call, so a runtime may run the work on the spot. The
+/// work catches its own panics. A runtime may drop work without running it, when it is shut down, say: the cache
+/// then goes on as if the load had never begun.
 ///
 /// ```
 /// use larder::{Refused, Runtime};
