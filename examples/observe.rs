@@ -22,6 +22,7 @@ fn metrics(caches: &[(&str, &Cache<u64, f64>)]) -> String {
         }
         line("load_seconds_total", stats.load_time.as_secs_f64());
         line("entries", cache.len() as f64);
+        line("weight", cache.weight() as f64); // as many, unless there is a weigher
         line("capacity", cache.capacity().map_or(f64::INFINITY, |bound| bound as f64));
     }
     lines.sort(); // the lines of one metric have to stand together

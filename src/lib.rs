@@ -307,8 +307,8 @@
 //! # Ok::<_, larder::ConfigError>(())
 //! ```
 //!
-//! What is to be kept for longer than the cache keeps it is changed by [`WriteBehind::alter`]: views are counted
-//! in memory, and written every second.
+//! `alter` forgets what is evicted. Counts that have to reach the source go through [`WriteBehind::alter`]: views
+//! are counted in memory, and written every second.
 //!
 //! # What changes together
 //!
@@ -362,8 +362,8 @@
 //!
 //! # What an operator sees
 //!
-//! A cache hides failures: that is what it is for. So tell somebody of them.
-//! [`on_event`](CacheBuilder::on_event) takes a handler for your log and your alarms, which is called when a
+//! A cache that serves stale values, or refreshes in the background, hides the failures of its source. Have
+//! them logged: [`on_event`](CacheBuilder::on_event) takes a handler for your log and your alarms, which is called when a
 //! load fails, panics, times out or is dropped with its caller (the refreshes in the background above all,
 //! of whose errors no caller hears), when the circuit breaker opens and closes, and when a second tier fails.
 //!

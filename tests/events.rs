@@ -6,13 +6,14 @@ use common::gate::Gate;
 use common::tasks::Task;
 use common::{Checked, checked, ms, secs, wait_until, watched};
 use larder::{
-    Cache, CacheBuilder, Clock, Event, LoadError, LoadReason, Loaded, ManualClock, MemoryTier,
-    RefreshAhead, Refused, Runtime, SteppingRuntime,
+    BreakerState, Cache, CacheBuilder, Clock, Event, LoadCx, LoadError, LoadReason, Loaded, Loader,
+    ManualClock, MemoryTier, RefreshAhead, Refused, Runtime, SteppingRuntime,
 };
 use std::fmt::Debug;
 use std::future::{Future, pending};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -234,14 +235,14 @@ fn a_load_that_is_dropped_with_its_caller_is_told_and_of_many_each() {
     let mut task = Task::new(cache.get_or_load_async(&1, pending::<Result<u64, String>>));
     task.pend();
     drop(task);
-    assert_eq!(log.take(), ["the load of 1 was dropped with its caller (Miss)"]);
+    assert_eq!(log.take(), ["the load of 1 was dropped before it was done (Miss)"]);
     let many = cache.get_or_load_many_async(&[2, 3], |_| pending::<Result<Vec<_>, String>>());
     let mut task = Task::new(many);
     task.pend();
     drop(task);
     assert_eq!(
         log.take(),
-        [2, 3].map(|key| format!("the load of {key} was dropped with its caller (Miss)"))
+        [2, 3].map(|key| format!("the load of {key} was dropped before it was done (Miss)"))
     );
     assert_eq!(cache.stats().abandoned, 2);
 }
@@ -330,7 +331,7 @@ fn a_tier_that_fails_is_told_once_a_question() {
     assert_eq!(lines.iter().filter(asked).count(), 1, "{lines:?}");
     // what it was to be told meanwhile: somebody else's time, so it comes when it comes
     cache.insert(5, 50);
-    let lags = |line: &String| line.starts_with("the second tier did not take ");
+    let lags = |line: &String| line.starts_with("changes not taken by the second tier: ");
     wait_until(|| log.0.lock().unwrap().iter().any(lags));
     tier.fail(false);
     wait_until(|| cache.tier_pending() == 0);
@@ -362,7 +363,7 @@ fn a_runtime_that_refuses_is_told() {
     cache.insert(1, 10);
     hand.advance(secs(6));
     assert_eq!(loading.load(&1).unwrap(), 10);
-    assert_eq!(log.take(), ["the runtime refused a load in the background"]);
+    assert_eq!(log.take(), ["the runtime refused work in the background"]);
     assert_eq!(cache.stats().refused, 1);
 }
 
@@ -473,6 +474,92 @@ fn what_comes_due_a_handler_does_not_load_either() {
     hand.advance(secs(60));
     fail(&hands.cache, 2);
     assert_eq!(hands.take(), [5, 5]);
+}
+
+#[test]
+fn a_handler_begins_no_refresh_where_that_would_run_in_it() {
+    let own = Arc::new(Mutex::new(None));
+    let (its, loads) = (Arc::clone(&own), Arc::new(AtomicU64::new(0)));
+    let (clock, hand) = Clock::manual();
+    let builder = Cache::<u64, u64>::builder().max_entries(10).time_to_live(secs(100)).clock(clock);
+    let count = Arc::clone(&loads);
+    let loading = builder
+        .refresh_ahead(RefreshAhead::At(0.5))
+        .runtime(Gone)
+        .on_event(move |_| {
+            let own = its.lock().unwrap().take();
+            let loading: &larder::LoadingCache<u64, u64, _> = own.as_ref().unwrap();
+            assert_eq!(loading.get(&1), Some(10));
+            loading.refresh(&1);
+        })
+        .build_loading(Counted(count))
+        .unwrap();
+    let cache = watched(&loading);
+    cache.insert(1, 10);
+    hand.advance(secs(60));
+    *own.lock().unwrap() = Some(loading.clone());
+    fail(&cache, 2);
+    assert_eq!((loads.load(SeqCst), cache.stats().listener_panics), (0, 0));
+}
+
+/// Counts its loads.
+struct Counted(Arc<AtomicU64>);
+
+impl Loader<u64, u64> for Counted {
+    type Error = String;
+
+    fn load(&self, key: &u64, _: &LoadCx<u64>) -> Result<Loaded<u64>, String> {
+        self.0.fetch_add(1, SeqCst);
+        Ok(Loaded::new(*key))
+    }
+}
+
+#[test]
+fn explain_tells_of_what_it_notices() {
+    let (builder, hand, log) = builder();
+    let cache = checked(builder.circuit_breaker(1, secs(1)));
+    let mut task = Task::new(cache.get_or_load_async(&1, pending::<Result<u64, String>>));
+    task.pend();
+    hand.advance(ms(200));
+    assert!(matches!(cache.explain(&1).breaker, Some(BreakerState::Open { .. })));
+    assert_eq!(log.take(), ["the circuit breaker opened"]);
+    assert!(task.finish().unwrap_err().is_timeout());
+}
+
+#[test]
+fn what_those_who_waited_timed_out_is_not_abandoned_as_well() {
+    let (cache, hand, log) = cache();
+    let many = cache.get_or_load_many_async(&[1, 2], |_| pending::<Result<Vec<_>, String>>());
+    let mut leads = Task::new(many);
+    leads.pend();
+    let mut waits = [1, 2].map(|key| {
+        let cache = &cache;
+        let load =
+            async move { cache.get_or_load_async(&key, pending::<Result<u64, String>>).await };
+        Task::new(load)
+    });
+    waits.iter_mut().for_each(Task::pend);
+    hand.advance(ms(200));
+    assert!(waits.iter_mut().all(|waits| waits.finish().unwrap_err().is_timeout()));
+    drop(leads);
+    let told = [1, 2].map(|key| format!("the load of {key} timed out (Miss, 1 in a row)"));
+    assert_eq!((log.take(), cache.stats().abandoned), (told.into(), 0));
+}
+
+#[test]
+fn of_many_all_have_landed_before_anything_is_told() {
+    let (clock, hand) = Clock::manual();
+    let builder = Cache::builder().clock(clock).load_timeout(ms(100));
+    let hands = WithHands::over(builder, |cache, _| cache.flights());
+    let cache = &hands.cache;
+    let late = |keys: &[u64]| {
+        hand.advance(ms(200));
+        Ok::<_, String>(keys.iter().map(|key| (*key, *key)).collect::<Vec<_>>())
+    };
+    assert_eq!(cache.get_or_load_many(&[1, 2], late).got.len(), 2);
+    assert_eq!(hands.take(), [0, 0]);
+    let failed = cache.get_or_load_many(&[3, 4], |_| Err::<Vec<_>, _>("away"));
+    assert_eq!((failed.failed.len(), hands.take()), (2, vec![0, 0]));
 }
 
 #[test]

@@ -382,8 +382,8 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// [`Panicked`](crate::LoadError::Panicked) for its caller too. When the last handle to the cache is
     /// dropped, its loads end.
     ///
-    /// **How many.** Loads are no longer as many as the callers who wait, but as many as have begun within
-    /// `load_timeout`: where callers give up and others come for other keys, set
+    /// **How many.** Without this there are at most as many loads as callers who wait. With it, loads whose callers
+    /// have left go on, so there may be as many as began within `load_timeout`: set
     /// [`max_concurrent_loads`](Self::max_concurrent_loads). A load stands in that line without its caller too,
     /// as a miss does; one for which nobody waits any more leaves it after `load_timeout`, and counts as
     /// [`overloaded`](crate::Stats::overloaded).
@@ -392,12 +392,16 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// its caller. The runtime has to run while callers wait (with a
     /// [`SteppingRuntime`](crate::SteppingRuntime) somebody has to step).
     ///
-    /// **What stays with its caller**: the closures of `get_or_load_async` and [`at`](crate::Cache::at), which may
-    /// borrow; [`load_many`](AsyncLoadingCache::load_many), and `load` with [`batch`](Self::batch); what is loaded
-    /// inside another load, and goes on as long as that does; what is served stale, or refused by the circuit
-    /// breaker, at once; what the runtime refuses, or has taken and dropped; and what has to begin anew, for its
-    /// key was written while it stood in line. For a
-    /// [`LoadingCache`](crate::LoadingCache) the setting says nothing: a thread that waits cannot be dropped.
+    /// **What stays with its caller:**
+    ///
+    /// - calls that bring a closure (`get_or_load_async`, [`at`](crate::Cache::at)), which may borrow;
+    /// - [`load_many`](AsyncLoadingCache::load_many), and `load` with [`batch`](Self::batch);
+    /// - loads that begin inside another load, and go on as long as that does;
+    /// - callers who are served stale, or refused by the circuit breaker, at once;
+    /// - loads that the runtime refused, or took and dropped;
+    /// - loads that begin anew because their key was written while they stood in line.
+    ///
+    /// For a [`LoadingCache`](crate::LoadingCache) the setting says nothing: a thread that waits cannot be dropped.
     ///
     /// [`soft_timeout`](Self::soft_timeout) sends a load out in the same way where a stale value may be served, so
     /// that its caller can be, after that time; the two go together.
@@ -569,14 +573,19 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     ///
     /// It runs on the thread on which that is noticed, with no lock held, and holds up what that thread
     /// does: let it be quick. In an outage there may be as many events as there are misses. Whoever waits for
-    /// a load that failed has been told before. Events of several threads come in no order. It may use the
-    /// cache, but not load: what is not cached is [`Recursive`](crate::LoadError::Recursive) there. Nor may it
-    /// wait for a second tier of which it hears: `tier_flush` and `remove_everywhere` are
-    /// [`Refused`](crate::TierError::Refused) there. Of what it causes itself on its thread it is not told. A
-    /// panic in it is caught, and counted in [`Stats::listener_panics`](crate::Stats::listener_panics).
+    /// a load that failed has been told before. Events of several threads come in no order, so `CircuitClosed` may
+    /// come before the `CircuitOpened` that it ended; for the present state ask [`explain`](Cache::explain).
+    ///
+    /// It may use the cache, but not load: what is not cached is [`Recursive`](crate::LoadError::Recursive)
+    /// there, what `get_or_insert_with` makes is returned and not stored, and no refresh begins. On hearing that
+    /// a second tier lags it cannot wait for that either: `tier_flush` and `remove_everywhere` are
+    /// [`Refused`](crate::TierError::Refused) then. (In other events they block the thread that told.) Of what it
+    /// causes itself on its thread it is not told. A panic in it is caught, and counted in
+    /// [`Stats::listener_panics`](crate::Stats::listener_panics).
     ///
     /// A handler that holds a handle of its own cache keeps that alive for ever, as a
-    /// [listener](Self::on_removal) does. It costs nothing where nothing happens.
+    /// [listener](Self::on_removal) does. Without an event it costs a miss one look at a list of the thread's own,
+    /// and with a circuit breaker a lock; a hit nothing.
     ///
     /// ```
     /// use larder::{Cache, Event};

@@ -153,7 +153,9 @@ where
     where
         Q: ?Sized + Equivalent<K>,
     {
-        let Some(refresher) = &self.refresher else { return };
+        let Some(refresher) = self.refresher.as_ref().filter(|_| !self.is_in_handler()) else {
+            return;
+        };
         if refresher.is_busy() {
             return self.count_busy();
         }
@@ -182,7 +184,10 @@ where
         if let Some(lead) = self.take_ahead(hash, key, key.to_owned(), None, false) {
             self.counts.refreshes.add(1);
             if let Err(away) = refresher.refresh(lead.send_away()) {
-                refresher.run(away);
+                // a handler of events loads nothing
+                if !self.is_in_handler() {
+                    refresher.run(away);
+                }
             }
         }
     }
@@ -226,7 +231,7 @@ where
     where
         Q: ?Sized + Equivalent<K>,
     {
-        if self.lives.ahead.is_never() || self.refresher.is_some() || self.is_telling() {
+        if self.lives.ahead.is_never() || self.refresher.is_some() || self.is_in_handler() {
             return None;
         }
         let standing = {
@@ -270,7 +275,7 @@ where
         if let Some(flight) = overdue {
             self.counts.load_timeouts.add(1);
             flight.land(Landing::TimedOut);
-            self.has_timed_out(&flight);
+            self.emit_timed_out(&flight);
         }
         let Role::Lead { flight, .. } = role else { return None };
         if only.is_some() {

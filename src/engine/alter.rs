@@ -156,7 +156,7 @@ where
         if tags.as_ref().is_some_and(|tags| basis.is_ended(tags, &self.tags)) {
             return false; // so would be what is stored with them
         }
-        let tags = tags.map(|tags| self.without_own_events(tags));
+        let tags = tags.map(|tags| self.without_own_changes(tags));
         let life = ttl.unwrap_or(self.lives.ttl);
         if before.is_none() && tags.is_none() && self.stores_only(life) {
             let shard = self.cell(hash).shard.write();
@@ -192,7 +192,7 @@ where
     }
 
     /// What the change itself has done to tags is overwritten, as what it has done to the key.
-    fn without_own_events(&self, tags: Tagged) -> Tagged {
+    fn without_own_changes(&self, tags: Tagged) -> Tagged {
         let now = self.tags.version();
         if tags.fate() == TagFate::Untouched { tags } else { tags.into_names().since(now) }
     }

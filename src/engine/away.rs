@@ -95,9 +95,9 @@ impl<K, V, S> Away<K, V, S> {
     }
 
     /// The runtime would not have it.
-    pub(crate) fn was_refused(&self) {
+    pub(crate) fn note_refused(&self) {
         if let Some(store) = self.store.upgrade() {
-            store.was_refused();
+            store.note_refused();
         }
     }
 
@@ -174,7 +174,7 @@ where
         let Some(refresher) = self.refresher.as_ref().filter(may_send) else { return Err(lead) };
         // Inside a load it is told whether it waits for itself, and has that load's slot. Who brings news
         // is not to wait for others.
-        if stack::is_any_running() || self.brings_news() {
+        if stack::is_any_running() || self.must_not_wait() {
             return Err(lead);
         }
         // Who can be served stale while there is no slot is served now, and nothing gets in line.

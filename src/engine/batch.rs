@@ -73,9 +73,9 @@ impl<K, V, S> Batch<K, V, S> {
         leads.retain_mut(Lead::time_out_quietly);
         // when all have landed: who waits for the last one is not to wait for what a handler does
         for lead in &leads {
-            self.store.has_timed_out(&lead.flight);
+            self.store.emit_timed_out(&lead.flight);
         }
-        self.store.tell_transitions();
+        self.store.emit_transitions();
     }
 
     fn count_time(&self) {
@@ -110,8 +110,8 @@ where
                 let error = Arc::new(error);
                 let mut leads = std::mem::take(&mut self.leads);
                 let fail = |lead: &mut Lead<_, _, _>| Err(lead.fail_with(Arc::clone(&error)));
-                let landed = leads.iter_mut().map(fail).collect();
-                self.tell(&leads, &landed);
+                let landed: Vec<_> = leads.iter_mut().map(fail).collect();
+                Self::emit(&leads, &landed);
                 return landed;
             }
         };
@@ -136,22 +136,21 @@ where
             let loaded = Ok(loaded.unwrap_or_else(Loaded::missing));
             lead.land_quietly(loaded, None, unreported.out)
         };
-        let landed = leads.iter_mut().zip(brought).map(land).collect();
+        let landed: Vec<_> = leads.iter_mut().zip(brought).map(land).collect();
         drop(running);
         drop(unreported);
         store.deliver(out);
-        self.tell(&leads, &landed);
+        Self::emit(&leads, &landed);
         landed
     }
 
-    /// When all have landed.
-    fn tell<E: Send + Sync + 'static>(
-        &self,
+    /// Tells of what became of them, when all have landed.
+    fn emit<E: Send + Sync + 'static>(
         leads: &[Lead<K, V, S>],
-        landed: &Vec<Result<Got<V>, LoadError<E>>>,
+        landed: &[Result<Got<V>, LoadError<E>>],
     ) {
         for (lead, landed) in leads.iter().zip(landed) {
-            self.store.has_landed(&lead.flight, landed);
+            lead.emit(landed);
         }
     }
 
@@ -193,16 +192,17 @@ impl<K, V, S> Drop for Batch<K, V, S> {
                 self.store.counts.load_failures.add(1);
                 leads.iter_mut().for_each(Lead::panic_quietly);
                 for lead in &leads {
-                    self.store.has_panicked(&lead.flight);
+                    self.store.emit_panicked(&lead.flight);
                 }
             }
             // those of one that came to an end are gone
             Progress::Begun if !leads.is_empty() => {
-                self.store.counts.abandoned.add(1);
                 self.permit.hand_back(TrialVerdict::Unknown);
+                // else those who waited have given them up at `load_timeout`, and counted that
                 leads.retain_mut(Lead::abandon_quietly);
+                self.store.counts.abandoned.add(u64::from(!leads.is_empty()));
                 for lead in &leads {
-                    self.store.was_abandoned(&lead.flight);
+                    self.store.emit_abandoned(&lead.flight);
                 }
             }
             Progress::Begun | Progress::Waiting | Progress::Done => {}

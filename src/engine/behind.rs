@@ -117,16 +117,18 @@ where
             .map(|_| Arc::new(Flight::new(begin(hash), item.key.clone(), self.clock.now())));
         let name = self.name_of(&item.key);
         let mut out = Outbox::new();
-        let noted;
+        let (noted, older);
         {
             let mut shard = self.cell(hash).shard.write();
             if !may() {
                 return None;
             }
+            older = shard.flight(hash, &item.key);
             shard.fence(hash, &item.key, &mut out);
             if let Err(refused) = accept(self.clock.now()) {
                 return Some(Err(refused));
             }
+            older.as_ref().inspect(|older| older.supersede());
             // from here on it is what stands there, though it is not cached yet
             self.ledger.note_for_changes(hash);
             // what is shown here before the source has it is no other process's to see
@@ -140,12 +142,9 @@ where
         if let (Some(put), Some(flight)) = (put, &flight) {
             let mut shown = Shown { store: self, item, flight, is_done: false };
             shown.is_done = self.put(hash, put, By::Flight(flight), &mut out) != Stored::Fenced;
-            drop(shown);
-            self.deliver(out);
-        } else {
-            self.deliver(out);
-            self.let_go(noted);
         }
+        self.deliver(out);
+        self.let_go(noted);
         Some(Ok(()))
     }
 
@@ -168,7 +167,8 @@ where
             // what others loaded until now is older
             _noted = self.tell_removal(name.as_ref());
             if shard.is_loading(hash, &item.key) {
-                // a change is yet to be shown: what stands there is older, and nothing but the queue said so
+                // a newer change is accepted and not shown yet: once this one has left the queue, nobody
+                // would know that what is cached is older
                 self.ledger.note(hash);
                 self.take_out_ahead(&mut shard, item, &mut out);
             } else {
@@ -215,7 +215,8 @@ where
     S: Send + Sync + 'static,
 {
     fn drop(&mut self) {
-        if !self.is_done {
+        // a newer change is shown by whoever made it, or is already
+        if !self.is_done && !self.flight.is_superseded() {
             // also takes the flight off, whosever it is
             contain(|| self.store.take_back(self.item));
         }

@@ -43,6 +43,7 @@ impl<K, V, S> Store<K, V, S> {
             let (running, waiting) = slots.used();
             SlotsUsed { limit: slots.limit(), running, waiting }
         });
+        self.emit_transitions();
         told
     }
 }

@@ -246,7 +246,7 @@ impl<K, V, S> Store<K, V, S> {
     /// Whether a load that began now would be told that the breaker is open. (Where there is a second tier,
     /// that is asked first.)
     pub(super) fn is_stopped(&self) -> bool {
-        self.tier.is_none() && self.guards.as_ref().is_some_and(|guards| guards.refuse())
+        self.tier.is_none() && self.guards.as_ref().is_some_and(|guards| guards.would_refuse())
     }
 
     /// A caller is about to wait for this flight. If it does so inside a load of its own that has a
@@ -264,7 +264,7 @@ impl<K, V, S> Store<K, V, S> {
     /// Asks for a slot, if there is one to be asked for. None if all are taken.
     fn try_slot(&self, guards: &Arc<Guards>, caller: Caller) -> Result<Option<Pass>, Refusal> {
         // before a slot is asked for: nobody is to stand in line for hearing this
-        if caller == Caller::Loads && guards.refuse() {
+        if caller == Caller::Loads && guards.would_refuse() {
             return Err(self.stopped());
         }
         let slot = match &guards.slots {
@@ -412,6 +412,17 @@ impl<K, V, S> Lead<K, V, S> {
 
     /// The load does not begin. What its caller is told, or that it has to look again.
     pub(crate) fn refuse<E>(mut self, refusal: Refusal) -> Option<LoadError<E>> {
+        let error = self.refuse_quietly(refusal);
+        let store = Arc::clone(&self.store);
+        let late = self.is_late().then(|| Arc::clone(&self.flight));
+        // those who wait look again, if it is only this caller that is refused
+        drop(self);
+        late.inspect(|flight| store.emit_timed_out(flight));
+        store.emit_transitions();
+        error
+    }
+
+    fn refuse_quietly<E>(&mut self, refusal: Refusal) -> Option<LoadError<E>> {
         match refusal {
             Refusal::Overloaded => {
                 // one caller's patience is over: those who wait with it go on without it
@@ -420,17 +431,33 @@ impl<K, V, S> Lead<K, V, S> {
             }
             Refusal::CircuitOpen => {
                 self.land_without(Landing::CircuitOpen);
-                self.store.tell_transitions();
                 Some(LoadError::CircuitOpen)
             }
             Refusal::Over => {
                 self.progress = Progress::Done;
-                self.store.time_out(&self.flight);
+                self.lose_key();
                 Some(LoadError::TimedOut)
             }
             Refusal::Outdated => None,
         }
     }
+}
+
+/// None of these loads begins. What each one's caller is told, as [`Lead::refuse`] says.
+pub(crate) fn refuse_all<K, V, S, E>(
+    mut leads: Vec<Lead<K, V, S>>,
+    refusal: Refusal,
+) -> Vec<Option<LoadError<E>>> {
+    let refused = leads.iter_mut().map(|lead| lead.refuse_quietly(refusal)).collect();
+    let Some(store) = leads.first().map(|lead| Arc::clone(&lead.store)) else { return refused };
+    let late = leads.iter().filter(|lead| lead.is_late()).map(|lead| Arc::clone(&lead.flight));
+    let late: Vec<_> = late.collect();
+    drop(leads);
+    for flight in &late {
+        store.emit_timed_out(flight);
+    }
+    store.emit_transitions();
+    refused
 }
 
 impl<K, V, S> Lead<K, V, S>

@@ -50,7 +50,7 @@ impl<K, V, S> Store<K, V, S> {
         if let Some(got) = self.stale(hash, key, ask) {
             return Next::Serve(got);
         }
-        if self.is_telling() {
+        if self.is_in_handler() {
             return self.join_nobody(hash, key, ask);
         }
         // the user's `Clone` runs before the lock is taken, and its `Drop` after
@@ -76,13 +76,13 @@ impl<K, V, S> Store<K, V, S> {
         if let Some(flight) = overdue {
             self.counts.load_timeouts.add(1);
             flight.land(Landing::TimedOut);
-            self.has_timed_out(&flight);
+            self.emit_timed_out(&flight);
         }
         match role {
             Role::Look => Next::Look,
             Role::Failed(landing) => Next::Failed(landing),
             Role::Follow(flight) if stack::is_running(flight.id()) => Next::Recursive,
-            Role::Follow(_) if self.brings_news() => {
+            Role::Follow(_) if self.must_not_wait() => {
                 // whoever leads may wait for the tier, and that for this thread
                 self.take_over(hash, key);
                 self.join(hash, key, ask)
@@ -168,7 +168,7 @@ impl<K, V, S> Store<K, V, S> {
     /// The flight has had its time: it loses its key, and everybody who waits is told.
     pub(crate) fn time_out(&self, flight: &Arc<Flight<K, V>>) {
         if self.time_out_quietly(flight) {
-            self.has_timed_out(flight);
+            self.emit_timed_out(flight);
         }
     }
 

@@ -56,11 +56,13 @@ struct LeadExtras<V> {
     old: Option<Old<V>>,
     /// What the second tier gave for what it brings.
     ticket: Option<tier::TicketHeld>,
+    /// It came too late, and was the first to notice: that is to be told.
+    is_late: bool,
 }
 
 impl<V> Default for LeadExtras<V> {
     fn default() -> Self {
-        Self { names: None, old: None, ticket: None }
+        Self { names: None, old: None, ticket: None, is_late: false }
     }
 }
 
@@ -121,8 +123,10 @@ impl<K, V, S> Lead<K, V, S> {
         V: Send + Sync,
     {
         self.keep_way();
+        // those who wait are woken when it begins
+        let is_wanted = self.flight.waiters() > 0;
         self.flight.begin(self.store.clock.now());
-        !self.flight.is_grounded() || self.flight.waiters() > 0
+        is_wanted || !self.flight.is_grounded()
     }
 
     /// Runs a part of the user's loader: a whole blocking one, or one poll of an async one.
@@ -165,9 +169,9 @@ impl<K, V, S> Lead<K, V, S> {
     /// The load took too long: the key is free, and everybody who waits is told.
     pub(crate) fn time_out(mut self) {
         if self.time_out_quietly() {
-            self.store.has_timed_out(&self.flight);
+            self.store.emit_timed_out(&self.flight);
         }
-        self.store.tell_transitions();
+        self.store.emit_transitions();
     }
 
     /// The same, and whether there is something to tell of.
@@ -204,10 +208,32 @@ impl<K, V, S> Lead<K, V, S> {
     }
 
     /// Too late, also where nobody has noticed yet: what it brings is its own caller's only.
-    fn time_out_if_late(&self, now: Tick) {
+    fn time_out_if_late(&mut self, now: Tick) {
         if now >= self.deadline() {
-            self.store.time_out(&self.flight);
+            self.lose_key();
         }
+    }
+
+    /// Its time is over. Told of later.
+    pub(super) fn lose_key(&mut self) {
+        if self.store.time_out_quietly(&self.flight) {
+            self.extras.get_or_insert_default().is_late = true;
+        }
+    }
+
+    /// Tells of what became of it, when all that landed with it has landed.
+    pub(super) fn emit<R, E>(&self, landed: &Result<R, LoadError<E>>)
+    where
+        E: Send + Sync + 'static,
+    {
+        if self.is_late() {
+            self.store.emit_timed_out(&self.flight);
+        }
+        self.store.emit_outcome(&self.flight, landed);
+    }
+
+    pub(super) fn is_late(&self) -> bool {
+        self.extras.as_ref().is_some_and(|extras| extras.is_late)
     }
 
     /// Its flight, for its own caller, who waits for it while another one loads.
@@ -277,7 +303,7 @@ impl<K, V, S> Lead<K, V, S> {
     /// The user's code panicked.
     fn land_panicked(&mut self) {
         self.land_failed(Landing::Panicked);
-        self.store.has_panicked(&self.flight);
+        self.store.emit_panicked(&self.flight);
     }
 
     /// What the loader was shown, if it was shown anything.
@@ -386,7 +412,7 @@ impl<K, V, S> Drop for Lead<K, V, S> {
                 if is_first && has_begun {
                     self.store.counts.abandoned.add(1);
                     self.permit.hand_back(TrialVerdict::Unknown);
-                    self.store.was_abandoned(&self.flight);
+                    self.store.emit_abandoned(&self.flight);
                 }
             }
         }

@@ -276,7 +276,7 @@ impl<K, V, S> Store<K, V, S> {
         // the next removal finds the listener as it was: its panic is counted, not passed on
         if !contain(|| listener(removal)) {
             self.counts.listener_panics.add(1);
-            self.happened(Event::ListenerPanicked);
+            self.emit(Event::ListenerPanicked);
         }
     }
 

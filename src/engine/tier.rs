@@ -28,7 +28,7 @@ use crate::words::tier_key::TierKey;
 use crate::words::unpark::Unpark;
 pub(super) use lead::TicketHeld;
 use lead::goes_to_the_source;
-use news::brings_news;
+use news::must_not_wait;
 use std::future::{Future, poll_fn};
 use std::hash::Hash as StdHash;
 use std::pin::{Pin, pin};
@@ -158,7 +158,7 @@ impl<K, V> Behind<K, V> {
 impl<K, V> Drop for Behind<K, V> {
     fn drop(&mut self) {
         self.outgoing.close();
-        if self.outgoing.len() > 0 && !brings_news() {
+        if self.outgoing.len() > 0 && !must_not_wait() {
             let outgoing = &self.outgoing;
             wait_at_most(PARTING, poll_fn(|task| outgoing.poll_over(task.waker())));
         }
@@ -183,8 +183,8 @@ fn wait_at_most(limit: Duration, future: impl Future<Output = ()>) -> bool {
 
 impl<K, V, S> Store<K, V, S> {
     /// Whether this thread must not wait for anybody who may wait for the tier.
-    pub(crate) fn brings_news(&self) -> bool {
-        self.tier.is_some() && brings_news()
+    pub(crate) fn must_not_wait(&self) -> bool {
+        self.tier.is_some() && must_not_wait()
     }
 
     /// What a key is called in the tier, where there is one.
@@ -211,7 +211,7 @@ impl<K, V, S> Store<K, V, S> {
         }
         drop(noted);
         let Some(Behind { outgoing, .. }) = &self.tier else { return };
-        if outgoing.poll_room(Waker::noop()).is_pending() && !brings_news() {
+        if outgoing.poll_room(Waker::noop()).is_pending() && !must_not_wait() {
             let room = poll_fn(|task| outgoing.poll_room(task.waker()));
             if !wait_at_most(PATIENCE, room) {
                 outgoing.is_stuck();
@@ -268,7 +268,7 @@ impl<K, V, S> Store<K, V, S> {
 
     /// The future of what the tier has of a key, if it is to be asked.
     pub(super) fn question_of(&self, flight: &Flight<K, V>) -> Option<Question<K, V>> {
-        let tier = self.tier.as_ref().filter(|_| !brings_news())?;
+        let tier = self.tier.as_ref().filter(|_| !must_not_wait())?;
         let name = (tier.name)(&flight.key);
         tier.may_ask(flight, &name).then(|| Arc::clone(&tier.tier).get(name))
     }
@@ -284,8 +284,8 @@ impl<K, V, S> Store<K, V, S> {
         let outgoing = self.tier.as_ref().map(|tier| Arc::clone(&tier.outgoing));
         let outgoing = outgoing.map(|outgoing| (outgoing.last(), outgoing));
         poll_fn(move |task| match &outgoing {
-            Some(_) if brings_news() => Poll::Ready(Err(TierError::Refused(
-                "who is told of its news cannot wait for it".into(),
+            Some(_) if must_not_wait() => Poll::Ready(Err(TierError::Refused(
+                "the thread that tells the tier, or brings its news, cannot wait for it".into(),
             ))),
             Some((number, outgoing)) => outgoing.poll_made(*number, task.waker()),
             None => Poll::Ready(Err(TierError::NoTier)),

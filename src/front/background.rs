@@ -58,7 +58,7 @@ where
             }))
         });
         refused.map_or(Ok(()), |away| {
-            away.was_refused();
+            away.note_refused();
             Err(away)
         })
     }
@@ -183,7 +183,7 @@ where
             }))
         });
         refused.map_or(Ok(()), |away| {
-            away.was_refused();
+            away.note_refused();
             Err(away)
         })
     }

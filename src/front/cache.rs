@@ -68,8 +68,8 @@ impl<K, V, S> Cache<K, V, S> {
         self.store.weight()
     }
 
-    /// The bound: in entries as `max_entries` says it, in weight as `max_weight` does; `None` for a cache
-    /// without one.
+    /// The bound, in the unit of [`weight`](Self::weight): entries as `max_entries` says them, or weight as
+    /// `max_weight` does. `None` for a cache without one.
     ///
     /// ```
     /// # use larder::Cache;

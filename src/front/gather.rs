@@ -13,7 +13,7 @@ use super::outcome::{Outcome, joined};
 use super::tier::ask::{ask_many, ask_many_async};
 use super::{blocking, future};
 use crate::engine::batch::Batch;
-use crate::engine::guard::{Permit, Refusal};
+use crate::engine::guard::{Permit, Refusal, refuse_all};
 use crate::engine::join::Next;
 use crate::engine::lead::Lead;
 use crate::engine::look::{Looked, Search};
@@ -211,7 +211,7 @@ where
                         let error = lead.refuse(Refusal::Overloaded);
                         return Break(Err(error.unwrap_or(LoadError::Overloaded)));
                     }
-                    let part = self.gather.join(lead, store.brings_news());
+                    let part = self.gather.join(lead, store.must_not_wait());
                     if let GatherPart::Follow(flight) = &part {
                         store.hurry(flight);
                     }
@@ -351,25 +351,13 @@ fn admitted<K, V, S, E>(
             (!leads.is_empty()).then_some((leads, permit))
         }
         Err(refusal) => {
-            let refused = refuse(leads, refusal);
+            let refused = refuse_all(leads, refusal).into_iter().next().flatten();
             if own.is_none() {
                 *own = refused.map(Err);
             }
             None
         }
     }
-}
-
-/// There is no permit to call the source: each key's caller is told so.
-fn refuse<K, V, S, E>(leads: Vec<Lead<K, V, S>>, refusal: Refusal) -> Option<LoadError<E>> {
-    let mut own = None;
-    for (at, lead) in leads.into_iter().enumerate() {
-        let error = lead.refuse(refusal);
-        if at == 0 {
-            own = error;
-        }
-    }
-    own
 }
 
 fn keys<K: Clone, V, S>(leads: &[Lead<K, V, S>]) -> Vec<K> {

@@ -11,7 +11,7 @@ use super::outcome::{Outcome, joined};
 use super::tier::ask::{ask_many, ask_many_async};
 use super::{blocking, future};
 use crate::engine::batch::Batch;
-use crate::engine::guard::{Permit, Refusal};
+use crate::engine::guard::{Permit, Refusal, refuse_all};
 use crate::engine::join::Next;
 use crate::engine::lead::Lead;
 use crate::engine::look::{Looked, Search};
@@ -175,16 +175,16 @@ where
         leads: Vec<Lead<K, V, S>>,
         permit: Option<Result<Permit, Refusal>>,
     ) -> Option<(Vec<usize>, Vec<Lead<K, V, S>>, Permit)> {
-        let both = led.into_iter().zip(leads);
         match permit? {
             Ok(permit) => {
+                let both = led.into_iter().zip(leads);
                 let (led, leads): (Vec<_>, Vec<_>) =
                     both.filter(|(_, lead)| !lead.is_outdated()).unzip();
                 (!led.is_empty()).then_some((led, leads, permit))
             }
             Err(refusal) => {
-                for (at, lead) in both {
-                    self.wanted[at].outcome = lead.refuse(refusal).map(Err);
+                for (at, error) in led.into_iter().zip(refuse_all(leads, refusal)) {
+                    self.wanted[at].outcome = error.map(Err);
                 }
                 None
             }

@@ -241,7 +241,7 @@ where
             }))
         });
         if let Some((keys, weak, loader)) = refused {
-            store.was_refused();
+            store.note_refused();
             work(&keys, &weak, &*loader);
         }
     })
@@ -290,7 +290,7 @@ where
         });
         if refused.is_some() {
             // who called is no task: when the last worker is dropped, its keys have failed
-            store.was_refused();
+            store.note_refused();
         }
     })
 }

@@ -323,6 +323,36 @@ fn no_count_is_lost_behind_a_queue() {
     });
 }
 
+/// Two who count: the one whose change is overtaken on its way to the cache does not take the other's out.
+#[test]
+fn a_change_that_is_overtaken_leaves_the_newer_one_in_the_cache() {
+    explore(|| {
+        let (shelf, source) = (shelf(), Source::default());
+        let queue = hasty(&shelf, {
+            let source = source.clone();
+            move |batch| {
+                source.write(batch);
+                Ok(())
+            }
+        });
+        // nothing is written before all have counted
+        let queue = queue.max_delay(Duration::from_secs(3_600)).build().unwrap();
+        let counters = (0..2).map(|_| {
+            let queue = queue.clone();
+            thread::spawn(move || {
+                queue.alter(&KEY, |n: Option<u64>| Some(n.unwrap_or(0) + 1)).unwrap()
+            })
+        });
+        let counters: Vec<_> = counters.collect();
+        let counted = counters.into_iter().map(|thread| thread.join().unwrap().unwrap());
+        assert_eq!(counted.collect::<HashSet<_>>(), HashSet::from([1, 2]));
+        assert_eq!(shelf.get(&KEY), Some(2));
+        queue.close().unwrap();
+        assert_eq!((source.read(KEY), shelf.get(&KEY)), (Some(2), Some(2)));
+        shelf.validate();
+    });
+}
+
 /// What is written is known here, though its caller has not come to show it.
 #[test]
 fn what_was_written_is_no_older_in_the_cache() {
@@ -343,6 +373,8 @@ fn what_was_written_is_no_older_in_the_cache() {
         });
         queue.flush().unwrap();
         let written = source.read(KEY).unwrap_or(0);
+        // what the source has by now has left the queue after this
+        queue.flush().unwrap();
         assert!(shelf.get(&KEY).is_none_or(|cached| cached >= written));
         let changed = queue.alter(&KEY, |n| Some(known(&shelf, &source, n) + 10));
         let changed = changed.unwrap().unwrap();

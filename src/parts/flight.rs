@@ -35,6 +35,8 @@ pub(crate) struct Flight<K, V> {
     in_batch: AtomicBool,
     /// It is to bring a successor in time, and not what is newer than all there is.
     is_ahead: AtomicBool,
+    /// A change that was accepted after it stands under its key now, or will.
+    is_superseded: AtomicBool,
     /// What had happened to tags before it began.
     pub(crate) since: Version,
     /// When it was begun, or got in line for a slot.
@@ -166,6 +168,7 @@ impl<K, V> Flight<K, V> {
             reason,
             in_batch: AtomicBool::new(in_batch),
             is_ahead: AtomicBool::new(false),
+            is_superseded: AtomicBool::new(false),
             since,
             posted: now,
             started: AtomicU64::new(now),
@@ -288,6 +291,15 @@ impl<K, V> Flight<K, V> {
     /// Called by whoever takes it off the board for another reason than its arrival.
     pub(crate) fn ground(&self) {
         self.grounded.store(true, Ordering::Relaxed);
+    }
+
+    /// Under the lock of its board, by which all order it.
+    pub(crate) fn supersede(&self) {
+        self.is_superseded.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_superseded(&self) -> bool {
+        self.is_superseded.load(Ordering::Relaxed)
     }
 
     pub(crate) fn is_grounded(&self) -> bool {

@@ -82,7 +82,7 @@ impl Ledger {
     /// was its own doing.
     pub(crate) fn note_tag(&self) {
         if self.watchers.load(Ordering::SeqCst) > 0 {
-            self.reservations.count_own_event();
+            self.reservations.count_own_change();
         }
     }
 

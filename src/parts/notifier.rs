@@ -19,15 +19,15 @@ impl<K> Notifier<K> {
 
     /// Whether the handler is running on this thread. It is called in the middle of things: a load that
     /// waited there could wait for what its own thread has in hand.
-    pub(crate) fn is_telling(&self) -> bool {
+    pub(crate) fn is_in_handler(&self) -> bool {
         stack::is_running(self.id())
     }
 
     /// Calls the handler; with no lock held. What the handler itself causes it is not told, or it could go
     /// on for ever. Its panics are counted, and end here.
     #[cold]
-    pub(crate) fn tell(&self, event: Event<'_, K>) {
-        if self.is_telling() {
+    pub(crate) fn notify(&self, event: Event<'_, K>) {
+        if self.is_in_handler() {
             return;
         }
         let running = stack::enter(self.id());

@@ -32,7 +32,7 @@ pub(crate) struct Reserved {
     /// The thread in which the change runs, while it does.
     changed_by: AtomicUsize,
     /// How much that has done to tags meanwhile.
-    own_events: AtomicU64,
+    own_changes: AtomicU64,
 }
 
 /// While it lives, the change runs in this thread.
@@ -47,7 +47,7 @@ impl Drop for Changing<'_> {
 impl Reserved {
     /// From now on what happens to the key counts. To be called before the look.
     pub(crate) fn renew(&self) {
-        self.own_events.store(0, Ordering::SeqCst);
+        self.own_changes.store(0, Ordering::SeqCst);
         self.is_lost.store(false, Ordering::SeqCst);
     }
 
@@ -92,7 +92,7 @@ impl Basis<'_> {
     pub(crate) fn is_ended(&self, tags: &Tagged, all: &Tags) -> bool {
         // first what happened, then how much did: so nothing is taken for the change's own doing
         let is_touched = tags.fate() != TagFate::Untouched;
-        let own = self.reserved.own_events.load(Ordering::SeqCst);
+        let own = self.reserved.own_changes.load(Ordering::SeqCst);
         is_touched && all.version() - self.settled > own
     }
 }
@@ -107,8 +107,8 @@ pub(crate) struct Reservations {
 impl Reservations {
     pub(crate) fn add(&self, hash: u64) -> Arc<Reserved> {
         let is_lost = AtomicBool::new(false);
-        let (changed_by, own_events) = (AtomicUsize::new(NOBODY), AtomicU64::new(0));
-        let reserved = Arc::new(Reserved { hash, is_lost, changed_by, own_events });
+        let (changed_by, own_changes) = (AtomicUsize::new(NOBODY), AtomicU64::new(0));
+        let reserved = Arc::new(Reserved { hash, is_lost, changed_by, own_changes });
         self.list.lock().push(Arc::clone(&reserved));
         self.count.fetch_add(1, Ordering::SeqCst);
         reserved
@@ -137,9 +137,9 @@ impl Reservations {
     }
 
     /// This thread has done something to a tag.
-    pub(crate) fn count_own_event(&self) {
+    pub(crate) fn count_own_change(&self) {
         for reserved in self.list.lock().iter().filter(|reserved| reserved.is_changed_here()) {
-            reserved.own_events.fetch_add(1, Ordering::SeqCst);
+            reserved.own_changes.fetch_add(1, Ordering::SeqCst);
         }
     }
 }

@@ -332,7 +332,7 @@ impl Tagged {
     }
 
     /// The version of the first thing that happened to any of them since then, if anything did.
-    pub(crate) fn first_event(&self) -> Option<Version> {
+    pub(crate) fn first_change(&self) -> Option<Version> {
         self.names.first_after(self.since)
     }
 

@@ -7,7 +7,8 @@ use std::fmt;
 
 /// Something that went wrong, or right again, as [`on_event`](crate::CacheBuilder::on_event) is told of it:
 /// for logs and alarms. Hits, misses and what leaves are no events: see [`Stats`](crate::Stats) and
-/// [`on_removal`](crate::CacheBuilder::on_removal).
+/// [`on_removal`](crate::CacheBuilder::on_removal). Nor are loads that did not begin, which
+/// [`overloaded`](crate::Stats::overloaded) and [`circuit_open`](crate::Stats::circuit_open) count.
 ///
 /// `Display` says it in a line, where keys are `Debug`:
 ///
@@ -78,7 +79,8 @@ pub enum Event<'a, K> {
         key: &'a K,
     },
     /// The [`circuit_breaker`](crate::CacheBuilder::circuit_breaker) opened, again after a probe that failed
-    /// too: the source is left alone for a while.
+    /// too: the source is left alone for a while. Where loads hang, it is told when the next one notices, or
+    /// [`explain`](crate::Cache::explain) does.
     CircuitOpened,
     /// The probe succeeded: loads go to the source as before.
     CircuitClosed,
@@ -98,8 +100,9 @@ pub enum Event<'a, K> {
         /// What it said.
         error: &'a TierError,
     },
-    /// The [`Runtime`](crate::Runtime) would not have a load in the background, as
-    /// [`Stats::refused`](crate::Stats::refused) counts.
+    /// The [`Runtime`](crate::Runtime) refused a load in the background, or a [`warm`](crate::LoadingCache::warm):
+    /// it is shut down. ([`Stats::refused`](crate::Stats::refused) counts this, and also what a busy runtime was
+    /// not given, which is no event.)
     RuntimeRefused,
     /// The removal listener panicked.
     ListenerPanicked,
@@ -118,7 +121,7 @@ impl<K: fmt::Debug> fmt::Display for Event<'_, K> {
                 write!(f, "the load of {key:?} timed out ({reason:?}, {failures} in a row)")
             }
             Self::LoadAbandoned { key, reason } => {
-                write!(f, "the load of {key:?} was dropped with its caller ({reason:?})")
+                write!(f, "the load of {key:?} was dropped before it was done ({reason:?})")
             }
             Self::NothingToRenew { key } => {
                 write!(f, "the loader said `unchanged` of {key:?}, and nothing was cached")
@@ -128,9 +131,9 @@ impl<K: fmt::Debug> fmt::Display for Event<'_, K> {
             Self::TierFailed { error } => write!(f, "the second tier did not answer: {error}"),
             Self::TierLags { changes, failures, error } => write!(
                 f,
-                "the second tier did not take {changes} changes ({failures} in a row): {error}"
+                "changes not taken by the second tier: {changes} (attempt {failures}): {error}"
             ),
-            Self::RuntimeRefused => f.write_str("the runtime refused a load in the background"),
+            Self::RuntimeRefused => f.write_str("the runtime refused work in the background"),
             Self::ListenerPanicked => f.write_str("the removal listener panicked"),
         }
     }

@@ -108,7 +108,7 @@ stats! {
     /// Misses that the tier did not answer: it had nothing, nothing fresh, or nothing that this caller
     /// accepts.
     tier_misses,
-    /// Questions that the tier failed to answer. Changes that fail are tried again, and not counted here;
+    /// Keys for which the tier failed to answer; of one question for many, each counts. Changes that fail are tried again, and not counted here;
     /// nor is what a tier has and cannot read, which it takes for nothing (`RedisTierStats` counts it).
     tier_errors,
     /// Changes by other processes that the tier told of.

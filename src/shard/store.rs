@@ -12,8 +12,8 @@ use crate::rules::expiry::{NEVER, Stamp};
 use crate::words::removal::RemovalCause;
 use equivalent::Equivalent;
 
-/// How many entries every insert looks at, whether they have expired: more than it adds, so that what
-/// expires is freed sooner than it is replaced.
+/// How many entries each insert checks for expiry: more than the one that it adds, so the expired are freed
+/// faster than new ones come.
 const LOOKED_AT: usize = 4;
 /// In at most so many slots: where most of them are free, there is little to be freed.
 const SLOTS_LOOKED_AT: usize = 64;

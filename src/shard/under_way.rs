@@ -129,6 +129,14 @@ impl<K, V> Shard<K, V> {
         self.board.take(flight)
     }
 
+    /// The flight that has this key.
+    pub(crate) fn flight<Q>(&self, hash: u64, key: &Q) -> Option<Arc<Flight<K, V>>>
+    where
+        Q: ?Sized + Equivalent<K>,
+    {
+        self.board.get(hash, key).cloned()
+    }
+
     /// Puts a flight back that was taken off in this same critical section.
     pub(crate) fn put_back(&mut self, flight: &Arc<Flight<K, V>>) {
         self.board.post(Arc::clone(flight));

@@ -76,8 +76,8 @@ pub enum LoadError<E> {
     /// The loader of a key asked the cache for that same key, which could only wait for itself. Or a
     /// handler of [`on_event`](crate::CacheBuilder::on_event) asked for a key that is not cached.
     #[error(
-        "the loader asked the cache for the key that it is loading: load it from the source there, \
-         or ask for another key; or a handler of `on_event` asked for one that is not cached"
+        "this call would wait for itself: a loader asked for the key that it is loading (load it from \
+         the source there, or ask for another key), or a handler of `on_event` for one that is not cached"
     )]
     Recursive,
     /// The loader answered [`Loaded::unchanged`](crate::Loaded::unchanged), but it had been shown no

@@ -14,7 +14,7 @@ pub(crate) struct Guards {
 
 impl Guards {
     /// Whether the breaker would not let a load through that this thread began now.
-    pub(super) fn refuse(&self) -> bool {
+    pub(super) fn would_refuse(&self) -> bool {
         let refuses = |breaker: &Breaker| !stack::is_running(breaker.id()) && breaker.refuses();
         self.breaker.as_ref().is_some_and(refuses)
     }

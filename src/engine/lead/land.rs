@@ -44,7 +44,7 @@ where
         let mut out = Outbox::new();
         let landed = self.land_quietly(result, ttl, &mut out);
         self.store.deliver(out);
-        self.store.has_landed(&self.flight, &landed);
+        self.emit(&landed);
         landed
     }
 
@@ -148,7 +148,7 @@ where
         };
         // whoever came after something had happened to a tag that nobody could know of looks again
         let is_late = |tagged: &Tagged| {
-            tagged.first_event().is_some_and(|at| at <= self.flight.last_joined())
+            tagged.first_change().is_some_and(|at| at <= self.flight.last_joined())
         };
         let is_late = tagged.as_ref().is_some_and(is_late);
         self.progress = Progress::Landing;

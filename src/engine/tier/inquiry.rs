@@ -1,7 +1,7 @@
 //! One question for many keys.
 
 use super::Questions;
-use super::news::brings_news;
+use super::news::must_not_wait;
 use crate::engine::lead::Lead;
 use crate::engine::store::Store;
 use crate::engine::unreported::Later;
@@ -24,7 +24,7 @@ pub(crate) struct Inquiry<K, V> {
 impl<K, V> Inquiry<K, V> {
     /// Nothing if there is nothing to be asked.
     pub(crate) fn new<S>(store: &Store<K, V, S>, leads: &[Lead<K, V, S>]) -> Option<Self> {
-        let tier = store.tier.as_ref().filter(|_| !brings_news())?;
+        let tier = store.tier.as_ref().filter(|_| !must_not_wait())?;
         let names = leads.iter().map(|lead| (tier.name)(lead.key())).enumerate();
         let (about, names): (Vec<_>, Vec<_>) =
             names.filter(|(at, name)| tier.may_ask(&leads[*at].flight, name)).unzip();
@@ -80,7 +80,7 @@ where
         Err(error) => {
             // once, however many keys it was asked for
             if let Some(lead) = leads.first() {
-                lead.store.happened(Event::TierFailed { error: &error });
+                lead.store.emit(Event::TierFailed { error: &error });
             }
             for &at in &about {
                 of_each[at] = Some(Err(error.clone()));

@@ -66,7 +66,7 @@ where
         needs_value: bool,
     ) -> Option<TierEntry<K, V>> {
         if let Err(error) = &found {
-            self.store.happened(Event::TierFailed { error });
+            self.store.emit(Event::TierFailed { error });
         }
         let mut out = Outbox::new();
         let entry = self.answer_quietly(found, accepts, needs_value, &mut out);

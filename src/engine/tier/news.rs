@@ -17,26 +17,26 @@ thread_local! {
     /// that user code does in here may wait for the tier.
     // no `const` block: the explorers' macro has none
     #[allow(clippy::missing_const_for_thread_local)]
-    static BRINGS_NEWS: Cell<bool> = Cell::new(false);
+    static MUST_NOT_WAIT: Cell<bool> = Cell::new(false);
 }
 
-pub(super) fn brings_news() -> bool {
-    BRINGS_NEWS.with(Cell::get)
+pub(super) fn must_not_wait() -> bool {
+    MUST_NOT_WAIT.with(Cell::get)
 }
 
 /// Runs this as what is done for news of the tier is: nothing in there waits for the tier.
 #[cfg_attr(larder_loom, allow(dead_code, reason = "its models have no thread that tells a tier"))]
-pub(crate) fn bringing_news<R>(work: impl FnOnce() -> R) -> R {
-    let _bringing = Bringing(BRINGS_NEWS.with(|brings| brings.replace(true)));
+pub(crate) fn without_waiting<R>(work: impl FnOnce() -> R) -> R {
+    let _not_waiting = NotWaiting(MUST_NOT_WAIT.with(|brings| brings.replace(true)));
     work()
 }
 
 /// While it lives, its thread brings news; then what was before, also after a panic of the user's code.
-struct Bringing(bool);
+struct NotWaiting(bool);
 
-impl Drop for Bringing {
+impl Drop for NotWaiting {
     fn drop(&mut self) {
-        BRINGS_NEWS.with(|brings| brings.set(self.0));
+        MUST_NOT_WAIT.with(|brings| brings.set(self.0));
     }
 }
 
@@ -51,7 +51,7 @@ where
 {
     fn told(&self, news: News<'_>) -> bool {
         // outlives the store, which may go here
-        let _bringing = Bringing(BRINGS_NEWS.with(|brings| brings.replace(true)));
+        let _not_waiting = NotWaiting(MUST_NOT_WAIT.with(|brings| brings.replace(true)));
         let store = self.0.upgrade();
         if let Some(store) = &store {
             store.hear(news);

@@ -1,7 +1,7 @@
 //! What threads that write and tasks that write have in common.
 
 use super::builder::Settings;
-use super::desk::{Desk, LeftToDo, Refusal};
+use super::desk::{Desk, LeftToDo, NotAccepted};
 use super::writer::{Change, GaveUp, Unwritten, WriteError};
 use crate::engine::look::{Looked, Purpose};
 use crate::engine::store::Store;
@@ -47,7 +47,7 @@ where
     }
 
     /// Offers a change to the queue, and shows it if it is taken.
-    pub(super) fn offer(&self, item: &Arc<Item<K, V>>) -> Result<(), Refusal> {
+    pub(super) fn offer(&self, item: &Arc<Item<K, V>>) -> Result<(), NotAccepted> {
         let mut left = LeftToDo::new();
         let accept = |now| self.desk.accept(item, now, &mut left);
         self.store.record(item, || true, accept).expect("it may, so it was offered")
@@ -58,7 +58,7 @@ where
         &self,
         key: &Q,
         change: impl FnMut(Option<V>) -> Altered<V>,
-    ) -> Result<Option<V>, Refusal>
+    ) -> Result<Option<V>, NotAccepted>
     where
         Q: ?Sized + Hash + Equivalent<K> + ToOwned<Owned = K>,
     {
@@ -92,7 +92,7 @@ where
             }
             Err(why) => {
                 let now = self.desk.clock.now();
-                let failed = |taken| self.failed(taken, batch.len(), now);
+                let failed = |taken| self.fail_one(taken, batch.len(), now);
                 let given_up = batch.iter().filter_map(failed).collect();
                 self.desk.settle();
                 self.report(given_up, &why);
@@ -104,13 +104,13 @@ where
 
     /// A change of a batch of so many was not written. What is given up on leaves the queue and the cache
     /// in one step: nobody makes anything of what is in one of them still.
-    fn failed(&self, taken: &Taken<K, V>, batch: usize, now: Tick) -> Option<Abandoned<K, V>> {
-        let failed = OnceCell::new();
-        let has_failed = || failed.get_or_init(|| self.desk.failed(taken, batch, now)).is_some();
-        contain(|| self.store.take_back_if(&taken.item, has_failed));
-        // if something of the user's panicked before it was asked, it is only now
-        has_failed();
-        failed.into_inner().flatten()
+    fn fail_one(&self, taken: &Taken<K, V>, batch: usize, now: Tick) -> Option<Abandoned<K, V>> {
+        let given_up = OnceCell::new();
+        let is_given_up = || given_up.get_or_init(|| self.desk.failed(taken, batch, now)).is_some();
+        contain(|| self.store.take_back_if(&taken.item, is_given_up));
+        // if the user's `Hash` or `Eq` panicked before that was asked, the queue is told now
+        is_given_up();
+        given_up.into_inner().flatten()
     }
 
     /// Tells of what will not be written, and is not shown any more.

@@ -29,7 +29,7 @@ struct State<K, V> {
 
 /// Why a change was not taken in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum NotAccepted {
     Full,
     Closed,
 }
@@ -48,7 +48,7 @@ impl<K, V> Desk<K, V> {
         item: &Arc<Item<K, V>>,
         now: Tick,
         left: &mut LeftToDo<K, V>,
-    ) -> Result<(), Refusal>
+    ) -> Result<(), NotAccepted>
     where
         K: Eq,
     {
@@ -61,8 +61,8 @@ impl<K, V> Desk<K, V> {
                 }
                 Ok(())
             }
-            Accepted::Full => Err(Refusal::Full),
-            Accepted::Closed => Err(Refusal::Closed),
+            Accepted::Full => Err(NotAccepted::Full),
+            Accepted::Closed => Err(NotAccepted::Closed),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::builder::{Settings, settings};
 use super::core::{Core, Drain, LastHandle, OnGiveUp, changes};
-use super::desk::Refusal;
+use super::desk::NotAccepted;
 use super::writer::{Change, GaveUp, Unwritten, WhenFull, WriteError};
 use crate::engine::store::Store;
 use crate::front::cache::Cache;
@@ -227,13 +227,16 @@ where
     /// }
     /// ```
     ///
-    /// That ends where the cache keeps for a moment what is loaded, and serves nothing stale, which would be
-    /// loaded and not given to `change`. While a deletion waits, the load says
-    /// [`NotFound`](crate::LoadError::NotFound).
+    /// The loop ends when what was loaded is cached and fresh. It does not end in a cache that stores nothing (a
+    /// time to live of zero, values above the bound), nor while loads are answered with stale values. While a
+    /// deletion waits, the load says [`NotFound`](crate::LoadError::NotFound).
+    ///
+    /// Dropped while it waits for room, it has changed nothing.
     ///
     /// # Errors
     ///
-    /// As [`put`](Self::put); then nothing has happened to the key.
+    /// As [`put`](Self::put); then what is cached and queued is as it was, and only a load of the key that ran is
+    /// not stored.
     ///
     /// # Panics
     ///
@@ -260,18 +263,18 @@ where
     /// Offers a change until it is accepted, or will not be.
     async fn offer<T>(
         &self,
-        mut offer: impl FnMut() -> Result<T, Refusal>,
+        mut offer: impl FnMut() -> Result<T, NotAccepted>,
     ) -> Result<T, WriteError> {
         let core = &self.crew.core;
         self.crew.man();
         loop {
             match offer() {
                 Ok(accepted) => return Ok(accepted),
-                Err(Refusal::Closed) => return Err(WriteError::Closed),
-                Err(Refusal::Full) if core.settings.when_full == WhenFull::Refuse => {
+                Err(NotAccepted::Closed) => return Err(WriteError::Closed),
+                Err(NotAccepted::Full) if core.settings.when_full == WhenFull::Refuse => {
                     return Err(WriteError::Full);
                 }
-                Err(Refusal::Full) => poll_fn(|task| core.desk.poll_room(task.waker())).await,
+                Err(NotAccepted::Full) => poll_fn(|task| core.desk.poll_room(task.waker())).await,
             }
         }
     }

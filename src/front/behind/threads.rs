@@ -2,7 +2,7 @@
 
 use super::builder::WriteBehindBuilder;
 use super::core::{Core, Drain, LastHandle, changes};
-use super::desk::Refusal;
+use super::desk::NotAccepted;
 use super::writer::{GaveUp, WhenFull, WriteError, Writer};
 use crate::front::cache::Cache;
 use crate::parts::backlog::{Taken, WriterStep};
@@ -64,7 +64,8 @@ use std::task::Waker;
 ///   [`on_give_up`](WriteBehindBuilder::on_give_up). A writer that panics has failed, and a thread
 ///   that panics after its `put` takes nothing along.
 /// * **A change of what stands there is of the last change**, whether that is cached, waits, or is in a
-///   writer's hands: of all that [`alter`](Self::alter) counts, the source gets the sum.
+///   writer's hands: of all that [`alter`](Self::alter) counts, the source gets the sum, if `change` loads what it is
+///   not given.
 /// * **The last change of a key wins, and is written once.** Changes of a key that waits replace
 ///   each other; the source sees the last one, and need not see those before it.
 /// * **The changes of a key arrive in their order**, with one writer at a time for it, whatever
@@ -184,9 +185,10 @@ where
     ///
     /// # What only the source knows
     ///
-    /// **The source is not asked.** `None` says that nothing of the key is queued or cached, and the source may
-    /// have a count of millions that was evicted here: who begins with one then overwrites it. So let `change`
-    /// load what it is not given. (A load that runs in it is a part of it, and what others do to the key
+    /// **The source is not asked.** `None` says only that nothing of the key is queued or cached, and the source
+    /// may have a count of millions that was evicted here: who begins with one then overwrites it. (It also
+    /// happens where nothing was evicted: a change that is written before the call that made it has returned is
+    /// for a moment in neither place.) So always let `change` load what it is not given. (A load that runs in it is a part of it, and what others do to the key
     /// meanwhile is seen.)
     ///
     /// ```
@@ -234,8 +236,8 @@ where
     ///
     /// # Errors
     ///
-    /// As [`put`](Self::put); then nothing has happened to the key. What `Keep`s needs no room, nor an open
-    /// queue.
+    /// As [`put`](Self::put); then what is cached and queued is as it was, and only a load of the key that ran is
+    /// not stored. What `Keep`s needs no room, nor an open queue.
     ///
     /// # Panics
     ///
@@ -260,20 +262,22 @@ where
     }
 
     /// Offers a change until it is accepted, or will not be.
-    fn offer<T>(&self, mut offer: impl FnMut() -> Result<T, Refusal>) -> Result<T, WriteError> {
+    fn offer<T>(&self, mut offer: impl FnMut() -> Result<T, NotAccepted>) -> Result<T, WriteError> {
         let core = &self.crew.core;
         self.crew.man()?;
         loop {
             match offer() {
                 Ok(accepted) => return Ok(accepted),
-                Err(Refusal::Closed) => return Err(WriteError::Closed),
-                Err(Refusal::Full) if core.settings.when_full == WhenFull::Refuse => {
+                Err(NotAccepted::Closed) => return Err(WriteError::Closed),
+                Err(NotAccepted::Full) if core.settings.when_full == WhenFull::Refuse => {
                     return Err(WriteError::Full);
                 }
-                Err(Refusal::Full) if self.crew.is_writer() => {
+                Err(NotAccepted::Full) if self.crew.is_writer() => {
                     return Err(WriteError::InsideWriter);
                 }
-                Err(Refusal::Full) => _ = core.desk.block(None, |waker| core.desk.poll_room(waker)),
+                Err(NotAccepted::Full) => {
+                    _ = core.desk.block(None, |waker| core.desk.poll_room(waker));
+                }
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The thread that tells a second tier what was changed.
 
 use crate::engine::tier::AnyTier;
-use crate::engine::tier::news::bringing_news;
+use crate::engine::tier::news::without_waiting;
 use crate::parts::notifier::Notifier;
 use crate::parts::outgoing::{InHand, Outgoing};
 use crate::rules::event::Event;
@@ -96,7 +96,9 @@ fn make<K, V>(
         hand = left;
         if let Some(notifier) = notifier {
             // on this thread nobody may wait for the tier: it is this one that tells it
-            bringing_news(|| notifier.tell(Event::TierLags { changes, failures, error: &error }));
+            without_waiting(|| {
+                notifier.notify(Event::TierLags { changes, failures, error: &error });
+            });
         }
         if hand.is_empty() {
             return true;
