@@ -1118,7 +1118,9 @@ fn who_is_told_of_news_may_use_the_cache_and_does_not_wait_for_the_tier() {
     one.remove("a");
     settled(&one);
     let told = told.lock().unwrap();
-    let refused = TierError::Refused("who is told of its news cannot wait for it".into());
+    let refused = TierError::Refused(
+        "the thread that tells the tier, or brings its news, cannot wait for it".into(),
+    );
     assert_eq!(*told, [("a".to_owned(), 2, Err(refused))]);
 }
 
