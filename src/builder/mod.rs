@@ -327,8 +327,9 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     }
 
     /// How long callers who can be served a stale value wait for a load: `timeout` after the load began they
-    /// get that value instead, and the load goes on. In whole milliseconds, rounded up; none by default. Has
-    /// no effect where no stale window is set.
+    /// get that value instead, and the load goes on. In whole milliseconds, rounded up, and up to some ten
+    /// more, as [`load_timeout`](Self::load_timeout); none by default. Has no effect where no stale window is
+    /// set.
     ///
     /// The one who loads with a closure of its own is not interrupted. The `load` of a cache that owns its
     /// loader is freed as well: where a stale value may be served, the loader runs on the cache's
