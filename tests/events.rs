@@ -2,17 +2,17 @@
 
 mod common;
 
+use common::doubles::Unwilling;
 use common::gate::Gate;
 use common::tasks::Task;
 use common::{Checked, checked, ms, secs, wait_until, watched};
 use larder::{
     BreakerState, Cache, CacheBuilder, Clock, Event, LoadCx, LoadError, LoadReason, Loaded, Loader,
-    ManualClock, MemoryTier, RefreshAhead, Refused, Runtime, SteppingRuntime,
+    ManualClock, MemoryTier, RefreshAhead, SteppingRuntime,
 };
 use std::fmt::Debug;
-use std::future::{Future, pending};
+use std::future::pending;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -337,26 +337,13 @@ fn a_tier_that_fails_is_told_once_a_question() {
     wait_until(|| cache.tier_pending() == 0);
 }
 
-/// Takes nothing: it is shut down.
-struct Gone;
-
-impl Runtime for Gone {
-    fn spawn_blocking(&self, _: Box<dyn FnOnce() + Send>) -> Result<(), Refused> {
-        Err(Refused)
-    }
-
-    fn spawn(&self, _: Pin<Box<dyn Future<Output = ()> + Send>>) -> Result<(), Refused> {
-        Err(Refused)
-    }
-}
-
 #[test]
 fn a_runtime_that_refuses_is_told() {
     let (builder, hand, log) = builder();
     let loading = builder
         .time_to_live(secs(10))
         .refresh_ahead(RefreshAhead::At(0.5))
-        .runtime(Gone)
+        .runtime(Unwilling::Refusing)
         .build_loading_fn(|key: &u64| Ok::<_, String>(*key))
         .unwrap();
     let cache = watched(&loading);
@@ -485,7 +472,7 @@ fn a_handler_begins_no_refresh_where_that_would_run_in_it() {
     let count = Arc::clone(&loads);
     let loading = builder
         .refresh_ahead(RefreshAhead::At(0.5))
-        .runtime(Gone)
+        .runtime(Unwilling::Refusing)
         .on_event(move |_| {
             let own = its.lock().unwrap().take();
             let loading: &larder::LoadingCache<u64, u64, _> = own.as_ref().unwrap();

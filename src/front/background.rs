@@ -3,7 +3,7 @@
 use super::loader::{AsyncLoader, Loader};
 use crate::engine::ahead::Refresher;
 use crate::engine::away::Away;
-use crate::engine::guard::Begun;
+use crate::engine::guard::line::Begun;
 use crate::parts::waiter::Bell;
 use crate::rules::tier::TierError;
 use crate::words::block_on::block_on_until;

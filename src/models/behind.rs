@@ -15,6 +15,15 @@ use std::time::Duration;
 struct Source(Arc<Mutex<HashMap<u32, u64>>>);
 
 impl Source {
+    /// What writes to it, and never fails.
+    fn writer(&self) -> impl Fn(&[Change<'_, u32, u64>]) -> Result<(), ()> + Send + Sync + use<> {
+        let source = self.clone();
+        move |batch| {
+            source.write(batch);
+            Ok(())
+        }
+    }
+
     fn read(&self, key: u32) -> Option<u64> {
         let read = self.0.lock().unwrap().get(&key).copied();
         thread::yield_now();
@@ -292,13 +301,7 @@ fn known(shelf: &Shelf, source: &Source, value: Option<u64>) -> u64 {
 fn no_count_is_lost_behind_a_queue() {
     explore(|| {
         let (shelf, source) = (builder().0.max_entries(1).build().unwrap(), Source::default());
-        let queue = hasty(&shelf, {
-            let source = source.clone();
-            move |batch| {
-                source.write(batch);
-                Ok(())
-            }
-        });
+        let queue = hasty(&shelf, source.writer());
         let queue = queue.writers(1 + draw(2)).build().unwrap();
         assert_eq!(known(&shelf, &source, None), 0);
         let counters = (0..2).map(|_| {
@@ -328,13 +331,7 @@ fn no_count_is_lost_behind_a_queue() {
 fn a_change_that_is_overtaken_leaves_the_newer_one_in_the_cache() {
     explore(|| {
         let (shelf, source) = (shelf(), Source::default());
-        let queue = hasty(&shelf, {
-            let source = source.clone();
-            move |batch| {
-                source.write(batch);
-                Ok(())
-            }
-        });
+        let queue = hasty(&shelf, source.writer());
         // nothing is written before all have counted
         let queue = queue.max_delay(Duration::from_secs(3_600)).build().unwrap();
         let counters = (0..2).map(|_| {
@@ -358,13 +355,7 @@ fn a_change_that_is_overtaken_leaves_the_newer_one_in_the_cache() {
 fn what_was_written_is_no_older_in_the_cache() {
     explore(|| {
         let (shelf, source) = (shelf(), Source::default());
-        let queue = hasty(&shelf, {
-            let source = source.clone();
-            move |batch| {
-                source.write(batch);
-                Ok(())
-            }
-        });
+        let queue = hasty(&shelf, source.writer());
         let queue = queue.build().unwrap();
         shelf.insert(KEY, 0);
         let putter = thread::spawn({
@@ -393,13 +384,7 @@ fn what_was_written_is_no_older_in_the_cache() {
 fn what_is_put_is_changed_or_stays() {
     explore(|| {
         let (shelf, source) = (shelf(), Source::default());
-        let queue = hasty(&shelf, {
-            let source = source.clone();
-            move |batch| {
-                source.write(batch);
-                Ok(())
-            }
-        });
+        let queue = hasty(&shelf, source.writer());
         let queue = queue.max_pending(1 + draw(2)).build().unwrap();
         let deletes = draw(2) == 0;
         queue.put(KEY, 1).unwrap();

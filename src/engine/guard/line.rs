@@ -1,0 +1,139 @@
+//! The way to the source of a load without a caller, and the line that it may have to stand in.
+
+use super::{Caller, Carried, Entrance, Guards, Pass};
+use crate::engine::away::Away;
+use crate::parts::flight::Flight;
+use crate::parts::slots::{LoadSlot, Rank};
+use crate::parts::turn::{NoSlot, Turn};
+use crate::rules::loaded::LoadCx;
+use crate::words::clock::Clock;
+use std::convert::Infallible;
+use std::sync::Arc;
+
+/// The line before the source, for a load without a caller, that keeps no cache alive while it stands
+/// there: behind all misses, unless somebody waits for it.
+pub(crate) struct Line<K, V> {
+    guards: Arc<Guards>,
+    clock: Clock,
+    flight: Arc<Flight<K, V>>,
+    /// For so many ticks it stands there on behalf of callers who may have gone.
+    patience: u64,
+}
+
+impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Line<K, V> {
+    /// Blocks this thread until it has a slot.
+    pub(crate) fn block(&self) -> Result<LoadSlot, NoSlot> {
+        loop {
+            let slot = self.turn().block();
+            if !self.goes_on(&slot) {
+                return slot;
+            }
+        }
+    }
+
+    /// The same for a task.
+    pub(crate) async fn slot(&self) -> Result<LoadSlot, NoSlot> {
+        loop {
+            let slot = self.turn().await;
+            if !self.goes_on(&slot) {
+                return slot;
+            }
+        }
+    }
+
+    /// Whether its time in line is over, and somebody waits for it still: then it stands there for as long
+    /// again, in its old place. (Who is only about to wait finds that it came to nothing, and looks again.)
+    fn goes_on(&self, slot: &Result<LoadSlot, NoSlot>) -> bool {
+        matches!(slot, Err(NoSlot::Late)) && self.flight.waiters() > 0
+    }
+
+    fn turn(&self) -> Turn<'_> {
+        let Some(slots) = &self.guards.slots else {
+            unreachable!("it was a slot that was not free")
+        };
+        // one that somebody waits for by now is a miss like any
+        let rank = if self.flight.gives_way() { Rank::Refresh } else { Rank::Miss };
+        // Callers who do not wait for their slot leave loads in the line, and with no end to that it would
+        // grow for as long as there are more of them than slots. (Whoever wants a refresh's key takes it.)
+        let deadline = (rank == Rank::Miss).then(|| self.clock.after(self.patience));
+        let (load, before) = (self.flight.clone(), self.flight.place());
+        let turn = Turn::new(slots, &self.clock, load, rank, before, deadline);
+        if let Some(place) = turn.place() {
+            if self.flight.wait_at(place) {
+                slots.let_through(place);
+            }
+        }
+        turn
+    }
+
+    /// There is no load any more.
+    fn give_back(&self, slot: LoadSlot) {
+        drop(Pass::new(&self.guards, Some(slot)));
+    }
+}
+
+/// What becomes of a load in the background that is about to begin.
+pub(crate) enum Begun<K, V, S> {
+    /// It may call the source.
+    Yes(Away<K, V, S>, LoadCx<V>),
+    /// It has to wait for its turn, and then ask [`begin_with`](Away::begin_with).
+    Busy(Away<K, V, S>, Line<K, V>),
+    /// It does not begin; whoever has to know has been told.
+    No,
+}
+
+impl<K, V, S> Away<K, V, S>
+where
+    K: Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    /// Asks for leave to call the source.
+    pub(crate) fn begin(self) -> Begun<K, V, S> {
+        let Some(mut lead) = self.back() else { return Begun::No };
+        if !lead.resume() {
+            return Begun::No;
+        }
+        match lead.enter(Caller::Loads, &mut Carried::default()) {
+            Ok(Entrance::Open) => {
+                let cx = lead.cx();
+                Begun::Yes(lead.away(), cx)
+            }
+            Ok(Entrance::Busy) => {
+                let Some(guards) = lead.store.guards.clone() else { return Begun::No };
+                let (clock, flight) = (lead.store.clock.clone(), Arc::clone(&lead.flight));
+                let patience = lead.store.load_timeout;
+                lead.give_way();
+                Begun::Busy(lead.away(), Line { guards, clock, flight, patience })
+            }
+            Err(refusal) => {
+                lead.refuse::<Infallible>(refusal);
+                Begun::No
+            }
+        }
+    }
+
+    /// It has waited for its turn.
+    pub(crate) fn begin_with(
+        self,
+        line: &Line<K, V>,
+        slot: Result<LoadSlot, NoSlot>,
+    ) -> Option<(Self, LoadCx<V>)> {
+        let Some(mut lead) = self.back() else {
+            if let Ok(slot) = slot {
+                line.give_back(slot);
+            }
+            return None;
+        };
+        lead.keep_way();
+        let entered = match slot {
+            Ok(slot) => lead.enter_with(slot, Caller::Loads, &mut Carried::default()),
+            Err(none) => Err(none.into()),
+        };
+        if let Err(refusal) = entered {
+            lead.refuse::<Infallible>(refusal);
+            return None;
+        }
+        let cx = lead.cx();
+        Some((lead.away(), cx))
+    }
+}
