@@ -48,7 +48,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// One test at a time: they share the count.
+/// One test at a time: they share the count. With a lock that allocates nothing for who waits.
 fn alone() -> (MutexGuard<'static, ()>, Watchdog) {
     static ALONE: Mutex<()> = Mutex::new(());
     (ALONE.lock().unwrap_or_else(PoisonError::into_inner), Watchdog::start())

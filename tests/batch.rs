@@ -9,9 +9,10 @@ use larder::{
     AsyncLoader, AsyncLoadingCache, Cache, CacheBuilder, Clock, ConfigError, LoadCx, Loaded,
     Loader, LoadingCache, ManualClock, SteppingRuntime,
 };
+use parking_lot::Mutex;
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Brings ten times the key for keys below 1,000; writes down what it was asked for.
@@ -27,11 +28,11 @@ struct Inner {
 
 impl Rows {
     fn calls(&self) -> Vec<Vec<u64>> {
-        self.0.calls.lock().unwrap().clone()
+        self.0.calls.lock().clone()
     }
 
     fn select(&self, ids: &[u64]) -> Result<Vec<(u64, Loaded<u64>)>, String> {
-        self.0.calls.lock().unwrap().push(ids.to_vec());
+        self.0.calls.lock().push(ids.to_vec());
         assert!(!self.0.panics.load(SeqCst), "expected: the loader's own trouble");
         if self.0.fails.load(SeqCst) {
             return Err("away".to_owned());
@@ -242,7 +243,7 @@ struct Nested {
 type Own<C> = Arc<Mutex<Option<C>>>;
 
 fn own<C: Clone>(own: &Own<C>) -> C {
-    own.lock().unwrap().clone().expect("its test is not over")
+    own.lock().clone().expect("its test is not over")
 }
 
 #[allow(clippy::unnecessary_wraps, reason = "a reply")]
@@ -295,7 +296,7 @@ fn a_load_whose_key_is_gathered_by_one_who_waits_for_its_slot_does_not_wait_for_
     let loader = Nested::default();
     let cache = builder.build_loading(loader.clone()).unwrap();
     let _checked = watched(&cache);
-    *loader.thread.lock().unwrap() = Some(cache.clone());
+    *loader.thread.lock() = Some(cache.clone());
     std::thread::scope(|scope| {
         let outer = scope.spawn(|| cache.load(&1).unwrap());
         wait_until(|| cache.flights() == 1);
@@ -309,7 +310,7 @@ fn a_load_whose_key_is_gathered_by_one_who_waits_for_its_slot_does_not_wait_for_
         hand.advance(ms(1));
         assert_eq!((gatherer.join().unwrap(), outer.join().unwrap()), (30, 10));
     });
-    *loader.thread.lock().unwrap() = None;
+    *loader.thread.lock() = None;
 }
 
 #[test]
@@ -318,7 +319,7 @@ fn nor_does_one_in_a_task() {
     let loader = Nested::default();
     let cache = builder.build_loading_async(loader.clone()).unwrap();
     let _checked = watched(&cache);
-    *loader.task.lock().unwrap() = Some(cache.clone());
+    *loader.task.lock() = Some(cache.clone());
     let mut outer = Task::new(cache.load(&1));
     outer.pend();
     hand.advance(ms(1));
@@ -330,7 +331,7 @@ fn nor_does_one_in_a_task() {
     hand.advance(ms(1));
     assert_eq!((gatherer.finish().unwrap(), outer.finish().unwrap()), (30, 10));
     drop((outer, gatherer));
-    *loader.task.lock().unwrap() = None;
+    *loader.task.lock() = None;
 }
 
 /// One slot; under 1 and 2 values that are past their life, and may be served instead of waiting.

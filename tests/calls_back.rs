@@ -7,10 +7,11 @@ use common::{Watchdog, ms, secs};
 use larder::{
     Cache, Clock, LoadCx, LoadError, Loaded, Loader, Refused, Removal, Runtime, SteppingRuntime,
 };
+use parking_lot::Mutex;
 use std::future::{Future, pending};
 use std::pin::Pin;
 use std::sync::mpsc::channel;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 
 type Numbers = Cache<u64, u64>;
 type Seen = Arc<Mutex<Vec<Result<u64, LoadError<String>>>>>;
@@ -25,11 +26,11 @@ impl Own {
     }
 
     fn get(&self) -> Option<Numbers> {
-        self.0.get()?.lock().unwrap().clone()
+        self.0.get()?.lock().clone()
     }
 
     fn clear(&self) {
-        *self.0.get().unwrap().lock().unwrap() = None;
+        *self.0.get().unwrap().lock() = None;
     }
 }
 
@@ -45,7 +46,7 @@ fn asking_for_2_when_full() -> (Numbers, Own, Seen) {
     let listener = move |gone: Removal<u64, u64>| {
         if let Some(cache) = me.get().filter(|_| gone.key >= 100) {
             let answer = cache.get_or_load(&2, || Ok::<_, String>(22));
-            answers.lock().unwrap().push(answer);
+            answers.lock().push(answer);
         }
     };
     let builder = Cache::builder().max_entries(2).shards(1).on_removal(listener);
@@ -62,7 +63,7 @@ fn a_listener_may_ask_for_any_key_of_the_batch_that_evicted() {
     let (cache, own, seen) = asking_for_2_when_full();
     let many = cache.get_or_load_many(&[1, 2], tens);
     assert!(many.error.is_none());
-    let seen = std::mem::take(&mut *seen.lock().unwrap());
+    let seen = std::mem::take(&mut *seen.lock());
     assert!(!seen.is_empty() && seen.iter().all(Result::is_ok), "{seen:?}");
     own.clear();
     cache.validate();
@@ -74,7 +75,7 @@ fn also_where_what_evicted_came_unasked() {
     let (cache, own, seen) = asking_for_2_when_full();
     let more = |_: &[u64]| Ok::<_, String>(vec![(2, 20), (3, 30)]);
     assert!(cache.get_or_load_many(&[2], more).error.is_none());
-    let seen = std::mem::take(&mut *seen.lock().unwrap());
+    let seen = std::mem::take(&mut *seen.lock());
     assert!(!seen.is_empty() && seen.iter().all(Result::is_ok), "{seen:?}");
     own.clear();
     cache.validate();
@@ -88,14 +89,14 @@ fn a_weigher_that_asks_for_what_it_weighs_is_told_so() {
     let weigher = move |_: &u64, _: &u64| {
         if let Some(cache) = me.get() {
             let answer = cache.get_or_load(&2, || Ok::<_, String>(22));
-            answers.lock().unwrap().push(answer);
+            answers.lock().push(answer);
         }
         1
     };
     let cache = Cache::builder().max_weight(10).weigher(weigher).build().unwrap();
     own.set(&cache);
     let recursive = |expected: usize| {
-        let seen = std::mem::take(&mut *seen.lock().unwrap());
+        let seen = std::mem::take(&mut *seen.lock());
         assert_eq!(seen.len(), expected);
         assert!(seen.iter().all(|seen| matches!(seen, Err(LoadError::Recursive))), "{seen:?}");
     };
@@ -237,7 +238,7 @@ fn a_listener_of_what_expired_may_wait_for_a_load_until_its_timeout_rings() {
         move |_: Removal<u64, u64>| {
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             let load = hung.get_or_load_async(&1, pending::<Result<u64, String>>);
-            told.lock().unwrap().send(runtime.block_on(load)).unwrap();
+            told.lock().send(runtime.block_on(load)).unwrap();
         }
     };
     let builder = Cache::builder().max_entries(10).time_to_live(ms(10)).on_removal(listener);

@@ -11,11 +11,12 @@ use larder::{
     Loaded, ManualClock, MemoryTier, RefreshAhead, Refused, Removal, Runtime, SteppingRuntime,
     Tier, TierChange, TierError, TierFound, TierKey,
 };
+use parking_lot::Mutex;
 use std::future::pending;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::thread;
 
@@ -40,7 +41,7 @@ impl AsyncLoader<u64, u64> for Source {
 
     async fn load(&self, key: &u64, cx: &LoadCx<u64>) -> Result<Loaded<u64>, String> {
         let _alive = self.0.alive.counted(0);
-        self.0.seen.lock().unwrap().push((*key, cx.reason(), cx.stale().copied()));
+        self.0.seen.lock().push((*key, cx.reason(), cx.stale().copied()));
         let n = self.0.loads.fetch_add(1, SeqCst) + 1;
         self.0.gate.pass_async(()).await;
         assert!(!self.0.panics.load(SeqCst), "expected: the loader's own trouble");
@@ -69,7 +70,7 @@ impl Source {
 
     /// The keys that it was asked for, in their order.
     fn keys(&self) -> Vec<u64> {
-        self.0.seen.lock().unwrap().iter().map(|seen| seen.0).collect()
+        self.0.seen.lock().iter().map(|seen| seen.0).collect()
     }
 }
 
@@ -132,7 +133,7 @@ fn a_load_goes_on_without_its_caller_and_is_stored() {
         let stats = cache.stats();
         assert_eq!((stats.loads, stats.abandoned, stats.refreshes, stats.refused), (1, 0, 0, 0));
         assert_eq!((stats.misses, stats.hits, stats.joined, stats.insertions), (1, 1, 0, 1));
-        assert_eq!(*source.0.seen.lock().unwrap(), [(1, LoadReason::Miss, None)]);
+        assert_eq!(*source.0.seen.lock(), [(1, LoadReason::Miss, None)]);
     }
 }
 
@@ -375,12 +376,12 @@ struct Forgetful(Arc<Mutex<Vec<Box<dyn Send>>>>);
 
 impl Runtime for Forgetful {
     fn spawn_blocking(&self, job: Box<dyn FnOnce() + Send>) -> Result<(), Refused> {
-        self.0.lock().unwrap().push(Box::new(job));
+        self.0.lock().push(Box::new(job));
         Ok(())
     }
 
     fn spawn(&self, task: Pin<Box<dyn Future<Output = ()> + Send>>) -> Result<(), Refused> {
-        self.0.lock().unwrap().push(Box::new(task));
+        self.0.lock().push(Box::new(task));
         Ok(())
     }
 }
@@ -392,11 +393,11 @@ fn what_the_runtime_drops_its_caller_loads_and_sends_away_no_more() {
     let Setting { cache, source, _checked, .. } = setting(&Source::open(), with);
     let mut caller = Task::new(cache.load(&1));
     caller.pend();
-    let dropped = std::mem::take(&mut *forgetful.0.lock().unwrap());
+    let dropped = std::mem::take(&mut *forgetful.0.lock());
     assert_eq!(dropped.len(), 1);
     drop(dropped);
     assert_eq!((caller.wakes(), caller.finish().unwrap()), (1, 1));
-    assert!(forgetful.0.lock().unwrap().is_empty());
+    assert!(forgetful.0.lock().is_empty());
     assert_eq!((source.loads(), cache.stats().abandoned), (1, 0));
 }
 
@@ -420,7 +421,7 @@ impl AsyncLoader<u64, u64> for Sums {
     type Error = String;
 
     async fn load(&self, key: &u64, _: &LoadCx<u64>) -> Result<Loaded<u64>, String> {
-        let cache = self.0.lock().unwrap().clone();
+        let cache = self.0.lock().clone();
         let Some(cache) = cache.filter(|_| *key > 0) else { return Ok(Loaded::new(0)) };
         let own = Box::pin(cache.load(key)).await;
         assert!(own.unwrap_err().is_recursive());
@@ -435,12 +436,12 @@ fn a_loader_may_ask_its_cache_and_needs_no_second_slot() {
     let builder = Cache::builder().max_entries(10).max_concurrent_loads(1).detached_loads();
     let cache = builder.runtime(runtime.clone()).build_loading_async(Sums::default()).unwrap();
     let _checked = watched(&cache);
-    *cache.loader().0.lock().unwrap() = Some(cache.clone());
+    *cache.loader().0.lock() = Some(cache.clone());
     let mut caller = Task::new(cache.load(&3));
     caller.pend();
     assert_eq!(runtime.run_until_stalled(), 1, "one task for all of it");
     assert_eq!((caller.finish().unwrap(), cache.get(&1), cache.stats().loads), (6, Some(1), 4));
-    let own = cache.loader().0.lock().unwrap().take();
+    let own = cache.loader().0.lock().take();
     drop(own);
 }
 
@@ -508,7 +509,7 @@ fn a_soft_timeout_frees_its_caller_as_before() {
     source.0.gate.open();
     runtime.run_until_stalled();
     assert_eq!((cache.get(&1), cache.stats().stale_hits), (Some(1), 1));
-    assert_eq!(*source.0.seen.lock().unwrap(), [(1, LoadReason::Expired, Some(100))]);
+    assert_eq!(*source.0.seen.lock(), [(1, LoadReason::Expired, Some(100))]);
     // and what fails is what may be served stale
     hand.advance(secs(70));
     source.0.fails.store(true, SeqCst);
@@ -774,7 +775,7 @@ fn who_brings_news_of_a_tier_waits_for_no_task() {
         move |gone: Removal<u64, u64>| {
             if let Some(cache) = here.get() {
                 let loaded = Task::new(cache.load(&2)).poll();
-                told.lock().unwrap().push((gone.key, loaded.map(Result::unwrap)));
+                told.lock().push((gone.key, loaded.map(Result::unwrap)));
             }
         }
     };
@@ -786,7 +787,7 @@ fn who_brings_news_of_a_tier_waits_for_no_task() {
     here.set(cache.clone()).unwrap();
     one.remove(&1);
     one.tier_flush().unwrap();
-    assert_eq!(*told.lock().unwrap(), [(1, Poll::Ready(2))]);
+    assert_eq!(*told.lock(), [(1, Poll::Ready(2))]);
     assert_eq!(runtime.ready(), 0);
 }
 

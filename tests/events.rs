@@ -10,11 +10,12 @@ use larder::{
     BreakerState, Cache, CacheBuilder, Clock, Event, LoadCx, LoadError, LoadReason, Loaded, Loader,
     ManualClock, MemoryTier, RefreshAhead, SteppingRuntime,
 };
+use parking_lot::Mutex;
 use std::fmt::Debug;
 use std::future::pending;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
 use std::thread;
 
 /// A handler that writes down what it is told, in the words of `Display`.
@@ -27,12 +28,12 @@ impl Log {
 
     fn handler<K: Debug>(&self) -> impl Fn(Event<'_, K>) + Send + Sync + use<K> {
         let lines = Arc::clone(&self.0);
-        move |event| lines.lock().unwrap().push(event.to_string())
+        move |event| lines.lock().push(event.to_string())
     }
 
     /// What it was told since it was asked last.
     fn take(&self) -> Vec<String> {
-        std::mem::take(&mut self.0.lock().unwrap())
+        std::mem::take(&mut self.0.lock())
     }
 }
 
@@ -74,7 +75,7 @@ fn a_failure_is_told_with_its_key_its_reason_its_number_and_its_error() {
             .on_event(move |event| match event {
                 Event::LoadFailed { key, reason, failures, error, .. } => {
                     let error = error.downcast_ref::<String>().cloned();
-                    log.lock().unwrap().push((*key, reason, failures, error));
+                    log.lock().push((*key, reason, failures, error));
                 }
                 other => panic!("{other}"),
             }),
@@ -96,7 +97,7 @@ fn a_failure_is_told_with_its_key_its_reason_its_number_and_its_error() {
     assert!(!load(1, "d"));
     let some = |text: &str| Some(text.to_owned());
     assert_eq!(
-        *told.lock().unwrap(),
+        *told.lock(),
         [
             (1, LoadReason::Miss, 1, some("a")),
             (1, LoadReason::Miss, 2, some("b")),
@@ -332,7 +333,7 @@ fn a_tier_that_fails_is_told_once_a_question() {
     // what it was to be told meanwhile: somebody else's time, so it comes when it comes
     cache.insert(5, 50);
     let lags = |line: &String| line.starts_with("changes not taken by the second tier: ");
-    wait_until(|| log.0.lock().unwrap().iter().any(lags));
+    wait_until(|| log.0.lock().iter().any(lags));
     tier.fail(false);
     wait_until(|| cache.tier_pending() == 0);
 }
@@ -378,23 +379,23 @@ impl<T: Send + 'static> WithHands<T> {
                 Event::LoadFailed { key, .. } | Event::LoadPanicked { key, .. } => *key,
                 _ => 0,
             };
-            let cache = its.lock().unwrap().clone().unwrap();
+            let cache = its.lock().clone().unwrap();
             let came = act(&cache, key);
-            told.lock().unwrap().push(came);
+            told.lock().push(came);
         }));
-        *own.lock().unwrap() = Some((*cache).clone());
+        *own.lock() = Some((*cache).clone());
         Self { cache, came, own }
     }
 
     fn take(&self) -> Vec<T> {
-        std::mem::take(&mut self.came.lock().unwrap())
+        std::mem::take(&mut self.came.lock())
     }
 }
 
 impl<T> Drop for WithHands<T> {
     fn drop(&mut self) {
         // else it would keep itself
-        drop(self.own.lock().unwrap().take());
+        drop(self.own.lock().take());
     }
 }
 
@@ -474,7 +475,7 @@ fn a_handler_begins_no_refresh_where_that_would_run_in_it() {
         .refresh_ahead(RefreshAhead::At(0.5))
         .runtime(Unwilling::Refusing)
         .on_event(move |_| {
-            let own = its.lock().unwrap().take();
+            let own = its.lock().take();
             let loading: &larder::LoadingCache<u64, u64, _> = own.as_ref().unwrap();
             assert_eq!(loading.get(&1), Some(10));
             loading.refresh(&1);
@@ -484,7 +485,7 @@ fn a_handler_begins_no_refresh_where_that_would_run_in_it() {
     let cache = watched(&loading);
     cache.insert(1, 10);
     hand.advance(secs(60));
-    *own.lock().unwrap() = Some(loading.clone());
+    *own.lock() = Some(loading.clone());
     fail(&cache, 2);
     assert_eq!((loads.load(SeqCst), cache.stats().listener_panics), (0, 0));
 }
@@ -574,12 +575,12 @@ fn what_a_handler_notices_is_told_when_it_is_done() {
     let own = Arc::new(Mutex::new(None::<Cache<u64, u64>>));
     let its = Arc::clone(&own);
     let cache = checked(builder.max_entries(10).on_event(move |event| {
-        lines.lock().unwrap().push(event.to_string());
-        let cache = its.lock().unwrap().clone();
+        lines.lock().push(event.to_string());
+        let cache = its.lock().clone();
         // looks at the breaker, which finds that it has opened
         assert!(cache.is_none_or(|cache| cache.explain(&1).breaker.is_some()));
     }));
-    *own.lock().unwrap() = Some((*cache).clone());
+    *own.lock() = Some((*cache).clone());
     let mut tasks = [1, 2].map(|key| {
         let cache = &cache;
         Task::new(
@@ -594,7 +595,7 @@ fn what_a_handler_notices_is_told_when_it_is_done() {
         ["the load of 1 timed out (Miss, 1 in a row)", "the circuit breaker opened"]
     );
     drop(tasks);
-    drop(own.lock().unwrap().take());
+    drop(own.lock().take());
 }
 
 type Reply = Result<Vec<(u64, u64)>, String>;

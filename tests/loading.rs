@@ -9,9 +9,10 @@ use larder::{
     Cache, Clock, ConfigError, Given, LoadCx, LoadError, LoadReason, Loaded, Loader, LoadingCache,
     ManualClock, RefreshAhead, SteppingRuntime,
 };
+use parking_lot::Mutex;
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
 
 /// Brings its own count of loads, from 1; fails or panics when it is told to.
 #[derive(Clone, Default)]
@@ -31,7 +32,7 @@ impl Source {
     }
 
     fn reasons(&self) -> Vec<LoadReason> {
-        std::mem::take(&mut self.0.reasons.lock().unwrap())
+        std::mem::take(&mut self.0.reasons.lock())
     }
 }
 
@@ -39,7 +40,7 @@ impl Loader<u64, u64> for Source {
     type Error = String;
 
     fn load(&self, _: &u64, cx: &LoadCx<u64>) -> Result<Loaded<u64>, String> {
-        self.0.reasons.lock().unwrap().push(cx.reason());
+        self.0.reasons.lock().push(cx.reason());
         let n = self.0.loads.fetch_add(1, SeqCst) + 1;
         assert!(!self.0.panics.load(SeqCst), "expected: the loader's own trouble");
         if self.0.fails.load(SeqCst) { Err("away".to_owned()) } else { Ok(Loaded::new(n)) }
@@ -222,7 +223,7 @@ fn a_refresh_does_not_replace_what_was_written_after_it_began() {
             .runtime(runtime.clone())
             .build_loading_fn(move |_: &u64| {
                 // somebody writes while the source is asked
-                let cache = inside.lock().unwrap().take();
+                let cache = inside.lock().take();
                 cache.iter().for_each(write);
                 Ok::<_, Infallible>(1)
             })
@@ -231,7 +232,7 @@ fn a_refresh_does_not_replace_what_was_written_after_it_began() {
         cache.load(&1).unwrap();
         hand.advance(secs(30));
         assert_eq!(cache.get(&1), Some(1));
-        *late.lock().unwrap() = Some(Cache::clone(&cache));
+        *late.lock() = Some(Cache::clone(&cache));
         runtime.step();
         assert_eq!((cache.get(&1), cache.stats().fenced), (left, 1));
         if left.is_some() {
@@ -525,15 +526,15 @@ fn a_loader_may_drop_the_last_handle() {
     let cache = Cache::builder()
         .max_entries(10)
         .build_loading_fn(move |key: &u64| {
-            drop(taken.lock().unwrap().take());
+            drop(taken.lock().take());
             Ok::<_, Infallible>(values.counted(*key))
         })
         .unwrap();
     cache.load(&1).unwrap();
-    *last.lock().unwrap() = Some(Cache::clone(&cache));
+    *last.lock() = Some(Cache::clone(&cache));
     cache.refresh(&2);
     drop(cache);
-    wait_until(|| ledger.alive() == 0 && last.lock().unwrap().is_none());
+    wait_until(|| ledger.alive() == 0 && last.lock().is_none());
 }
 
 #[test]
@@ -546,19 +547,19 @@ fn a_loader_asks_for_other_keys_and_not_for_its_own() {
         .max_entries(10)
         .runtime(runtime.clone())
         .build_loading_fn(move |key: &u64| {
-            let shelf = inside.lock().unwrap().clone().unwrap();
+            let shelf = inside.lock().clone().unwrap();
             let own = shelf.get_or_load(key, || Ok::<_, Infallible>(0));
             assert!(own.unwrap_err().is_recursive());
             Ok::<_, Infallible>(shelf.get_or_insert_with(&(key + 100), || 5))
         })
         .unwrap();
     let _checked = watched(&cache);
-    *shelf.lock().unwrap() = Some(Cache::clone(&cache));
+    *shelf.lock() = Some(Cache::clone(&cache));
     assert_eq!(cache.load(&1).unwrap(), 5);
     cache.refresh(&2);
     runtime.step();
     assert_eq!((cache.get(&2), cache.stats().load_failures), (Some(5), 0));
-    *shelf.lock().unwrap() = None;
+    *shelf.lock() = None;
 }
 
 #[test]

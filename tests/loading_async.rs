@@ -10,8 +10,9 @@ use larder::{
     AsyncLoader, AsyncLoadingCache, Cache, Clock, ConfigError, LoadCx, LoadReason, Loaded,
     ManualClock, RefreshAhead, SteppingRuntime,
 };
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
 
 /// Brings its own count of loads, from 1, as soon as its gate is open; fails or panics when told to.
 #[derive(Clone, Default)]
@@ -32,7 +33,7 @@ impl AsyncLoader<u64, u64> for Source {
 
     async fn load(&self, _: &u64, cx: &LoadCx<u64>) -> Result<Loaded<u64>, String> {
         let _alive = self.0.alive.counted(0);
-        self.0.reasons.lock().unwrap().push(cx.reason());
+        self.0.reasons.lock().push(cx.reason());
         let n = self.0.loads.fetch_add(1, SeqCst) + 1;
         self.0.gate.pass_async(()).await;
         assert!(!self.0.panics.load(SeqCst), "expected: the loader's own trouble");
@@ -102,7 +103,7 @@ fn a_hit_past_the_point_starts_one_refresh_and_waits_for_nothing() {
     assert_eq!((runtime.ready(), source.loads()), (1, 1));
     assert!(runtime.step());
     assert_eq!((cache.get(&1), cache.stats().refreshes), (Some(2), 1));
-    assert_eq!(*source.0.reasons.lock().unwrap(), [LoadReason::Miss, LoadReason::Refresh]);
+    assert_eq!(*source.0.reasons.lock(), [LoadReason::Miss, LoadReason::Refresh]);
 }
 
 #[test]

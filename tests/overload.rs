@@ -8,9 +8,10 @@ use common::{Checked, checked, ms, uncalled, wait_until};
 use larder::{
     Cache, CacheBuilder, Clock, ConfigError, Given, Got, How, LoadError, ManualClock, StaleWhy,
 };
+use parking_lot::Mutex;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
 use std::task::{Wake, Waker};
 use std::thread;
 
@@ -144,7 +145,7 @@ fn the_line_is_first_come_first_served_for_threads_and_tasks() {
             if key % 2 == 0 {
                 threads.push(scope.spawn(move || {
                     let load = || {
-                        order.lock().unwrap().push(key);
+                        order.lock().push(key);
                         Ok::<_, String>(key)
                     };
                     cache.get_or_load(&key, load).unwrap()
@@ -152,7 +153,7 @@ fn the_line_is_first_come_first_served_for_threads_and_tasks() {
             } else {
                 let mut task = Task::new(async move {
                     let load = || async {
-                        order.lock().unwrap().push(key);
+                        order.lock().push(key);
                         Ok::<_, String>(key)
                     };
                     cache.get_or_load_async(&key, load).await.unwrap()
@@ -171,7 +172,7 @@ fn the_line_is_first_come_first_served_for_threads_and_tasks() {
         for thread in threads {
             thread.join().unwrap();
         }
-        assert_eq!(*order.lock().unwrap(), [1, 2, 3, 4, 5, 6]);
+        assert_eq!(*order.lock(), [1, 2, 3, 4, 5, 6]);
     });
 }
 

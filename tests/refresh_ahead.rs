@@ -5,10 +5,11 @@ mod common;
 use common::tasks::Task;
 use common::{ms, watched};
 use larder::{AsyncLoader, Cache, Clock, LoadCx, Loaded, RefreshAhead, SteppingRuntime};
+use parking_lot::Mutex;
 use std::convert::Infallible;
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 
 /// In milliseconds.
@@ -30,7 +31,7 @@ impl Slow {
     /// Moves its clock, and wakes whom that concerns.
     fn reach(&self, now: u64) {
         self.0.now.store(now, Relaxed);
-        self.0.sleeping.lock().unwrap().retain(|(until, waker)| {
+        self.0.sleeping.lock().retain(|(until, waker)| {
             let sleeps = *until > now;
             if !sleeps {
                 waker.wake_by_ref();
@@ -40,7 +41,7 @@ impl Slow {
     }
 
     fn is_idle(&self) -> bool {
-        self.0.sleeping.lock().unwrap().is_empty()
+        self.0.sleeping.lock().is_empty()
     }
 }
 
@@ -53,7 +54,7 @@ impl AsyncLoader<u32, u64> for Slow {
             if self.0.now.load(Relaxed) >= until {
                 return Poll::Ready(());
             }
-            self.0.sleeping.lock().unwrap().push((until, task.waker().clone()));
+            self.0.sleeping.lock().push((until, task.waker().clone()));
             Poll::Pending
         })
         .await;

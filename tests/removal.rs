@@ -5,8 +5,9 @@ mod common;
 use common::doubles::{Counted, Ledger};
 use common::{Record, checked, ms, secs, with_cache};
 use larder::{Cache, Clock, RemovalCause};
+use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 
 #[test]
@@ -128,7 +129,7 @@ fn a_listener_is_called_without_a_lock_and_may_use_the_cache() {
     let builder = Cache::<u64, u64>::builder().max_entries(20).shards(1);
     let cache = checked(builder.on_removal(move |removal| {
         called.fetch_add(1, SeqCst);
-        let cache = inner.lock().unwrap().clone().unwrap();
+        let cache = inner.lock().clone().unwrap();
         if is_inside.swap(true, SeqCst) {
             return; // told of what it did itself
         }
@@ -141,7 +142,7 @@ fn a_listener_is_called_without_a_lock_and_may_use_the_cache() {
         thread::spawn(move || other.remove_if(|_, _| false)).join().unwrap();
         is_inside.store(false, SeqCst);
     }));
-    *handle.lock().unwrap() = Some(Cache::clone(&cache));
+    *handle.lock() = Some(Cache::clone(&cache));
     for key in 0..30 {
         cache.insert(key, key);
     }
@@ -154,7 +155,7 @@ fn a_listener_is_called_without_a_lock_and_may_use_the_cache() {
     assert!(calls.load(SeqCst) > 30);
     assert_eq!(cache.stats().listener_panics, 0);
     // a listener that owns its cache keeps it: the cycle is ended by hand
-    handle.lock().unwrap().take();
+    handle.lock().take();
 }
 
 #[test]

@@ -11,10 +11,11 @@ use larder::{
     AsyncLoader, AsyncLoadingCache, Cache, CacheBuilder, Clock, LoadCx, LoadReason, Loaded, Loader,
     LoadingCache, ManualClock, SteppingRuntime, Tier, TierChange, TierError, TierFound, TierKey,
 };
+use parking_lot::Mutex;
 use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
 use std::thread::{self, ThreadId};
 
 /// Brings its own count of loads, from 1, and says where it was called; slow, or panicking, when told
@@ -34,15 +35,15 @@ struct Inner {
 
 impl Source {
     fn begin(&self, cx: &LoadCx<u64>) -> u64 {
-        self.0.seen.lock().unwrap().push((cx.reason(), cx.stale().copied()));
-        self.0.threads.lock().unwrap().push(thread::current().id());
+        self.0.seen.lock().push((cx.reason(), cx.stale().copied()));
+        self.0.threads.lock().push(thread::current().id());
         assert!(!self.0.panics.load(SeqCst), "expected: the loader's own trouble");
         self.0.loads.fetch_add(1, SeqCst) + 1
     }
 
     /// Whether it was called by this thread last.
     fn was_here(&self) -> bool {
-        self.0.threads.lock().unwrap().last() == Some(&thread::current().id())
+        self.0.threads.lock().last() == Some(&thread::current().id())
     }
 
     fn is_slow(&self) -> bool {
@@ -130,7 +131,7 @@ fn the_leader_is_freed_and_its_load_goes_on() {
     assert_eq!(cache.get(&1), Some(1));
     let stats = cache.stats();
     assert_eq!((stats.loads, stats.refreshes, stats.refused), (1, 0, 0));
-    assert_eq!(*source.0.seen.lock().unwrap(), [(LoadReason::Expired, Some(10))]);
+    assert_eq!(*source.0.seen.lock(), [(LoadReason::Expired, Some(10))]);
 }
 
 #[test]
@@ -308,7 +309,7 @@ fn a_task_that_leads_is_freed_and_its_load_goes_on() {
     assert_eq!(cache.get(&1), Some(1));
     let stats = cache.stats();
     assert_eq!((stats.loads, stats.refreshes, stats.refused), (1, 0, 0));
-    assert_eq!(*source.0.seen.lock().unwrap(), [(LoadReason::Expired, Some(10))]);
+    assert_eq!(*source.0.seen.lock(), [(LoadReason::Expired, Some(10))]);
 }
 
 #[test]

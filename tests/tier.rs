@@ -12,9 +12,10 @@ use larder::{
     RefreshAhead, StaleWhy, SteppingRuntime, Tag, Tier, TierChange, TierEntry, TierError,
     TierFound, TierKey, TierTicket, TierWatcher, WriteBehind,
 };
+use parking_lot::Mutex;
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
@@ -1107,7 +1108,7 @@ fn who_is_told_of_news_may_use_the_cache_and_does_not_wait_for_the_tier() {
         move |gone: larder::Removal<String, u64>| {
             let cache = other.get().unwrap();
             let loaded = cache.get_or_load("b", || Ok::<_, String>(2)).unwrap();
-            told.lock().unwrap().push((gone.key, loaded, cache.remove_everywhere("c")));
+            told.lock().push((gone.key, loaded, cache.remove_everywhere("c")));
         }
     };
     let builder = Cache::builder().max_entries(10).tier(tier.join()).on_removal(listener);
@@ -1117,7 +1118,7 @@ fn who_is_told_of_news_may_use_the_cache_and_does_not_wait_for_the_tier() {
     assert_eq!(how(other.get().unwrap()), (1, How::Tier));
     one.remove("a");
     settled(&one);
-    let told = told.lock().unwrap();
+    let told = told.lock();
     let refused = TierError::Refused(
         "the thread that tells the tier, or brings its news, cannot wait for it".into(),
     );
@@ -1142,7 +1143,7 @@ impl Tier<String, u64> for Heard {
     }
 
     async fn apply(&self, changes: &[TierChange<String, u64>]) -> Result<(), TierError> {
-        self.0.lock().unwrap().extend_from_slice(changes);
+        self.0.lock().extend_from_slice(changes);
         self.1.pass_async(()).await;
         Ok(())
     }
@@ -1166,7 +1167,6 @@ fn of_a_key_it_is_told_the_last_change_and_all_in_their_order() {
     let told: Vec<_> = tier
         .0
         .lock()
-        .unwrap()
         .iter()
         .map(|change| match change {
             TierChange::Write(key, entry) => format!("{key} = {}", entry.value.unwrap()),
@@ -1232,7 +1232,7 @@ fn more_changes_than_are_kept_become_one() {
     assert!(cache.tier_pending() <= 1 << 16);
     tier.1.open();
     settled(&cache);
-    let told = tier.0.lock().unwrap();
+    let told = tier.0.lock();
     assert!(told.iter().any(|change| matches!(change, TierChange::Clear)));
     assert!(told.len() < 10_000);
 }

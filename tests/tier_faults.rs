@@ -10,13 +10,14 @@ use larder::{
     MemoryTier, RefreshAhead, Refused, Removal, Runtime, Tier, TierChange, TierError, TierFound,
     TierKey, TierTicket, TierWatcher,
 };
+use parking_lot::Mutex;
 use std::cell::RefCell;
 use std::future::{Future, pending};
 use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::task::{Context, Waker};
 use std::thread;
 
@@ -46,7 +47,7 @@ struct Own(Arc<Mutex<Option<Cache<String, u64>>>>);
 
 impl Own {
     fn set(&self, cache: &Cache<String, u64>) {
-        *self.0.lock().unwrap() = Some(cache.clone());
+        *self.0.lock() = Some(cache.clone());
     }
 
     /// A listener that has something to do with its cache, once.
@@ -56,7 +57,7 @@ impl Own {
     {
         let (own, is_done) = (Arc::clone(&self.0), AtomicBool::new(false));
         move |gone| {
-            let own = own.lock().unwrap().clone();
+            let own = own.lock().clone();
             if let Some(cache) = own.filter(|_| !is_done.swap(true, Ordering::SeqCst)) {
                 act(&cache, &gone.key);
             }
@@ -71,7 +72,7 @@ impl Own {
 
 impl Drop for Own {
     fn drop(&mut self) {
-        let own = self.0.lock().unwrap().take();
+        let own = self.0.lock().take();
         drop(own);
     }
 }
@@ -202,7 +203,7 @@ impl Tier<String, Bomb> for FailsOnce {
             return Err(TierError::TimedOut);
         }
         let keys = changes.iter().filter_map(TierChange::key).map(ToString::to_string);
-        self.1.lock().unwrap().extend(keys);
+        self.1.lock().extend(keys);
         Ok(())
     }
 }
@@ -216,7 +217,7 @@ fn a_panic_in_a_drop_loses_no_removal() {
     settled(&cache);
     assert!(!armed.load(Ordering::SeqCst), "nothing panicked");
     // what was written in vain is removed
-    assert_eq!(*tier.1.lock().unwrap(), ["a"]);
+    assert_eq!(*tier.1.lock(), ["a"]);
 }
 
 #[test]
@@ -394,7 +395,7 @@ impl Tier<String, Touchy> for ByHand {
     }
 
     fn watch(&self, watcher: TierWatcher) -> Result<(), TierError> {
-        *self.0.lock().unwrap() = Some(watcher);
+        *self.0.lock() = Some(watcher);
         Ok(())
     }
 }
@@ -407,7 +408,7 @@ fn news_that_panic_leave_the_thread_as_it_was() {
     cache.insert("a".to_owned(), Touchy(Arc::clone(&armed)));
     settled(&cache);
     armed.store(true, Ordering::SeqCst);
-    let watcher = tier.0.lock().unwrap().clone().unwrap();
+    let watcher = tier.0.lock().clone().unwrap();
     let told = catch_unwind(AssertUnwindSafe(|| watcher.changed(&TierKey::of("a"))));
     assert!(told.is_err());
     let before = tier.1.load(Ordering::SeqCst);
@@ -611,7 +612,7 @@ fn a_handler_of_events_does_not_wait_for_its_own_thread() {
     let tier = FailsFirst(Arc::new(AtomicBool::new(true)), gate.clone());
     let cache = checked(builder().tier(tier).on_event(move |event| {
         assert!(matches!(event, Event::TierLags { .. }), "{event}");
-        let cache = its.lock().unwrap().clone().unwrap();
+        let cache = its.lock().clone().unwrap();
         let told = [cache.tier_flush(), cache.remove_everywhere("b").map(drop)];
         let is_refused = |told: &&Result<(), TierError>| matches!(told, Err(TierError::Refused(_)));
         count.fetch_add(told.iter().filter(is_refused).count(), Ordering::SeqCst);

@@ -9,7 +9,7 @@ use larder::{
     MemoryTier, RefreshAhead, SteppingRuntime, Unwritten, WhenFull, WriteBehind,
     WriteBehindBuilder, WriteError, Writer,
 };
-use parking_lot::Mutex; // which the thread sanitizer understands
+use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};

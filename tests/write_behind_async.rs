@@ -8,9 +8,10 @@ use larder::{
     Altered, AsyncWriteBehind, AsyncWriter, Cache, Change, ConfigError, GaveUp, WhenFull,
     WriteError,
 };
+use parking_lot::Mutex;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
@@ -38,7 +39,7 @@ impl Source {
     }
 
     fn rows(&self) -> HashMap<u64, u64> {
-        self.0.rows.lock().unwrap().clone()
+        self.0.rows.lock().clone()
     }
 }
 
@@ -53,7 +54,7 @@ impl AsyncWriter<u64, u64> for Source {
         if one_of(&self.0.failures) {
             return Err("away");
         }
-        let mut rows = self.0.rows.lock().unwrap();
+        let mut rows = self.0.rows.lock();
         for change in batch {
             match *change {
                 Change::Put(key, value) => _ = rows.insert(*key, *value),
@@ -144,7 +145,7 @@ fn what_a_runtime_takes_with_it_is_reported() {
     let queue = runtime.block_on(async {
         let lost = lost.clone();
         let queue = AsyncWriteBehind::builder(cache.clone(), source.clone())
-            .on_give_up(move |unwritten| lost.lock().unwrap().push(unwritten))
+            .on_give_up(move |unwritten| lost.lock().push(unwritten))
             .build()
             .unwrap();
         queue.put(1, 10).await.unwrap();
@@ -152,8 +153,8 @@ fn what_a_runtime_takes_with_it_is_reported() {
         queue
     });
     drop(runtime);
-    assert_eq!(lost.lock().unwrap().len(), 2);
-    assert!(lost.lock().unwrap().iter().all(|lost| matches!(lost.why, GaveUp::Dropped)));
+    assert_eq!(lost.lock().len(), 2);
+    assert!(lost.lock().iter().all(|lost| matches!(lost.why, GaveUp::Dropped)));
     assert_eq!((cache.get(&1), queue.pending()), (None, 0));
     let late = tokio::runtime::Builder::new_current_thread().build().unwrap();
     assert_eq!(late.block_on(queue.put(3, 30)), Err(WriteError::Closed));

@@ -6,12 +6,13 @@ use common::gate::Gate;
 use common::tasks::{Task, block_on};
 use common::{Fixture, Record, checked, secs, uncalled, wait_until, with_cache};
 use larder::{Cache, Clock, RemovalCause, WriteFence};
+use parking_lot::Mutex;
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::{pending, ready};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -490,16 +491,16 @@ fn the_listener_may_use_the_cache_when_a_fence_goes() {
     let handle: Arc<Mutex<Option<Cache<u64, u64>>>> = Arc::default();
     let mine = handle.clone();
     let told = move |_| {
-        let cache = mine.lock().unwrap().clone();
+        let cache = mine.lock().clone();
         drop(cache.unwrap().writing(&1));
     };
     let cache = Cache::builder().max_entries(10).on_removal(told).build().unwrap();
-    *handle.lock().unwrap() = Some(cache.clone());
+    *handle.lock() = Some(cache.clone());
     cache.insert(1, 10);
     let fence = cache.writing(&1);
     cache.insert(1, 11);
     drop(fence);
     assert_eq!((cache.get(&1), cache.fences()), (None, 0));
     // or the listener would keep its own cache alive
-    *handle.lock().unwrap() = None;
+    *handle.lock() = None;
 }

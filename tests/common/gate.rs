@@ -1,7 +1,8 @@
 //! A loader that is opened by hand.
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::future::poll_fn;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Poll, Waker};
 
 /// Loaders that pass through it stop there, as threads or as tasks, until it is opened.
@@ -30,7 +31,7 @@ impl Gate {
     pub(crate) fn pass<T>(&self, value: T) -> T {
         let mut state = self.enter();
         while !state.is_open {
-            state = self.0.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            self.0.changed.wait(&mut state);
         }
         value
     }
@@ -70,7 +71,7 @@ impl Gate {
     pub(crate) fn wait_until_entered(&self, loaders: usize) {
         let mut state = self.state();
         while state.entered < loaders {
-            state = self.0.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            self.0.changed.wait(&mut state);
         }
     }
 
@@ -82,6 +83,6 @@ impl Gate {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock()
     }
 }
