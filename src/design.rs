@@ -655,7 +655,7 @@
 //! | a window that nothing speaks for shrinks back | a loop after a phase that wanted a large window: 48.8 % hits instead of 43.6 |
 //! | the next table made ready by the newcomers before it, and entries moved as they lie | made when it is needed, and moved in the order of the rings: a shard of 72,000 entries stands still for 6.7 ms when it grows, now for 1.6; without a bound the longest of 10 million inserts took 9 to 14 ms, now 1.3 to 1.8 |
 //! | at most 8,192 entries a shard, if the bound is known | a shard that grows stands still: the longest of 10 million inserts took 0.6 ms, with 65,536 entries a shard 3.6 ms |
-//! | eight shards a core | two threads then rarely meet; with 32, two threads' inserts are up to a tenth faster, and one thread's a tenth slower |
+//! | sixteen shards a core | with eight, two threads' writes are an eighth slower, for they meet twice as often; with 32 they are a twentieth faster, and one thread's a twentieth slower |
 //! | shards aligned to 128 bytes | processors fetch lines in pairs |
 //! | 1,024 ghosts a shard at least | OLTP at 250 entries gains 2 points |
 //! | ghosts in lines of 16 | sixteen cost nothing against a perfect table; eight let loops fall to 0 |

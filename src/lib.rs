@@ -615,7 +615,7 @@
 //! at once, compares the key, reads a clock (where values expire and reads are frequent that is one
 //! load from memory), raises a small counter beside the entry until it is at its limit, and clones
 //! the value. It allocates nothing. Writers of the same shard wait for each other; by default there are
-//! eight shards a core, if the bound leaves 512 entries for each. While a shard is only read, up to 63
+//! sixteen shards a core, if the bound leaves 512 entries for each. While a shard is only read, up to 63
 //! threads read it without writing shared memory; any more share one reader counter.
 //!
 //! A **miss** that loads takes the lock twice more, once to decide who loads and once to store, and

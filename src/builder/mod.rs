@@ -64,7 +64,7 @@ impl<K, V> Cache<K, V> {
 
 impl<K, V, S> CacheBuilder<K, V, S> {
     /// Into how many independently locked parts the cache is split: a hint, clamped to `1..=1024` and to the
-    /// bound. The default is eight a core; fewer, if a shard would hold less than 512 entries; more, if it
+    /// bound. The default is sixteen a core; fewer, if a shard would hold less than 512 entries; more, if it
     /// would hold over 8,192. Where the bound is a weight, that is taken for bytes: fewer, if a shard would
     /// hold less than 512 entries of 32 KiB; more, if it would hold over 8,192 entries of 1 KiB. A cache
     /// without a bound is split like one of two million entries.
