@@ -109,7 +109,7 @@
 //!       │             ├ tags  [u8; 16]     8 bits of each hash ┐ in one cache line
 //!       │             ├ marks [u8; 16]     heat, queue, state  ┘
 //!       │             ├ seen  [u8; 16]     when the policy last looked
-//!       │             ├ overflow           entries that found the group full
+//!       │             ├ overflow [u16; 8]  entries that found the group full, by their hash
 //!       │             ├ high  [u16; 16]    16 more bits of each hash
 //!       │             └ slots [Option<(K, V, stamp)>; 16]
 //!       ├─ policy ─── two rings of slot ids, a table of ghosts
@@ -120,7 +120,8 @@
 //! A key's home is a group, and its slot any of the sixteen. A look-up compares all tags at once,
 //! then the key of the one that matches, and so touches two places in memory. If the group is full,
 //! a newcomer walks on to the next one with room, and every group that it passes counts it in
-//! `overflow`; a look-up that fails at home goes on only while the count says that somebody passed.
+//! `overflow`, in one of eight classes by its hash; a look-up that fails at home goes on only while the count
+//! of its class says that somebody passed.
 //! The walk is bounded (128 groups) so that a flood of keys of one hash cannot make every look-up
 //! long: what finds no room within that reach evicts the coldest of its home.
 //!
@@ -200,7 +201,8 @@
 //! 1. What the shards hold is never more than the bound. (See the next chapter.)
 //! 2. `len` and `weight` are exactly what the shards hold, when no insert is in progress.
 //! 3. A key stands in one slot, where a search from its home finds it.
-//! 4. `overflow` of a group is the number of taken slots, dead ones included, that passed it.
+//! 4. `overflow` of a group is the number of taken slots, dead ones included, that passed it, for each of
+//!    eight classes of hashes.
 //! 5. Every taken slot's id stands in one ring, once, and the slot knows in which; free ones in
 //!    none.
 //! 6. A cached "not found" has a live slot without an entry, and no entry is without a live slot.

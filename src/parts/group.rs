@@ -11,6 +11,12 @@ use wide::u8x16;
 
 pub(crate) const LANES: usize = 16;
 
+/// Into so many classes the entries are divided that stand beyond a full group, so that most look-ups for
+/// what is not there end at home: of those for new keys in a full cache of 100k entries, 1.7 per cent go on,
+/// and with one class 6.8 (gets and inserts mixed: 3 per cent faster). They fill what the alignment of a group
+/// would leave empty.
+pub(crate) const CLASSES: usize = 8;
+
 /// What a slot's heat lacks of the largest one, 7: three bits of its mark. Most hits find a slot as hot as
 /// can be and without tags, and so one test of the mark tells both. (With the heat itself in there it was
 /// two instructions more of a hit's 117.)
@@ -52,8 +58,9 @@ pub(crate) struct Group<T> {
     pub(crate) marks: [AtomicU8; LANES],
     /// The policy's clock, when it last looked.
     pub(crate) seen: [u8; LANES],
-    /// How many entries found this group full on the way from their home, and stand further on.
-    pub(crate) overflow: u32,
+    /// How many entries found this group full on the way from their home, and stand further on, by the
+    /// [class](Hash::class) of their hash.
+    pub(crate) overflow: [u16; CLASSES],
     /// The other 16 bits of each slot's hash: with the tag enough to move an entry when the table
     /// grows, and to remember it as a ghost, without calling the user's `Hash` under a lock.
     pub(crate) high: [u16; LANES],
@@ -66,7 +73,7 @@ impl<T> Group<T> {
             tags: [0; LANES],
             marks: std::array::from_fn(|_| AtomicU8::new(0)),
             seen: [0; LANES],
-            overflow: 0,
+            overflow: [0; CLASSES],
             high: [0; LANES],
             slots: std::array::from_fn(|_| None),
         }
@@ -127,6 +134,22 @@ impl<T> Group<T> {
         (self.mark(lane) == MOVED).then(|| u32::from(self.high[lane]) << 16 | low)
     }
 
+    /// Whether an entry of such a hash may stand further on.
+    #[inline]
+    pub(crate) fn is_passed_by(&self, hash: Hash) -> bool {
+        self.overflow[hash.class()] > 0
+    }
+
+    /// Whether any entry may.
+    pub(crate) fn is_passed(&self) -> bool {
+        self.overflow.iter().any(|&passed| passed > 0)
+    }
+
+    /// How many of such a hash do. No more than are within [`REACH`](super::table::REACH): 2,048.
+    pub(crate) fn passed_by(&mut self, hash: Hash) -> &mut u16 {
+        &mut self.overflow[hash.class()]
+    }
+
     /// The slot is a newcomer's, in this queue (`MAIN` or nothing).
     #[inline]
     pub(crate) fn take(&mut self, lane: usize, hash: Hash, queue: u8) {
@@ -166,6 +189,12 @@ impl Hash {
     #[inline]
     pub(crate) fn tag(self) -> u8 {
         self.0 as u8
+    }
+
+    /// By its lowest bits: none of those that choose its home.
+    #[inline]
+    pub(crate) fn class(self) -> usize {
+        self.0 as usize % CLASSES
     }
 
     #[inline]

@@ -8,7 +8,7 @@
 //! how many entries passed it by because it was full.
 
 use super::eviction::{SlotId, Slots};
-use super::group::{COLD, DEAD, Group, Hash, LANES, MAIN, TAGGED, TAKEN, cold, heat};
+use super::group::{CLASSES, COLD, DEAD, Group, Hash, LANES, MAIN, TAGGED, TAKEN, cold, heat};
 use crate::words::prefetch::prefetch;
 
 /// How many groups an entry may stand away from home. In a table 11/16 full, runs of full groups
@@ -92,7 +92,7 @@ impl<T> Table<T> {
                 return found;
             }
         }
-        if group.overflow == 0 {
+        if !group.is_passed_by(hash) {
             return None;
         }
         self.find_beyond(hash, home, visit)
@@ -114,7 +114,7 @@ impl<T> Table<T> {
                     return found;
                 }
             }
-            if group.overflow == 0 {
+            if !group.is_passed_by(hash) {
                 break;
             }
         }
@@ -197,10 +197,10 @@ impl<T> Table<T> {
             return None;
         };
         if was_dead {
-            self.pass(self.groups[g].hash(lane), g, u32::wrapping_sub);
+            self.pass(self.groups[g].hash(lane), g, u16::wrapping_sub);
             self.dead -= 1;
         }
-        self.pass(hash, g, u32::wrapping_add);
+        self.pass(hash, g, u16::wrapping_add);
         self.live += 1;
         let group = &mut self.groups[g];
         // a dead slot stays in the queue that it stands in
@@ -249,7 +249,7 @@ impl<T> Table<T> {
         let old = group.slots[lane].take();
         let hash = group.hash(lane);
         group.set_mark(lane, 0);
-        self.pass(hash, g, u32::wrapping_sub);
+        self.pass(hash, g, u16::wrapping_sub);
         self.live -= 1;
         old
     }
@@ -285,7 +285,7 @@ impl<T> Table<T> {
 
     /// Whether entries whose home is `g` or before may stand behind it.
     pub(crate) fn overflows(&self, g: usize) -> bool {
-        self.groups[g].overflow > 0
+        self.groups[g].is_passed()
     }
 
     pub(crate) fn next(&self, g: usize) -> usize {
@@ -327,11 +327,11 @@ impl<T> Table<T> {
     }
 
     /// Adds to, or takes from, the overflow of every group from the home of `hash` to before `g`.
-    fn pass(&mut self, hash: Hash, g: usize, step: fn(u32, u32) -> u32) {
+    fn pass(&mut self, hash: Hash, g: usize, step: fn(u16, u16) -> u16) {
         let mut passed = hash.home(self.groups.len());
         while passed != g {
-            let overflow = &mut self.groups[passed].overflow;
-            *overflow = step(*overflow, 1);
+            let beyond = self.groups[passed].passed_by(hash);
+            *beyond = step(*beyond, 1);
             passed = self.next(passed);
         }
     }
@@ -344,7 +344,7 @@ impl<T> Table<T> {
     /// Panics where the counters do not match the slots. For tests.
     pub(crate) fn validate(&self) {
         let n = self.groups.len();
-        let mut overflow = vec![0_u32; n];
+        let mut overflow = vec![[0_u16; CLASSES]; n];
         let (mut live, mut dead) = (0, 0);
         for (g, group) in self.groups.iter().enumerate() {
             for lane in 0..LANES {
@@ -358,9 +358,10 @@ impl<T> Table<T> {
                     dead += 1;
                     assert!(group.slots[lane].is_none(), "a dead slot holds an entry");
                 }
-                let mut passed = group.hash(lane).home(n);
+                let hash = group.hash(lane);
+                let mut passed = hash.home(n);
                 while passed != g {
-                    overflow[passed] += 1;
+                    overflow[passed][hash.class()] += 1;
                     passed = self.next(passed);
                 }
             }
@@ -386,7 +387,7 @@ impl<T> Slots for Table<T> {
         let was_live = group.is_live(lane);
         let hash = group.hash(lane);
         group.set_mark(lane, 0);
-        self.pass(hash, g, u32::wrapping_sub);
+        self.pass(hash, g, u16::wrapping_sub);
         *(if was_live { &mut self.live } else { &mut self.dead }) -= 1;
     }
 

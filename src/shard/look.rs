@@ -100,7 +100,7 @@ impl<K, V> Shard<K, V> {
                 }
             }
         }
-        if group.overflow == 0 && self.aside.missing_len() == 0 {
+        if !group.is_passed_by(hash) && self.aside.missing_len() == 0 {
             return AtHome::Nothing;
         }
         AtHome::Unsure

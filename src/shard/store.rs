@@ -71,7 +71,11 @@ impl<K, V> Shard<K, V> {
                 }
             }
         }
-        if group.overflow == 0 && self.aside.is_bare() { None } else { self.locate(hash, key) }
+        if !group.is_passed_by(hash) && self.aside.is_bare() {
+            None
+        } else {
+            self.locate(hash, key)
+        }
     }
 
     /// Stores over what stands in the key's slot, if it has one, or evicts what has to go first.

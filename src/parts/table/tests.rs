@@ -75,6 +75,20 @@ fn a_dead_slot_is_taken_over_in_its_queue() {
     table.validate();
 }
 
+#[test]
+fn what_stands_beyond_a_full_group_is_looked_for_by_hashes_of_its_class() {
+    let mut table = Table::with_groups(2);
+    let (hash, same_class, other_class) = (Hash::new(3), Hash::new(3 + 8), Hash::new(4));
+    for n in 0..17 {
+        put(&mut table, hash, n).unwrap();
+    }
+    let (_, home) = table.home(hash).unwrap();
+    assert!(home.is_passed() && home.is_passed_by(hash) && home.is_passed_by(same_class));
+    assert!(!home.is_passed_by(other_class));
+    assert!((0..17).all(|n| get(&table, hash, n).is_some()));
+    table.validate();
+}
+
 proptest! {
     #[test]
     fn finds_what_it_holds(
