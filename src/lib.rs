@@ -3,19 +3,18 @@
 //!
 //! # What goes wrong without it
 //!
-//! Most caches begin as a map behind a lock, with a time beside each value. That works until there is
-//! load, and then it fails in three ways:
+//! Most caches begin as a map behind a lock, with an expiry time beside each value. That works until traffic
+//! grows, and then it fails in three ways:
 //!
 //! * **Stampede.** A popular value expires, and until the next one is stored, every request asks the
 //!   database for the same row. The source is slowest just when it is asked most.
 //! * **Resurrection.** A load reads the old row; the row is updated and the cached value removed; then the
 //!   load finishes and stores the old row. The old value is in the cache again, for a whole time to live,
 //!   and nothing in any log says so.
-//! * **Memory.** Values that nobody asks for again stay, until the process is killed for the memory that
-//!   it takes.
+//! * **Memory.** Values that nobody asks for again stay, until the process runs out of memory and is killed.
 //!
-//! larder is a bounded map with an answer to each: all callers of a key share one load; a load may not
-//! store its result once something newer has happened to its key; and an eviction rule keeps the map
+//! larder is a bounded map with an answer to each: all callers of a key share one load (single-flight); a
+//! load does not store its result once something newer has happened to its key; and eviction keeps the map
 //! within its bound at every moment.
 //!
 //! # A first cache
@@ -46,8 +45,8 @@
 //! # Ok(()) }
 //! ```
 //!
-//! A `Cache` is a handle: clone it freely, all clones are one cache. Values come as clones too, so
-//! put what is large into an [`Arc`](std::sync::Arc).
+//! A `Cache` is a handle: clone it freely, all clones are one cache. Values are returned as clones too, so
+//! put large ones into an [`Arc`](std::sync::Arc).
 //!
 //! # How long a value lives
 //!
@@ -76,16 +75,16 @@
 //! # Ok::<_, larder::ConfigError>(())
 //! ```
 //!
-//! [`time_to_idle`](CacheBuilder::time_to_idle) expires values that nobody uses before their TTL ends; no
-//! use prolongs the TTL. The cache does not serve an expired value (unless a [window](#fresh-enough) allows
-//! it), nor count it as a hit, nor show it in a walk over the [`entries`](Cache::entries). Its memory is
-//! freed by later inserts, by [`sweep`](Cache::sweep), or in the background within about a minute, whether
-//! or not anybody asks for the key again.
+//! [`time_to_idle`](CacheBuilder::time_to_idle) expires values that have not been used for that long, even if
+//! their TTL has not ended; using a value never prolongs its TTL. The cache does not serve an expired value
+//! (unless a [window](#fresh-enough) allows it), nor count it as a hit, nor show it in a walk over the
+//! [`entries`](Cache::entries). Its memory is freed by later inserts, by [`sweep`](Cache::sweep), or in the
+//! background within about a minute, whether or not anybody asks for the key again.
 //!
 //! # One load per key
 //!
-//! The first caller that finds nothing loads; all others wait for that load. The cache looks and decides
-//! who loads in one step, so no second load can begin in between.
+//! The first caller that finds nothing loads; all others wait for that load. Looking the key up and deciding
+//! who loads it is a single step, so no second load can begin in between.
 //!
 //! ```
 //! use larder::Cache;
@@ -125,9 +124,9 @@
 //! * **A panic stays with its caller.** It unwinds the caller whose loader panicked; those who waited get
 //!   [`Panicked`](LoadError::Panicked), and the key can be loaded at once.
 //! * **A loader that asks the cache for its own key** gets an error, [`Recursive`](LoadError::Recursive),
-//!   where it would wait for itself. It may ask for other keys. Two deadlocks are not detected, and end at
-//!   `load_timeout`: a loader that waits for a task which it spawned and which asks for the same key, and
-//!   two loaders that ask for each other's keys.
+//!   instead of waiting for itself. It may ask for other keys. Two deadlocks are not detected, and end at
+//!   `load_timeout`: a loader that waits for a task which it spawned and which asks for the same key, and two
+//!   loaders that ask for each other's keys.
 //!
 //! The first of these, seen from inside a loader:
 //!
@@ -146,8 +145,8 @@
 //!
 //! # Fresh enough
 //!
-//! When a value expires, its callers wait for the next one, and if the source is down just then, they get
-//! none. You can allow the cache to serve the old value for some time longer:
+//! When a value expires, its callers wait while it is loaded again, and if the source is down at that moment,
+//! they get an error. You can allow the cache to serve the old value for some time longer:
 //!
 //! ```text
 //! stored            expiry          + stale_while_revalidate        + stale_if_error
@@ -160,8 +159,8 @@
 //!   value if the load fails, times out or panics under another caller.
 //!
 //! Both windows begin at the expiry and have a fixed end: serving a value does not prolong them (RFC 5861).
-//! [`expire`](Cache::expire) ends a life early, and the windows begin then. What was removed by
-//! [`remove`](Cache::remove) is never served again.
+//! [`expire`](Cache::expire) ends a value's life early, and its windows begin at that moment. A value that
+//! was [removed](Cache::remove) is never served again.
 //!
 //! ```
 //! use larder::{Cache, Clock, How, StaleWhy};
@@ -184,24 +183,24 @@
 //! # Ok::<_, larder::ConfigError>(())
 //! ```
 //!
-//! After a load has failed, the cache pauses before it loads that key again: for a second, if it has a
-//! stale value to serve meanwhile. [`error_backoff`](CacheBuilder::error_backoff) sets another pause, which
-//! doubles with each failure and holds for keys without a stale value too. Where a load is not failing but
-//! slow, [`soft_timeout`](CacheBuilder::soft_timeout) limits how long callers wait for it before they get
-//! the stale value.
+//! After a load has failed, the cache pauses before it loads that key again: for a second, if it has a stale
+//! value to serve meanwhile. [`error_backoff`](CacheBuilder::error_backoff) sets a different pause, which
+//! doubles with each failure and applies to keys without a stale value too. If a load is not failing but
+//! slow, [`soft_timeout`](CacheBuilder::soft_timeout) limits how long callers wait for it before they get the
+//! stale value.
 //!
-//! [`at`](Cache::at) sets what one call needs beyond that: [`max_age`](At::max_age) accepts only values that
-//! were stored recently, [`force`](At::force) always loads, [`timeout`](At::timeout) limits how long this
-//! caller waits, and [`fallback`](At::fallback) is a value to return instead of an error. The loader of such
-//! a call is shown the value that it is to replace. If the source says that nothing has changed, the loader
-//! returns [`Loaded::unchanged`], and the cached value begins a new life.
+//! [`at`](Cache::at) makes further settings for a single call: [`max_age`](At::max_age) accepts only values
+//! that were stored recently, [`force`](At::force) always loads, [`timeout`](At::timeout) limits how long
+//! this caller waits, and [`fallback`](At::fallback) is a value to return instead of an error. The loader of
+//! such a call can see the value that it is to replace. If the source says that nothing has changed, the
+//! loader returns [`Loaded::unchanged`], and the cached value begins a new life.
 //!
 //! # Many keys at once
 //!
 //! A page shows fifty things, and fifty queries one after the other take fifty times as long.
 //! [`get_or_load_many`](Cache::get_or_load_many) calls its loader once, with those of the keys that are
 //! neither cached nor being loaded. Other callers who want one of these keys meanwhile, alone or in a batch,
-//! wait for the same load. What was found is returned beside what failed;
+//! wait for the same load. What was found is returned along with what failed;
 //! [`into_result`](Many::into_result) makes one `Result` of both.
 //!
 //! ```
@@ -216,8 +215,8 @@
 //!
 //! # A cache that loads by itself
 //!
-//! Give the cache its loader (read-through), and callers name the key and nothing else. Such a cache can
-//! reload a value that is asked for shortly before it expires, in the background, so that no caller waits:
+//! Give the cache its loader (read-through), and callers pass only the key. If a value is asked for shortly
+//! before it expires, such a cache can reload it in the background, so that no caller waits:
 //! [`refresh_ahead`](CacheBuilder::refresh_ahead) says when. Within `stale_while_revalidate` it reloads in
 //! the background too, and every caller gets the old value at once.
 //!
@@ -237,28 +236,31 @@
 //! ```
 //!
 //! A [`LoadingCache`] is a [`Cache`] as well. If you implement [`Loader`] yourself, it can also say that
-//! there is no such value, and load many keys with one query; [`batch`](CacheBuilder::batch) gathers the
+//! there is no such value, and load many keys with one query; [`batch`](CacheBuilder::batch) coalesces the
 //! misses of single calls into such queries. For async sources there are [`AsyncLoader`],
 //! [`AsyncLoadingCache`] and, for an async closure,
-//! [`build_loading_async_fn`](CacheBuilder::build_loading_async_fn). There callers may be dropped (clients hang
-//! up, handlers have timeouts), and their loads with them: a source that is slower than their patience is
-//! asked by each, and nothing is cached. With [`detached_loads`](CacheBuilder::detached_loads) such a load
-//! goes on in the background, for whoever comes next. What is loaded in the background runs on
-//! a [`Runtime`]: a few threads of the cache's own, tokio, or in tests one that the test steps by hand
-//! ([`SteppingRuntime`]).
+//! [`build_loading_async_fn`](CacheBuilder::build_loading_async_fn). Async callers may be dropped (clients
+//! hang up, handlers have timeouts), and their loads with them: if the source is slower than they are willing
+//! to wait, each of them asks it, and nothing is cached. With
+//! [`detached_loads`](CacheBuilder::detached_loads) such a load goes on in the background, for whoever comes
+//! next. Background loads run on a [`Runtime`]: a few threads of the cache's own, tokio, or in tests one that
+//! the test steps by hand ([`SteppingRuntime`]).
 //!
 //! # Writing
 //!
-//! After changing a row, remove it from the cache, and the next caller loads it. A load that runs at that
-//! moment is not stored, whichever row it has read. But three things can still leave the old row in the
-//! cache for a whole TTL: the removal comes before the write is visible to others (before the commit of
-//! a transaction, or while replicas lag behind), and a load that begins in between reads and stores the
-//! old row; the removal never comes (the write returns an error although it arrived, or the handler is
-//! dropped between the two); or somebody else writes the row.
+//! After changing a row, remove it from the cache, and the next caller loads it. A load in flight at that
+//! moment is not stored, whichever version of the row it has read. But three things can still leave the old
+//! row in the cache for a whole TTL:
 //!
-//! So tell the cache of the write: [`write_through`](Cache::write_through) writes to the source and then to
-//! the cache, and [`writing`](Cache::writing) is a fence around a write that is done by other means. No load
-//! that overlaps such a write is stored. If the write fails, the cache keeps nothing of the key, since the
+//! * The removal comes before the write is visible to others (before the commit of a transaction, or while
+//!   replicas lag behind), and a load that begins in between reads and stores the old row.
+//! * The removal never comes: the write returns an error although it arrived, or the handler is dropped
+//!   between the two.
+//! * Somebody else writes the row.
+//!
+//! So tell the cache about the write: [`write_through`](Cache::write_through) writes to the source and then
+//! to the cache, and [`writing`](Cache::writing) puts a fence around a write made by other means. No load
+//! that overlaps such a write is stored. If the write fails, the cache keeps nothing under the key, since the
 //! write may have arrived all the same.
 //!
 //! ```
@@ -276,21 +278,23 @@
 //! # Ok::<_, std::io::Error>(())
 //! ```
 //!
-//! Where others write too, and something reports their changes (a change feed, a message bus, a hook of the
-//! database), hand the receiver an [`invalidator`](Cache::invalidator): it removes and expires as the cache
-//! does, and does not keep the cache alive.
+//! If others write too, and something reports their changes (a change feed, a message bus, a database hook),
+//! give the receiver an [`invalidator`](Cache::invalidator): it removes and expires entries as the cache
+//! does, but does not keep the cache alive.
 //!
-//! Where callers should not wait for the source at all, use a [`WriteBehind`]. It takes their changes into a
-//! bounded queue, shows them in this process at once, and writes them a moment later: in batches, only the
-//! last change of each key, and again after a failure. A crash loses what is not written yet; its page says
-//! how much that can be. (For an async writer there is `AsyncWriteBehind`, with the feature `tokio`.)
+//! If callers should not wait for the source at all, use a [`WriteBehind`]. It puts their changes into a
+//! bounded queue, shows them in this process at once, and writes them to the source a moment later: in
+//! batches, only the last change of each key, with retries after a failure. A crash loses what is not written
+//! yet; the page of [`WriteBehind`] says how much that can be. (For an async writer there is
+//! `AsyncWriteBehind`, with the feature `tokio`.)
 //!
 //! # Values that callers change
 //!
-//! A count, a limit, a session: what is to stand under a key depends on what stands there. A look and an
-//! insert lose what others do in between; [`alter`](Cache::alter) does not. It calls a closure with the fresh
-//! value, or `None`, and stores what that returns if nothing else has happened to the key; else it calls it
-//! again. A change begins a new life, as an insert does, unless it is to [keep](At::keep_life) the old one:
+//! For a count, a limit or a session, the new value depends on the current one. A `get` and an `insert` lose
+//! what others do in between; [`alter`](Cache::alter) does not. It calls a closure with the fresh value, or
+//! `None`, and stores what the closure returns if nothing else has happened to the key; otherwise it calls
+//! the closure again. A change begins a new life, as an insert does, unless it is told to
+//! [keep](At::keep_life) the old one:
 //!
 //! ```
 //! # use larder::Cache;
@@ -307,14 +311,14 @@
 //! # Ok::<_, larder::ConfigError>(())
 //! ```
 //!
-//! `alter` forgets what is evicted. Counts that have to reach the source go through [`WriteBehind::alter`]: views
-//! are counted in memory, and written every second.
+//! A count that is evicted is lost. Counts that have to reach the source go through [`WriteBehind::alter`]:
+//! page views, say, are counted in memory and written every second.
 //!
 //! # What changes together
 //!
 //! One row often appears in several entries: in lists, pages, sums. Give all of them a tag that names the
 //! row. [`remove_tag`](Cache::remove_tag) removes every entry with a tag, in the time of one look-up however
-//! many there are, and no load that began before stores one with that tag afterwards.
+//! many there are, and no load that began before it stores an entry with that tag afterwards.
 //! [`expire_tag`](Cache::expire_tag) expires them instead. A caller names the tags that it knows, with
 //! [`At::tag`]; a loader names those that it learns from the source, with [`Loaded::tag`].
 //!
@@ -339,9 +343,9 @@
 //! * [`max_concurrent_loads`](CacheBuilder::max_concurrent_loads): at most that many loads run at once; the
 //!   others wait in line, first come, first served, threads and tasks alike. A loader that loads another key
 //!   from the cache needs no second slot for it.
-//! * [`circuit_breaker`](CacheBuilder::circuit_breaker): after a number of failures in a row no load runs
-//!   for a while. Callers get a stale value, where a window allows one, or
-//!   [`CircuitOpen`](LoadError::CircuitOpen), at once. Then a single load tries whether the source is back.
+//! * [`circuit_breaker`](CacheBuilder::circuit_breaker): after a number of failures in a row no load runs for
+//!   a while. Callers get a stale value, where a window allows one, or
+//!   [`CircuitOpen`](LoadError::CircuitOpen), at once. Then a single load probes whether the source is back.
 //!
 //! ```
 //! use larder::Cache;
@@ -362,10 +366,10 @@
 //!
 //! # What an operator sees
 //!
-//! A cache that serves stale values, or refreshes in the background, hides the failures of its source. Have
-//! them logged: [`on_event`](CacheBuilder::on_event) takes a handler for your log and your alarms, which is called when a
-//! load fails, panics, times out or is dropped with its caller (the refreshes in the background above all,
-//! of whose errors no caller hears), when the circuit breaker opens and closes, and when a second tier fails.
+//! A cache that serves stale values, or refreshes in the background, hides the failures of its source. To see
+//! them, give [`on_event`](CacheBuilder::on_event) a handler for your log and your alarms. It is called when
+//! a load fails, panics, times out or is dropped with its caller (above all for background refreshes, whose
+//! errors no caller sees), when the circuit breaker opens and closes, and when a second tier fails.
 //!
 //! ```
 //! use larder::{Cache, Event};
@@ -394,10 +398,10 @@
 //! # When the source has none
 //!
 //! "There is no such row" is an answer too, and often the one that is asked for most. A loader of
-//! [`get_or_load_optional`](Cache::get_or_load_optional) says so with `Ok(None)`, and the cache keeps that
-//! answer for [`negative_ttl`](CacheBuilder::negative_ttl). It replaces the cached value, counts as an
-//! entry, and ends with the next `insert` or `remove` of its key. An error is no such answer: it replaces
-//! nothing, and is never taken for "there is none".
+//! [`get_or_load_optional`](Cache::get_or_load_optional) returns `Ok(None)`, and the cache keeps that answer
+//! for [`negative_ttl`](CacheBuilder::negative_ttl) (negative caching). It replaces the cached value, counts
+//! as an entry, and ends with the next `insert` or `remove` of its key. An error is different: it replaces
+//! nothing, and is never taken for "not found".
 //!
 //! ```
 //! # use larder::Cache;
@@ -414,10 +418,10 @@
 //!
 //! # Errors
 //!
-//! [`LoadError<E>`] says how a load failed, with the loader's own error `E` in an `Arc`, since all
-//! who waited get the same one. `E` has to be `Send + Sync + 'static`: `anyhow::Error` is, and
-//! `Box<dyn Error + Send + Sync>`, but not plain `Box<dyn Error>`. `?` carries a `LoadError` into
-//! all three.
+//! [`LoadError<E>`] says how a load failed, with the loader's own error `E` in an `Arc`, since all who waited
+//! get the same one. `E` has to be `Send + Sync + 'static`: `anyhow::Error` is, and
+//! `Box<dyn Error + Send + Sync>`, but not plain `Box<dyn Error>`. `?` converts a `LoadError` into any of the
+//! three.
 //!
 //! ```
 //! # use larder::{Cache, LoadError};
@@ -430,8 +434,8 @@
 //! }
 //! ```
 //!
-//! Calls for one key may have loaders with different error types. A caller that waited for a load which
-//! failed with an error of another type looks again, and may load itself.
+//! Calls for one key may have loaders with different error types. If a caller waits for a load that fails
+//! with another error type than its own, it looks again, and may load itself.
 //!
 //! # Bounds
 //!
@@ -458,8 +462,8 @@
 //!
 //! # What leaves
 //!
-//! The listener that you give to [`on_removal`](CacheBuilder::on_removal) is called once for every value
-//! that leaves the cache, with the reason: on the thread that made it leave, with no lock held.
+//! The listener that you give to [`on_removal`](CacheBuilder::on_removal) is called once for every value that
+//! leaves the cache, with the reason. It runs on the thread that made the value leave, with no lock held.
 //!
 //! ```
 //! use larder::{Cache, RemovalCause};
@@ -483,15 +487,15 @@
 //!
 //! # After a restart
 //!
-//! With the feature `snapshot`, `save_to_file` writes down what a cache holds, and `load_from_file` restores
-//! it in the next process, each value with what is left of its life, so that a deploy does not send all
-//! requests to the database at once. A damaged file is an error that says where; what stands before the
-//! damage is restored, the rest has to be loaded.
+//! With the feature `snapshot`, `save_to_file` saves what a cache holds, and `load_from_file` restores it in
+//! the next process, each value with what is left of its life, so that a deploy does not send all requests to
+//! the database at once. If the file is damaged, the error says where; what comes before the damage is
+//! restored, and the rest has to be loaded.
 //!
 //! # Several processes
 //!
-//! A cache in one process is lost on restart and not shared. With the feature `redis` a server that is
-//! there already, Redis or Valkey, becomes its second tier, and all calls stay as they are:
+//! A cache in one process is lost on restart and not shared. With the feature `redis`, a Redis or Valkey
+//! server that you already run becomes its second tier, and all calls stay as they are:
 //!
 #![cfg_attr(feature = "redis", doc = "```no_run")]
 #![cfg_attr(not(feature = "redis"), doc = "```ignore")]
@@ -514,28 +518,28 @@
 //! # Ok::<_, Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! (`open` fails where there is no server; with `lazy()` a process starts without, and connects later.)
+//! (`open` fails if there is no server; with `lazy()` a process starts without one and connects later.)
 //!
-//! The one load of a key asks the tier first, and then the source. The cache tells the tier of every change
-//! that is made here. When another process changes a key, its copy here is removed, and a load of it that
-//! runs here is not stored. While the tier cannot be reached, callers go to the source; what was removed
-//! meanwhile is removed from the tier when it is back. [`CacheBuilder::tier`] says more,
-//! [`MemoryTier`] stands in for a server in tests, and [`Tier`] is the trait to write another one.
+//! The one load of a key asks the tier first, and then the source. The cache sends every change made here to
+//! the tier. When another process changes a key, its copy here is removed, and a load of it in flight here is
+//! not stored. While the tier cannot be reached, callers go to the source; what is removed meanwhile is
+//! removed from the tier once it is back. [`CacheBuilder::tier`] says more, [`MemoryTier`] stands in for a
+//! server in tests, and [`Tier`] is the trait to write another one.
 //!
-//! Worth watching: [`tier_pending`](Cache::tier_pending) and [`Stats::tier_errors`], which grow while the tier
-//! cannot be reached, or refuses what it is asked; the counters of the `RedisTier` itself; and the load on the source
-//! after the tier has come back.
+//! Worth watching: [`tier_pending`](Cache::tier_pending) and [`Stats::tier_errors`], which grow while the
+//! tier cannot be reached or refuses requests; the counters of the `RedisTier` itself; and the load on the
+//! source after the tier has come back.
 //!
 //! # HTTP on either side
 //!
-//! With the feature `http`, `Upstream` reads from an upstream's header fields how long its answer may be
-//! kept, and the `ETag` to ask again with. `Downstream` writes such fields for a cached value, and knows
-//! which requests to answer with `304 Not Modified`.
+//! With the feature `http`, `Upstream` reads from an upstream's header fields how long its response may be
+//! kept, and the `ETag` to revalidate it with. `Downstream` writes such fields for a cached value, and
+//! decides which requests to answer with `304 Not Modified`.
 //!
 //! # Testing code that caches
 //!
-//! Give the cache a clock that moves only when the test says so. Everything timed obeys it, also the
-//! timeouts of callers who wait, and nothing happens in the background.
+//! Give the cache a clock that moves only when the test says so. Everything timed obeys it, even the timeouts
+//! of callers who wait, and nothing happens in the background.
 //!
 //! ```
 //! use larder::{Cache, Clock};
@@ -555,11 +559,11 @@
 //! # Ok::<_, larder::ConfigError>(())
 //! ```
 //!
-//! (`tokio::time::pause` stops tokio's clock, but not a cache's. Changes reach a second tier in real time: a
-//! test calls [`tier_flush`](Cache::tier_flush) to wait for them.)
-//! [`seed`](CacheBuilder::seed) makes the draws of the jitter repeatable as well (with several shards together
-//! with a fixed [`hasher`](CacheBuilder::hasher)), and a [`SteppingRuntime`] runs refreshes one by one, when
-//! the test says so.
+//! (`tokio::time::pause` stops tokio's clock, but not a cache's. Changes still reach a second tier in real
+//! time: a test calls [`tier_flush`](Cache::tier_flush) to wait for them.) [`seed`](CacheBuilder::seed) makes
+//! the random draws of the jitter repeatable as well (with several shards, add a fixed
+//! [`hasher`](CacheBuilder::hasher)), and a [`SteppingRuntime`] runs refreshes one by one, when the test says
+//! so.
 //!
 //! # Keys
 //!
@@ -592,10 +596,10 @@
 //! ```
 //!
 //! The loading calls, and [`At`], need `ToOwned<Owned = K>` as well. The key type itself has it, and so have
-//! `str` for `String`, `[T]` for `Vec<T>` and `Path` for `PathBuf`. (The two look-ups above count as two in
-//! the stats; and `get` serves nothing stale and begins no refresh: where the cache is to do that, call the
-//! loading form with an owned key at once.) A cache with keys of `Arc<str>` takes a `&str` in a look-up, and a
-//! `&Arc::from("..")` in a loading call.
+//! `str` for `String`, `[T]` for `Vec<T>` and `Path` for `PathBuf`. (A call of `read` that misses counts as
+//! two look-ups in the stats. And `get` serves nothing stale and begins no refresh: if the cache is to do
+//! that, call the loading form directly, with an owned key.) A cache with keys of `Arc<str>` takes a `&str`
+//! in a look-up, and a `&Arc::from("..")` in a loading call.
 //!
 //! # Your code and our locks
 //!
@@ -611,46 +615,46 @@
 //!
 //! # What it costs
 //!
-//! A **hit** hashes the key, takes its shard's lock in shared mode, compares sixteen one-byte tags
-//! at once, compares the key, reads a clock (where values expire and reads are frequent that is one
-//! load from memory), raises a small counter beside the entry until it is at its limit, and clones
-//! the value. It allocates nothing. Writers of the same shard wait for each other; by default there are
-//! sixteen shards a core, if the bound leaves 512 entries for each. While a shard is only read, up to 63
-//! threads read it without writing shared memory; any more share one reader counter.
+//! A **hit** hashes the key, takes its shard's lock in shared mode, compares sixteen one-byte tags at once,
+//! compares the key, reads a clock (where values expire and reads are frequent, that is one load from
+//! memory), increments a small saturating counter beside the entry, and clones the value. It allocates
+//! nothing. Writers of the same shard wait for each other; by default there are sixteen shards per core, if
+//! the bound leaves 512 entries for each. While a shard is only read, up to 63 threads read it without
+//! writing shared memory; any more share one reader counter.
 //!
 //! A **miss** that loads takes the lock twice more, once to decide who loads and once to store, and
 //! clones the key and the value. It allocates a record of the load only if somebody else waits for it.
 //!
-//! **Memory**: about 1.45 × (key + value + 8) + 17 bytes an entry once the cache is full, which for
-//! `u64` to `u64` is 52, and what keys and values own on the heap. A time to idle or a weigher adds
-//! twelve bytes each. A cache starts with some KiB, and its tables grow with what is stored: each is twice as
-//! large as the one before it, or half as large again where `max_entries` does not say how many entries
-//! there will be. A shard of some hundred entries and more prepares its next table little by little, during the
-//! inserts before it is needed.
+//! **Memory**: about 1.45 × (key + value + 8) + 17 bytes per entry once the cache is full (52 for `u64` to
+//! `u64`), plus what keys and values own on the heap. A time to idle and a weigher add twelve bytes each. A
+//! cache starts with a few KiB, and its tables grow with what is stored: each is twice as large as the one
+//! before it, or half as large again where `max_entries` does not say how many entries there will be. A shard
+//! of a few hundred entries or more prepares its next table little by little, during the inserts before it is
+//! needed.
 //!
 //! **Threads**: the first cache with a time to live, or the first task that waits for a load, starts one
-//! thread for the whole process (`larder-keeper`). It wakes tasks whose timeout is over and has quiet caches
-//! swept of what has expired, and it sleeps until the next of these is due. While reads are frequent, it also
-//! reads the clock every 2 ms, so that hits need not. It keeps no cache alive, and ends with the last one. A
-//! sweep has a thread for as long as it takes (`larder-sweeper`, four at most in a process): your removal
-//! listeners and the `Drop`s of what expired run there, and hold up nothing but further sweeps. A
+//! thread for the whole process (`larder-keeper`). It wakes tasks whose timeout is over, has expired entries
+//! swept from quiet caches, and sleeps until the next of these is due. While reads are frequent, it also
+//! reads the clock every 2 ms, so that hits need not. It keeps no cache alive, and ends with the last one.
+//! Each sweep runs on a thread that ends with it (`larder-sweeper`, four at most in a process): your removal
+//! listeners and the `Drop`s of expired values run there, and delay nothing but further sweeps. A
 //! [`LoadingCache`] that refreshes has up to eight threads of its own (`larder-loader`), which end after ten
-//! idle seconds, and with the cache. A cache with a second tier has a thread that tells the tier of changes
+//! idle seconds, and with the cache. A cache with a second tier has a thread that sends changes to the tier
 //! (`larder-tier`), and a `RedisTier` one for its connection (`larder-redis`). None of these threads exists
 //! in a child process made by `fork` without `exec`: do not use caches there.
 //!
 //! # Use something else when
 //!
-//! * **[moka](https://docs.rs/moka)**: you want the cache that has been in production for years, a life
-//!   that reads can change (`Expiry`), or LRU for a workload in which only recency counts.
-//! * **[quick_cache](https://docs.rs/quick_cache)**: nothing expires, and you want few
-//!   dependencies, pinned entries, or a variant for one thread.
+//! * **[moka](https://docs.rs/moka)**: you want the cache that has been in production for years, a time to
+//!   live that reads can change (`Expiry`), or LRU for a workload in which only recency counts.
+//! * **[quick_cache](https://docs.rs/quick_cache)**: nothing expires, and you want few dependencies, pinned
+//!   entries, or a single-threaded variant.
 //! * **[cached](https://docs.rs/cached)**: you want to memoize a function with one attribute, or to
 //!   keep results on disk.
-//! * **[foyer](https://docs.rs/foyer)**: the cache is larger than memory and goes on on disk.
+//! * **[foyer](https://docs.rs/foyer)**: the cache is larger than memory and continues on disk.
 //! * **a map, or a [`LazyLock`](std::sync::LazyLock)**: the keys are few and known, and nothing changes.
 //!
-//! To share entries between processes there is a second tier: [`CacheBuilder::tier`].
+//! To share entries between processes, give the cache a second tier: [`CacheBuilder::tier`].
 //!
 //! How it is built, and why: [`design`].
 
