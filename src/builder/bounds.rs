@@ -10,15 +10,15 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         self
     }
 
-    /// Bounds the weight of all entries together to `weight`, in the units of the
-    /// [`weigher`](Self::weigher): bytes, say. The budget is the whole cache's: one entry may take
-    /// all of it. A cached "not found" weighs 1.
+    /// Bounds the total weight of all entries to `weight`, in the units of the [`weigher`](Self::weigher):
+    /// bytes, say. The budget is for the cache as a whole: one entry may take all of it. A cached "not found"
+    /// weighs 1.
     ///
-    /// Of two entries that are asked for equally often, the heavier one is evicted first, since that leaves
-    /// more calls that find their value: to stay, an entry of twice the mean weight or more has to be hit
-    /// twice as often as one of the mean, and one of an eighth of it or less an eighth as often. (In ten
-    /// rows of traces, with made-up sizes from 64 bytes to 256 KiB, 52 calls of 100 are hits instead of 45,
-    /// and 44 per cent of the bytes are hits instead of 45.)
+    /// Of two entries that are asked for equally often, the heavier one is evicted first, since that gives
+    /// more hits: to stay, an entry of twice the mean weight or more has to be hit twice as often as one of
+    /// the mean weight, and an entry of an eighth of it or less only an eighth as often. (In ten rows of
+    /// traces, with made-up sizes from 64 bytes to 256 KiB, 52 of 100 calls are hits instead of 45, and 44
+    /// per cent of the bytes are hits instead of 45.)
     ///
     /// An insert that has to evict others takes some 0.2 µs. If its shard holds clearly less than its part of
     /// the bound, it evicts in other shards, one after the other; such inserts take turns.
@@ -27,17 +27,18 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         self
     }
 
-    /// No bound at all: entries leave only by expiry and removal, and the cache holds whatever the process
-    /// is asked for. (One exception, which holds for bounded caches too: of more than 2,048 keys in a shard
-    /// that have the very same hash, some are evicted, or a flood of such keys would make every look-up slow.)
+    /// Sets no bound: entries leave only by expiry and removal, and the cache grows with whatever the process
+    /// is asked for. (One exception, in bounded caches too: of more than 2,048 keys in a shard that have the
+    /// very same hash, some are evicted, since a flood of such keys would make every look-up slow.)
     pub fn unbounded(mut self) -> Self {
         self.settings.unbounded = true;
         self
     }
 
-    /// Says what an entry weighs. Called once per stored value, before it is stored, with no lock held. The
-    /// number is taken as it is: entries of weight zero are not bounded, and one beyond the whole
-    /// budget is refused and reported as [`Rejected`](crate::RemovalCause::Rejected).
+    /// Sets the function that weighs an entry. It is called once per stored value, before the value is
+    /// stored, with no lock held. Its number is taken as it is: entries of weight zero are not bounded, and
+    /// an entry heavier than the whole budget is refused and reported as
+    /// [`Rejected`](crate::RemovalCause::Rejected).
     pub fn weigher(mut self, weigher: impl Fn(&K, &V) -> u64 + Send + Sync + 'static) -> Self {
         self.settings.weigher = Some(Box::new(weigher));
         self

@@ -5,8 +5,8 @@ use crate::rules::ahead::RefreshAhead;
 use std::time::Duration;
 
 impl<K, V, S> CacheBuilder<K, V, S> {
-    /// How long a value is fresh after it was stored. Unset, for ever. Counted in milliseconds,
-    /// rounded up; what is longer than 69 years is for ever; zero stores nothing. (Where a second
+    /// Sets how long a value is fresh after it was stored; for ever, by default. Counted in milliseconds,
+    /// rounded up; more than 69 years means for ever; zero stores nothing. (Where a second
     /// [`tier`](Self::tier) has a longer time to live of its own, this is how long a copy is kept before the
     /// tier is asked again.)
     pub fn time_to_live(mut self, ttl: Duration) -> Self {
@@ -14,9 +14,9 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         self
     }
 
-    /// Spreads expiries: each value's life is drawn once, uniformly from
-    /// `[ttl * (1 - fraction), ttl]`, so that what was stored together does not expire together. It
-    /// only ever shortens. From 0.0 (the default) to 1.0; 0.1 is a good value.
+    /// Spreads expiries: each value's life is drawn once, uniformly from `[ttl * (1 - fraction), ttl]`, so
+    /// that values stored together do not expire together. It only ever shortens a life. From 0.0 (the
+    /// default) to 1.0; 0.1 is a good value.
     ///
     /// Values that are given a life of their own, by [`at(..).ttl(..)`](crate::At::ttl) or
     /// [`Loaded::ttl`](crate::Loaded::ttl), are jittered too, also where there is no
@@ -33,26 +33,26 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         self
     }
 
-    /// Sliding expiry: a value that no hit has used for `idle` expires, whatever is left of its time
-    /// to live, which no hit prolongs. `peek`, `contains` and `entries` are no hits. In whole
-    /// milliseconds, rounded up. Costs twelve bytes an entry more. Refused beside a second
+    /// Expires a value that no hit has used for `idle` (sliding expiry), whatever is left of its time to
+    /// live, which hits do not prolong. `peek`, `contains` and `entries` do not count as hits. In whole
+    /// milliseconds, rounded up. Costs twelve more bytes per entry. Refused together with a second
     /// [`tier`](Self::tier), which does not know what is used elsewhere.
     pub fn time_to_idle(mut self, idle: Duration) -> Self {
         self.settings.idle = Some(idle);
         self
     }
 
-    /// For `window` after a value has expired, callers get it at once, while one of them loads the next one:
-    /// the first who finds it expired, and that caller waits for its load. (A cache with a loader of its own
-    /// loads in the background, and nobody waits.) As in RFC 5861. In whole milliseconds, rounded up; zero,
-    /// the default, serves nothing stale.
+    /// Serves a value at once for `window` after its expiry, while one caller reloads it: the first who finds
+    /// it expired, and only that caller waits. (A cache that owns its loader reloads in the background, and
+    /// nobody waits.) As in RFC 5861. In whole milliseconds, rounded up; zero, the default, serves nothing
+    /// stale.
     ///
     /// The window begins at the expiry and has a fixed end: no use of the value prolongs it. An
-    /// [`expire`](crate::Cache::expire) ends a life early, and the window begins then; a removed value is never
-    /// served again. A value that expired by [`time_to_idle`](Self::time_to_idle), and a cached "not found",
-    /// have no window. [`get`](crate::Cache::get), [`contains`](crate::Cache::contains) and
-    /// [`entries`](crate::Cache::entries) know fresh values only; [`peek`](crate::Cache::peek) shows what is in a
-    /// window.
+    /// [`expire`](crate::Cache::expire) ends a life early, and the window begins then; a removed value is
+    /// never served again. A value that expired by [`time_to_idle`](Self::time_to_idle), and a cached "not
+    /// found", have no window. [`get`](crate::Cache::get), [`contains`](crate::Cache::contains) and
+    /// [`entries`](crate::Cache::entries) return fresh values only; [`peek`](crate::Cache::peek) also returns
+    /// a value within a window.
     ///
     /// ```
     /// use larder::{Cache, Clock, How, StaleWhy};
@@ -81,15 +81,16 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         self
     }
 
-    /// For `window` after its expiry a value is served stale if the load of its successor fails,
-    /// panics under another caller or times out. Callers wait for that load first, unless they are
-    /// still within [`stale_while_revalidate`](Self::stale_while_revalidate). (RFC 5861.) In whole
-    /// milliseconds, rounded up; zero, the default, serves no value for an error.
+    /// Serves a value for `window` after its expiry if reloading it fails, panics under another caller or
+    /// times out. Callers wait for that load first, unless they are still within
+    /// [`stale_while_revalidate`](Self::stale_while_revalidate). (RFC 5861.) In whole milliseconds, rounded
+    /// up; zero, the default, serves no stale value in place of an error.
     ///
     /// Both windows begin at the expiry, so this one has an effect only if it is the longer one. It has a
-    /// fixed end too, and is for the same values: a cached "not found" has none, and who asks for its key after
-    /// [`negative_ttl`](Self::negative_ttl) gets the error. After a failed load the cache pauses before the next one
-    /// (see [`error_backoff`](Self::error_backoff)), and callers get the stale value at once.
+    /// fixed end too, and applies to the same values: a cached "not found" has no window, and callers who ask
+    /// for its key after [`negative_ttl`](Self::negative_ttl) get the error. After a failed load the cache
+    /// pauses before the next one (see [`error_backoff`](Self::error_backoff)), and callers get the stale
+    /// value at once.
     ///
     /// ```
     /// use larder::{Cache, Clock};
@@ -112,52 +113,53 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         self
     }
 
-    /// The pause after a load of a key has failed, panicked or timed out, before the cache loads that key
-    /// again: `min` after the first failure, twice as long after each further one in a row, `max` at the
-    /// most. During the pause callers get the stale value, if a window allows one, or else the last error,
-    /// at once. A successful load of the key, or a write to it, ends the pause and the count of failures.
-    /// (Two kinds of callers load in spite of it: those whose loader has another type of error, and
+    /// Sets the pause before the cache loads a key again after a load of it has failed, panicked or timed
+    /// out: `min` after the first failure, twice as long after each further one in a row, `max` at the most.
+    /// During the pause callers get the stale value, if a window allows one, or else the last error, at once.
+    /// A successful load of the key, or a write to it, ends the pause and resets the count of failures. (Two
+    /// kinds of callers load all the same: those whose loader has another error type, and
     /// [forced](crate::At::force) ones.)
     ///
-    /// Unset, there is a pause of one second while the cache has a value to serve meanwhile: a stale one, or a
-    /// fresh one that was to be refreshed ahead. In all other cases there is none: the next call loads. Zero for
-    /// both means no pause at all. In whole milliseconds, rounded up.
+    /// By default, the pause is one second if the cache has a value to serve meanwhile: a stale one, or a
+    /// fresh one that was to be refreshed ahead. Otherwise there is no pause, and the next call loads. Zero
+    /// for both means no pause at all. In whole milliseconds, rounded up.
     ///
-    /// A shard remembers the failures of 128 keys. Beyond that it forgets those whose pause ends the soonest.
+    /// A shard remembers the failures of 128 keys. Beyond that it forgets those whose pause ends soonest.
     pub fn error_backoff(mut self, min: Duration, max: Duration) -> Self {
         self.settings.back_off = Some((min, max));
         self
     }
 
-    /// How long "the source has no such value" is cached, in whole milliseconds, rounded up. Zero, the
-    /// default, does not keep it. No jitter is taken off, and no stale window follows.
+    /// Sets how long the answer "the source has no such value" is cached (negative caching), in whole
+    /// milliseconds, rounded up. Zero, the default, does not cache it. Jitter does not shorten it, and no
+    /// stale window follows.
     pub fn negative_ttl(mut self, ttl: Duration) -> Self {
         self.settings.negative = ttl;
         self
     }
 
-    /// Loads a value that is asked for again while it is still fresh, so that nobody waits when it
-    /// expires: see [`RefreshAhead`]. [`RefreshAhead::Never`] by default.
+    /// Reloads a value that is asked for shortly before it expires, so that nobody has to wait when it does:
+    /// see [`RefreshAhead`]. [`RefreshAhead::Never`] by default.
     ///
-    /// A cache with a loader of its own ([`build_loading`](Self::build_loading)) does so in the
-    /// background, and every caller is served the old value at once.
+    /// A cache that owns its loader ([`build_loading`](Self::build_loading)) does so in the background, and
+    /// every caller is served the old value at once.
     ///
-    /// In one without, a closure never runs in the background. The first caller with a closure at hand who
-    /// finds the value due waits for its own load, and all others are served the value at once:
+    /// In any other cache, a closure never runs in the background. The first caller with a closure who finds
+    /// the value due waits for its own load, and all others are served the value at once:
     ///
     /// - `get_or_load`, `get_or_load_optional` and [`at`](crate::Cache::at)`(..).load`: if the load fails,
     ///   or no slot of [`max_concurrent_loads`](Self::max_concurrent_loads) is free for it, that caller
     ///   too is served the value that is still fresh.
     /// - `get_or_load_many`: what is due is loaded with what is missing, in one call of the loader, and
     ///   the same holds for each key.
-    /// - `get_or_insert_with`: it is made anew; where there is no slot, the caller is served the value
-    ///   that is there.
-    /// - `get` and whoever else has nothing to load with starts no refresh.
+    /// - `get_or_insert_with`: the value is made anew; if no slot is free, the caller is served the one that
+    ///   is there.
+    /// - `get`, and every other call without a closure, starts no refresh.
     ///
-    /// So do their async forms. One who says `force`, or a `max_age` that the value exceeds, loads as for
-    /// a miss.
+    /// Their async forms do the same. A caller with `force`, or with a `max_age` that the value exceeds,
+    /// loads as for a miss.
     ///
-    /// No refresh of a key begins while a load of it is in flight, so there is one at a time.
+    /// No refresh of a key begins while a load of it is in flight, so there is only one at a time.
     pub fn refresh_ahead(mut self, when: RefreshAhead) -> Self {
         self.settings.refresh_ahead = when;
         self

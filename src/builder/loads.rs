@@ -6,48 +6,49 @@ use std::sync::Arc;
 use std::time::Duration;
 
 impl<K, V, S> CacheBuilder<K, V, S> {
-    /// How long a load may hold its key: 60 s by default, in whole milliseconds, rounded up. (Up to some ten
-    /// milliseconds more: the clock is coarse, and a load is to have all of its time.) Then those who wait get
-    /// [`TimedOut`](crate::LoadError::TimedOut), the next caller loads, and the late result is not stored.
+    /// Sets how long a load may hold its key: 60 s by default, in whole milliseconds, rounded up. (It may be
+    /// up to some ten milliseconds more: the clock is coarse, and no load gets less than its time.) After
+    /// that, those who wait get [`TimedOut`](crate::LoadError::TimedOut), the next caller starts a new load,
+    /// and the late result is not stored.
     ///
     /// An async loader is dropped, and its caller gets `TimedOut` like those who wait. A blocking loader
-    /// cannot be interrupted: it runs to its end, and its own caller gets what it brings, `Ok` included,
-    /// although the others got `TimedOut` and the cache does not store it. The same holds for an async one that
-    /// was not polled at that time and is done when it is, and for the maker of `get_or_insert_with_async`,
-    /// which has no error to return.
+    /// cannot be interrupted: it runs to its end, and its own caller gets its result, `Ok` included, although
+    /// the others got `TimedOut` and the cache does not store it. The same holds for an async loader that was
+    /// not polled at that time and is ready when it is polled next, and for the `make` of
+    /// `get_or_insert_with_async`, which has no error to return.
     ///
     /// Set it below the time for which the callers of async loads wait themselves (a timeout around the
-    /// handler, a client that hangs up). Whoever goes away takes its load along, nothing is cached, and the
-    /// next caller begins anew: a source that is slower than the patience of each of them is asked by each,
-    /// and [`circuit_breaker`](Self::circuit_breaker) does not hear of it, only
-    /// [`Stats::abandoned`](crate::Stats::abandoned). A load that is to be finished although its caller may
-    /// go runs in a task of its own: say [`detached_loads`](Self::detached_loads) in a cache with an async
-    /// loader, and elsewhere put a `tokio::spawn` around the call.
+    /// handler, a client that hangs up). A caller that goes away takes its load with it, nothing is cached,
+    /// and the next caller begins anew: if the source is slower than callers are willing to wait, each of
+    /// them asks it, and [`circuit_breaker`](Self::circuit_breaker) does not hear of it, only
+    /// [`Stats::abandoned`](crate::Stats::abandoned) does. To have a load finish even if its caller goes
+    /// away, run it in a task of its own: call [`detached_loads`](Self::detached_loads) for a cache with an
+    /// async loader, and elsewhere put a `tokio::spawn` around the call.
     pub fn load_timeout(mut self, timeout: Duration) -> Self {
         self.settings.load_timeout = timeout;
         self
     }
 
-    /// How many loads run at once, at most, over all keys. Unset, as many as there are callers who
-    /// miss. A good value is what the source can take at a time: the size of a connection pool, say.
+    /// Limits how many loads run at once, over all keys; by default, as many as there are callers who miss. A
+    /// good value is what the source can take at a time: the size of a connection pool, say.
     ///
     /// A caller whose load finds no free slot gets a stale value, if a window allows one
-    /// ([`StaleWhy::Overloaded`](crate::StaleWhy::Overloaded)). If not, its load waits in line, first come,
-    /// first served, threads and tasks alike: until there is a slot, or until the caller's
-    /// [`timeout`](crate::At::timeout) is over, which is then an
+    /// ([`StaleWhy::Overloaded`](crate::StaleWhy::Overloaded)). If not, its load waits in a queue (first
+    /// come, first served, threads and tasks alike) until a slot is free, or until the caller's
+    /// [`timeout`](crate::At::timeout) is over, in which case it gets an
     /// [`Overloaded`](crate::LoadError::Overloaded) error. Others who want the same key wait for that load,
-    /// unless they can be served a stale value. [`load_timeout`](Self::load_timeout) counts from when the load
-    /// begins, not from when it gets in line. If the caller goes away, and others wait for the key, one of
-    /// them takes its place in the line. (A [detached](Self::detached_loads) load stands there without them.)
-    /// Refreshes in the background begin only when no miss waits.
+    /// unless they can be served a stale value. [`load_timeout`](Self::load_timeout) counts from when the
+    /// load begins, not from when it is queued. If the caller goes away, and others wait for the key, one of
+    /// them takes its place in the queue. (A [detached](Self::detached_loads) load keeps its place without
+    /// them.) Background refreshes begin only when no miss waits.
     ///
-    /// A load that a loader starts itself, on its thread or as a part of its task, uses the slot of the
-    /// outer load, so that loads inside loads do not wait for each other. (If a loader spawns a task that
-    /// loads, and waits for it, they can; `load_timeout` ends that.) At `load_timeout` a hung load loses its
-    /// slot, as it loses its key: the source may then still be busy with one load more than this.
+    /// A nested load, which a loader starts on its own thread or as a part of its task, uses the slot of the
+    /// outer load, so that nested loads do not wait for each other. (If a loader spawns a task that loads,
+    /// and waits for it, they can; `load_timeout` ends that.) At `load_timeout` a hung load loses its slot
+    /// along with its key: the source may then still be busy with one load more than the limit.
     ///
-    /// [`get_or_insert_with`](crate::Cache::get_or_insert_with) waits in the line like all others, for as long as
-    /// that takes.
+    /// [`get_or_insert_with`](crate::Cache::get_or_insert_with) waits in the queue like all others, for as
+    /// long as that takes.
     pub fn max_concurrent_loads(mut self, loads: usize) -> Self {
         self.settings.max_loads = Some(loads);
         self
@@ -60,12 +61,12 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// loads are let through again; if it fails, the breaker is open for another `open_for`.
     ///
     /// A failure is an error from a loader, a panic of one, or a load that reaches its
-    /// [`load_timeout`](Self::load_timeout). The answer that there is no such value is a success. A future
-    /// that is dropped is neither (so let `load_timeout` be shorter than what callers wait, or say
-    /// [`detached_loads`](Self::detached_loads)); if it was the probe, the next load is the probe. Loads that began
-    /// before the breaker opened do not count when they end. A load that the probe's loader starts is a part of the
-    /// probe. [`get_or_insert_with`](crate::Cache::get_or_insert_with) cannot fail: it is neither counted nor
-    /// stopped.
+    /// [`load_timeout`](Self::load_timeout). The answer "not found" is a success. A dropped future is neither
+    /// (so set `load_timeout` below the time that callers wait, or call
+    /// [`detached_loads`](Self::detached_loads)); if it was the probe, the next load is the probe. Loads that
+    /// began before the breaker opened do not count when they end. A load nested in the probe is a part of
+    /// the probe. [`get_or_insert_with`](crate::Cache::get_or_insert_with) cannot fail: it is neither counted
+    /// nor stopped.
     ///
     /// The idea: M. Nygard, *Release It!* (2007).
     pub fn circuit_breaker(mut self, failures: u32, open_for: Duration) -> Self {
@@ -73,33 +74,33 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         self
     }
 
-    /// How long callers who can be served a stale value wait for a load: `timeout` after the load began they
-    /// get that value instead, and the load goes on. In whole milliseconds, rounded up, and up to some ten
-    /// more, as [`load_timeout`](Self::load_timeout); none by default. Has no effect where no stale window is
-    /// set.
+    /// Limits how long callers who can be served a stale value wait for a load: `timeout` after the load
+    /// began they get the stale value instead, and the load goes on. In whole milliseconds, rounded up, and
+    /// up to some ten more, as with [`load_timeout`](Self::load_timeout); none by default. Has no effect
+    /// unless a stale window is set.
     ///
-    /// The one who loads with a closure of its own is not interrupted. The `load` of a cache that owns its
-    /// loader is freed as well: where a stale value may be served, the loader runs on the cache's
-    /// [`Runtime`](crate::Runtime), and its caller waits as others do. A panic of the loader is then
+    /// A caller that loads with its own closure is not interrupted. In a cache that owns its loader, the
+    /// caller of `load` is freed as well: where a stale value may be served, the loader runs on the cache's
+    /// [`Runtime`](crate::Runtime), and its caller waits as others do. If the loader panics, that caller gets
     /// [`Panicked`](crate::LoadError::Panicked), or the stale value. (With a
-    /// [`SteppingRuntime`](crate::SteppingRuntime) somebody has to step meanwhile, or to advance the clock.
-    /// Of threads of its own a cache has eight: where more loads than that are slow at once, the others
-    /// wait for a thread, and their callers no longer than `timeout`.) Its caller still loads itself what
-    /// the runtime refuses, what is loaded inside another load or for [`batch`](Self::batch) or
-    /// `load_many`, and what has nothing stale that may be served (unless that is
+    /// [`SteppingRuntime`](crate::SteppingRuntime) somebody has to step meanwhile, or to advance the clock. A
+    /// cache has eight threads of its own: if more loads than that are slow at once, the others wait for a
+    /// thread, but their callers no longer than `timeout`.) The caller still runs the load itself if the
+    /// runtime refuses it, if it is nested in another load or belongs to a [`batch`](Self::batch) or a
+    /// `load_many`, or if there is nothing stale that may be served (unless the load is
     /// [detached](Self::detached_loads)).
     pub fn soft_timeout(mut self, timeout: Duration) -> Self {
         self.settings.soft_timeout = Some(timeout);
         self
     }
 
-    /// Has each `load` of an [`AsyncLoadingCache`](crate::AsyncLoadingCache) that misses run as a task on the
-    /// cache's [`Runtime`](crate::Runtime), instead of as a part of its caller's future. So a caller that is
-    /// dropped, since its client hung up or for a timeout around it, does not take the load along: it goes on, its
-    /// result is stored for whoever comes next, and it ends at [`load_timeout`](Self::load_timeout) at the latest.
-    /// Without this, a source that is slower than its callers are patient is asked by each of them, and nothing is
-    /// ever cached ([`Stats::abandoned`](crate::Stats::abandoned) counts such loads). The circuit breaker too hears
-    /// then what becomes of a load.
+    /// Runs each `load` of an [`AsyncLoadingCache`](crate::AsyncLoadingCache) that misses as a task on the
+    /// cache's [`Runtime`](crate::Runtime), instead of as a part of its caller's future. If the caller is
+    /// dropped (its client hung up, or a timeout around it ended), the load goes on, its result is stored for
+    /// whoever comes next, and it ends at [`load_timeout`](Self::load_timeout) at the latest. Without this,
+    /// if the source is slower than callers are willing to wait, each of them asks it, and nothing is ever
+    /// cached ([`Stats::abandoned`](crate::Stats::abandoned) counts such loads). With it, the circuit breaker
+    /// too hears how the load ends.
     ///
     /// ```
     /// use larder::{Cache, SteppingRuntime};
@@ -125,16 +126,16 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// # Ok(()) }
     /// ```
     ///
-    /// All else is as for a miss: there is one load a key, whose caller waits for it with all who come
-    /// meanwhile; an error reaches all of them; a later write wins. A panic of the loader is
-    /// [`Panicked`](crate::LoadError::Panicked) for its caller too. When the last handle to the cache is
+    /// Everything else is as for any miss: there is one load per key, whose caller waits for it along with
+    /// all who come meanwhile; an error reaches all of them; a later write wins. If the loader panics, its
+    /// caller too gets [`Panicked`](crate::LoadError::Panicked). When the last handle to the cache is
     /// dropped, its loads end.
     ///
-    /// **How many.** Without this there are at most as many loads as callers who wait. With it, loads whose callers
-    /// have left go on, so there may be as many as began within `load_timeout`: set
-    /// [`max_concurrent_loads`](Self::max_concurrent_loads). A load stands in that line without its caller too,
-    /// as a miss does; one for which nobody waits any more leaves it after `load_timeout`, and counts as
-    /// [`overloaded`](crate::Stats::overloaded).
+    /// **How many.** Without this there are at most as many loads as waiting callers. With it, loads whose
+    /// callers have left go on, so there may be as many as began within `load_timeout`: set
+    /// [`max_concurrent_loads`](Self::max_concurrent_loads). A load keeps its place in that queue, that of a
+    /// miss, without its caller too; one for which nobody waits any more leaves it after `load_timeout`, and
+    /// counts as [`overloaded`](crate::Stats::overloaded).
     ///
     /// **What it costs.** A task for each miss. The loader has neither the task-locals nor the tracing span of
     /// its caller. The runtime has to run while callers wait (with a
@@ -149,30 +150,32 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// - loads that the runtime refused, or took and dropped;
     /// - loads that begin anew because their key was written while they stood in line.
     ///
-    /// For a [`LoadingCache`](crate::LoadingCache) the setting says nothing: a thread that waits cannot be dropped.
+    /// For a [`LoadingCache`](crate::LoadingCache) the setting has no effect: a thread that waits cannot be
+    /// dropped.
     ///
-    /// [`soft_timeout`](Self::soft_timeout) sends a load out in the same way where a stale value may be served, so
-    /// that its caller can be, after that time; the two go together.
+    /// [`soft_timeout`](Self::soft_timeout) runs a load on the runtime in the same way where a stale value
+    /// may be served, so that its caller can be served that value after the timeout; the two can be combined.
     pub fn detached_loads(mut self) -> Self {
         self.settings.detached_loads = true;
         self
     }
 
-    /// Has a cache with a loader of its own gather the misses of single `load`s into calls of its
-    /// `load_many`: the first caller that misses waits for up to `wait`, or until `keys` are there, and
+    /// Coalesces the misses of single `load`s into calls of the loader's `load_many`, in a cache that owns
+    /// its loader: the first caller that misses waits for up to `wait`, or until `keys` keys are there, and
     /// then loads them all at once. It is for sources to which a query for a hundred keys is hardly more work
-    /// than one for a single key; each miss takes up to `wait` longer. Counted in milliseconds, rounded up,
-    /// and by a coarse clock, so a few milliseconds more; with a [manual clock](crate::Clock::manual) somebody has
-    /// to advance it meanwhile, from another thread where a thread waits.
+    /// than one for a single key; each miss takes up to `wait` longer. `wait` is counted in milliseconds,
+    /// rounded up, by a coarse clock, so it may be a few milliseconds more; with a [manual
+    /// clock](crate::Clock::manual) somebody has to advance the clock meanwhile, from another thread if a
+    /// thread waits.
     ///
-    /// Each key is still loaded once, whoever asks for it and how. Refreshes are not gathered. A loader is
-    /// not shown the previous value of what is gathered: see [`Loader::load_many`](crate::Loader::load_many).
+    /// Each key is still loaded once, whoever asks for it and how. Refreshes are not gathered. The loader is
+    /// not shown the previous values of gathered keys: see [`Loader::load_many`](crate::Loader::load_many).
     ///
     /// **Not for loaders that ask their own cache for other keys.** All keys of a batch are in flight until
-    /// its call of the loader returns. So a call that waits for a key of another batch, whose call waits for a
-    /// key of this one, waits until `load_timeout`, though no key depends on itself; and with
+    /// its call of the loader returns. So if the loader calls of two batches each wait for a key of the
+    /// other, both wait until `load_timeout`, though no key depends on itself; and with
     /// [`max_concurrent_loads`](Self::max_concurrent_loads) batches may wait for each other's slots as well.
-    /// Such a loader asks the source for the other keys, or another cache.
+    /// Such a loader should ask the source for the other keys, or another cache.
     ///
     /// ```
     /// use larder::{Cache, LoadCx, Loaded, Loader};
@@ -210,10 +213,10 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         self
     }
 
-    /// Where a cache with a loader of its own runs its loads in the background; see [`Runtime`](crate::Runtime) for
-    /// what holds unless this is said. An [`AsyncLoadingCache`](crate::AsyncLoadingCache) keeps the tokio runtime
-    /// that it was built in: one in a `static`, which several runtimes use in turn (as tests do), runs them in the
-    /// first of these, and loads nothing in the background once that has ended. (With
+    /// Sets where a cache that owns its loader runs its background loads; see [`Runtime`](crate::Runtime) for
+    /// the defaults. An [`AsyncLoadingCache`](crate::AsyncLoadingCache) keeps the tokio runtime that it was
+    /// built in: a cache in a `static`, which several runtimes use in turn (as tests do), runs its background
+    /// loads in the first of these, and loads nothing in the background once that one has ended. (With
     /// [`detached_loads`](Self::detached_loads) its callers wait for that runtime while it is there, and load
     /// themselves once it has ended.)
     pub fn runtime(mut self, runtime: impl Runtime) -> Self {

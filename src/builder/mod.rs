@@ -30,7 +30,7 @@ use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 use tier::started;
 
-/// Builds a [`Cache`]: one bound, and whatever else differs from the defaults.
+/// Builds a [`Cache`]: it needs a bound, and everything else has a default.
 ///
 /// ```
 /// use larder::Cache;
@@ -50,51 +50,51 @@ pub struct CacheBuilder<K, V, S = ahash::RandomState> {
 }
 
 impl<K, V> Cache<K, V> {
-    /// A cache of at most `max_entries` entries that live until they are evicted or removed, with
-    /// all other settings at their defaults.
+    /// Creates a cache of at most `max_entries` entries, which live until they are evicted or removed. All
+    /// other settings have their defaults.
     pub fn new(max_entries: u64) -> Self {
         Self::over(Store::new(Self::builder().max_entries(max_entries).into_plan()))
     }
 
-    /// Everything that can be set: see [`CacheBuilder`].
+    /// Starts building a cache with settings of your own: see [`CacheBuilder`].
     pub fn builder() -> CacheBuilder<K, V> {
         CacheBuilder { settings: Settings::default(), hasher: ahash::RandomState::new() }
     }
 }
 
 impl<K, V, S> CacheBuilder<K, V, S> {
-    /// Into how many independently locked parts the cache is split: a hint, clamped to `1..=1024` and to the
-    /// bound. The default is sixteen a core; fewer, if a shard would hold less than 512 entries; more, if it
-    /// would hold over 8,192. Where the bound is a weight, that is taken for bytes: fewer, if a shard would
-    /// hold less than 512 entries of 32 KiB; more, if it would hold over 8,192 entries of 1 KiB. A cache
-    /// without a bound is split like one of two million entries.
+    /// Sets the number of shards, the independently locked parts of the cache: a hint, clamped to `1..=1024`
+    /// and to the bound. The default is sixteen per core; fewer, if a shard would hold less than 512 entries;
+    /// more, if it would hold over 8,192. A bound by weight is taken for bytes: fewer, if a shard would hold
+    /// less than 512 entries of 32 KiB; more, if it would hold over 8,192 entries of 1 KiB. A cache without a
+    /// bound is split like one of two million entries.
     pub fn shards(mut self, shards: usize) -> Self {
         self.settings.shards = Some(shards);
         self
     }
 
-    /// Another hasher than the default, which is keyed by the operating system's randomness and
-    /// withstands callers that choose their keys to collide.
+    /// Replaces the default hasher, which is keyed by the operating system's randomness and withstands
+    /// callers who choose their keys to collide.
     pub fn hasher<S2: BuildHasher>(self, hasher: S2) -> CacheBuilder<K, V, S2> {
         CacheBuilder { settings: self.settings, hasher }
     }
 
-    /// The clock that all times are read from. [`Clock::system`] by default; [`Clock::manual`] for
-    /// tests that must not wait.
+    /// Sets the clock that all times are read from: [`Clock::system`] by default, [`Clock::manual`] for tests
+    /// that must not wait.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.settings.clock = Some(clock);
         self
     }
 
-    /// Where the cache's own chance begins, for tests that have to come out the same each time. What is done
-    /// by one thread, in the same order, then has the same outcome:
+    /// Seeds the cache's random numbers, for tests that have to come out the same each time. The same calls
+    /// by one thread, in the same order, then have the same outcome:
     ///
-    /// - In one shard the draws of [`jitter`](Self::jitter) are the same, the first value's, the second's and
+    /// - In one shard the draws of [`jitter`](Self::jitter) are the same: for the first value, the second and
     ///   so on.
-    /// - With several [`shards`](Self::shards) each has a row of draws of its own, and the key's hash says
-    ///   which shard it falls into. The default hasher is keyed at random in every cache, so give a
-    ///   [`hasher`](Self::hasher) with fixed keys as well, and say `shards`, whose default depends on the
-    ///   number of cores.
+    /// - With several [`shards`](Self::shards) each has its own sequence of draws, and the key's hash decides
+    ///   which shard it falls into. The default hasher is keyed at random in every cache, so set a
+    ///   [`hasher`](Self::hasher) with fixed keys as well, and `shards`, whose default depends on the number
+    ///   of cores.
     /// - Which entry is evicted, the draws of [`RefreshAhead::CostAware`](crate::RefreshAhead::CostAware) and the
     ///   lives in a second [`tier`](Self::tier) depend on the key's hash too: with a fixed hasher (and for the
     ///   latter two at the same times, so with a [manual clock](Clock::manual)) they are the same.
@@ -125,23 +125,23 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         self
     }
 
-    /// A name for `Debug` and whatever reports on the cache.
+    /// Names the cache, for `Debug` and whatever reports on it.
     pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
         self.settings.name = Some(name.into());
         self
     }
 
-    /// A listener that is called once with every value that leaves the cache, and the cause. It runs on the
-    /// thread that made the value leave, with no lock held, so it may use the cache; removals by one thread
-    /// come in their order. What expires while nobody uses the cache leaves on a thread of larder's. A panic in
-    /// it is caught and counted in the [`Stats`](crate::Stats). What is still
-    /// stored when the cache is dropped is dropped with it, unreported.
+    /// Sets a listener that is called once for every value that leaves the cache, with the cause. It runs on
+    /// the thread that made the value leave, with no lock held, so it may use the cache; removals by one
+    /// thread are reported in order. Values that expire while nobody uses the cache are reported on a thread
+    /// of larder's. A panic in the listener is caught and counted in the [`Stats`](crate::Stats). Values
+    /// still stored when the cache is dropped are dropped with it, unreported.
     ///
-    /// A listener that holds a handle of its own cache keeps that alive for ever: give it an
+    /// A listener that holds a handle of its own cache keeps the cache alive for ever: give it an
     /// [`Invalidator`](crate::Invalidator), or a [`Weak`](std::sync::Weak) of what owns the cache.
     ///
-    /// Begin with `Cache::<K, V>::builder()`, or say the argument's type, where the compiler does not
-    /// know yet what the cache holds:
+    /// If the compiler does not know yet what the cache holds, begin with `Cache::<K, V>::builder()` or write
+    /// the argument's type:
     ///
     /// ```
     /// use larder::{Cache, Removal};
@@ -159,24 +159,25 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         self
     }
 
-    /// A handler that is called with every [`Event`]: what goes wrong, or right again, and what no caller may
-    /// hear of otherwise, as a refresh in the background that fails. It is for logs and alarms.
+    /// Sets a handler, for logs and alarms, that is called with every [`Event`]: failures and recoveries,
+    /// even those that no caller hears of, such as a background refresh that fails.
     ///
-    /// It runs on the thread on which that is noticed, with no lock held, and holds up what that thread
-    /// does: let it be quick. In an outage there may be as many events as there are misses. Whoever waits for
-    /// a load that failed has been told before. Events of several threads come in no order, so `CircuitClosed` may
-    /// come before the `CircuitOpened` that it ended; for the present state ask [`explain`](Cache::explain).
+    /// It runs on the thread that notices the event, with no lock held, and delays that thread: keep it
+    /// quick. In an outage there may be as many events as there are misses. Callers who wait for a failed
+    /// load have been told before. Events of different threads come in no particular order, so
+    /// `CircuitClosed` may come before the `CircuitOpened` that it ended; for the current state ask
+    /// [`explain`](Cache::explain).
     ///
-    /// It may use the cache, but not load: what is not cached is [`Recursive`](crate::LoadError::Recursive)
-    /// there, what `get_or_insert_with` makes is returned and not stored, and no refresh begins. On hearing that
-    /// a second tier lags it cannot wait for that either: `tier_flush` and `remove_everywhere` are
-    /// [`Refused`](crate::TierError::Refused) then. (In other events they block the thread that told.) Of what it
-    /// causes itself on its thread it is not told. A panic in it is caught, and counted in
-    /// [`Stats::listener_panics`](crate::Stats::listener_panics).
+    /// The handler may use the cache, but not load: loading a key that is not cached fails with
+    /// [`Recursive`](crate::LoadError::Recursive), what `get_or_insert_with` makes is returned but not
+    /// stored, and no refresh begins. When told that a second tier lags, it cannot wait for that tier either:
+    /// `tier_flush` and `remove_everywhere` then fail with [`Refused`](crate::TierError::Refused). (In other
+    /// events they block the thread that reports.) It is not told of what it causes itself on its thread. A
+    /// panic in it is caught, and counted in [`Stats::listener_panics`](crate::Stats::listener_panics).
     ///
-    /// A handler that holds a handle of its own cache keeps that alive for ever, as a
-    /// [listener](Self::on_removal) does. Without an event it costs a miss one look at a list of the thread's own,
-    /// and with a circuit breaker a lock; a hit nothing.
+    /// A handler that holds a handle of its own cache keeps the cache alive for ever, as a
+    /// [listener](Self::on_removal) does. A miss without an event costs one look at a thread-local list, and
+    /// one lock if there is a circuit breaker; a hit costs nothing.
     ///
     /// ```
     /// use larder::{Cache, Event};
@@ -205,20 +206,20 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         self
     }
 
-    /// The cache.
+    /// Builds the cache.
     ///
     /// # Errors
     ///
-    /// A [`ConfigError`] that names the setting and says what it accepts: none or two of
-    /// `max_entries`, `max_weight` and `unbounded`; a weigher without a weight or the other way
-    /// round; a jitter outside `0.0..=1.0`; a zero `load_timeout`, `soft_timeout`, `time_to_idle`,
-    /// `max_concurrent_loads` or `circuit_breaker`; a stale window without a `time_to_live` to count
-    /// from; an `error_backoff` whose first pause is zero and the longest is not, or above the longest
-    /// one; a `batch` of no keys or of no time; a refresh point that is not between 0.0 and 1.0, or a
-    /// `beta` that is negative or no number. [`NoThread`](ConfigError::NoThread) where a second tier needs a
-    /// thread and there is none to be had, and [`Tier`](ConfigError::Tier) where it will not serve another
-    /// cache; a second tier and a `time_to_idle`. What concerns a loader (`batch`, `runtime`) is
-    /// ignored by a cache without one.
+    /// A [`ConfigError`] that names the setting and says what it accepts, for: none or two of `max_entries`,
+    /// `max_weight` and `unbounded`; a weigher without a `max_weight` or the other way round; a jitter
+    /// outside `0.0..=1.0`; a zero `load_timeout`, `soft_timeout`, `time_to_idle`, `max_concurrent_loads` or
+    /// `circuit_breaker`; a stale window without a `time_to_live` to count from; an `error_backoff` whose
+    /// first pause is longer than its longest one, or is zero when the longest is not; a `batch` of no keys
+    /// or of no time; a refresh point that is not between 0.0 and 1.0, or a `beta` that is negative or not
+    /// finite; a second tier together with a `time_to_idle`. [`NoThread`](ConfigError::NoThread) if the
+    /// thread that a second tier needs cannot be started, and [`Tier`](ConfigError::Tier) if the tier will
+    /// not serve this cache. Settings that concern a loader (`batch`, `runtime`) are ignored by a cache
+    /// without one.
     pub fn build(self) -> Result<Cache<K, V, S>, ConfigError>
     where
         K: Hash + Eq + Clone + Send + Sync + 'static,
@@ -229,7 +230,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         Ok(Cache::over(started(self.into_plan())?))
     }
 
-    /// A cache that loads by itself (read-through): see [`LoadingCache`].
+    /// Builds a read-through cache, which loads by itself: see [`LoadingCache`].
     ///
     /// # Errors
     ///
@@ -253,9 +254,9 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         Ok(LoadingCache::over(Cache::over(started(plan)?), loader, runtime, gather))
     }
 
-    /// A cache that loads by itself, by a closure: [`build_loading`](Self::build_loading) where the
-    /// value and its error are all there is to say. The closure knows of one key at a time: `load_many`
-    /// and `warm` call it for each, one that fails takes no other with it, and `batch` is ignored.
+    /// Builds a read-through cache whose loader is a closure: [`build_loading`](Self::build_loading) for
+    /// loaders that return just a value or an error. The closure loads one key at a time: `load_many` and
+    /// `warm` call it for each key, a key that fails takes no other with it, and `batch` is ignored.
     ///
     /// # Errors
     ///
@@ -274,9 +275,8 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         self.build_loading(FnLoader(load))
     }
 
-    /// A cache that loads by itself, by awaiting: see [`AsyncLoadingCache`]. With the feature `tokio`
-    /// it takes the runtime that this is called in, unless [`runtime`](Self::runtime) names another
-    /// one.
+    /// Builds a read-through cache with an async loader: see [`AsyncLoadingCache`]. With the feature `tokio`
+    /// it uses the tokio runtime that this is called in, unless [`runtime`](Self::runtime) sets another one.
     ///
     /// # Errors
     ///
@@ -304,11 +304,11 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         Ok(AsyncLoadingCache::over(Cache::over(started(plan)?), loader, runtime, gather))
     }
 
-    /// A cache that loads by itself, by awaiting what a closure makes of a key:
-    /// [`build_loading_async`](Self::build_loading_async) where the value and its error are all there is
-    /// to say. The closure gets a clone of the key, so that its future may keep it. It knows of one key at
-    /// a time: `load_many` calls it for up to 32 keys at once, `warm` for four; one that fails takes no
-    /// other with it, and `batch` is ignored.
+    /// Builds a read-through cache whose loader is an async closure:
+    /// [`build_loading_async`](Self::build_loading_async) for loaders that return just a value or an error.
+    /// The closure gets a clone of the key, so that its future may keep it. It loads one key at a time:
+    /// `load_many` calls it for up to 32 keys at once, `warm` for four; a key that fails takes no other with
+    /// it, and `batch` is ignored.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]

@@ -10,10 +10,10 @@ use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 
 impl<K, V, S> CacheBuilder<K, V, S> {
-    /// A second tier behind the cache, which several processes may share: what is not cached here is asked
-    /// for there before it is loaded, and what is stored, removed or expired here is told to it. All calls
-    /// stay as they are. `RedisTier` (feature `redis`) is one, [`MemoryTier`](crate::MemoryTier) one for
-    /// tests, [`Tier`] how to write another.
+    /// Puts a second tier behind the cache, which several processes may share: a load asks the tier before
+    /// the source, and what is stored, removed or expired here is sent to the tier. All calls stay as they
+    /// are. `RedisTier` (feature `redis`) is such a tier, [`MemoryTier`](crate::MemoryTier) is one for tests,
+    /// and [`Tier`] is the trait for writing another.
     ///
     /// ```
     /// use larder::{Cache, How, MemoryTier};
@@ -40,34 +40,33 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     ///   the source for a key at most once at a time. The copy lives for this cache's `time_to_live`, but no
     ///   longer than the entry has left in the tier. If the tier has a longer time to live of its own, an
     ///   expired copy is taken from there again: **then the tier's time to live bounds the age of what is
-    ///   served**, and this cache's only says how often the tier is asked;
-    ///   [`max_age`](crate::At::max_age) bounds the age for one call. A load with
-    ///   [`force`](crate::At::force), and an explicit `refresh`, go to the source;
-    ///   [`refresh_ahead`](Self::refresh_ahead) does unless the tier keeps the value for at least as long as
-    ///   a new one would live here (its share is one of this cache's `time_to_live` then). `max_concurrent_loads` and
-    ///   `circuit_breaker` are about the source: they neither limit nor count what the tier is asked. A value
-    ///   that has expired in the tier is shown to the loader, and served where `stale_if_error` allows it.
-    /// - **`get`** looks in the process only.
+    ///   served**, and this cache's only says how often the tier is asked; [`max_age`](crate::At::max_age)
+    ///   bounds the age for one call. A load with [`force`](crate::At::force), and an explicit `refresh`, go
+    ///   to the source; [`refresh_ahead`](Self::refresh_ahead) does so too, unless the tier keeps the value
+    ///   for at least as long as a new one would live here (its share is then a share of this cache's
+    ///   `time_to_live`). `max_concurrent_loads` and `circuit_breaker` are about the source: they neither
+    ///   limit nor count requests to the tier. A value that has expired in the tier is shown to the loader,
+    ///   and served where `stale_if_error` allows it.
+    /// - **`get`** looks in this process only.
     /// - **Changes** (`insert`, what was loaded, `remove`, `expire`, tags, `clear`, writes) are sent to the
-    ///   tier in the background, in their order, by a thread of the cache's own (`larder-tier`), again and
-    ///   again until they arrive. [`remove_everywhere`](crate::Cache::remove_everywhere) and
+    ///   tier in the background, in their order, by a thread of the cache's own (`larder-tier`), with retries
+    ///   until they arrive. [`remove_everywhere`](crate::Cache::remove_everywhere) and
     ///   [`tier_flush`](crate::Cache::tier_flush) wait for that. Until a change has arrived, the tier is not
     ///   asked for its key; until a change of many keys has (`remove_tag`, `expire_tag`, `clear`), it is not
     ///   asked for anything. `remove_if` removes from the tier what it found in this process. When the last
-    ///   handle is dropped, what is left is tried once more, and the thread that drops it is blocked
-    ///   meanwhile, for a second at most; what does not arrive then is lost.
-    /// - **Changes by others**: as soon as the tier tells of one, the copy here is removed, and a load of that
-    ///   key that runs here is not stored. The removal listener is called on a thread of the tier's then; if
+    ///   handle is dropped, the remaining changes are tried once more, which blocks the dropping thread for a
+    ///   second at most; what does not arrive then is lost.
+    /// - **Changes by others**: as soon as the tier reports one, the copy here is removed, and a load of that
+    ///   key in flight here is not stored. The removal listener is then called on a thread of the tier's; if
     ///   it loads something, that comes from the source. If the tier says that it may have missed changes
-    ///   (after a lost connection, say), no copy here is served any more until it was asked for again, from
-    ///   the tier or, if that does not have it, from the source; only while the tier cannot be asked does
-    ///   `stale_if_error` serve it. To limit how many
-    ///   loads that are at once, see [`max_concurrent_loads`](Self::max_concurrent_loads). If the tier evicts
-    ///   an entry, it tells of that as of a removal, and the copies go: so the tier should have room for what
-    ///   its processes hold together.
+    ///   (after a lost connection, say), no copy here is served any more until it has been asked for again,
+    ///   from the tier or, if the tier does not have it, from the source; only while the tier cannot be asked
+    ///   does `stale_if_error` serve it. [`max_concurrent_loads`](Self::max_concurrent_loads) limits how many
+    ///   of these loads run at once. If the tier evicts an entry, it reports a removal, and the copies go: so
+    ///   the tier should have room for everything that its processes hold together.
     /// - **A tier that fails** costs its callers its timeout and nothing else: they load from the source. A
     ///   load waits for the tier's answer until [`load_timeout`](Self::load_timeout), or until its caller's
-    ///   own [`timeout`](crate::At::timeout): a tier should have a shorter one of its own.
+    ///   own [`timeout`](crate::At::timeout): a tier should have a shorter timeout of its own.
     ///
     /// A snapshot does not know what others removed since it was written: restore it with
     /// `Snapshot::revalidate`.
@@ -77,8 +76,8 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// Changes that the tier has not confirmed wait in memory. While more than 32,768 wait, `insert`,
     /// `remove`, `expire`, `remove_if` and `write_through` **block their thread** until the tier has taken
     /// some, each call for 50 ms at most and with no lock held; the async forms too. (Once a call has waited
-    /// in vain, or while the tier fails, none waits until the tier takes changes again.) What was loaded is
-    /// not told to the tier then. More than 65,536 changes become one: everything is removed there.
+    /// in vain, or while the tier fails, no call waits until the tier takes changes again.) Loaded values are
+    /// not sent to the tier then. More than 65,536 changes collapse into one that removes everything there.
     pub fn tier<T>(mut self, tier: T) -> Self
     where
         K: Hash + Send + Sync + 'static,
