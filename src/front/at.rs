@@ -19,9 +19,9 @@ use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A call for one key with settings of its own, from [`Cache::at`](crate::Cache::at): first the settings,
-/// then [`insert`](Self::insert), [`alter`](Self::alter), [`load`](Self::load),
-/// [`write_through`](Self::write_through), or one of the latter two's async forms.
+/// A call for one key with settings of its own, from [`Cache::at`](crate::Cache::at). Set what it needs, then
+/// call [`insert`](Self::insert), [`alter`](Self::alter), [`load`](Self::load),
+/// [`write_through`](Self::write_through), or the async form of one of the last two.
 #[must_use = "it does nothing until `insert`, `alter`, `load` or `write_through` is called"]
 pub struct At<'a, K, V, S, Q: ?Sized> {
     store: &'a Arc<Store<K, V, S>>,
@@ -50,45 +50,44 @@ impl<'a, K, V, S, Q: ?Sized> At<'a, K, V, S, Q> {
         }
     }
 
-    /// The time to live of what is stored by this call, instead of the cache's; the cache's jitter
-    /// is taken off it too. [`Duration::ZERO`] stores nothing and removes what was there,
-    /// [`Duration::MAX`] means for ever. If the loader returns a [`Loaded::ttl`], that counts instead. It is
-    /// for values: "not found" lives for [`negative_ttl`](crate::CacheBuilder::negative_ttl), or as the
-    /// loader says.
+    /// Sets the time to live of what this call stores, instead of the cache's; the cache's jitter shortens it
+    /// too. [`Duration::ZERO`] stores nothing and removes what was there, [`Duration::MAX`] means for ever.
+    /// If the loader returns a [`Loaded::ttl`], that counts instead. It applies to values only: "not found"
+    /// lives for [`negative_ttl`](crate::CacheBuilder::negative_ttl), or as the loader says.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
         self
     }
 
-    /// Keeps the life of the value before, where that is fresh: what [`insert`](Self::insert) or
-    /// [`alter`](Self::alter) stores ends when that would have ended, to the millisecond, and has its
-    /// [`age`](Got::age), by which `max_age` goes. Where there was none, a life begins, with the
-    /// [`ttl`](Self::ttl) that was said or the cache's.
+    /// Keeps the life of the previous value, if that is fresh: what [`insert`](Self::insert) or
+    /// [`alter`](Self::alter) stores expires when the previous value would have, to the millisecond, and has
+    /// its [`age`](Got::age), by which `max_age` goes. If there was none, a new life begins, with the
+    /// [`ttl`](Self::ttl) set here or the cache's.
     ///
-    /// So a count has a fixed window: its first call begins it, and the others do not make it longer. A time to
-    /// idle begins anew, as at every use. If the life ends before the new value is stored, a new one begins, and
-    /// `alter` calls its closure again, with `None`. Loads begin lives of their own: they ignore this.
+    /// So a count has a fixed window: its first call begins it, and the others do not make it longer. A time
+    /// to idle begins anew, as at every use. If the life ends before the new value is stored, a new one
+    /// begins, and `alter` calls its closure again, with `None`. Loads begin new lives: they ignore this.
     pub fn keep_life(mut self) -> Self {
         self.keeps_life = true;
         self
     }
 
-    /// A tag of what is stored by this call: a name under which it can be removed or expired
-    /// together with all else that has it, by [`remove_tag`](crate::Cache::remove_tag) and
-    /// [`expire_tag`](crate::Cache::expire_tag). Call it once for each tag: a value may have any number,
-    /// and its loader may add others by [`Loaded::tag`]. Up to three cost no allocation on a hit.
+    /// Tags what this call stores. A tag is a name under which all entries that have it can be removed or
+    /// expired together, by [`remove_tag`](crate::Cache::remove_tag) and
+    /// [`expire_tag`](crate::Cache::expire_tag). Call it once for each tag: a value may have any number, and
+    /// its loader may add others by [`Loaded::tag`]. Up to three cost no allocation on a hit.
     ///
-    /// Tags belong to the value: one that is stored without them later does not have them. So
-    /// [`Cache::insert`](crate::Cache::insert), [`Cache::write_through`](crate::Cache::write_through) and
-    /// those of [`WriteBehind`](crate::WriteBehind), which know of no tags, leave a value without any.
-    /// [`Cache::alter`](crate::Cache::alter) leaves those of the value that it changes; if some are said, these
-    /// take their place.
+    /// Tags belong to the value: one that is stored later without tags has none. So
+    /// [`Cache::insert`](crate::Cache::insert), [`Cache::write_through`](crate::Cache::write_through) and the
+    /// calls of [`WriteBehind`](crate::WriteBehind), which take no tags, leave a value without any.
+    /// [`Cache::alter`](crate::Cache::alter) keeps the tags of the value that it changes; tags set here
+    /// replace them.
     pub fn tag(mut self, tag: &'a str) -> Self {
         self.tags.push(tag);
         self
     }
 
-    /// Several tags; as [`tag`](Self::tag) for each of them.
+    /// Adds several tags, as [`tag`](Self::tag) does for each.
     pub fn tags<T>(mut self, tags: impl IntoIterator<Item = &'a T>) -> Self
     where
         T: ?Sized + AsRef<str> + 'a,
@@ -97,15 +96,15 @@ impl<'a, K, V, S, Q: ?Sized> At<'a, K, V, S, Q> {
         self
     }
 
-    /// The age up to which this caller accepts a value. An older one is not fresh for it, however much is
-    /// left of its life, and is not served to it stale either: the caller loads, or waits for a load that
-    /// began no longer ago than this. A load that began earlier goes on for those who wait for it, but its
-    /// result is not stored. What this caller loads is stored for everybody.
+    /// Sets the greatest age of a value that this caller accepts. An older value is not fresh for this
+    /// caller, however much is left of its life, and is not served stale either: the caller loads, or waits
+    /// for a load that began no longer ago than this. A load that began earlier goes on for those who wait
+    /// for it, but its result is not stored. What this caller loads is stored for everybody.
     ///
-    /// Counted in milliseconds, rounded down: no value is served whose age, as [`Got::age`] tells it, is
-    /// more than this. [`Duration::ZERO`] and all below a millisecond accept what was stored within the same
-    /// tick of the clock: of the system's clock, within the last few milliseconds. [`force`](Self::force) accepts
-    /// nothing that is stored.
+    /// Counted in milliseconds, rounded down: no value is served whose age, as [`Got::age`] tells it, is more
+    /// than this. [`Duration::ZERO`], and anything below a millisecond, accepts what was stored within the
+    /// same tick of the clock: with the system clock, within the last few milliseconds.
+    /// [`force`](Self::force) accepts no stored value.
     ///
     /// ```
     /// use larder::{Cache, Clock, How};
@@ -130,28 +129,28 @@ impl<'a, K, V, S, Q: ?Sized> At<'a, K, V, S, Q> {
         self
     }
 
-    /// Loads, whatever is cached. This caller gets the result of a load that began no earlier than this
-    /// call: its own, or one that another forced call has begun meanwhile. A load that began before goes on
-    /// for those who wait for it, but its result is not stored. `error_backoff` does not hold a forced load
-    /// back, and if it fails, the caller gets no stale value. `circuit_breaker` and `max_concurrent_loads`
-    /// apply as always.
+    /// Always loads, whatever is cached. This caller gets the result of a load that began no earlier than
+    /// this call: its own, or one that another forced call has begun meanwhile. A load that began before goes
+    /// on for those who wait for it, but its result is not stored. `error_backoff` does not hold a forced
+    /// load back, and if it fails, the caller gets no stale value. `circuit_breaker` and
+    /// `max_concurrent_loads` apply as always.
     pub fn force(mut self) -> Self {
         self.force = true;
         self
     }
 
-    /// What this caller gets instead of an error, if the load fails or takes too long and nothing
-    /// stale may be served. It is not stored. It does not take the place of "not found", which is no
-    /// failure, nor of [`LoadError::Recursive`], nor of a panic of the caller's own loader.
+    /// Sets a value to return instead of an error, if the load fails or takes too long and nothing stale may
+    /// be served. It is not stored. It does not replace "not found", which is no failure, nor
+    /// [`LoadError::Recursive`], nor a panic of the caller's own loader.
     pub fn fallback(mut self, value: V) -> Self {
         self.fallback = Some(value);
         self
     }
 
-    /// How long this caller waits, for its own load or for another caller's: no less, and a few
-    /// milliseconds more at most. Then it gets what a stale window allows, or the
+    /// Limits how long this caller waits, for its own load or for another caller's: no less than this, and a
+    /// few milliseconds more at most. Then it gets a stale value, if a window allows one, or the
     /// [`fallback`](Self::fallback), or [`LoadError::TimedOut`]; no other caller notices. Another caller's
-    /// load goes on. Its own load, if that is async, is dropped (unheard by a circuit breaker: see
+    /// load goes on. Its own load, if that is async, is dropped (which a circuit breaker does not notice: see
     /// [`load_timeout`](crate::CacheBuilder::load_timeout)), and a caller that waits takes over with its own
     /// loader; a blocking loader cannot be interrupted, and runs to its end.
     pub fn timeout(mut self, patience: Duration) -> Self {
@@ -177,11 +176,11 @@ where
     }
 
     /// Stores `value`, as [`Cache::insert`](crate::Cache::insert) does, with the [`ttl`](Self::ttl) and the
-    /// [`tag`](Self::tag)s that were said here. [`max_age`](Self::max_age), [`force`](Self::force),
-    /// [`fallback`](Self::fallback) and [`timeout`](Self::timeout) are about loads: it ignores them.
+    /// [`tag`](Self::tag)s set here. It ignores [`max_age`](Self::max_age), [`force`](Self::force),
+    /// [`fallback`](Self::fallback) and [`timeout`](Self::timeout), which are about loads.
     ///
-    /// With [`keep_life`](Self::keep_life) it is an [`alter`](Self::alter) that stores `value` whatever it is
-    /// shown. It costs what that costs, and one more clone of the value a round.
+    /// With [`keep_life`](Self::keep_life) it is an [`alter`](Self::alter) that stores `value` whatever was
+    /// there before. It costs what `alter` costs, and one more clone of the value per round.
     pub fn insert(self, value: V) {
         if self.keeps_life {
             self.alter(|_| Some(value.clone()));
@@ -197,9 +196,9 @@ where
     }
 
     /// Writes to the source and then to the cache, as [`Cache::write_through`](crate::Cache::write_through)
-    /// does; what is stored has the [`ttl`](Self::ttl) and the [`tag`](Self::tag)s that were said here. If one
-    /// of the tags is removed or expired during the write, so is the value: nobody knows which came first.
-    /// The other settings are about loads: it ignores them, and [`keep_life`](Self::keep_life).
+    /// does; what is stored has the [`ttl`](Self::ttl) and the [`tag`](Self::tag)s set here. If one of the
+    /// tags is removed or expired during the write, so is the value: nobody knows which came first. It
+    /// ignores the other settings, which are about loads, and [`keep_life`](Self::keep_life).
     ///
     /// ```
     /// # use larder::Cache;
@@ -246,9 +245,9 @@ where
         writing::write_through_async(self.store, key, value, ttl, self.tags.iter(), write).await
     }
 
-    /// As [`Cache::alter`](crate::Cache::alter), with the [`ttl`](Self::ttl) and the [`tag`](Self::tag)s that
-    /// were said here, or with the life of the value before ([`keep_life`](Self::keep_life)); ignores the
-    /// other settings, which are about loads. A limit of three attempts a minute:
+    /// Changes a value as [`Cache::alter`](crate::Cache::alter) does, with the [`ttl`](Self::ttl) and the
+    /// [`tag`](Self::tag)s set here, or with the life of the previous value ([`keep_life`](Self::keep_life));
+    /// ignores the other settings, which are about loads. A limit of three attempts a minute:
     ///
     /// ```
     /// use larder::{Cache, Clock};
@@ -286,8 +285,9 @@ where
         self.store.alter(self.store.hash(self.key), self.key, &said, change)
     }
 
-    /// As [`Cache::get_or_load`](crate::Cache::get_or_load), with what was said here; returns the value and how it came. The
-    /// closure may return a plain value, an `Option` of one, or a [`Loaded`] that says more.
+    /// Returns or loads the value, as [`Cache::get_or_load`](crate::Cache::get_or_load) does, with the
+    /// settings made here; also tells how it was obtained. The closure may return a plain value, an `Option`
+    /// of one, or a [`Loaded`] that says more.
     ///
     /// ```
     /// use larder::{Cache, How};
@@ -304,8 +304,8 @@ where
     ///
     /// # Errors
     ///
-    /// As [`Cache::get_or_load`](crate::Cache::get_or_load); [`LoadError::NotFound`] where the loader said that there is no
-    /// such value, now or within `negative_ttl`.
+    /// As [`Cache::get_or_load`](crate::Cache::get_or_load); [`LoadError::NotFound`] if the loader said that
+    /// there is no such value, now or within `negative_ttl`.
     pub fn load<R, E>(
         self,
         load: impl FnOnce(&LoadCx<V>) -> Result<R, E>,
@@ -330,7 +330,7 @@ where
         or_fallback(result, self.fallback)
     }
 
-    /// The async form of [`load`](Self::load): a task waits, in the same flight.
+    /// The async form of [`load`](Self::load), which shares its loads.
     ///
     /// # Errors
     ///

@@ -19,16 +19,17 @@ use std::future::Future;
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 
-/// A bounded map that forgets, and loads what it does not have.
+/// A bounded, concurrent cache: a map whose entries expire and are evicted, and that loads what it does not
+/// have.
 ///
-/// A `Cache` is a handle: cloning it is one reference count, all clones are the same cache, and the
-/// last one that is dropped drops every entry. (With a second [`tier`](crate::CacheBuilder::tier) that drop
-/// also blocks its thread, for a second at most, while changes are on their way there.) It is shared between
-/// threads and tasks as it is; a thread that waits in [`get_or_load`](Self::get_or_load) and a task that waits in
+/// A `Cache` is a handle: cloning it costs one reference count, all clones are the same cache, and dropping
+/// the last one drops every entry. (With a second [`tier`](crate::CacheBuilder::tier) that drop also blocks
+/// its thread, for a second at most, while changes are on their way there.) Threads and tasks share it as it
+/// is; a thread that waits in [`get_or_load`](Self::get_or_load) and a task that waits in
 /// [`get_or_load_async`](Self::get_or_load_async) for the same key wait for the same load.
 ///
-/// Keys are looked up in borrowed form: a `Cache<String, V>` takes `&str`. Values are returned as
-/// clones, so put what is large into an [`Arc`].
+/// Keys are looked up in borrowed form: a `Cache<String, V>` takes `&str`. Values are returned as clones, so
+/// put large ones into an [`Arc`].
 ///
 /// # User code and locks
 ///
@@ -37,8 +38,8 @@ use std::sync::Arc;
 ///
 /// - `Eq` of keys, under the shared or the exclusive lock;
 /// - `Clone` of keys and values in `get`, `peek`, `entries` and the like, under the shared lock;
-/// - `Hash` of keys, in one case: with a second [`tier`](crate::CacheBuilder::tier), when the tier tells of
-///   a change by another process. (Otherwise no lock is held over it: hashes are stored.)
+/// - `Hash` of keys, in one case: with a second [`tier`](crate::CacheBuilder::tier), when the tier reports a
+///   change by another process. (Otherwise no lock is held over it: hashes are stored.)
 ///
 /// A panic in any of them leaves the cache valid.
 pub struct Cache<K, V, S = ahash::RandomState> {
@@ -50,8 +51,8 @@ impl<K, V, S> Cache<K, V, S> {
         Self { store }
     }
 
-    /// How many entries are stored: cached "not found" included, and expired ones that are not
-    /// freed yet. Never more than `max_entries`. One read of a counter.
+    /// Returns how many entries are stored, including cached "not found", and expired entries that are not
+    /// freed yet. Never more than `max_entries`. Reads one counter.
     pub fn len(&self) -> u64 {
         self.store.len()
     }
@@ -61,15 +62,15 @@ impl<K, V, S> Cache<K, V, S> {
         self.len() == 0
     }
 
-    /// What the stored entries weigh, in the weigher's units (without a weigher, one an entry).
-    /// Never more than `max_weight`; an insert in progress counts from the moment at which it has made its
-    /// room. One read of a counter.
+    /// Returns the total weight of the stored entries, in the weigher's units (without a weigher, one per
+    /// entry). Never more than `max_weight`; an insert in progress counts as soon as it has made its room.
+    /// Reads one counter.
     pub fn weight(&self) -> u64 {
         self.store.weight()
     }
 
-    /// The bound, in the unit of [`weight`](Self::weight): entries as `max_entries` says them, or weight as
-    /// `max_weight` does. `None` for a cache without one.
+    /// Returns the bound, in the unit of [`weight`](Self::weight): `max_entries` or `max_weight`, whichever
+    /// is set. `None` for a cache without a bound.
     ///
     /// ```
     /// # use larder::Cache;
@@ -80,12 +81,12 @@ impl<K, V, S> Cache<K, V, S> {
         self.store.capacity()
     }
 
-    /// The counters as they are now. Takes each shard's lock in shared mode, for a moment.
+    /// Returns the current counters. Takes each shard's lock in shared mode, for a moment.
     pub fn stats(&self) -> Stats {
         self.store.stats()
     }
 
-    /// The name given by [`CacheBuilder::name`](crate::CacheBuilder::name).
+    /// Returns the name given by [`CacheBuilder::name`](crate::CacheBuilder::name).
     pub fn name(&self) -> Option<&str> {
         self.store.name.as_deref()
     }
@@ -97,9 +98,9 @@ where
     V: Clone + Send + Sync + 'static,
     S: BuildHasher + Send + Sync + 'static,
 {
-    /// The value of a key, if it is there and fresh. Counts as a look-up and as a use. Takes a
-    /// shard's lock in shared mode, allocates nothing and waits for no load. Looks in this process only, also
-    /// where there is a second [`tier`](crate::CacheBuilder::tier).
+    /// Returns the value of a key, if it is cached and fresh. Counts as a look-up and as a use. Takes a
+    /// shard's lock in shared mode, allocates nothing and waits for no load. Looks in this process only, even
+    /// if there is a second [`tier`](crate::CacheBuilder::tier).
     ///
     /// ```
     /// use larder::Cache;
@@ -120,9 +121,9 @@ where
         }
     }
 
-    /// The value of a key with its age and remaining life, without counting as a look-up or a use:
-    /// for looking at a cache rather than using it. Values past their life, but within a stale
-    /// window, are shown too. Costs what [`get`](Self::get) does: a shard's lock in shared mode.
+    /// Returns the value of a key with its age and remaining life, without counting as a look-up or a use:
+    /// for inspecting a cache rather than using it. Expired values that are within a stale window are
+    /// returned too. Costs what [`get`](Self::get) does: a shard's lock in shared mode.
     pub fn peek<Q>(&self, key: &Q) -> Option<Got<V>>
     where
         Q: ?Sized + Hash + Equivalent<K>,
@@ -130,9 +131,9 @@ where
         self.store.peek(self.store.hash(key), key)
     }
 
-    /// Whether [`get`](Self::get) would return a value, without counting as a look-up or a use, and
-    /// without a clone of it. Another thread may change that before the caller acts on it: to load a value
-    /// that is not there, call [`get_or_load`](Self::get_or_load).
+    /// Returns whether [`get`](Self::get) would return a value, without counting as a look-up or a use, and
+    /// without cloning the value. Another thread may change that before the caller acts on it: to load a
+    /// value that is not there, call [`get_or_load`](Self::get_or_load).
     pub fn contains<Q>(&self, key: &Q) -> bool
     where
         Q: ?Sized + Hash + Equivalent<K>,
@@ -140,16 +141,16 @@ where
         self.store.contains(self.store.hash(key), key)
     }
 
-    /// Stores a value under the cache's settings. It replaces the key's old value, and a load of the key
-    /// that is under way will not be stored, since this value is newer. May evict other entries. A value
-    /// that alone weighs more than `max_weight` is not stored, and is reported as
-    /// [`Rejected`](crate::RemovalCause::Rejected); the old value goes all the same, as replaced, since it
-    /// is not the key's value any more.
+    /// Stores a value, with the cache's settings. It replaces the key's old value, and a load of the key in
+    /// flight will not be stored, since this value is newer. May evict other entries. A value that alone
+    /// weighs more than `max_weight` is not stored, and is reported as
+    /// [`Rejected`](crate::RemovalCause::Rejected); the old value leaves all the same, as replaced, since it
+    /// is no longer the key's value.
     ///
     /// Takes the exclusive lock of the key's shard, for about as long as a look-up takes and, in a full
     /// cache, an eviction. (If the shard has to grow, the insert moves its entries, which takes up to a
-    /// millisecond. If the value's weight needs room in other shards, it takes their locks one by one.) What
-    /// leaves is reported and dropped after that, on this thread.
+    /// millisecond. If the value's weight needs room in other shards, it takes their locks one by one.)
+    /// Values that leave are reported and dropped after that, on this thread.
     ///
     /// The new value has no tags, whatever the old one had; [`at(..).tag(..).insert(..)`](At::tag) gives it
     /// some. With a second [`tier`](crate::CacheBuilder::tier) that does not keep up with the changes, this
@@ -162,39 +163,39 @@ where
         self.store.insert(self.store.hash(&key), key, value, None);
     }
 
-    /// Changes the value of a key by what it is now. `change` is given the fresh value, or `None`, and returns
-    /// what is to stand there: `Some` stores, `None` removes, and [`Altered::Keep`] leaves all as it is. Returns
-    /// what `change` returned.
+    /// Changes the value of a key depending on its current value (read-modify-write). `change` is given the
+    /// fresh value, or `None`, and returns the new one: `Some` stores, `None` removes, and [`Altered::Keep`]
+    /// leaves everything as it is. Returns what `change` returned.
     ///
-    /// No change is lost. If the key is written, removed, expired or loaded by anybody else after `change` was
-    /// given its value, or one of the value's tags is, nothing is stored, and `change` is called again with what
-    /// stands there then. So it may run more than once, and only its last result counts. Of several callers who
-    /// change one key at once, one succeeds in each round. (If the value is evicted meanwhile, or its time is
-    /// up, what was made of it is stored all the same.)
+    /// No change is lost. If the key is written, removed, expired or loaded by anybody else after `change`
+    /// was given its value, or one of the value's tags is removed or expired, nothing is stored, and `change`
+    /// is called again with what is cached then. So it may run more than once, and only its last result
+    /// counts. Of several callers who change one key at once, one succeeds in each round. (If the value is
+    /// only evicted meanwhile, or its time is up, the result is stored all the same.)
     ///
     /// No lock is held while `change` runs, so it may use the cache. What it does itself to the key is
-    /// overwritten by what it returns. That holds for its own thread: if it waits for another one that writes
-    /// the key, it is called again, and if it does so each time, for ever.
+    /// overwritten by what it returns. That holds for its own thread only: if it waits for another thread
+    /// that writes the key, it is called again, and if it does so each time, for ever.
     ///
     /// What is stored
     ///
-    /// * begins a new life, with the cache's time to live and jitter, or what [`at(key)`](Self::at) says:
-    ///   [`ttl`](At::ttl), or [`keep_life`](At::keep_life) for one that ends when the old one would have. A
-    ///   value that is returned as it was given begins one too, unless it is returned as `Keep`;
-    /// * has the tags of the value before, or those that [`at(key)`](Self::at) says. It has no
-    ///   [validator](crate::Loaded::validator): that was the source's name for the value before;
-    /// * is otherwise as if [inserted](Self::insert): a load of the key that is under way is not stored, the
-    ///   removal listener gets the value before, and what weighs too much takes that with it.
+    /// * begins a new life, with the cache's time to live and jitter, or as [`at(key)`](Self::at) sets it:
+    ///   with [`ttl`](At::ttl), or with [`keep_life`](At::keep_life) until the old one would have ended. A
+    ///   value that is returned unchanged begins a new life too, unless it is returned as `Keep`;
+    /// * has the tags of the previous value, or those set by [`at(key)`](Self::at). It has no
+    ///   [validator](crate::Loaded::validator), which was the source's name for the previous value;
+    /// * is otherwise as if [inserted](Self::insert): a load of the key in flight is not stored, the removal
+    ///   listener gets the previous value, and a value that weighs too much takes the previous one with it.
     ///
-    /// It looks at what is here and fresh: not at a second tier (which is told of the change; other processes
-    /// change their own copies), nor at what a [`WriteBehind`](crate::WriteBehind) queue has yet to write
-    /// ([its own `alter`](crate::WriteBehind::alter) does). What was
-    /// evicted begins anew, so a limit that must hold under a flood of keys needs room for all of them. If
-    /// `change` is given `None` and returns `None`, nothing happens, not even to a load.
+    /// It sees only what is fresh in this process: not a second tier (which is told of the change; other
+    /// processes change their own copies), nor what a [`WriteBehind`](crate::WriteBehind) queue has yet to
+    /// write ([its own `alter`](crate::WriteBehind::alter) does). A value that was evicted begins anew, so a
+    /// limit that must hold under a flood of keys needs room for all of them. If `change` is given `None` and
+    /// returns `None`, nothing happens, not even to a load.
     ///
-    /// Blocks as `insert` does. Costs an allocation, and for each time that `change` is called a look and a
-    /// write, two clones of the value and one of the key. While it runs, every other write to the cache takes
-    /// one lock more, which all of these share. It counts neither as a hit nor as a miss.
+    /// Blocks as `insert` does. Costs an allocation and, for each call of `change`, a look-up, a write, two
+    /// clones of the value and one of the key. While it runs, every other write to the cache takes one more
+    /// lock, the same for all of them. It counts neither as a hit nor as a miss.
     ///
     /// ```
     /// use larder::Cache;
@@ -222,24 +223,24 @@ where
         self.at(key).alter(change)
     }
 
-    /// The value of a key; if it is not there, `load` loads it, once, however many callers ask.
+    /// Returns the value of a key; if it is not cached, loads it with `load`, once, however many callers ask.
     ///
-    /// The first caller that finds nothing runs its closure; all others, threads and tasks, wait
-    /// for that one load and get clones of its value, or its error. Other keys are not held up.
-    /// On a hit the closure is not called and nothing is allocated; nor is anything by a load that nobody
-    /// else waits for, in a cache without windows, guards or a weigher.
+    /// The first caller that finds nothing runs its closure; all others, threads and tasks, wait for that one
+    /// load and get clones of its value, or its error. Other keys are not held up. On a hit the closure is
+    /// not called and nothing is allocated. A load that nobody else waits for allocates nothing either, in a
+    /// cache without stale windows, `max_concurrent_loads`, `circuit_breaker` or a weigher.
     ///
-    /// Where a [stale window](crate::CacheBuilder::stale_while_revalidate) is set, a value past its
-    /// life may be served instead of waiting, or instead of an error.
+    /// Where a [stale window](crate::CacheBuilder::stale_while_revalidate) is set, an expired value may be
+    /// served instead of waiting, or instead of an error.
     ///
     /// Two deadlocks are not detected, and end only at `load_timeout`: two loaders that ask for each other's
     /// key (a loader that asks for its own key gets an error), and this call within a task, if the load that
     /// it waits for is another task's on the same thread. In async code, call
     /// [`get_or_load_async`](Self::get_or_load_async).
     ///
-    /// If the key is written, removed or expired while the load runs, that is newer than what the load will
-    /// bring: the callers who wait get the loaded value, but it is not stored. Callers who come after the
-    /// write find what was written, or load again.
+    /// If the key is written, removed or expired while the load runs, that is newer than the load's result:
+    /// the callers who wait get the loaded value, but it is not stored. Callers who come after the write find
+    /// what was written, or load again.
     ///
     /// ```
     /// use larder::Cache;
@@ -263,11 +264,11 @@ where
     ///
     /// # Errors
     ///
-    /// [`Loader`](LoadError::Loader) with the closure's error, shared by everybody who waited (a
-    /// failure is not cached: the next call loads again, unless
-    /// [`error_backoff`](crate::CacheBuilder::error_backoff) holds it back); [`NotFound`](LoadError::NotFound) where
-    /// that is cached; [`TimedOut`](LoadError::TimedOut) after `load_timeout`, for those who wait;
-    /// [`Panicked`](LoadError::Panicked) if the closure that this caller waited for did;
+    /// [`Loader`](LoadError::Loader) with the closure's error, shared by everybody who waited (a failure is
+    /// not cached: the next call loads again, unless [`error_backoff`](crate::CacheBuilder::error_backoff)
+    /// holds it back); [`NotFound`](LoadError::NotFound) if "not found" is cached;
+    /// [`TimedOut`](LoadError::TimedOut) after `load_timeout`, for those who wait;
+    /// [`Panicked`](LoadError::Panicked) if the closure that this caller waited for panicked;
     /// [`Recursive`](LoadError::Recursive) inside a loader of the same key;
     /// [`CircuitOpen`](LoadError::CircuitOpen) while a
     /// [`circuit_breaker`](crate::CacheBuilder::circuit_breaker) keeps loads from the source.
@@ -295,7 +296,7 @@ where
         }
     }
 
-    /// The async form of [`get_or_load`](Self::get_or_load): a task waits. No runtime is asked for.
+    /// The async form of [`get_or_load`](Self::get_or_load), for any runtime.
     ///
     /// The loader's future runs as part of this one. If this one is dropped before it is done,
     /// another caller that waits takes over with its own loader; if nobody waits, nothing is left
@@ -312,8 +313,8 @@ where
     ///
     /// # Errors
     ///
-    /// As [`get_or_load`](Self::get_or_load); here the leader too gets
-    /// [`TimedOut`](LoadError::TimedOut).
+    /// As [`get_or_load`](Self::get_or_load); here the caller that loads gets
+    /// [`TimedOut`](LoadError::TimedOut) too.
     ///
     /// # Panics
     ///
@@ -335,9 +336,9 @@ where
         future::load(&self.store, hash, key, call, |lead| lead.run(load), plain).await
     }
 
-    /// The value of a key; if it is not there, `make` makes it, once, however many callers ask.
-    /// As [`get_or_load`](Self::get_or_load), for values that can always be made: where another caller's
-    /// load brings no value, or "not found" is cached, this caller calls its own `make`.
+    /// Returns the value of a key; if it is not cached, makes it with `make`, once, however many callers ask.
+    /// Like [`get_or_load`](Self::get_or_load), for values that can always be made: if another caller's load
+    /// brings no value, or "not found" is cached, this caller calls its own `make`.
     ///
     /// ```
     /// use larder::Cache;
@@ -375,9 +376,9 @@ where
         future::make(&self.store, hash, key, make).await
     }
 
-    /// As [`get_or_load`](Self::get_or_load) for a source that may answer "there is none": that
-    /// answer, `Ok(None)`, is cached for [`negative_ttl`](crate::CacheBuilder::negative_ttl) and
-    /// replaces what stood there. Without a `negative_ttl` it is passed on and not kept.
+    /// Like [`get_or_load`](Self::get_or_load), for a source that may not have the value: that answer,
+    /// `Ok(None)`, is cached for [`negative_ttl`](crate::CacheBuilder::negative_ttl) and replaces the old
+    /// value. Without a `negative_ttl` it is passed on but not cached.
     ///
     /// ```
     /// use larder::{Cache, LoadError};
@@ -401,7 +402,7 @@ where
     ///
     /// # Errors
     ///
-    /// As [`get_or_load`](Self::get_or_load), but for `NotFound`, which is `Ok(None)` here.
+    /// As [`get_or_load`](Self::get_or_load), except for `NotFound`, which is `Ok(None)` here.
     ///
     /// # Panics
     ///
@@ -426,7 +427,7 @@ where
     ///
     /// # Errors
     ///
-    /// As there, and [`TimedOut`](LoadError::TimedOut) for the leader too.
+    /// As there, and [`TimedOut`](LoadError::TimedOut) for the caller that loads too.
     ///
     /// # Panics
     ///
@@ -452,22 +453,22 @@ where
         future::load(&self.store, hash, key, call, |lead| lead.run(load), optional).await
     }
 
-    /// The values of many keys, with one call of `load` for all of those that nobody has and nobody
-    /// is loading: one query instead of hundreds.
+    /// Returns the values of many keys, with one call of `load` for all that are neither cached nor being
+    /// loaded: one query instead of hundreds.
     ///
-    /// To other callers each of these keys has a load of its own: who wants one of them meanwhile, alone or
-    /// in another batch, waits for this call. This call loads its own keys first, and then waits for those
-    /// that others were loading already. `load` gets each key once, however often it stands in `keys`. If
+    /// For other callers each of these keys has a load of its own: whoever wants one of them meanwhile, alone
+    /// or in another batch, waits for this call. This call loads its own keys first, and then waits for those
+    /// that others were loading already. `load` gets each key once, however often it occurs in `keys`. If
     /// another caller's load ends without an outcome (its future was dropped, say), `load` is called again,
     /// for the keys that are still open.
     ///
-    /// A key that a successful reply does not have is missing at the source; the cache keeps that as "not
-    /// found" for [`negative_ttl`](crate::CacheBuilder::negative_ttl). If `load` fails, the keys that it
-    /// was called with are in [`failed`](Many::failed), and what else was found is returned all the same.
-    /// Keys in the reply that were not asked for are stored too, unless something newer may have been
-    /// written to them meanwhile.
+    /// A key that is absent from a successful reply is missing at the source; the cache keeps that as "not
+    /// found" for [`negative_ttl`](crate::CacheBuilder::negative_ttl). If `load` fails, the keys that it was
+    /// called with are in [`failed`](Many::failed), and whatever else was found is returned all the same.
+    /// Keys in the reply that were not asked for are stored too, unless something newer may have been written
+    /// to them meanwhile.
     ///
-    /// Counts one look-up a key, and one load a call of `load`.
+    /// Counts one look-up per key, and one load per call of `load`.
     ///
     /// ```
     /// use larder::Cache;
@@ -506,8 +507,8 @@ where
         many::load(&self.store, keys, |keys| load(keys).map(many::plain))
     }
 
-    /// The async form of [`get_or_load_many`](Self::get_or_load_many): a task waits, in the same
-    /// flights. If it is dropped, other callers who wait for one of its keys take that over.
+    /// The async form of [`get_or_load_many`](Self::get_or_load_many), which shares its loads. If it is
+    /// dropped, other callers who wait for one of its keys take over that key.
     ///
     /// ```
     /// # use larder::{Cache, LoadError};
@@ -542,11 +543,11 @@ where
         many::load_async(&self.store, keys, load, reply).await
     }
 
-    /// Takes a key's value out and returns it, if it was fresh. It is gone: never served again,
-    /// and a load that is under way will not bring it back (its callers get their value, it is not
-    /// stored). A cached "not found" goes too. Takes the lock of the key's shard for itself, and clones
-    /// the value only where a listener gets it as well. With a second tier that does not keep up, it blocks
-    /// its thread as [`insert`](Self::insert) does.
+    /// Removes a key's value and returns it, if it was fresh. A removed value is never served again, and a
+    /// load in flight will not bring it back (its callers get their value, but it is not stored). A cached
+    /// "not found" goes too. Takes the exclusive lock of the key's shard, and clones the value only if a
+    /// listener gets it as well. With a second tier that does not keep up, it blocks its thread as
+    /// [`insert`](Self::insert) does.
     ///
     /// Call it after each write to the source, and let nothing come between the two. An async handler is
     /// dropped at an `await` when its client hangs up: it may never come back from the write, although the
@@ -576,11 +577,11 @@ where
         store.remove(store.hash(key), key, store.named(key).as_ref())
     }
 
-    /// Ends the life of a key's value now; returns whether there was a fresh value. One that has expired
-    /// already is left as it is: its stale windows end when they would have. As with
-    /// [`remove`](Self::remove), a load under way will not be stored, and a cached "not found" is
-    /// forgotten. Unlike a removed value, an expired one may still be served within a stale window. Costs
-    /// what `remove` does, and blocks as it does.
+    /// Expires a key's value now; returns whether there was a fresh value. A value that has expired already
+    /// is left as it is: its stale windows end when they would have. As with [`remove`](Self::remove), a load
+    /// in flight will not be stored, and a cached "not found" is forgotten. Unlike a removed value, an
+    /// expired one may still be served within a stale window. Costs what `remove` does, and blocks as it
+    /// does.
     pub fn expire<Q>(&self, key: &Q) -> bool
     where
         Q: ?Sized + Hash + Equivalent<K>,
@@ -589,11 +590,10 @@ where
         store.expire(store.hash(key), key, store.named(key).as_ref())
     }
 
-    /// Removes every entry that has this tag; see [`At::tag`] and
-    /// [`Loaded::tag`](crate::Loaded::tag). As with
-    /// [`remove`](Self::remove), what was removed is never served again, and no load with this tag
-    /// that is under way will be stored, even if its loader names the tag only at the end, or if nobody has
-    /// named that tag before.
+    /// Removes every entry that has this tag; see [`At::tag`] and [`Loaded::tag`](crate::Loaded::tag). As
+    /// with [`remove`](Self::remove), a removed value is never served again, and no load in flight with this
+    /// tag will be stored, even if its loader names the tag only at the end, or if nobody has named that tag
+    /// before.
     ///
     /// Takes the same time however many entries there are: about as long as a look-up. Removed entries
     /// still count in [`len`](Self::len), and take memory, until they are freed: by inserts, which look at
@@ -617,21 +617,19 @@ where
         self.store.remove_tag(tag);
     }
 
-    /// Ends the life of every entry that has this tag, now, in the time that
-    /// [`remove_tag`](Self::remove_tag) takes. Unlike removed entries, expired ones may still be served
-    /// within a stale window, which counts from this call, or from an earlier end of the entry's life. An
-    /// entry that is not reloaded while its tags are expired again and again may lose its windows early: the
-    /// cache tells eight such expiries apart.
+    /// Expires every entry that has this tag, now, in the time that [`remove_tag`](Self::remove_tag) takes.
+    /// Unlike removed entries, expired ones may still be served within a stale window, which counts from this
+    /// call, or from an earlier end of the entry's life. An entry that is not reloaded while its tags are
+    /// expired again and again may lose its windows early: the cache tells eight such expiries apart.
     pub fn expire_tag(&self, tag: &str) {
         self.store.expire_tag(tag);
     }
 
-    /// Removes every entry that `pred` holds for, those within a stale window too; returns how many
-    /// there were. No load that is under way when it is called will be stored, since nobody knows what it
-    /// will bring.
+    /// Removes every entry for which `pred` returns `true`, those within a stale window too; returns how many
+    /// there were. No load in flight when it is called will be stored, since nobody knows what it will bring.
     ///
-    /// Looks at every entry, as a clone and without a lock, so `pred` may take its time and may use
-    /// the cache. What is written while it runs is newer than the call, and may stay. With a second tier that
+    /// `pred` is shown a clone of every entry, with no lock held, so it may take its time and may use the
+    /// cache. What is written while it runs is newer than the call, and may stay. With a second tier that
     /// does not keep up, each removal may block this thread as [`insert`](Self::insert) does.
     ///
     /// # Panics
@@ -641,19 +639,19 @@ where
         self.store.remove_if(pred)
     }
 
-    /// Removes everything. No load that is under way will be stored.
+    /// Removes everything. No load in flight will be stored.
     ///
-    /// One shard after the other, each under its lock for as long as it takes to empty it: what is
-    /// written meanwhile to a shard that was emptied already stays. What left is reported and dropped
-    /// shard by shard, with no lock held.
+    /// Empties one shard after the other, each under its lock: what is written meanwhile to a shard that was
+    /// emptied already stays. Removed values are reported and dropped shard by shard, with no lock held.
     pub fn clear(&self) {
         self.store.clear();
     }
 
-    /// Why a key is, or is not, fresh: its age and deadlines, the last error and the next try, a load
-    /// that is under way and how many wait for it, and the state of the circuit breaker and the slots. It is
-    /// meant for people to read, and shows neither the key nor the value. It counts as no look-up and no
-    /// use, and takes a shard's lock, and those of breaker and slots, for a moment; what it says held then.
+    /// Explains why a key is, or is not, fresh: its age and deadlines, the last error and the next try, a
+    /// load in flight and how many wait for it, and the state of the circuit breaker and the slots. It is
+    /// meant for people to read, and shows neither the key nor the value. It does not count as a look-up or a
+    /// use. It takes a shard's lock, and those of breaker and slots, for a moment, and tells what held at
+    /// that moment.
     pub fn explain<Q>(&self, key: &Q) -> Explanation
     where
         Q: ?Sized + Hash + Equivalent<K>,
@@ -662,20 +660,20 @@ where
         store.explain(store.hash(key), key, store.named(key).as_ref())
     }
 
-    /// A call for one key with settings of its own: see [`At`].
+    /// Starts a call for one key with settings of its own: see [`At`].
     pub fn at<'a, Q: ?Sized>(&'a self, key: &'a Q) -> At<'a, K, V, S, Q> {
         At::new(&self.store, key)
     }
 
-    /// A walk over the fresh entries, as clones; see [`Entries`] for what it promises while others
-    /// write. Counts as no look-up and no use.
+    /// Iterates over clones of the fresh entries; see [`Entries`] for what it promises while others write.
+    /// Does not count as a look-up or a use.
     pub fn entries(&self) -> Entries<K, V, S> {
         Entries::new(Arc::clone(&self.store))
     }
 
-    /// Frees, now, every entry that has expired or whose tag was removed; returns how many values and
-    /// cached "not found" there were. Seldom needed: each insert frees a few, and a cache that nobody uses
-    /// is swept in the background within a minute. (With a manual clock nothing happens in the background.)
+    /// Frees every entry that has expired or whose tag was removed, now; returns how many values and cached
+    /// "not found" there were. Seldom needed: each insert frees a few, and a cache that nobody uses is swept
+    /// in the background within a minute. (With a manual clock nothing happens in the background.)
     pub fn sweep(&self) -> u64 {
         self.store.sweep()
     }

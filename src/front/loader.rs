@@ -5,7 +5,7 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
-/// Where a [`LoadingCache`](crate::LoadingCache) gets its values from (read-through).
+/// Loads the values of a [`LoadingCache`](crate::LoadingCache) from their source (read-through).
 ///
 /// For a loader that is a plain function of the key, a closure will do:
 /// [`build_loading_fn`](crate::CacheBuilder::build_loading_fn).
@@ -43,33 +43,33 @@ pub trait Loader<K, V>: Send + Sync + 'static {
 
     /// The value of `key`, or that there is none ([`Loaded::missing`]).
     ///
-    /// Runs on the thread of a caller who waits for it, or, to refresh a value that is still served, also
-    /// to a caller that [`soft_timeout`](crate::CacheBuilder::soft_timeout) frees, on one of the cache's
-    /// [`Runtime`](crate::Runtime). Of one key at a time there is one such
-    /// call, of different keys there are many. It may use the cache for other keys; but
-    /// a loader that holds a handle of its own cache keeps that alive for ever, so it holds a
-    /// [`Weak`](std::sync::Weak) of what owns the cache.
+    /// Runs on the thread of a caller who waits for it. If it replaces a value that is still served (also to
+    /// a caller that [`soft_timeout`](crate::CacheBuilder::soft_timeout) frees), it runs on a thread of the
+    /// cache's [`Runtime`](crate::Runtime). There is one such call at a time for each key, and there may be
+    /// many for different keys. It may use the cache for other keys; but a loader that holds a handle of its
+    /// own cache keeps the cache alive for ever, so it should hold a [`Weak`](std::sync::Weak) of what owns
+    /// the cache.
     ///
     /// # Errors
     ///
     /// Whatever keeps the source from answering. It replaces nothing in the cache.
     fn load(&self, key: &K, cx: &LoadCx<V>) -> Result<Loaded<V>, Self::Error>;
 
-    /// The values of many keys, with one trip to the source where it has a way to do so. A key that
-    /// is absent from what this returns is missing at the source; what was not asked for is stored
-    /// too, if nothing newer was written meanwhile.
+    /// Loads the values of many keys, with one trip to the source where it has a way to do so. A key that is
+    /// absent from the result is missing at the source; a key that was not asked for is stored too, if
+    /// nothing newer was written meanwhile.
     ///
-    /// Unless it is overridden, this calls [`load`](Self::load) for one key after the other, and
-    /// stops at the first error, which is then that of all of them: override it where you
-    /// [`warm`](crate::LoadingCache::warm) or [`batch`](crate::CacheBuilder::batch).
+    /// By default, this calls [`load`](Self::load) for one key after the other, and stops at the first error,
+    /// which then counts for all of them: override it if you [`warm`](crate::LoadingCache::warm) or
+    /// [`batch`](crate::CacheBuilder::batch).
     ///
-    /// All keys are in flight from its beginning to its end, so all of it has to be done within
+    /// All keys are in flight from the beginning of the call to its end, so all of it has to be done within
     /// [`load_timeout`](crate::CacheBuilder::load_timeout).
     ///
-    /// Of many keys a loader is not shown what is cached of each: the [`LoadCx`] that the default gives to
-    /// `load` has no value ([`stale`](LoadCx::stale)), no [`validator`](LoadCx::validator), no earlier
-    /// [attempts](LoadCx::attempt), and [`Miss`](crate::LoadReason::Miss) as its reason. So no question "has
-    /// it changed?" can be put to the source here, and [`Loaded::unchanged`] fails with
+    /// Here a loader is not shown what is cached of each key: the [`LoadCx`] that the default gives to `load`
+    /// has no value ([`stale`](LoadCx::stale)), no [`validator`](LoadCx::validator), no earlier
+    /// [attempts](LoadCx::attempt), and [`Miss`](crate::LoadReason::Miss) as its reason. So the source cannot
+    /// be asked whether a value has changed, and [`Loaded::unchanged`] fails with
     /// [`NothingToRenew`](crate::LoadError::NothingToRenew).
     ///
     /// # Errors
@@ -90,8 +90,8 @@ pub trait Loader<K, V>: Send + Sync + 'static {
     }
 }
 
-/// Where an [`AsyncLoadingCache`](crate::AsyncLoadingCache) gets its values from. As [`Loader`], for
-/// sources that are awaited; the methods may be written as `async fn`.
+/// Loads the values of an [`AsyncLoadingCache`](crate::AsyncLoadingCache) from their source: the async form
+/// of [`Loader`]. The methods may be written as `async fn`.
 ///
 /// ```
 /// use larder::{AsyncLoader, LoadCx, Loaded};
@@ -113,12 +113,12 @@ pub trait AsyncLoader<K, V>: Send + Sync + 'static {
 
     /// The value of `key`, or that there is none ([`Loaded::missing`]).
     ///
-    /// Polled by the task of a caller who waits for it, or, to refresh a value that is still served, also
-    /// to a caller that [`soft_timeout`](crate::CacheBuilder::soft_timeout) frees, and with
-    /// [`detached_loads`](crate::CacheBuilder::detached_loads), by one of the cache's
-    /// [`Runtime`](crate::Runtime). It is dropped where it waits at
-    /// [`load_timeout`](crate::CacheBuilder::load_timeout), when the caller goes away whose task polls it, and,
-    /// in the background, with the cache.
+    /// Polled by the task of a caller who waits for it. If it replaces a value that is still served (also to
+    /// a caller that [`soft_timeout`](crate::CacheBuilder::soft_timeout) frees), and with
+    /// [`detached_loads`](crate::CacheBuilder::detached_loads), it is polled by a task of the cache's
+    /// [`Runtime`](crate::Runtime). Its future is dropped at
+    /// [`load_timeout`](crate::CacheBuilder::load_timeout), when the caller goes away whose task polls it,
+    /// and, in the background, with the cache.
     ///
     /// # Errors
     ///
@@ -129,9 +129,9 @@ pub trait AsyncLoader<K, V>: Send + Sync + 'static {
         cx: &LoadCx<V>,
     ) -> impl Future<Output = Result<Loaded<V>, Self::Error>> + Send;
 
-    /// The values of many keys, as [`Loader::load_many`] says: unless it is overridden, by awaiting
-    /// [`load`](Self::load) for one key after the other, with a [`LoadCx`] that shows no previous value and no
-    /// validator.
+    /// Loads the values of many keys, as [`Loader::load_many`] says: by default, by awaiting
+    /// [`load`](Self::load) for one key after the other, with a [`LoadCx`] that shows no previous value and
+    /// no validator.
     ///
     /// # Errors
     ///
@@ -209,9 +209,8 @@ impl<K, V, L: AsyncLoader<K, V>> AsyncLoader<K, V> for Arc<L> {
     }
 }
 
-/// A closure as a [`Loader`]: what
-/// [`build_loading_fn`](crate::CacheBuilder::build_loading_fn) makes of it. It knows of one key at a
-/// time, so that each of many keys is loaded by itself, fails by itself, and is not gathered.
+/// A closure as a [`Loader`], from [`build_loading_fn`](crate::CacheBuilder::build_loading_fn). It loads one
+/// key at a time, so each of many keys is loaded by itself, fails by itself, and is not batched.
 #[derive(Clone, Copy)]
 pub struct FnLoader<F>(pub(crate) F);
 
@@ -237,9 +236,9 @@ impl<F> fmt::Debug for FnLoader<F> {
     }
 }
 
-/// A closure as an [`AsyncLoader`]: what
-/// [`build_loading_async_fn`](crate::CacheBuilder::build_loading_async_fn) makes of it. It knows of one
-/// key at a time, as a [`FnLoader`] does.
+/// A closure as an [`AsyncLoader`], from
+/// [`build_loading_async_fn`](crate::CacheBuilder::build_loading_async_fn). It loads one key at a time, as a
+/// [`FnLoader`] does.
 #[derive(Clone, Copy)]
 pub struct AsyncFnLoader<F>(pub(crate) F);
 

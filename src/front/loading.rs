@@ -18,15 +18,14 @@ use std::hash::{BuildHasher, Hash};
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// A [`Cache`] that knows how to load (read-through), from
-/// [`build_loading`](crate::CacheBuilder::build_loading): callers name the key and nothing else, and
-/// the cache can load again by itself what is asked for, before it expires.
+/// A [`Cache`] that owns its loader (read-through), from
+/// [`build_loading`](crate::CacheBuilder::build_loading): callers pass only the key, and the cache itself can
+/// reload values that are asked for before they expire.
 ///
-/// It is a `Cache` as well, by `Deref`: everything that one can do is there, and a hit through it
-/// starts a refresh that is due like one through [`load`](Self::load). A clone is a handle to the same
-/// cache, and so is a clone of the `Cache` inside; the last one that is dropped drops all that is
-/// stored, stops the cache's own threads, and what is being loaded in the background by then is not
-/// stored anywhere.
+/// It is a `Cache` as well, by `Deref`: everything that a `Cache` can do is there, and a hit through it
+/// starts a refresh that is due, as one through [`load`](Self::load) does. A clone is a handle to the same
+/// cache, and so is a clone of the `Cache` inside. Dropping the last one drops all that is stored and stops
+/// the cache's own threads; what is being loaded in the background by then is not stored anywhere.
 ///
 /// ```
 /// use larder::{Cache, RefreshAhead};
@@ -48,14 +47,13 @@ use std::sync::Arc;
 /// # What runs where
 ///
 /// A miss is loaded by its caller, on its own thread, and others wait for it, as with
-/// [`get_or_load`](Cache::get_or_load). A refresh runs on the cache's
-/// [`Runtime`]: unless one was given, a pool of at most eight threads (`larder-loader`)
-/// that start when there is something to do and end after ten idle seconds. Whoever finds a value due
-/// has it at once and waits for nothing: while that pool is 1,024 loads behind, or another runtime
-/// [says](Runtime::is_busy) that it is busy, the refresh is left to a later hit. Only from a runtime that
-/// refuses the work, since it was shut down, that caller has it back, and does it if a slot of
-/// `max_concurrent_loads` is free. Of a key there is one load at a time, whoever began it, and a refresh is fenced
-/// like every load: what was written after it began, it does not replace.
+/// [`get_or_load`](Cache::get_or_load). A refresh runs on the cache's [`Runtime`]: unless one was given, a
+/// pool of at most eight threads (`larder-loader`) that start when there is something to do and end after ten
+/// idle seconds. A caller that finds a value due gets it at once and waits for nothing: while that pool is
+/// 1,024 loads behind, or another runtime [says](Runtime::is_busy) that it is busy, the refresh is left to a
+/// later hit. Only if the runtime refuses the work, because it was shut down, does that caller do it itself,
+/// if a slot of `max_concurrent_loads` is free. A key has one load at a time, whoever began it, and a refresh
+/// is fenced like every load: it does not replace what was written after it began.
 ///
 /// With [`soft_timeout`](crate::CacheBuilder::soft_timeout) a miss that can be served a stale value is
 /// loaded there too, and its caller waits for that load as others do.
@@ -79,7 +77,7 @@ impl<K, V, L, S> LoadingCache<K, V, L, S> {
         Self { cache, loader, runtime, gather: gather.map(Arc::new), handles: Arc::new(()) }
     }
 
-    /// The loader that it was built with.
+    /// Returns the loader that the cache was built with.
     pub fn loader(&self) -> &L {
         &self.loader
     }
@@ -92,8 +90,8 @@ where
     L: Loader<K, V>,
     S: BuildHasher + Send + Sync + 'static,
 {
-    /// The value of a key: from the cache, or loaded, once, however many callers ask. A value that
-    /// is due for its refresh is returned as it is, and refreshed in the background.
+    /// Returns the value of a key: from the cache, or loaded, once, however many callers ask. A value that is
+    /// due for its refresh is returned as it is, and refreshed in the background.
     ///
     /// # Errors
     ///
@@ -102,8 +100,8 @@ where
     ///
     /// # Panics
     ///
-    /// If the loader does, on this thread. One that runs elsewhere, for a caller that
-    /// [`soft_timeout`](crate::CacheBuilder::soft_timeout) may free, is [`LoadError::Panicked`] here, or
+    /// If the loader does, on this thread. If it panics elsewhere, for a caller that
+    /// [`soft_timeout`](crate::CacheBuilder::soft_timeout) may free, this returns [`LoadError::Panicked`], or
     /// the stale value.
     pub fn load<Q>(&self, key: &Q) -> Result<V, LoadError<L::Error>>
     where
@@ -126,9 +124,9 @@ where
         }))
     }
 
-    /// The values of many keys: from the cache, and with one call of the loader's `load_many` for
-    /// those that nobody has and nobody is loading, as [`Cache::get_or_load_many`] says. Each key has
-    /// its own load in flight, shared with single calls.
+    /// Returns the values of many keys: from the cache, and with one call of the loader's `load_many` for
+    /// those that are neither cached nor being loaded, as [`Cache::get_or_load_many`] says. Each key has its
+    /// own load in flight, shared with single calls.
     ///
     /// # Panics
     ///
@@ -141,14 +139,14 @@ where
         many::load(store, keys, |keys| self.loader.load_many(keys))
     }
 
-    /// Loads keys ahead of anybody who asks for them, in the background, and returns at once: what is
-    /// not cached is given to the loader's `load_many`, 32 keys at a time (or as many as
-    /// [`batch`](crate::CacheBuilder::batch) says), by four callers at most. The handle tells how far
-    /// it has come. When the last handle to this loading cache is dropped, it ends, after what is being
-    /// loaded by then.
+    /// Loads keys in the background, before anybody asks for them, and returns at once: what is not cached is
+    /// given to the loader's `load_many`, 32 keys at a time (or as many as
+    /// [`batch`](crate::CacheBuilder::batch) says), by four callers at most. The handle tells how far it has
+    /// come. When the last handle to this loading cache is dropped, warming ends, after what is being loaded
+    /// by then.
     ///
-    /// If the runtime refuses the work, it is done here, before this returns: all of it, with every wait
-    /// that loads have. The cache's own pool does so while it is 1,024 loads behind.
+    /// If the runtime refuses the work, all of it is done here, before this returns, with every wait that
+    /// loads have. The cache's own pool does so while it is 1,024 loads behind.
     ///
     /// ```
     /// # use larder::Cache;
@@ -171,14 +169,14 @@ where
         warm(&self.cache.store, &self.loader, &self.runtime, keys, chunk, &self.handles)
     }
 
-    /// Has a key loaded in the background, whether it is cached or not, and however fresh. Waits for
-    /// nobody; if the key is being loaded already, that load will do. What stands there is served
-    /// until the new value replaces it, and stays if the load fails.
+    /// Loads a key in the background, whether it is cached or not, and however fresh. Waits for nobody; if
+    /// the key is being loaded already, that load will do. The cached value is served until the new one
+    /// replaces it, and stays if the load fails.
     ///
-    /// If the runtime refuses the work, as the cache's own pool does while it is 1,024 loads behind, it is
-    /// counted as [`refused`](crate::Stats::refused) and done here, before this returns; unless it would
-    /// have to wait for a slot of [`max_concurrent_loads`](crate::CacheBuilder::max_concurrent_loads):
-    /// then nothing is loaded.
+    /// If the runtime refuses the work, as the cache's own pool does while it is 1,024 loads behind, that is
+    /// counted as [`refused`](crate::Stats::refused), and the load is done here, before this returns; but if
+    /// it would have to wait for a slot of
+    /// [`max_concurrent_loads`](crate::CacheBuilder::max_concurrent_loads), nothing is loaded.
     pub fn refresh<Q>(&self, key: &Q)
     where
         Q: ?Sized + Hash + Equivalent<K> + ToOwned<Owned = K>,

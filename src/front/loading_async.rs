@@ -19,18 +19,18 @@ use std::hash::{BuildHasher, Hash};
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// A [`Cache`] that knows how to load by awaiting, from
+/// A [`Cache`] that owns an async loader (read-through), from
 /// [`build_loading_async`](crate::CacheBuilder::build_loading_async): the async form of
 /// [`LoadingCache`](crate::LoadingCache).
 ///
-/// It is a `Cache` as well, by `Deref`: a hit through it starts a refresh that is due like one
-/// through [`load`](Self::load).
+/// It is a `Cache` as well, by `Deref`: a hit through it starts a refresh that is due, as one through
+/// [`load`](Self::load) does.
 ///
-/// A miss is loaded as part of its caller's future; if that is dropped, another caller that waits
-/// takes over. With [`detached_loads`](crate::CacheBuilder::detached_loads) it is loaded by a task, and
-/// whoever is dropped leaves it running. A refresh runs as a task on the cache's [`Runtime`]: with the feature
-/// `tokio`, the runtime that the cache was built in. When the last handle to the cache is dropped, its
-/// tasks drop the loader's future and end.
+/// A miss is loaded as part of its caller's future; if that is dropped, another caller that waits takes over.
+/// With [`detached_loads`](crate::CacheBuilder::detached_loads) it is loaded by a task, which keeps running
+/// if the caller is dropped. A refresh runs as a task on the cache's [`Runtime`]: with the feature `tokio`,
+/// the runtime that the cache was built in. When the last handle to the cache is dropped, its tasks drop the
+/// loader's future and end.
 ///
 /// With [`soft_timeout`](crate::CacheBuilder::soft_timeout) a miss that can be served a stale value is
 /// loaded by such a task too. Its caller waits for that as others do, and may go away without ending it.
@@ -80,7 +80,7 @@ impl<K, V, L, S> AsyncLoadingCache<K, V, L, S> {
         Self { cache, loader, runtime, gather: gather.map(Arc::new), handles: Arc::new(()) }
     }
 
-    /// The loader that it was built with.
+    /// Returns the loader that the cache was built with.
     pub fn loader(&self) -> &L {
         &self.loader
     }
@@ -93,8 +93,8 @@ where
     L: AsyncLoader<K, V>,
     S: BuildHasher + Send + Sync + 'static,
 {
-    /// The value of a key: from the cache, or loaded, once, however many callers ask. A value that
-    /// is due for its refresh is returned as it is, and refreshed in the background.
+    /// Returns the value of a key: from the cache, or loaded, once, however many callers ask. A value that is
+    /// due for its refresh is returned as it is, and refreshed in the background.
     ///
     /// # Errors
     ///
@@ -103,10 +103,10 @@ where
     ///
     /// # Panics
     ///
-    /// If the loader does, in this task. One that runs elsewhere, for a caller that
+    /// If the loader does, in this task. If it panics elsewhere, for a caller that
     /// [`soft_timeout`](crate::CacheBuilder::soft_timeout) may free or with
-    /// [`detached_loads`](crate::CacheBuilder::detached_loads), is [`LoadError::Panicked`] here, or the stale
-    /// value.
+    /// [`detached_loads`](crate::CacheBuilder::detached_loads), this returns [`LoadError::Panicked`], or the
+    /// stale value.
     pub async fn load<Q>(&self, key: &Q) -> Result<V, LoadError<L::Error>>
     where
         Q: ?Sized + Hash + Equivalent<K> + ToOwned<Owned = K>,
@@ -130,10 +130,10 @@ where
         future::load(store, hash, key, Call::of_owner::<L::Error>(), load, plain).await
     }
 
-    /// The values of many keys: from the cache, and with one call of the loader's `load_many` for
-    /// those that nobody has and nobody is loading, as [`Cache::get_or_load_many`] says. Each key has
-    /// its own load in flight, shared with single calls. A closure as loader is called for each, for 32
-    /// keys at once.
+    /// Returns the values of many keys: from the cache, and with one call of the loader's `load_many` for
+    /// those that are neither cached nor being loaded, as [`Cache::get_or_load_many`] says. Each key has its
+    /// own load in flight, shared with single calls. A closure as loader is called for each key, up to 32 at
+    /// once.
     ///
     /// # Panics
     ///
@@ -148,11 +148,11 @@ where
         many::load_async(&self.cache.store, keys, load, |reply| reply).await
     }
 
-    /// Loads keys ahead of anybody who asks for them, in the background, and returns at once: what is
-    /// not cached is given to the loader's `load_many`, 32 keys at a time (or as many as
-    /// [`batch`](crate::CacheBuilder::batch) says), by four callers at most. The handle tells how far
-    /// it has come. When the last handle to this loading cache is dropped, it ends, after what is being
-    /// loaded by then. A closure as loader is called for one key at a time, by each of the four.
+    /// Loads keys in the background, before anybody asks for them, and returns at once: what is not cached is
+    /// given to the loader's `load_many`, 32 keys at a time (or as many as
+    /// [`batch`](crate::CacheBuilder::batch) says), by four callers at most. The handle tells how far it has
+    /// come. When the last handle to this loading cache is dropped, warming ends, after what is being loaded
+    /// by then. A closure as loader is called for one key at a time, by each of the four.
     ///
     /// If the runtime refuses the work, all keys count as failed.
     pub fn warm(&self, keys: impl IntoIterator<Item = K>) -> Warmed {
@@ -164,9 +164,9 @@ where
         warm_async(&self.cache.store, &self.loader, &self.runtime, keys, chunk, &self.handles)
     }
 
-    /// Has a key loaded in the background, whether it is cached or not, and however fresh. Never
-    /// waits; if the key is being loaded already, that load will do. What stands there is served
-    /// until the new value replaces it, and stays if the load fails.
+    /// Loads a key in the background, whether it is cached or not, and however fresh. Never waits; if the key
+    /// is being loaded already, that load will do. The cached value is served until the new one replaces it,
+    /// and stays if the load fails.
     ///
     /// If the runtime refuses the task, nothing is loaded, and
     /// [`refused`](crate::Stats::refused) counts it.

@@ -12,7 +12,7 @@ use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Builds a [`WriteBehind`]: from [`WriteBehind::builder`].
+/// Builds a [`WriteBehind`]; made by [`WriteBehind::builder`].
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct WriteBehindBuilder<K, V, W, S = ahash::RandomState>
 where
@@ -87,62 +87,62 @@ impl Settings {
 /// The settings of a builder, which are the same for threads and for tasks.
 macro_rules! settings {
     () => {
-        /// How many keys may have something unwritten at once: 10,000 unless set. A key that
-        /// changes again while it waits takes no further place. With a value each, and a second one
-        /// of a key whose first is being written, this bounds the queue's memory.
+        /// Limits how many keys may have an unwritten change at once: 10,000 unless set. A key that changes
+        /// again while it waits takes no further place. Each key holds one value, or two while its first is
+        /// being written, so this bounds the queue's memory.
         pub fn max_pending(mut self, keys: usize) -> Self {
             self.settings.max_pending = keys;
             self
         }
 
-        /// How long a change may wait for others to be written with: 100 ms unless set. It is
-        /// written earlier where a whole batch has come together, where the queue is full, and on
-        /// `flush` and `close`. Zero writes as soon as a writer is free, and so with what has come
-        /// together meanwhile; [`Duration::MAX`] waits for one of these.
+        /// Sets how long a change may wait for others to be written with: 100 ms unless set. It is written
+        /// earlier if a whole batch has come together, if the queue is full, and on `flush` and `close`. Zero
+        /// writes as soon as a writer is free, with whatever has come together meanwhile; [`Duration::MAX`]
+        /// waits for a full batch, a full queue, `flush` or `close`.
         pub fn max_delay(mut self, delay: Duration) -> Self {
             self.settings.max_delay = delay;
             self
         }
 
-        /// How many changes are given to the writer at once, at most: 100 unless set.
+        /// Sets how many changes the writer is given at once, at most: 100 unless set.
         pub fn batch(mut self, changes: usize) -> Self {
             self.settings.batch = changes;
             self
         }
 
-        /// The pause after a failure, before the same change is tried again: `min` after the first,
-        /// twice as long after each further one in a row, `max` at most. From 100 ms to 30 s unless
-        /// set. Changes of other keys are written meanwhile.
+        /// Sets the pause after a failure before the same change is tried again: `min` after the first, twice
+        /// as long after each further one in a row, `max` at most. From 100 ms to 30 s unless set. Changes of
+        /// other keys are written meanwhile.
         pub fn retry(mut self, min: Duration, max: Duration) -> Self {
             self.settings.retry = (min, max);
             self
         }
 
-        /// How often a change is tried before it is given up on. Unless set, for as long as the
-        /// process lives: a queue that fills up is easier to see than writes that are missing.
+        /// Limits how often a change is tried before it is given up on. Unless set, it is tried for as long
+        /// as the process lives: a queue that fills up is easier to notice than missing writes.
         pub fn attempts(mut self, attempts: u32) -> Self {
             self.settings.attempts = attempts;
             self
         }
 
-        /// How many batches may be written at once: one unless set. Changes of one key never are.
+        /// Sets how many batches may be written at once: one unless set. Changes of one key are never written
+        /// concurrently.
         pub fn writers(mut self, writers: usize) -> Self {
             self.settings.writers = writers;
             self
         }
 
-        /// What happens to a change that finds the queue full: its caller waits, unless this says
+        /// Sets what happens to a change that finds the queue full: its caller waits, unless this says
         /// otherwise.
         pub fn when_full(mut self, when_full: WhenFull) -> Self {
             self.settings.when_full = when_full;
             self
         }
 
-        /// How long the queue goes on writing after its last handle was dropped: 5 s unless set. (A
-        /// `WriteBehind` blocks the thread that drops it for so long, an `AsyncWriteBehind` does
-        /// not.) What is not written
-        /// by then is told to [`on_give_up`](Self::on_give_up). With a manual clock, for as long as
-        /// there is something to write without time passing.
+        /// Limits how long the queue goes on writing after its last handle was dropped: 5 s unless set. (A
+        /// `WriteBehind` blocks the dropping thread meanwhile, an `AsyncWriteBehind` does not.) What is not
+        /// written by then is reported to [`on_give_up`](Self::on_give_up). With a manual clock, it writes
+        /// for as long as there is something to write without time passing.
         pub fn drop_timeout(mut self, timeout: Duration) -> Self {
             self.settings.drop_timeout = timeout;
             self
@@ -163,10 +163,10 @@ where
 
     settings!();
 
-    /// Is told, once, of every change that was accepted and will not be written: after the
-    /// [`attempts`](Self::attempts) that it may have, or when the time to drain is over. It is the
-    /// last that is known of it, so log it, or write it down where it can be found. Called with no
-    /// lock held, in a writer's thread or in the one that drops the queue; a panic in it ends there.
+    /// Sets a listener that is told, once, of every change that was accepted and will not be written: its
+    /// [`attempts`](Self::attempts) are used up, or the time to drain is over. This is the last copy of the
+    /// change, so log it, or save it where it can be found. Called with no lock held, on a writer's thread or
+    /// on the one that drops the queue; a panic in it is caught.
     pub fn on_give_up(
         mut self,
         listener: impl Fn(Unwritten<K, V, W::Error>) + Send + Sync + 'static,
@@ -183,12 +183,12 @@ where
     W: Writer<K, V>,
     S: BuildHasher + Send + Sync + 'static,
 {
-    /// The queue. Its threads are started by the first change.
+    /// Builds the queue. Its threads are started by the first change.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::OutOfRange`] where `max_pending`, `batch`, `attempts` or `writers` is zero, or
-    /// `retry` has no first pause, or a longest one that is shorter.
+    /// [`ConfigError::OutOfRange`] where `max_pending`, `batch`, `attempts` or `writers` is zero, or the
+    /// first pause of `retry` is zero or above its longest one.
     pub fn build(self) -> Result<WriteBehind<K, V, W, S>, ConfigError> {
         self.settings.check()?;
         let core = Core::new(self.store, self.settings, self.on_give_up);

@@ -22,16 +22,16 @@ use std::task::Poll;
 use std::time::Duration;
 use tokio::runtime::Handle;
 
-/// What writes to the source, for an [`AsyncWriteBehind`].
+/// Writes changes to the source, for an [`AsyncWriteBehind`].
 ///
-/// The async form of [`Writer`](crate::Writer), of which all else holds: a batch is written or it
-/// has failed, all of it is tried again, and a panic counts as a failure. It must not wait for its
-/// own queue (`flush`, `close`, `put` into a full one), which would wait for it.
+/// The async form of [`Writer`](crate::Writer), with the same rules: a batch is written or it has failed, all
+/// of it is tried again, and a panic counts as a failure. It must not wait for its own queue (`flush`,
+/// `close`, `put` into a full one), which would wait for it in turn.
 pub trait AsyncWriter<K, V>: Send + Sync + 'static {
     /// Why a batch was not written.
     type Error: Send + Sync + 'static;
 
-    /// Writes these changes: one a key, from one to `batch` of them, the oldest first.
+    /// Writes these changes: one per key, from one to `batch` of them, the oldest first.
     ///
     /// # Errors
     ///
@@ -42,14 +42,14 @@ pub trait AsyncWriter<K, V>: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), Self::Error>> + Send;
 }
 
-/// A [`WriteBehind`](crate::WriteBehind) whose writer is async: its tasks run on the tokio runtime
-/// that it was built in. It promises the same, and its calls wait as futures: one that is dropped
-/// while it waits for room has not been accepted.
+/// A [`WriteBehind`](crate::WriteBehind) whose writer is async: its tasks run on the tokio runtime that it
+/// was built in. It promises the same, and its calls are futures: a change whose future is dropped while it
+/// waits for room is not accepted.
 ///
 /// Dropping the last handle does not block. What is left is written in the background for
-/// [`drop_timeout`](AsyncWriteBehindBuilder::drop_timeout) at most, or until the runtime ends, and
-/// the rest is told to [`on_give_up`](AsyncWriteBehindBuilder::on_give_up). A runtime ends with
-/// `main`: [`close`](Self::close) before that.
+/// [`drop_timeout`](AsyncWriteBehindBuilder::drop_timeout) at most, or until the runtime ends, and the rest
+/// is reported to [`on_give_up`](AsyncWriteBehindBuilder::on_give_up). A runtime ends with `main`: call
+/// [`close`](Self::close) before that.
 ///
 /// ```
 /// use larder::{AsyncWriteBehind, AsyncWriter, Cache, Change};
@@ -84,7 +84,7 @@ where
     last: Arc<LastHandle>,
 }
 
-/// Builds an [`AsyncWriteBehind`]: from [`AsyncWriteBehind::builder`].
+/// Builds an [`AsyncWriteBehind`]; made by [`AsyncWriteBehind::builder`].
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct AsyncWriteBehindBuilder<K, V, W, S = ahash::RandomState>
 where
@@ -102,7 +102,7 @@ where
 {
     settings!();
 
-    /// Is told, once, of every change that was accepted and will not be written: as
+    /// Sets a listener that is told, once, of every change that was accepted and will not be written: as
     /// [`WriteBehindBuilder::on_give_up`](crate::WriteBehindBuilder::on_give_up).
     pub fn on_give_up(
         mut self,
@@ -120,7 +120,7 @@ where
     W: AsyncWriter<K, V>,
     S: BuildHasher + Send + Sync + 'static,
 {
-    /// The queue. Its tasks are spawned by the first change, on the runtime that this is called in.
+    /// Builds the queue. Its tasks are spawned by the first change, on the runtime that this is called in.
     ///
     /// # Errors
     ///
@@ -174,14 +174,14 @@ where
     W: AsyncWriter<K, V>,
     S: BuildHasher + Send + Sync + 'static,
 {
-    /// A queue behind `cache` whose changes go to `writer`: see [`AsyncWriteBehindBuilder`] for what
-    /// can be set.
+    /// Starts building a queue behind `cache` whose changes go to `writer`: see [`AsyncWriteBehindBuilder`]
+    /// for what can be set.
     pub fn builder(cache: Cache<K, V, S>, writer: W) -> AsyncWriteBehindBuilder<K, V, W, S> {
         let (store, settings) = (cache.store, Settings::new());
         AsyncWriteBehindBuilder { store, writer, settings, on_give_up: None }
     }
 
-    /// As [`WriteBehind::put`](crate::WriteBehind::put); waits for room as a future.
+    /// Sets the value of a key, as [`WriteBehind::put`](crate::WriteBehind::put); waits for room as a future.
     ///
     /// # Errors
     ///
@@ -191,7 +191,7 @@ where
         self.change(key, Some(value)).await
     }
 
-    /// As [`WriteBehind::delete`](crate::WriteBehind::delete).
+    /// Deletes a key, as [`WriteBehind::delete`](crate::WriteBehind::delete).
     ///
     /// # Errors
     ///
@@ -200,11 +200,12 @@ where
         self.change(key.clone(), None).await
     }
 
-    /// As [`WriteBehind::alter`](crate::WriteBehind::alter); waits for room as a future, and looks again after
+    /// Changes the value of a key depending on its current value, as
+    /// [`WriteBehind::alter`](crate::WriteBehind::alter); waits for room as a future, and looks again after
     /// that.
     ///
-    /// `change` cannot wait for a load. Where the source may have more than is queued or cached, it keeps what it
-    /// is not given, and its task loads:
+    /// `change` cannot await a load. If the source may have a value that is neither queued nor cached, let
+    /// `change` return [`Keep`](Altered::Keep) for `None`, and load in the calling task:
     ///
     /// ```
     /// # use larder::{AsyncWriteBehind, AsyncWriter, Cache};
@@ -235,8 +236,8 @@ where
     ///
     /// # Errors
     ///
-    /// As [`put`](Self::put); then what is cached and queued is as it was, and only a load of the key that ran is
-    /// not stored.
+    /// As [`put`](Self::put); then what is cached and queued is as it was, except that a load of the key in
+    /// flight is not stored.
     ///
     /// # Panics
     ///
@@ -279,7 +280,7 @@ where
         }
     }
 
-    /// As [`WriteBehind::get`](crate::WriteBehind::get).
+    /// Returns the value of a key, as [`WriteBehind::get`](crate::WriteBehind::get).
     pub fn get<Q>(&self, key: &Q) -> Option<V>
     where
         Q: ?Sized + Hash + Equivalent<K>,
@@ -287,7 +288,8 @@ where
         self.crew.core.get(key)
     }
 
-    /// As [`WriteBehind::flush`](crate::WriteBehind::flush).
+    /// Waits until every change accepted so far has been written, or given up on, as
+    /// [`WriteBehind::flush`](crate::WriteBehind::flush).
     ///
     /// # Errors
     ///
@@ -299,7 +301,7 @@ where
         core.told()
     }
 
-    /// As [`WriteBehind::close`](crate::WriteBehind::close).
+    /// Closes the queue, as [`WriteBehind::close`](crate::WriteBehind::close).
     ///
     /// # Errors
     ///
@@ -316,12 +318,12 @@ impl<K, V, W, S> AsyncWriteBehind<K, V, W, S>
 where
     W: AsyncWriter<K, V>,
 {
-    /// How many keys have an unwritten change.
+    /// Returns how many keys have an unwritten change.
     pub fn pending(&self) -> usize {
         self.crew.core.desk.pending()
     }
 
-    /// How many changes were given up on since the queue was built.
+    /// Returns how many changes were given up on since the queue was built.
     pub fn given_up(&self) -> u64 {
         self.crew.core.desk.given_up()
     }

@@ -17,13 +17,13 @@ use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 use std::task::Waker;
 
-/// A queue of writes behind a cache: a change is in the cache and acknowledged at once, and reaches
-/// the source a moment later, in batches, from a thread of the queue's own.
+/// A write-behind queue: a change is in the cache and acknowledged at once, and reaches the source a moment
+/// later, in batches, from a thread of the queue's own.
 ///
-/// For sources that are slower than their writers for a while, and for values that change more
-/// often than the source needs to know: positions, scores, drafts, counts. What depends on the value before
-/// is said by [`alter`](Self::alter), which loses nothing that others do in between, as a look and a
-/// [`put`](Self::put) would. Where a write that was acknowledged must not get lost with the process, use
+/// Use it for sources that are slower than their writers for a while, and for values that change more often
+/// than the source needs to know: positions, scores, drafts, counts. If a change depends on the previous
+/// value, make it with [`alter`](Self::alter): a `get` and a [`put`](Self::put) would lose what others do in
+/// between. Where an acknowledged write must not get lost with the process, use
 /// [`write_through`](Cache::write_through) or the source itself.
 ///
 /// ```
@@ -58,36 +58,36 @@ use std::task::Waker;
 ///
 /// # What it promises
 ///
-/// * **No accepted change is lost while the process lives.** A change is accepted when `put`,
-///   `delete` or `alter` returns `Ok`. It is tried until it is written, unless
-///   [`attempts`](WriteBehindBuilder::attempts) says how often; what is given up on is told to
-///   [`on_give_up`](WriteBehindBuilder::on_give_up). A writer that panics has failed, and a thread
-///   that panics after its `put` takes nothing along.
-/// * **A change of what stands there is of the last change**, whether that is cached, waits, or is in a
-///   writer's hands: of all that [`alter`](Self::alter) counts, the source gets the sum, if `change` loads what it is
-///   not given.
-/// * **The last change of a key wins, and is written once.** Changes of a key that waits replace
-///   each other; the source sees the last one, and need not see those before it.
+/// * **No accepted change is lost while the process lives.** A change is accepted when `put`, `delete` or
+///   `alter` returns `Ok`. It is tried until it is written, unless [`attempts`](WriteBehindBuilder::attempts)
+///   sets a limit; a change that is given up on is reported to
+///   [`on_give_up`](WriteBehindBuilder::on_give_up). A writer that panics has failed, and a thread that
+///   panics after its `put` takes nothing with it.
+/// * **`alter` builds on the last change**, whether that is cached, waits, or is in a writer's hands: the
+///   source gets the sum of everything that [`alter`](Self::alter) counts, if `change` loads what it is not
+///   given.
+/// * **The last change of a key wins, and is written once.** Changes of a waiting key replace each other; the
+///   source sees the last one, and may not see those before it.
 /// * **The changes of a key arrive in their order**, with one writer at a time for it, whatever
 ///   fails in between. Changes of different keys may arrive in any order.
 /// * **It is bounded**, by [`max_pending`](WriteBehindBuilder::max_pending); a full queue makes
 ///   callers wait or refuses them, and drops nothing.
-/// * **Reads see what is not written yet.** [`get`](Self::get) does though the cache has evicted
-///   it, and so does every load: `get_or_load` of a key with an unwritten change answers with that
-///   change and does not ask the source, and a load that was in flight when the change came is not
-///   stored. A deletion that waits is "not found" there.
-/// * **What was given up on is not shown any more**: its key is taken out of the cache.
+/// * **Reads see what is not written yet.** [`get`](Self::get) does, even if the cache has evicted it, and so
+///   does every load: `get_or_load` of a key with an unwritten change answers with that change and does not
+///   ask the source, and a load that was in flight when the change came is not stored. A waiting deletion
+///   answers "not found".
+/// * **A change that was given up on is not shown any more**: its key is taken out of the cache.
 ///
-/// All that holds for changes that go through one queue. Who writes to the source beside it, or
-/// inserts into the cache, is not seen by it.
+/// All this holds for changes that go through one queue. It does not see writes that bypass it, to the source
+/// or into the cache.
 ///
 /// # What a crash loses
 ///
-/// Whatever was not written: at most `max_pending` keys, none of them older than
-/// [`max_delay`](WriteBehindBuilder::max_delay) and the time that the writer takes, as long as it
-/// keeps up and does not fail. A batch that was under way may have been written or not. Nothing is
-/// kept on disk. [`close`](Self::close) before the process ends, and mind that `std::process::exit`
-/// and `abort` run no destructors.
+/// A crash loses whatever was not written: at most `max_pending` keys, none of them older than
+/// [`max_delay`](WriteBehindBuilder::max_delay) and the time that the writer takes, as long as it keeps up
+/// and does not fail. A batch that was under way may have been written or not. Nothing is kept on disk. Call
+/// [`close`](Self::close) before the process ends, and mind that `std::process::exit` and `abort` run no
+/// destructors.
 ///
 /// # Handles and threads
 ///
@@ -101,10 +101,10 @@ use std::task::Waker;
 /// Accepting a change costs what an insert does and, under a lock that all keys share, a look-up in
 /// the queue.
 ///
-/// The rules are those of older write-behind caches: coalescing, delay and a bounded queue as in
-/// Ehcache's `WriteBehindConfiguration` and Hazelcast's `MapStore` (`write-coalescing`,
-/// `write-delay-seconds`, `write-batch-size`), which also answer loads from their queues; retries as
-/// in Hazelcast, but without dropping a batch after the last one unseen.
+/// The rules are those of older write-behind caches: coalescing, delay and a bounded queue as in Ehcache's
+/// `WriteBehindConfiguration` and Hazelcast's `MapStore` (`write-coalescing`, `write-delay-seconds`,
+/// `write-batch-size`), which also answer loads from their queues; retries as in Hazelcast, but without
+/// silently dropping a batch after the last one.
 pub struct WriteBehind<K, V, W, S = ahash::RandomState>
 where
     W: Writer<K, V>,
@@ -132,8 +132,8 @@ where
     W: Writer<K, V>,
     S: BuildHasher + Send + Sync + 'static,
 {
-    /// A queue behind `cache` whose changes go to `writer`: see [`WriteBehindBuilder`] for what can
-    /// be set.
+    /// Starts building a queue behind `cache` whose changes go to `writer`: see [`WriteBehindBuilder`] for
+    /// what can be set.
     pub fn builder(cache: Cache<K, V, S>, writer: W) -> WriteBehindBuilder<K, V, W, S> {
         WriteBehindBuilder::new(cache.store, writer)
     }
@@ -144,13 +144,13 @@ where
         Self { last: Arc::new(LastHandle(Arc::clone(&crew) as Arc<dyn Drain>)), crew }
     }
 
-    /// Gives a key a value: in the cache now, under the cache's own settings, and at the source
-    /// soon. Where the key has an unwritten change already, this one takes its place. The value has no
+    /// Sets the value of a key: in the cache now, with the cache's own settings, and at the source soon. If
+    /// the key has an unwritten change already, this one takes its place. The value has no
     /// [tags](crate::At::tag).
     ///
-    /// Waits while the queue is full, unless [`when_full`](WriteBehindBuilder::when_full) says that
-    /// it refuses. Two threads that put different values for one key at the same moment may leave
-    /// nothing in the cache, and the queue knows which of them was last.
+    /// Waits while the queue is full, unless [`when_full`](WriteBehindBuilder::when_full) says that it
+    /// refuses. Two threads that put different values for one key at the same moment may leave nothing in the
+    /// cache, but the queue knows which of them was last.
     ///
     /// # Errors
     ///
@@ -161,8 +161,8 @@ where
         self.change(key, Some(value))
     }
 
-    /// Takes a key away: out of the cache now, and from the source soon. Until then a load of it
-    /// answers "not found".
+    /// Deletes a key: from the cache now, and from the source soon. Until then a load of it answers "not
+    /// found".
     ///
     /// # Errors
     ///
@@ -171,25 +171,25 @@ where
         self.change(key.clone(), None)
     }
 
-    /// Changes the value of a key by what it is now, as [`Cache::alter`] does, and writes what comes of it:
-    /// counts, scores, balances. `change` is given what this process shows for the key: the last change that
-    /// is not written yet, though the cache has evicted it (for a deletion, `None`); else what the cache has,
+    /// Changes the value of a key depending on its current value, as [`Cache::alter`] does, and writes the
+    /// result: for counts, scores, balances. `change` is given what this process shows for the key: the last
+    /// unwritten change, even if the cache has evicted it (for a deletion, `None`); else what the cache has,
     /// if it is fresh; else `None`. What it returns is [`put`](Self::put), or [deleted](Self::delete) if it
-    /// is `None`; [`Altered::Keep`] leaves all as it is. Returns what `change` returned.
+    /// is `None`; [`Altered::Keep`] leaves everything as it is. Returns what `change` returned.
     ///
-    /// No change is lost. If anything else happens to the key after `change` was given its value, it is called
-    /// again with what stands there then, as after a wait for room in the queue. That its value is evicted
-    /// meanwhile, or written to the source, does not count; nor does what `change` does to the key itself, in
-    /// its own thread: what it returns is put over that. No lock is held while it runs, so it may use the cache
-    /// and the queue.
+    /// No change is lost. If anything else happens to the key after `change` was given its value, `change` is
+    /// called again with what is there then; the same happens after a wait for room in the queue. It does not
+    /// count if the value is evicted meanwhile, or written to the source; nor does what `change` itself does
+    /// to the key, in its own thread: its result overwrites that. No lock is held while it runs, so it may
+    /// use the cache and the queue.
     ///
     /// # What only the source knows
     ///
-    /// **The source is not asked.** `None` says only that nothing of the key is queued or cached, and the source
-    /// may have a count of millions that was evicted here: who begins with one then overwrites it. (It also
-    /// happens where nothing was evicted: a change that is written before the call that made it has returned is
-    /// for a moment in neither place.) So always let `change` load what it is not given. (A load that runs in it is a part of it, and what others do to the key
-    /// meanwhile is seen.)
+    /// **The source is not asked.** `None` says only that nothing is queued or cached for the key. The source
+    /// may have a count of millions that was evicted here, and a `change` that then begins at one overwrites
+    /// it. (This can happen even if nothing was evicted: a change that is written before the call that made
+    /// it has returned is for a moment in neither place.) So always let `change` load what it is not given.
+    /// (A load inside `change` is a part of it, and what others do to the key meanwhile is noticed.)
     ///
     /// ```
     /// use larder::{Altered, Cache, Change, WriteBehind};
@@ -225,19 +225,19 @@ where
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// For the same reason, `None` for `None` does nothing: nothing is deleted at the source that was not shown
-    /// to be there. [`delete`](Self::delete) does that.
+    /// For the same reason, returning `None` for `None` does nothing: what was not shown to be there is not
+    /// deleted at the source. [`delete`](Self::delete) does that.
     ///
-    /// What is written is the value, not the step. So one process changes a key: of two that count the same
-    /// one, each overwrites what the other has counted. There, send the steps to the source.
+    /// What is written is the value, not the step. So only one process may change a key: if two count under
+    /// the same key, each overwrites what the other has counted. In that case, send the steps to the source.
     ///
-    /// What is put has no [tags](crate::At::tag), and begins a life of its own. Costs what
-    /// [`Cache::alter`] does and a look-up in the queue.
+    /// The new value has no [tags](crate::At::tag), and begins a new life. Costs what [`Cache::alter`] does
+    /// and a look-up in the queue.
     ///
     /// # Errors
     ///
-    /// As [`put`](Self::put); then what is cached and queued is as it was, and only a load of the key that ran is
-    /// not stored. What `Keep`s needs no room, nor an open queue.
+    /// As [`put`](Self::put); then what is cached and queued is as it was, except that a load of the key in
+    /// flight is not stored. `Keep` needs no room, nor an open queue.
     ///
     /// # Panics
     ///
@@ -282,9 +282,9 @@ where
         }
     }
 
-    /// The value of a key: what the cache has, or else its unwritten change, though the cache has
-    /// evicted or expired it. `None` where there is neither, and for a deletion that waits. Counts
-    /// as a look-up of the cache.
+    /// Returns the value of a key: what the cache has, or else its unwritten change, even if the cache has
+    /// evicted or expired it. `None` if there is neither, and for a waiting deletion. Counts as a look-up of
+    /// the cache.
     pub fn get<Q>(&self, key: &Q) -> Option<V>
     where
         Q: ?Sized + Hash + Equivalent<K>,
@@ -292,13 +292,13 @@ where
         self.crew.core.get(key)
     }
 
-    /// Waits until every change that was accepted before has been written, or given up on. What
-    /// waits for company is written at once; what has failed waits its time.
+    /// Waits until every change accepted so far has been written, or given up on. Changes that wait for their
+    /// batch to fill are written at once; those that have failed wait for their next attempt.
     ///
     /// # Errors
     ///
-    /// [`GaveUp`](WriteError::GaveUp) if changes were given up on that no earlier `flush` has told
-    /// of; all others are written. [`InsideWriter`](WriteError::InsideWriter).
+    /// [`GaveUp`](WriteError::GaveUp) if changes were given up on that no earlier `flush` has reported; all
+    /// others are written. [`InsideWriter`](WriteError::InsideWriter), in the writer.
     pub fn flush(&self) -> Result<(), WriteError> {
         if self.crew.is_writer() {
             return Err(WriteError::InsideWriter);
@@ -309,9 +309,9 @@ where
         core.told()
     }
 
-    /// Accepts nothing more, through any handle, waits until everything is written or given up on,
-    /// and ends the threads. Without a limit of [`attempts`](WriteBehindBuilder::attempts) that
-    /// takes as long as the source is away; to wait only so long, drop the queue instead.
+    /// Closes the queue: accepts nothing more, through any handle, waits until everything is written or given
+    /// up on, and ends the threads. Without a limit on [`attempts`](WriteBehindBuilder::attempts) that takes
+    /// as long as the source is away; to limit the wait, drop the queue instead.
     ///
     /// # Errors
     ///
@@ -332,12 +332,12 @@ impl<K, V, W, S> WriteBehind<K, V, W, S>
 where
     W: Writer<K, V>,
 {
-    /// How many keys have an unwritten change.
+    /// Returns how many keys have an unwritten change.
     pub fn pending(&self) -> usize {
         self.crew.core.desk.pending()
     }
 
-    /// How many changes were given up on since the queue was built.
+    /// Returns how many changes were given up on since the queue was built.
     pub fn given_up(&self) -> u64 {
         self.crew.core.desk.given_up()
     }

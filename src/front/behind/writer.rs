@@ -30,28 +30,28 @@ impl<'a, K, V> Change<'a, K, V> {
     }
 }
 
-/// What writes to the source, for a [`WriteBehind`](crate::WriteBehind). A closure that takes
-/// `&[Change<'_, K, V>]` is one.
+/// Writes changes to the source, for a [`WriteBehind`](crate::WriteBehind). A closure that takes
+/// `&[Change<'_, K, V>]` is a writer too.
 ///
 /// It runs on a thread of the `WriteBehind`'s, several at once only if
-/// [`writers`](crate::WriteBehindBuilder::writers) says so, and never two for one key. A panic in
-/// it counts as a failure. It may read the cache and make other changes; what waits for writers
-/// (`flush`, `close`, room in a full queue) is refused there, since it would wait for itself.
+/// [`writers`](crate::WriteBehindBuilder::writers) says so, and never two for one key. A panic in it counts
+/// as a failure. It may read the cache and make other changes; calls that wait for writers (`flush`, `close`,
+/// a change to a full queue) are refused there, since they would wait for themselves.
 pub trait Writer<K, V>: Send + Sync + 'static {
     /// Why a batch was not written.
     type Error: Send + Sync + 'static;
 
-    /// Writes these changes: one a key, from one to `batch` of them, the oldest first.
+    /// Writes these changes: one per key, from one to `batch` of them, the oldest first.
     ///
-    /// Each must be written when this returns `Ok`. After an error *all* of them are tried again,
-    /// later and in smaller batches: either write a batch in one transaction, or make sure that a
-    /// change may be written twice. What is written is a state ("the price is 20"), not a step
-    /// ("5 more"): of several changes of a key only the last one comes here.
+    /// Each must be written when this returns `Ok`. After an error *all* of them are tried again, later and
+    /// in smaller batches: either write a batch in one transaction, or make sure that a change may be written
+    /// twice. A change is a state ("the price is 20"), not a step ("5 more"): of several changes of a key
+    /// only the last one comes here.
     ///
     /// # Errors
     ///
-    /// The source's. They are given to `on_give_up` if there is no further attempt, and to nobody
-    /// otherwise: log here what you want to see of them.
+    /// The source's. An error is given to `on_give_up` if there is no further attempt, and to nobody
+    /// otherwise: log here what you want to see.
     fn write(&self, batch: &[Change<'_, K, V>]) -> Result<(), Self::Error>;
 }
 
@@ -67,8 +67,8 @@ where
     }
 }
 
-/// A change that was accepted and will not be written: what
-/// [`on_give_up`](crate::WriteBehindBuilder::on_give_up) is told. The last copy there is.
+/// A change that was accepted and will not be written, as
+/// [`on_give_up`](crate::WriteBehindBuilder::on_give_up) is told of it. It is the last copy of the change.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Unwritten<K, V, E> {
@@ -76,7 +76,7 @@ pub struct Unwritten<K, V, E> {
     pub key: K,
     /// The value that was put; `None` for a deletion.
     pub value: Option<V>,
-    /// How often writing it was tried; the last time may have reached the source nevertheless.
+    /// How often writing it was tried; the last attempt may have reached the source nevertheless.
     pub attempts: u32,
     /// Why there is no further attempt.
     pub why: GaveUp<E>,
@@ -120,8 +120,7 @@ impl<E: fmt::Display> fmt::Display for GaveUp<E> {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WhenFull {
-    /// The caller waits until a writer has made room: sources that are too slow slow down those
-    /// who write.
+    /// The caller waits until a writer has made room: a slow source slows its callers down (back-pressure).
     #[default]
     Block,
     /// The caller gets [`WriteError::Full`] at once, and its change is not accepted.
@@ -132,7 +131,7 @@ pub enum WhenFull {
 #[derive(thiserror::Error, Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WriteError {
-    /// So many keys wait to be written as may; this change was not accepted.
+    /// As many keys wait to be written as `max_pending` allows; this change was not accepted.
     #[error(
         "the write-behind queue is full, and this change is not in it: try later, write it to the \
          source yourself, or raise `max_pending`"
@@ -144,8 +143,8 @@ pub enum WriteError {
          yourself, and close the queue after those who use it"
     )]
     Closed,
-    /// Everything is out of the queue, but some of it was not written. It was told to `on_give_up`,
-    /// and its keys were taken out of the cache.
+    /// Every change has left the queue, but some were not written. Those were reported to `on_give_up`, and
+    /// their keys were taken out of the cache.
     #[error(
         "{changes} changes were given up on since the last `flush` or `close`: see what \
          `on_give_up` was told, and raise `attempts` if the source was only away"
@@ -154,7 +153,7 @@ pub enum WriteError {
         /// How many.
         changes: u64,
     },
-    /// The writer itself asked for what only a writer can do. A change was not accepted.
+    /// The writer itself called something that waits for writers. If that was a change, it was not accepted.
     #[error(
         "the writer of a write-behind queue cannot wait for its own queue: do not flush or close \
          it there, and expect it to be full"
