@@ -5,12 +5,12 @@ use super::tier::TierError;
 use std::any::Any;
 use std::fmt;
 
-/// Something that went wrong, or right again, as [`on_event`](crate::CacheBuilder::on_event) is told of it:
-/// for logs and alarms. Hits, misses and what leaves are no events: see [`Stats`](crate::Stats) and
+/// A failure or a recovery, as [`on_event`](crate::CacheBuilder::on_event) is told of it: for logs and
+/// alarms. Hits, misses and removals are not events: see [`Stats`](crate::Stats) and
 /// [`on_removal`](crate::CacheBuilder::on_removal). Nor are loads that did not begin, which
 /// [`overloaded`](crate::Stats::overloaded) and [`circuit_open`](crate::Stats::circuit_open) count.
 ///
-/// `Display` says it in a line, where keys are `Debug`:
+/// `Display` formats it as one line, if keys are `Debug`:
 ///
 /// ```
 /// use larder::{Cache, LoadError};
@@ -29,19 +29,19 @@ use std::fmt;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event<'a, K> {
-    /// A loader returned an error. Of several keys that were loaded by one call, each is an event.
+    /// A loader returned an error. If one call loaded several keys, there is an event for each.
     #[non_exhaustive]
     LoadFailed {
         /// The key that was to be loaded.
         key: &'a K,
-        /// Why it was. What [`Refresh`](LoadReason::Refresh) ran into, no caller hears of.
+        /// Why it was. Of a [`Refresh`](LoadReason::Refresh) that fails, no caller hears.
         reason: LoadReason,
         /// How many loads of the key have failed in a row, this one included: errors, panics, timeouts.
         failures: u32,
         /// The loader's error, of whatever type that has: `error.downcast_ref::<MyError>()`.
         error: &'a (dyn Any + Send + Sync),
     },
-    /// A loader panicked, or `Clone`, a weigher or the like while its result was stored.
+    /// A loader panicked; or `Clone`, a weigher or the like did while its result was stored.
     #[non_exhaustive]
     LoadPanicked {
         /// The key that was to be loaded.
@@ -51,9 +51,9 @@ pub enum Event<'a, K> {
         /// How many loads of the key have failed in a row, this one included.
         failures: u32,
     },
-    /// A load lost its key at [`load_timeout`](crate::CacheBuilder::load_timeout). Told when somebody notices:
-    /// who waits for it, the next caller, or the load itself when it is done. If it fails after that, that is
-    /// another event.
+    /// A load lost its key at [`load_timeout`](crate::CacheBuilder::load_timeout). Reported when somebody
+    /// notices: a caller who waits for it, the next caller, or the load itself when it is done. If it fails
+    /// after that, that is another event.
     #[non_exhaustive]
     LoadTimedOut {
         /// The key that was to be loaded.
@@ -72,15 +72,16 @@ pub enum Event<'a, K> {
         /// Why it was.
         reason: LoadReason,
     },
-    /// A loader said [`unchanged`](crate::Loaded::unchanged) of nothing: a mistake in the loader.
+    /// A loader answered [`unchanged`](crate::Loaded::unchanged) where nothing was cached: a mistake in the
+    /// loader.
     #[non_exhaustive]
     NothingToRenew {
         /// The key that was to be loaded.
         key: &'a K,
     },
-    /// The [`circuit_breaker`](crate::CacheBuilder::circuit_breaker) opened, again after a probe that failed
-    /// too: the source is left alone for a while. Where loads hang, it is told when the next one notices, or
-    /// [`explain`](crate::Cache::explain) does.
+    /// The [`circuit_breaker`](crate::CacheBuilder::circuit_breaker) opened, or opened again after a failed
+    /// probe: the source is left alone for a while. If loads hang, this is reported when the next load
+    /// notices, or [`explain`](crate::Cache::explain) does.
     CircuitOpened,
     /// The probe succeeded: loads go to the source as before.
     CircuitClosed,
@@ -90,7 +91,7 @@ pub enum Event<'a, K> {
         /// What it said.
         error: &'a TierError,
     },
-    /// The second tier did not take some changes. Those that are still of use are tried again.
+    /// The second tier did not accept some changes. Those that are still of use are tried again.
     #[non_exhaustive]
     TierLags {
         /// How many changes it was given at once.
@@ -100,9 +101,9 @@ pub enum Event<'a, K> {
         /// What it said.
         error: &'a TierError,
     },
-    /// The [`Runtime`](crate::Runtime) refused a load in the background, or a [`warm`](crate::LoadingCache::warm):
-    /// it is shut down. ([`Stats::refused`](crate::Stats::refused) counts this, and also what a busy runtime was
-    /// not given, which is no event.)
+    /// The [`Runtime`](crate::Runtime) refused a load in the background, or a
+    /// [`warm`](crate::LoadingCache::warm): it is shut down. ([`Stats::refused`](crate::Stats::refused)
+    /// counts this, and also work that a busy runtime was not given, which is not an event.)
     RuntimeRefused,
     /// The removal listener panicked.
     ListenerPanicked,

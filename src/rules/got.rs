@@ -3,22 +3,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A value out of the cache, and how it came: what [`at`](crate::Cache::at),
+/// A value with its age, its remaining life and how it was obtained: what [`at`](crate::Cache::at),
 /// [`peek`](crate::Cache::peek) and [`entries`](crate::Cache::entries) return.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Got<V> {
     /// The value.
     pub value: V,
-    /// How it came: from the cache, from a load, from somebody else's load.
+    /// How it was obtained: from the cache, from a load, from somebody else's load.
     pub how: How,
-    /// How long ago it was stored; zero for a value that was loaded just now. Of what came from a second
-    /// tier: how long ago it was loaded, by whatever process.
+    /// How long ago it was stored; zero for a value that was loaded just now. For a value from a second tier:
+    /// how long ago it was loaded, by whatever process.
     pub age: Duration,
-    /// How much longer it counts as fresh, [`Duration::MAX`] where nothing ends its life, zero for
-    /// a stale value and for one that was not stored. With `time_to_idle` a hit prolongs it.
+    /// How much longer it counts as fresh: [`Duration::MAX`] if nothing ends its life, zero for a stale value
+    /// and for one that was not stored. With `time_to_idle` a hit prolongs it.
     pub fresh_for: Duration,
-    /// What the loader gave as the value's version at the source (an `ETag`, say).
+    /// The value's version at the source (an `ETag`, say), as the loader gave it.
     pub validator: Option<Arc<str>>,
 }
 
@@ -34,7 +34,7 @@ impl<V> Got<V> {
     }
 }
 
-/// How a value came.
+/// How a value was obtained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum How {
@@ -46,13 +46,13 @@ pub enum How {
     Joined,
     /// The second [`Tier`](crate::Tier) had it, and no loader was called.
     Tier,
-    /// It was past its life, and served all the same: within a window that the builder was told of.
+    /// It had expired, and was served all the same: within a stale window that was set on the builder.
     Stale(StaleWhy),
-    /// It is the one that the caller gave to [`At::fallback`](crate::At::fallback).
+    /// It is the value that the caller gave to [`At::fallback`](crate::At::fallback).
     Fallback,
 }
 
-/// Why a value past its life was served.
+/// Why an expired value was served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StaleWhy {
@@ -65,9 +65,9 @@ pub enum StaleWhy {
     BackOff,
     /// The load takes longer than `soft_timeout`, or than this caller waits, and goes on.
     SoftTimeout,
-    /// As many loads run as may at once: see
-    /// [`max_concurrent_loads`](crate::CacheBuilder::max_concurrent_loads). Or the cache would have its
-    /// successor loaded in the background, by a [`Runtime`](crate::Runtime::is_busy) that is too busy.
+    /// All slots of [`max_concurrent_loads`](crate::CacheBuilder::max_concurrent_loads) are taken. Or its
+    /// successor should be loaded in the background, and the [`Runtime`](crate::Runtime::is_busy) is too
+    /// busy.
     Overloaded,
     /// The source is left alone by the
     /// [`circuit_breaker`](crate::CacheBuilder::circuit_breaker).

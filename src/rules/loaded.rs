@@ -5,9 +5,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A loader's result with what it wants said about it: returned from the closures of
-/// [`At::load`](crate::At::load) and [`At::load_async`](crate::At::load_async). A plain value, or an
-/// `Option` of one (`None` is [`missing`](Self::missing)), converts into it.
+/// A loader's result, with its own TTL, version and tags: returned by loaders and by the closures of
+/// [`At::load`](crate::At::load) and [`At::load_async`](crate::At::load_async). A plain value, or an `Option`
+/// of one (`None` is [`missing`](Self::missing)), converts into it.
 ///
 /// ```
 /// use larder::{Cache, Loaded};
@@ -43,25 +43,25 @@ impl<V> Loaded<V> {
         Self { answer, ttl: None, validator: None, tags: Vec::new(), store: true }
     }
 
-    /// A value, to be stored under the cache's own settings.
+    /// A value, to be stored with the cache's own settings.
     pub fn new(value: V) -> Self {
         Self::of(Answer::Value(value))
     }
 
-    /// The source has no such value: what stood under the key goes, and the answer itself is kept
-    /// for `negative_ttl`, or for the [`ttl`](Self::ttl) said here.
+    /// The source has no such value: the cached value is removed, and the answer itself is kept for
+    /// `negative_ttl`, or for the [`ttl`](Self::ttl) set here.
     pub fn missing() -> Self {
         Self::of(Answer::Missing)
     }
 
-    /// What is cached is what the source still has: it begins a new life, drawn as for a new value,
-    /// and keeps its validator and its tags. The answer to a conditional request: a `304 Not Modified`
+    /// The cached value is still what the source has: it begins a new life, drawn as for a new value, and
+    /// keeps its validator and its tags. This is the answer to a conditional request: a `304 Not Modified`
     /// (RFC 9110), an unchanged version column.
     ///
-    /// Only for a loader that was shown a value by [`LoadCx::stale`]; without one the load fails
-    /// with [`LoadError::NothingToRenew`](crate::LoadError::NothingToRenew). A
-    /// [`validator`](Self::validator) said here takes the place of the old one, and a
-    /// [`ttl`](Self::ttl) is that of the new life. Renewing is no insertion, and nothing leaves.
+    /// Only for a loader that was shown a value by [`LoadCx::stale`]; without one the load fails with
+    /// [`LoadError::NothingToRenew`](crate::LoadError::NothingToRenew). A [`validator`](Self::validator) set
+    /// here replaces the old one, and a [`ttl`](Self::ttl) is that of the new life. Renewing does not count
+    /// as an insertion, and no value leaves.
     ///
     /// ```
     /// # use larder::{Cache, Clock, Loaded};
@@ -91,28 +91,27 @@ impl<V> Loaded<V> {
         Self::of(Answer::Unchanged)
     }
 
-    /// This result's own time to live, instead of the cache's (or of `at(..).ttl(..)`). The cache's
-    /// jitter is taken off it as well, unless the value is missing. [`Duration::ZERO`] stores
-    /// nothing and removes what was there.
+    /// Sets this result's own time to live, instead of the cache's (or of `at(..).ttl(..)`). The cache's
+    /// jitter shortens it too, unless the value is missing. [`Duration::ZERO`] stores nothing and removes
+    /// what was there.
     #[must_use]
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
         self
     }
 
-    /// What the source calls this version of the value, an `ETag` say: kept with it, and shown by
-    /// [`Got::validator`](crate::Got::validator). A result that is missing has none.
+    /// Sets what the source calls this version of the value, an `ETag` say: it is kept with the value, and
+    /// shown by [`Got::validator`](crate::Got::validator). A result that is missing has none.
     #[must_use]
     pub fn validator(mut self, validator: impl Into<Arc<str>>) -> Self {
         self.validator = Some(validator.into());
         self
     }
 
-    /// A tag more: a name under which the entry can be removed or expired together with others, by
-    /// [`remove_tag`](crate::Cache::remove_tag) and [`expire_tag`](crate::Cache::expire_tag). For
-    /// loaders that only learn from the source which groups the value belongs to; what the caller
-    /// knows before is better said by [`At::tag`](crate::At::tag). A result that is missing may
-    /// have tags too.
+    /// Adds a tag: a name under which the entry can be removed or expired together with others, by
+    /// [`remove_tag`](crate::Cache::remove_tag) and [`expire_tag`](crate::Cache::expire_tag). It is for
+    /// loaders that only learn from the source which groups the value belongs to; tags that the caller knows
+    /// beforehand are better set by [`At::tag`](crate::At::tag). A result that is missing may have tags too.
     ///
     /// ```
     /// use larder::{Cache, Loaded};
@@ -133,7 +132,7 @@ impl<V> Loaded<V> {
         self
     }
 
-    /// Hand the result to those who wait for it, and leave the cache as it is.
+    /// Hands the result to those who wait for it, and leaves the cache as it is.
     #[must_use]
     pub fn no_store(mut self) -> Self {
         self.store = false;
@@ -157,19 +156,20 @@ impl<V> From<Option<V>> for Loaded<V> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LoadReason {
-    /// Nothing was cached under the key, in this process: a second tier may show the loader what it has.
+    /// Nothing was cached under the key in this process. (A second tier may still show the loader what it
+    /// has.)
     Miss,
-    /// Something was, and its life was over, or it was older than this caller's `max_age`. (What was
-    /// expired and has been freed since is a [`Miss`](Self::Miss).)
+    /// The cached value had expired, or was older than this caller's `max_age`. (An expired value that has
+    /// been freed since is a [`Miss`](Self::Miss).)
     Expired,
-    /// Something was, and the caller said [`force`](crate::At::force).
+    /// Something was cached, but the caller used [`force`](crate::At::force).
     Forced,
-    /// Ahead of need: something fresh is cached, and is to be replaced before it expires; or
-    /// somebody called [`refresh`](crate::LoadingCache::refresh).
+    /// A fresh value is to be replaced before it expires; or somebody called
+    /// [`refresh`](crate::LoadingCache::refresh).
     Refresh,
 }
 
-/// What a loader can see while it runs: an argument of the closures of
+/// What a loader can see while it runs: an argument of loaders and of the closures of
 /// [`At::load`](crate::At::load) and [`At::load_async`](crate::At::load_async).
 pub struct LoadCx<V> {
     reason: LoadReason,
@@ -210,32 +210,32 @@ impl<V> LoadCx<V> {
         Self::new(LoadReason::Miss, 0, None, None, Arc::new(Unwatched))
     }
 
-    /// The value that this load is to replace, if it is still there: past its life but within a
-    /// stale window, or fresh and not good enough for this caller. What is past its last window is
-    /// not shown, so a loader that asks its source "has it changed?" wants a window to ask in.
+    /// Returns the value that this load is to replace, if it is still there: expired but within a stale
+    /// window, or fresh but not good enough for this caller. A value past its last window is not shown, so a
+    /// loader that asks its source "has it changed?" needs a stale window.
     pub fn stale(&self) -> Option<&V> {
         self.stale.as_deref()
     }
 
-    /// What the source calls the version of that value, if a loader said so.
+    /// Returns what the source calls the version of that value, if a loader said so.
     pub fn validator(&self) -> Option<&str> {
         self.validator.as_deref()
     }
 
-    /// Why this load was started.
+    /// Returns why this load was started.
     pub fn reason(&self) -> LoadReason {
         self.reason
     }
 
-    /// How many loads of this key have failed in a row before this one: errors, panics, timeouts.
-    /// A write to the key, or a load that succeeds, begins anew. Only so many failed keys are
-    /// remembered; zero for one that is not.
+    /// Returns how many loads of this key have failed in a row before this one: errors, panics, timeouts. A
+    /// write to the key, or a load that succeeds, resets the count. Only a limited number of failed keys is
+    /// remembered; zero for any other key.
     pub fn attempt(&self) -> u32 {
         self.attempt
     }
 
-    /// Whether the result will not be stored any more, because the load timed out or something
-    /// newer was written meanwhile. A long loader may look, and stop early.
+    /// Returns whether the result will not be stored any more, because the load timed out or something newer
+    /// was written meanwhile. A long loader may check this, and stop early.
     pub fn is_abandoned(&self) -> bool {
         self.fate.is_abandoned()
     }

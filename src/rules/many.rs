@@ -3,11 +3,11 @@
 use super::got::Got;
 use crate::words::error::LoadError;
 
-/// What [`get_or_load_many`](crate::Cache::get_or_load_many) came to: each key that was asked for
-/// stands in one of the three lists, once, in the order in which it was asked for.
+/// The result of [`get_or_load_many`](crate::Cache::get_or_load_many): each key that was asked for is in one
+/// of the three lists, once, in the order in which it was asked for.
 ///
-/// A part may succeed while another fails: a loader that fails leaves what the cache had, and what
-/// other callers were loading.
+/// It may be partial: even if the loader fails, it holds what the cache had, and what other callers were
+/// loading.
 ///
 /// ```
 /// use larder::Cache;
@@ -20,26 +20,26 @@ use crate::words::error::LoadError;
 /// assert_eq!(many.error.unwrap().loader(), Some(&"the database is away"));
 /// ```
 ///
-/// Where a part is of no use, [`into_result`](Self::into_result) makes an error of it.
+/// If a partial result is of no use, [`into_result`](Self::into_result) turns it into an error.
 #[derive(Debug)]
 #[non_exhaustive]
 #[must_use = "some of the keys may have failed, and `error` says why"]
 pub struct Many<K, V, E> {
-    /// The values, and how each of them came.
+    /// The values, and how each was obtained.
     pub got: Vec<(K, Got<V>)>,
-    /// What the source does not have: it was asked for, and absent from a reply that succeeded. Kept
-    /// for `negative_ttl`.
+    /// The keys that the source does not have: they were asked for, and absent from a successful reply.
+    /// Cached as "not found" for `negative_ttl`.
     pub missing: Vec<K>,
-    /// What nobody could tell, because its load failed.
+    /// The keys whose load failed, so that nobody can tell.
     pub failed: Vec<K>,
-    /// Why: the first of the failures; `None` if `failed` is empty.
+    /// Why they failed: the first of the failures; `None` if `failed` is empty.
     pub error: Option<LoadError<E>>,
 }
 
 impl<K, V, E> Many<K, V, E> {
-    /// All or nothing: what was found and the keys that the source does not have, or, if a key failed, the
-    /// first error. For callers who can do nothing with a part: with an error, what was found is dropped (it
-    /// is in the cache, unless something newer was written meanwhile).
+    /// Returns all or nothing: what was found and the keys that the source does not have, or, if a key
+    /// failed, the first error. It is for callers who cannot use a partial result: on an error, what was
+    /// found is dropped (it is in the cache, unless something newer was written meanwhile).
     ///
     /// ```
     /// use larder::Cache;

@@ -7,8 +7,9 @@ macro_rules! stats {
     ($($(#[$about:meta])* $count:ident,)*) => {
         /// A snapshot of a cache's counters, all counted since it was built.
         ///
-        /// `hits + stale_hits + misses` is the number of look-ups: `get` and every form of `get_or_load` counts as one,
-        /// `peek`, `contains` and `entries` as none. A cached "not found" that answers is a hit.
+        /// `hits + stale_hits + misses` is the number of look-ups: `get` and every form of `get_or_load`
+        /// counts as one, `peek`, `contains` and `entries` as none. An answer from a cached "not found" is a
+        /// hit.
         ///
         /// ```
         /// use larder::Cache;
@@ -31,9 +32,9 @@ macro_rules! stats {
         }
 
         impl Stats {
-            /// All counts with their names, which are those of the fields: for whatever exports them. The
-            /// names are in the order of this page, and [`load_time`](Self::load_time), which is no count,
-            /// is not among them. Versions to come may have more.
+            /// Returns all counts with their field names, for whatever exports metrics. They come in the
+            /// order of this page, without [`load_time`](Self::load_time), which is no count. Future versions
+            /// may have more.
             ///
             /// ```
             /// use larder::Cache;
@@ -49,7 +50,7 @@ macro_rules! stats {
                 [$((stringify!($count), self.$count)),*].into_iter()
             }
 
-            /// What happened between an earlier snapshot of the same cache and this one.
+            /// Returns the difference to an earlier snapshot of the same cache: what happened in between.
             #[must_use]
             pub fn since(&self, earlier: &Self) -> Self {
                 Self {
@@ -64,8 +65,8 @@ macro_rules! stats {
 stats! {
     /// Look-ups that the cache answered.
     hits,
-    /// Look-ups that were answered with a value past its life, at once or after a load that failed.
-    /// Counted when they are answered; zero while no stale window is set.
+    /// Look-ups that were answered with an expired value, at once or after a load that failed. Counted when
+    /// they are answered; zero if no stale window is set.
     stale_hits,
     /// Look-ups that found nothing that could be served.
     misses,
@@ -75,31 +76,32 @@ stats! {
     load_failures,
     /// Loads that lost their key at `load_timeout`.
     load_timeouts,
-    /// Loads whose future was dropped before it was done: whoever ran it hung up, had a timeout around its
-    /// call, or said one with [`At::timeout`](crate::At::timeout). Nothing was stored, the circuit breaker was
-    /// told nothing, and the next caller began anew. Where they are many, callers have less patience than
-    /// the source needs: see [`detached_loads`](crate::CacheBuilder::detached_loads), with which only a
-    /// runtime that is shut down abandons what it runs, and [`load_timeout`](crate::CacheBuilder::load_timeout).
+    /// Loads whose future was dropped before it was done: the caller that ran it hung up, had a timeout
+    /// around its call, or set one with [`At::timeout`](crate::At::timeout). Nothing was stored, the circuit
+    /// breaker was told nothing, and the next caller began anew. If there are many, callers are less patient
+    /// than the source requires: see [`detached_loads`](crate::CacheBuilder::detached_loads), with which only
+    /// a runtime that is shut down abandons loads, and [`load_timeout`](crate::CacheBuilder::load_timeout).
     abandoned,
-    /// Loads that did not begin because all slots of `max_concurrent_loads` were taken: their caller's
-    /// `timeout` was over before one was free, or it was served a stale value instead; or nobody waited any more
-    /// for one that was [detached](crate::CacheBuilder::detached_loads), and its `load_timeout` was over.
+    /// Loads that did not begin because all slots of `max_concurrent_loads` were taken: the caller's
+    /// `timeout` was over before one was free, or the caller was served a stale value instead; or, for a
+    /// [detached](crate::CacheBuilder::detached_loads) load, nobody waited for it any more, and its
+    /// `load_timeout` was over.
     overloaded,
     /// Loads that did not begin because the circuit breaker was open.
     circuit_open,
-    /// Look-ups that waited for another caller's load, counted when the wait begins. They are misses,
-    /// but for those that were served a stale value in the end.
+    /// Look-ups that waited for another caller's load, counted when the wait begins. They are misses, except
+    /// for those that were served a stale value in the end.
     joined,
-    /// Loads that were started ahead of need: in the background by a cache with a loader of its own,
-    /// else on the time of the caller who found the value due.
+    /// Loads that were started ahead of need: in the background, in a cache that owns its loader, else by the
+    /// caller who found the value due.
     refreshes,
     /// Background loads that the [`Runtime`](crate::Runtime) refused, or was too
-    /// [busy](crate::Runtime::is_busy) for: the caller did them instead, or left them to the next one,
-    /// who may count another. Above zero, it is shut down or too small.
+    /// [busy](crate::Runtime::is_busy) for: the caller did them instead, or left them to the next one, who
+    /// may count another. Above zero, the runtime is shut down or too small.
     refused,
     /// Loads whose result was not stored because something newer happened to the key meanwhile.
     fenced,
-    /// Loads that came back `unchanged` and renewed the life of the value that was there.
+    /// Loads that answered `unchanged` and renewed the life of the cached value.
     unchanged,
     /// Loads that were shown a validator and brought another value: the old one had changed.
     changed,
@@ -108,36 +110,37 @@ stats! {
     /// Misses that the tier did not answer: it had nothing, nothing fresh, or nothing that this caller
     /// accepts.
     tier_misses,
-    /// Keys for which the tier failed to answer; of one question for many, each counts. Changes that fail are tried again, and not counted here;
-    /// nor is what a tier has and cannot read, which it takes for nothing (`RedisTierStats` counts it).
+    /// Keys for which the tier failed to answer; if it was asked for many at once, each counts. Changes that
+    /// fail are tried again, and not counted here; nor are entries that a tier cannot read, which count as
+    /// absent (`RedisTierStats` counts them).
     tier_errors,
-    /// Changes by other processes that the tier told of.
+    /// Changes by other processes that the tier reported.
     tier_news,
     /// Values stored, by `insert` and by loads.
     insertions,
-    /// Values that a newer one of their key replaced.
+    /// Values that were replaced by a newer one of the same key.
     replaced,
     /// Values taken out by `remove`, `remove_if`, `clear` or a load that found none.
     removed,
     /// Values freed because their life was over.
     expired,
-    /// Values that had to make room for others.
+    /// Values evicted to make room for others.
     evicted,
     /// Values refused because they alone weigh more than the cache may.
     rejected,
-    /// Panics of the removal listener, and of the handler of events.
+    /// Panics of the removal listener and of the event handler.
     listener_panics,
 }
 
 impl Stats {
-    /// Share of the look-ups that the cache answered, from 0.0 to 1.0; 0.0 before the first.
+    /// Returns the share of the look-ups that the cache answered, from 0.0 to 1.0; 0.0 before the first.
     pub fn hit_ratio(&self) -> f64 {
         let answered = self.hits + self.stale_hits;
         let lookups = answered + self.misses;
         if lookups == 0 { 0.0 } else { answered as f64 / lookups as f64 }
     }
 
-    /// Mean time that a loader ran; zero before the first.
+    /// Returns the mean time that a loader ran; zero before the first.
     pub fn mean_load_time(&self) -> Duration {
         if self.loads == 0 {
             return Duration::ZERO;
@@ -145,7 +148,8 @@ impl Stats {
         nanos(self.load_time.as_nanos() / u128::from(self.loads))
     }
 
-    /// What the callers would have waited in all without the cache: hits times the mean load time.
+    /// Returns the total time that callers would have waited without the cache: hits times the mean load
+    /// time.
     pub fn saved_time(&self) -> Duration {
         nanos(
             self.mean_load_time()
@@ -154,11 +158,11 @@ impl Stats {
         )
     }
 
-    /// How many of their lives values stay unchanged at the source, on average: the number of loads that
+    /// Estimates for how many lives values stay unchanged at the source, on average: the number of loads that
     /// were shown a validator, divided by the number of those that brought another value. At 1.0 each load
     /// found a change (or there were no such loads), and the time to live is not too short. At 10.0 a
-    /// `time_to_live` ten times as long would spare nine loads of ten, but would serve values that did
-    /// change for longer. Infinite where nothing ever changed.
+    /// `time_to_live` ten times as long would spare nine loads of ten, but would serve values that did change
+    /// for longer. Infinite where nothing ever changed.
     ///
     /// ```
     /// use larder::{Cache, Clock, Loaded};

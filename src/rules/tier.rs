@@ -8,45 +8,46 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A second tier behind a cache: a slower and larger one that several processes share. `RedisTier`
-/// (feature `redis`) is one, [`MemoryTier`](crate::MemoryTier) a double of it for tests. It is given
-/// to a cache by [`CacheBuilder::tier`](crate::CacheBuilder::tier).
+/// A second tier behind a cache: slower and larger, and shared by several processes. `RedisTier` (feature
+/// `redis`) is one, and [`MemoryTier`](crate::MemoryTier) stands in for it in tests. Give it to a cache with
+/// [`CacheBuilder::tier`](crate::CacheBuilder::tier).
 ///
 /// A load of a key asks the tier before the source, at most once at a time for a key in one process. The
 /// cache hands its changes to the tier in the background, from a thread of its own, in the order in which
-/// they were made; a change that fails it hands over again. What other processes change, the tier tells the
-/// cache by itself, through the [`TierWatcher`] that it is given.
+/// they were made, and hands over again a change that fails. The tier reports what other processes change to
+/// the cache by itself, through the [`TierWatcher`] that it is given.
 ///
 /// Each process has a handle of its own; what a clone of a handle does counts as that process's. The source
 /// of `MemoryTier` is a complete example.
 ///
 /// If the tier fails, the load does not: it asks the source. So a tier has to answer or to fail in bounded
-/// time. Nothing but `load_timeout` ends the wait for a future that never completes.
+/// time: only `load_timeout` ends the wait for a future that never completes.
 ///
 /// The futures are polled by threads that block on them, and by tasks of any runtime: they must not rely on
 /// being polled inside a certain runtime.
 ///
 /// # Races that it has to fence
 ///
-/// A value that was loaded before a removal must not arrive in the tier after it, from whatever
-/// process. So [`get`](Self::get) gives a [`TierTicket`] for what it saw under the key, and
-/// [`apply`](Self::apply) is to store a value that comes with a ticket only where nothing has happened
-/// to the key, or to one of its tags, since that was given. A removal thus leaves a mark of itself for
-/// longer than loads take: see [`longest_load`](Self::longest_load).
+/// A value that was loaded before a removal must not arrive in the tier after it, from whatever process. So
+/// [`get`](Self::get) returns a [`TierTicket`] for what it saw under the key, and [`apply`](Self::apply) must
+/// store a value that comes with a ticket only if nothing has happened to the key, or to one of its tags,
+/// since the ticket was issued. So a removal has to leave a mark for longer than loads take: see
+/// [`longest_load`](Self::longest_load).
 pub trait Tier<K, V>: Send + Sync + 'static
 where
     K: Send + Sync + 'static,
     V: Send + Sync + 'static,
 {
-    /// What there is of a key.
+    /// Looks up a key.
     ///
     /// # Errors
     ///
-    /// Where the tier cannot say in time. What it cannot read as an entry counts as nothing, not as an error.
+    /// If the tier cannot answer in time. Data that it cannot read as an entry counts as absent, not as an
+    /// error.
     fn get(&self, key: &TierKey)
     -> impl Future<Output = Result<TierFound<K, V>, TierError>> + Send;
 
-    /// The same for several keys, in their order. Unless it is defined, one after the other.
+    /// Looks up several keys, and answers in their order; by default, one after the other.
     ///
     /// # Errors
     ///
@@ -70,65 +71,65 @@ where
     ///
     /// # Errors
     ///
-    /// Where not all of them were made. It is no error if a value is not stored because its ticket is out of
+    /// If not all of them were made. It is no error if a value is not stored because its ticket is out of
     /// date or because it is too large.
     fn apply(
         &self,
         changes: &[TierChange<K, V>],
     ) -> impl Future<Output = Result<(), TierError>> + Send;
 
-    /// Takes the watcher to which the tier tells every [`TierChange`] that others make, stored loads among
-    /// them. Called once for each cache that is built on this tier. Unless it is defined, nobody is told, and
-    /// a copy in a process lives until its own life is over.
+    /// Takes the watcher to which the tier reports every [`TierChange`] that others make, stored loads among
+    /// them. Called once for each cache that is built on this tier. By default, nothing is reported, and a
+    /// copy in a process lives until its own life is over.
     ///
-    /// Do not tell of changes that came through this handle or a clone of it: those are the cache's own. Tell
-    /// of others' changes without delay, and always before [`get`](Self::get) returns something that it read
-    /// after the change. The cache keeps what `get` returned, unless it hears of a change of that key at any
-    /// time after it called `get`.
+    /// Do not report changes that came through this handle or a clone of it: those are the cache's own.
+    /// Report others' changes without delay, and always before [`get`](Self::get) returns something that it
+    /// read after the change. The cache keeps what `get` returned, unless it hears of a change of that key at
+    /// any time after it called `get`.
     ///
     /// # Errors
     ///
-    /// Where the tier cannot serve this cache; then the cache is not built. Of two caches on one handle, say,
-    /// neither would hear of the other.
+    /// If the tier cannot serve this cache; then the cache is not built. Two caches on one handle, say, would
+    /// not hear of each other's changes.
     fn watch(&self, watcher: TierWatcher) -> Result<(), TierError> {
         drop(watcher);
         Ok(())
     }
 
-    /// The cache gives back a ticket that it will not use: no load with it will be stored, because none was
-    /// needed, or it failed, was dropped, or something newer happened to the key. A tier that has other
-    /// processes wait for the load to which it gave a ticket (as `RedisTier` with a `lease` does) lets
-    /// them go on. It is called by a thread or task that loads, so it must not block. Unless it is defined,
-    /// nothing happens.
+    /// Gives back a ticket that the cache will not use: no load with it will be stored, because none was
+    /// needed, or it failed, was dropped, or something newer happened to the key. A tier that lets other
+    /// processes wait for the load to which it gave a ticket (as `RedisTier` with a `lease` does) should let
+    /// them go on. It is called by a thread or task that loads, so it must not block. By default, it does
+    /// nothing.
     fn release(&self, key: &TierKey, ticket: &TierTicket) {
         _ = (key, ticket);
     }
 
-    /// How long after it was given a ticket can be used. The cache does not hand over what a load brings
-    /// later than that. For ever, unless it is defined.
+    /// Returns how long a ticket can be used after it was issued. The cache does not hand over the result of
+    /// a load that ends later than that. By default, for ever.
     fn longest_load(&self) -> Duration {
         Duration::MAX
     }
 
-    /// The longest time for which the tier keeps anything. The cache gives up a change that has failed for so
-    /// long, since what it was to change is gone by then. For ever, unless it is defined.
+    /// Returns the longest time for which the tier keeps anything. The cache gives up a change that has
+    /// failed for that long, since what it was to change is gone by then. By default, for ever.
     fn longest_life(&self) -> Duration {
         Duration::MAX
     }
 }
 
-/// What a [`Tier`] has under a name: its answer to [`Tier::get`], made by [`new`](Self::new).
+/// What a [`Tier`] has under a key: its answer to [`Tier::get`], made by [`new`](Self::new).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct TierFound<K, V> {
-    /// Nothing if there is nothing, or nothing that can be used.
+    /// The entry; `None` if there is none, or none that can be used.
     pub entry: Option<TierEntry<K, V>>,
-    /// What a load that begins now has to show to store what it brings.
+    /// The ticket that a load that begins now needs to store its result.
     pub ticket: TierTicket,
 }
 
 impl<K, V> TierFound<K, V> {
-    /// This entry, or none, and the ticket of a load that begins now.
+    /// Makes an answer of this entry, or none, and the ticket of a load that begins now.
     ///
     /// ```
     /// use larder::{TierEntry, TierFound, TierTicket};
@@ -143,17 +144,17 @@ impl<K, V> TierFound<K, V> {
     }
 }
 
-/// What was seen under a name, as the tier says it to itself: see [`Tier`].
+/// What [`Tier::get`] saw under a key, in a form that only the tier understands: see [`Tier`].
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct TierTicket(Arc<[u8]>);
 
 impl TierTicket {
-    /// One that says so.
+    /// Makes a ticket of the tier's own bytes.
     pub fn new(bytes: impl Into<Arc<[u8]>>) -> Self {
         Self(bytes.into())
     }
 
-    /// What it says.
+    /// Returns the bytes that the ticket was made of.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -165,8 +166,8 @@ impl fmt::Debug for TierTicket {
     }
 }
 
-/// An entry on its way to a [`Tier`] or back. All times count from the moment at which it is handed
-/// over, so that no two clocks are ever compared. What came in and is handed out `passed` later:
+/// An entry on its way to a [`Tier`] or back. All times count from the moment at which it is handed over, so
+/// that no two clocks are ever compared. This is how a tier hands out an entry that came in `passed` ago:
 ///
 /// ```
 /// # use larder::TierEntry;
@@ -188,14 +189,14 @@ impl fmt::Debug for TierTicket {
 /// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct TierEntry<K, V> {
-    /// Whose it is: two keys may have one name.
+    /// The key: two keys may have the same [`TierKey`].
     pub key: K,
     /// The value, or that the source has none.
     pub value: Option<V>,
     /// How long ago its load began, or it was written.
     pub age: Duration,
-    /// On the way in: how long it may live at most, as its loader or its writer said of it alone;
-    /// [`Duration::MAX`] where nobody did. On the way out: what is left of its life, zero if that is over.
+    /// On the way in: how long it may live at most, as its loader or its writer set for this entry alone;
+    /// [`Duration::MAX`] if neither did. On the way out: what is left of its life, zero if that is over.
     pub fresh_for: Duration,
     /// On the way in: how long the cache keeps it, drawn with its jitter; [`Duration::MAX`] where nothing
     /// ends that. A tier without a time to live of its own keeps it for as long, so that none is served
@@ -203,7 +204,7 @@ pub struct TierEntry<K, V> {
     pub time_to_live: Duration,
     /// On the way out: for how long its life has been over.
     pub over_for: Duration,
-    /// For how long after its life a cache may still serve it, if its load fails say.
+    /// For how long after its life a cache may still serve it: if its load fails, say.
     pub stale_for: Duration,
     /// What the source calls this version of it.
     pub validator: Option<Arc<str>>,
@@ -212,7 +213,7 @@ pub struct TierEntry<K, V> {
 }
 
 impl<K, V> TierEntry<K, V> {
-    /// An entry whose load began just now, with nothing to be said about it.
+    /// Makes an entry whose load began just now, with defaults for everything else.
     pub fn new(key: K, value: Option<V>) -> Self {
         Self {
             key,
@@ -243,13 +244,13 @@ impl<K, V> fmt::Debug for TierEntry<K, V> {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum TierChange<K, V> {
-    /// Somebody wrote this: it is newer than what stands there, and than any load that began before.
+    /// Somebody wrote this: it is newer than what is stored there, and than any load that began before.
     Write(TierKey, TierEntry<K, V>),
-    /// A load brought this: to be stored if the ticket still holds.
+    /// A load brought this: to be stored if the ticket is still valid.
     Load(TierKey, TierEntry<K, V>, TierTicket),
-    /// What stands under the name goes, and no load that began before may store there.
+    /// What is stored under the key goes, and no load that began before may store there.
     Remove(TierKey),
-    /// The same, but what stands there stays to be served where a load fails, for as long as it said.
+    /// The same, but the entry stays to be served if a load fails, for as long as its `stale_for` says.
     Expire(TierKey),
     /// As [`Remove`](Self::Remove), for all that has this tag.
     RemoveTag(Tag),
@@ -260,7 +261,7 @@ pub enum TierChange<K, V> {
 }
 
 impl<K, V> TierChange<K, V> {
-    /// The name that it is about, if it is about one.
+    /// Returns the key that it is about, if it is about one.
     pub fn key(&self) -> Option<&TierKey> {
         match self {
             Self::Write(key, _) | Self::Load(key, ..) | Self::Remove(key) | Self::Expire(key) => {
@@ -271,10 +272,10 @@ impl<K, V> TierChange<K, V> {
     }
 }
 
-/// Brings a cache the news of what others changed in its [`Tier`], and does not keep the cache alive.
+/// Tells a cache what others changed in its [`Tier`], without keeping the cache alive.
 ///
-/// Every call returns whether the cache is still there. Any thread may call; the cache's removal listener
-/// and what user types do in `Drop` runs in there. What is told here is not told to the tier in turn.
+/// Every call returns whether the cache is still there. Any thread may call; the cache's removal listener and
+/// the `Drop` of user types run inside the call. What is reported here is not sent back to the tier.
 #[derive(Clone)]
 pub struct TierWatcher(Arc<dyn Watch>);
 
@@ -301,18 +302,17 @@ impl TierWatcher {
         Self(watch)
     }
 
-    /// Whether the cache is still there. It may go the moment after.
+    /// Returns whether the cache is still there. It may be gone a moment later.
     pub fn is_alive(&self) -> bool {
         self.0.is_alive()
     }
 
-    /// Something else stands under a name now, or nothing: the cache's copy goes, and no load in
-    /// flight is stored.
+    /// A key has another entry now, or none: the cache's copy goes, and no load of it in flight is stored.
     pub fn changed(&self, key: &TierKey) -> bool {
         self.0.told(News::Changed(key))
     }
 
-    /// What stands under a name is no longer fresh: the cache's copy may be served stale.
+    /// What is stored under a key is no longer fresh: the cache's copy may be served stale.
     pub fn expired(&self, key: &TierKey) -> bool {
         self.0.told(News::Expired(key))
     }
@@ -332,9 +332,9 @@ impl TierWatcher {
         self.0.told(News::Cleared)
     }
 
-    /// News may have been missed: nothing that the cache has is served until the tier was asked for it
-    /// again, and what the tier does not have then is removed. (Only where the tier cannot be asked does
-    /// `stale_if_error` serve it.) Tell this when news arrive again, before you tell anything else.
+    /// Changes may have been missed: nothing that the cache has is served until the tier was asked for it
+    /// again, and what the tier does not have then is removed. (Only if the tier cannot be asked does
+    /// `stale_if_error` serve it.) Call this when changes arrive again, before you report anything else.
     pub fn missed(&self) -> bool {
         self.0.told(News::Missed)
     }

@@ -42,10 +42,10 @@ const NANOS: u64 = 1_000_000;
 
 /// Where a cache gets the time from.
 ///
-/// The system clock is monotonic: it runs on when the wall clock is set, and does not count the time
-/// a machine sleeps. It is read on every lookup of an entry that can expire, so it is a coarse one: a
-/// value may be served a few milliseconds beyond its expiry (seldom more than 10, on a machine with
-/// far more busy threads than cores).
+/// The system clock is monotonic: it runs on when the wall clock is set, and does not count the time a
+/// machine sleeps. It is read on every look-up of an entry that can expire, so it is a coarse clock: a value
+/// may be served a few milliseconds beyond its expiry (seldom more than 10, on a machine with far more busy
+/// threads than cores).
 ///
 /// A manual clock stands still until it is advanced, and everything timed obeys it: lives, windows,
 /// back-off, and the timeouts of callers who wait.
@@ -77,12 +77,12 @@ enum TimeSource {
 }
 
 impl Clock {
-    /// The clock of the machine. All its copies are the same clock.
+    /// Returns the clock of the machine. All its copies are the same clock.
     pub fn system() -> Self {
         Self(TimeSource::System)
     }
 
-    /// A clock that only moves when the [`ManualClock`] beside it is advanced.
+    /// Returns a clock that only moves when the [`ManualClock`] beside it is advanced.
     ///
     /// Nothing happens behind a test's back: a cache with a manual clock frees what expired when it
     /// is used or when its `sweep` is called, and never by itself.

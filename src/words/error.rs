@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 /// Why a load brought no value.
 ///
-/// Every caller that waited on one load gets the same outcome: [`Loader`](Self::Loader) holds the
-/// loader's own error behind an [`Arc`], so cloning is cheap and asks nothing of `E`.
+/// Every caller that waited for one load gets the same outcome: [`Loader`](Self::Loader) holds the loader's
+/// own error behind an [`Arc`], so cloning is cheap and does not require `E: Clone`.
 ///
-/// `LoadError<E>` is a [`std::error::Error`] wherever `E` is `Debug + Display`, so `?` carries it
-/// into `Box<dyn Error>` or `anyhow::Error`, also with `E = String` or `E = anyhow::Error`. The
-/// loader's text is part of this error's own text, in its alternate form (`{:#}`), which is where
-/// `anyhow::Error` tells its causes; the error itself is at [`loader`](Self::loader). (It is not at
-/// [`source`](std::error::Error::source), also where it has one: `E` may be any type, and is shared.)
+/// `LoadError<E>` is a [`std::error::Error`] wherever `E` is `Debug + Display`, so `?` converts it into
+/// `Box<dyn Error>` or `anyhow::Error`, even with `E = String` or `E = anyhow::Error`. This error's text
+/// includes the loader's text, in its alternate form (`{:#}`), in which `anyhow::Error` lists its causes;
+/// [`loader`](Self::loader) returns the error itself. ([`source`](std::error::Error::source) returns neither
+/// that error nor its source: `E` may be any type, and is shared.)
 ///
 /// ```
 /// use larder::{Cache, LoadError};
@@ -26,7 +26,7 @@ use std::sync::Arc;
 /// assert_eq!(error.to_string(), "the loader failed: the database is away");
 /// ```
 ///
-/// With `anyhow` on both sides, what the loader failed of is found in two steps:
+/// With `anyhow` on both sides, the loader's error is found in two steps:
 ///
 /// ```
 /// # use larder::{Cache, LoadError};
@@ -49,15 +49,15 @@ pub enum LoadError<E> {
     /// The source has no such value: the loader said so now, or did within `negative_ttl`.
     #[error("the source has no value for this key")]
     NotFound,
-    /// The load took longer than `load_timeout`, and the key is free: the next call loads again. Or it
-    /// took longer than [`At::timeout`](crate::At::timeout) of this one caller, and goes on.
+    /// The load took longer than `load_timeout`, and the key is free: the next call loads again. Or it took
+    /// longer than the [`At::timeout`](crate::At::timeout) of this one caller, and goes on.
     #[error(
         "the load did not finish within the cache's `load_timeout`, or within the `timeout` of this \
          call; the next call loads again or waits on, raise the timeout if the source is that slow"
     )]
     TimedOut,
-    /// As many loads as [`max_concurrent_loads`](crate::CacheBuilder::max_concurrent_loads) allows
-    /// were running, and it was not this one's turn within the time that its caller waits.
+    /// As many loads as [`max_concurrent_loads`](crate::CacheBuilder::max_concurrent_loads) allows were
+    /// running, and no slot was free within the time that this caller waits.
     #[error(
         "no slot of the cache's `max_concurrent_loads` was free in time; try again later, raise the \
          limit if the source can take it, or wait longer"
@@ -73,8 +73,8 @@ pub enum LoadError<E> {
     /// The loader that this caller waited for panicked. The key is free: the next call loads again.
     #[error("the loader that this call waited for panicked; the next call loads again")]
     Panicked,
-    /// The loader of a key asked the cache for that same key, which could only wait for itself. Or a
-    /// handler of [`on_event`](crate::CacheBuilder::on_event) asked for a key that is not cached.
+    /// The loader of a key asked the cache for that same key, and would wait for itself. Or a handler of
+    /// [`on_event`](crate::CacheBuilder::on_event) asked for a key that is not cached.
     #[error(
         "this call would wait for itself: a loader asked for the key that it is loading (load it from \
          the source there, or ask for another key), or a handler of `on_event` for one that is not cached"
@@ -90,7 +90,7 @@ pub enum LoadError<E> {
 }
 
 impl<E> LoadError<E> {
-    /// The loader's own error, if that is what happened.
+    /// Returns the loader's own error, if that is what happened.
     pub fn loader(&self) -> Option<&E> {
         match self {
             Self::Loader(cause) => Some(cause),
@@ -150,7 +150,8 @@ impl<E> Clone for LoadError<E> {
     }
 }
 
-/// Why a second [`Tier`](crate::Tier) could not do what it was asked. A load never returns it: then the source is asked.
+/// Why a second [`Tier`](crate::Tier) could not do what it was asked. A load never returns this: if the tier
+/// fails, it asks the source.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TierError {
@@ -160,7 +161,7 @@ pub enum TierError {
     /// It did not answer in time.
     #[error("the second tier did not answer in time")]
     TimedOut,
-    /// It answered that it would not.
+    /// It refused.
     #[error("the second tier refused: {0}")]
     Refused(Arc<str>),
     /// It was set up with something that it does not accept; the text says what.
@@ -171,7 +172,7 @@ pub enum TierError {
     NoTier,
 }
 
-/// A setting that [`build`](crate::CacheBuilder::build) refused: which one, and what it accepts.
+/// Why [`build`](crate::CacheBuilder::build) refused: which setting, and what it accepts.
 ///
 /// ```
 /// use larder::{Cache, ConfigError};
@@ -196,13 +197,13 @@ pub enum ConfigError {
         /// The bound that was set as well.
         second: &'static str,
     },
-    /// A weigher, but no weight that it could be held to.
+    /// A weigher, but no `max_weight`.
     #[error("`weigher` needs a budget to hold the weights to: call `max_weight(w)`")]
     WeigherWithoutMaxWeight,
-    /// A budget of weight, but nothing that weighs.
+    /// A `max_weight`, but no weigher.
     #[error("`max_weight` needs to know what an entry weighs: call `weigher(|key, value| ..)`")]
     MaxWeightWithoutWeigher,
-    /// A stale window counts from the end of a time to live, and there is none.
+    /// A stale window, but no time to live from whose end it could count.
     #[error(
         "`{setting}` is a window after the end of a time to live, and there is none: call \
          `time_to_live(d)`, or leave the window out"
@@ -219,10 +220,11 @@ pub enum ConfigError {
          call `runtime(..)`"
     )]
     NoRuntime,
-    /// A cache with a second tier tells it of changes by a thread of its own, which could not be started.
+    /// The thread that sends changes to a second tier could not be started.
     #[error("the thread that a second tier needs could not be started: {0}")]
     NoThread(std::io::ErrorKind),
-    /// Uses are counted in one process, and what a second tier keeps is used by several.
+    /// A time to idle together with a second tier: uses are counted in one process, but several use what the
+    /// tier keeps.
     #[error(
         "`time_to_idle` counts the uses in this process, and `tier` keeps what others use: keep one of \
          them"
@@ -243,7 +245,7 @@ pub enum ConfigError {
     },
 }
 
-/// The refused number of a [`ConfigError::OutOfRange`], as it was given.
+/// The value that a [`ConfigError::OutOfRange`] refused, as it was given.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum Given {
@@ -251,7 +253,7 @@ pub enum Given {
     Number(f64),
     /// A length of time.
     Duration(std::time::Duration),
-    /// How many.
+    /// A count.
     Count(u64),
 }
 

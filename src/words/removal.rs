@@ -2,11 +2,11 @@
 
 /// A value that left the cache, as [`on_removal`](crate::CacheBuilder::on_removal) is told of it.
 ///
-/// The listener owns both parts: what it does not keep is dropped by it, outside of all locks.
+/// The listener owns the key and the value: it drops what it does not keep, outside of all locks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Removal<K, V> {
-    /// The key that the value stood under.
+    /// The key of the value.
     pub key: K,
     /// The value itself.
     pub value: V,
@@ -20,12 +20,12 @@ pub struct Removal<K, V> {
 pub enum RemovalCause {
     /// A newer value of the same key took its place while it was still fresh or servable.
     Replaced,
-    /// `remove`, `remove_if` or `clear` took it out, or a load said that there is no such value.
+    /// `remove`, `remove_if` or `clear` removed it, or a load said that there is no such value.
     Removed,
-    /// Its life was over: whoever frees it (an insert, `sweep`, the cache's own thread) reports it
-    /// so, also where a newer value of the key came first.
+    /// Its life was over: whoever frees it (an insert, `sweep`, the cache's own thread) reports this cause,
+    /// even if a newer value of the key came first.
     Expired,
-    /// It had to make room.
+    /// It had to make room for others.
     Evicted,
     /// It never got in: it alone weighs more than the whole cache may.
     Rejected,

@@ -5,22 +5,21 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-/// Runs what a cache does in the background: the refreshes of a
-/// [`LoadingCache`](crate::LoadingCache) or an [`AsyncLoadingCache`](crate::AsyncLoadingCache), their
-/// [`warm`](crate::LoadingCache::warm), and the loads whose callers
-/// [`soft_timeout`](crate::CacheBuilder::soft_timeout) may free, or
-/// [`detached_loads`](crate::CacheBuilder::detached_loads) does.
+/// Runs a cache's background work: the refreshes of a [`LoadingCache`](crate::LoadingCache) or an
+/// [`AsyncLoadingCache`](crate::AsyncLoadingCache), their [`warm`](crate::LoadingCache::warm), and the loads
+/// that [`soft_timeout`](crate::CacheBuilder::soft_timeout) and
+/// [`detached_loads`](crate::CacheBuilder::detached_loads) move off their callers.
 ///
 /// You seldom have to write one. A cache with a [`Loader`](crate::Loader) has a few threads of its own; one
 /// with an [`AsyncLoader`](crate::AsyncLoader) uses the tokio runtime that it was built in (feature `tokio`,
 /// with which `tokio::runtime::Handle` is a `Runtime`); and for tests there is
-/// [`SteppingRuntime`](crate::SteppingRuntime). Give any other to
+/// [`SteppingRuntime`](crate::SteppingRuntime). Pass any other to
 /// [`CacheBuilder::runtime`](crate::CacheBuilder::runtime).
 ///
-/// All methods must return at once: they are called by callers of the cache who have their answer already, or
-/// do not want to wait for long. No lock is held during the call, so a runtime may run the work on the spot. The
-/// work catches its own panics. A runtime may drop work without running it, when it is shut down, say: the cache
-/// then goes on as if the load had never begun.
+/// All methods must return at once: they run in calls of the cache whose callers have their answer already,
+/// or do not want to wait for long. No lock is held during the call, so a runtime may run the work on the
+/// spot. The work catches its own panics. A runtime may drop work without running it, when it is shut down,
+/// say: the cache then goes on as if the load had never begun.
 ///
 /// ```
 /// use larder::{Refused, Runtime};
@@ -44,28 +43,28 @@ pub trait Runtime: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`Refused`] if it will not, for being shut down or full. The job is then the caller's to do,
+    /// [`Refused`] if it will not, because it is shut down or full. The caller then does the job itself,
     /// which [`Stats::refused`](crate::Stats::refused) counts; a refresh for which no slot of
     /// [`max_concurrent_loads`](crate::CacheBuilder::max_concurrent_loads) is free is left to the next
-    /// one. One that is full for a while says so before, by [`is_busy`](Self::is_busy), and spares its
-    /// callers that.
+    /// caller. A runtime that is full for a while should say so beforehand, by [`is_busy`](Self::is_busy),
+    /// and spare its callers that.
     fn spawn_blocking(&self, job: Box<dyn FnOnce() + Send>) -> Result<(), Refused>;
 
     /// Polls `task` to its end.
     ///
     /// # Errors
     ///
-    /// As [`spawn_blocking`](Self::spawn_blocking). An async caller then does the work itself; where
-    /// there is none, in `get` or `refresh`, it is left to the next one.
+    /// As [`spawn_blocking`](Self::spawn_blocking). An async caller then does the work itself; if the call is
+    /// not async, as `get` and `refresh` are not, it is left to the next caller.
     fn spawn(&self, task: Pin<Box<dyn Future<Output = ()> + Send>>) -> Result<(), Refused>;
 
-    /// Whether it has so much to do that what can wait should not be given to it now. A hit whose value
-    /// is due is then served and leaves its refresh to a later one, and a stale value is served without
-    /// being revalidated; what was left is counted as [`Stats::refused`](crate::Stats::refused). Work
-    /// that somebody asked for, by `refresh` or `warm`, is given to it all the same.
+    /// Returns whether it is too busy now for work that can wait. A hit whose value is due is then served and
+    /// leaves the refresh to a later hit, and a stale value is served without being revalidated;
+    /// [`Stats::refused`](crate::Stats::refused) counts what was left. Work that somebody asked for, by
+    /// `refresh` or `warm`, is given to it all the same.
     ///
-    /// `false`, unless said otherwise: then what it cannot keep it [refuses](Refused), and callers do it.
-    /// Asked by each such hit, and so cheap, with no lock held.
+    /// `false` by default: then it [refuses](Refused) the work that it cannot take, and callers do it. Each
+    /// such hit asks, with no lock held, so the answer has to be cheap.
     fn is_busy(&self) -> bool {
         false
     }
@@ -85,7 +84,7 @@ impl<R: Runtime + ?Sized> Runtime for Arc<R> {
     }
 }
 
-/// A [`Runtime`] takes no more work: it is shut down, or has its hands full.
+/// The error of a [`Runtime`] that takes no more work: it is shut down, or has its hands full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused;
 
@@ -97,7 +96,7 @@ impl fmt::Display for Refused {
 
 impl std::error::Error for Refused {}
 
-/// Work goes to this tokio runtime. Its shutdown drops what has not run by then.
+/// Sends work to this tokio runtime. Its shutdown drops what has not run by then.
 #[cfg(feature = "tokio")]
 impl Runtime for tokio::runtime::Handle {
     fn spawn_blocking(&self, job: Box<dyn FnOnce() + Send>) -> Result<(), Refused> {
