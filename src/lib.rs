@@ -597,8 +597,8 @@
 //!
 //! The loading calls, and [`At`], need `ToOwned<Owned = K>` as well. The key type itself has it, and so have
 //! `str` for `String`, `[T]` for `Vec<T>` and `Path` for `PathBuf`. (A call of `read` that misses counts as
-//! two look-ups in the stats. And `get` serves nothing stale and begins no refresh: if the cache is to do
-//! that, call the loading form directly, with an owned key.) A cache with keys of `Arc<str>` takes a `&str`
+//! two look-ups in the stats. And `get` serves nothing stale, and starts a refresh only in a cache that owns
+//! its loader: if the cache is to do that, call the loading form directly, with an owned key.) A cache with keys of `Arc<str>` takes a `&str`
 //! in a look-up, and a `&Arc::from("..")` in a loading call.
 //!
 //! # Your code and our locks
@@ -623,7 +623,9 @@
 //! writing shared memory; any more share one reader counter.
 //!
 //! A **miss** that loads takes the lock twice more, once to decide who loads and once to store, and
-//! clones the key and the value. It allocates a record of the load only if somebody else waits for it.
+//! clones the key and the value. It allocates a record of the load only if somebody else waits for
+//! it, or if the cache has more to do with a load than to store its value ([`get_or_load`](Cache::get_or_load)
+//! says which caches these are).
 //!
 //! **Memory**: about 1.45 × (key + value + 8) + 17 bytes per entry once the cache is full (52 for `u64` to
 //! `u64`), plus what keys and values own on the heap. A time to idle and a weigher add twelve bytes each. A

@@ -149,8 +149,9 @@ impl<'a, K, V, S, Q: ?Sized> At<'a, K, V, S, Q> {
 
     /// Limits how long this caller waits, for its own load or for another caller's: no less than this, and a
     /// few milliseconds more at most. Then it gets a stale value, if a window allows one, or the
-    /// [`fallback`](Self::fallback), or [`LoadError::TimedOut`]; no other caller notices. Another caller's
-    /// load goes on. Its own load, if that is async, is dropped (which a circuit breaker does not notice: see
+    /// [`fallback`](Self::fallback), or [`LoadError::TimedOut`] (if its load is still in the queue of
+    /// `max_concurrent_loads`, [`LoadError::Overloaded`]); no other caller notices. Another caller's load goes
+    /// on. Its own load, if that is async, is dropped (which a circuit breaker does not notice: see
     /// [`load_timeout`](crate::CacheBuilder::load_timeout)), and a caller that waits takes over with its own
     /// loader; a blocking loader cannot be interrupted, and runs to its end.
     pub fn timeout(mut self, patience: Duration) -> Self {
@@ -305,7 +306,8 @@ where
     /// # Errors
     ///
     /// As [`Cache::get_or_load`](crate::Cache::get_or_load); [`LoadError::NotFound`] if the loader said that
-    /// there is no such value, now or within `negative_ttl`.
+    /// there is no such value, now or within `negative_ttl`; with [`timeout`](Self::timeout) those that it
+    /// names.
     pub fn load<R, E>(
         self,
         load: impl FnOnce(&LoadCx<V>) -> Result<R, E>,

@@ -171,7 +171,8 @@ where
     /// was given its value, or one of the value's tags is removed or expired, nothing is stored, and `change`
     /// is called again with what is cached then. So it may run more than once, and only its last result
     /// counts. Of several callers who change one key at once, one succeeds in each round. (If the value is
-    /// only evicted meanwhile, or its time is up, the result is stored all the same.)
+    /// only evicted meanwhile, or expires, the result is stored all the same; with
+    /// [`keep_life`](At::keep_life), `change` is called again when it expires.)
     ///
     /// No lock is held while `change` runs, so it may use the cache. What it does itself to the key is
     /// overwritten by what it returns. That holds for its own thread only: if it waits for another thread
@@ -228,7 +229,8 @@ where
     /// The first caller that finds nothing runs its closure; all others, threads and tasks, wait for that one
     /// load and get clones of its value, or its error. Other keys are not held up. On a hit the closure is
     /// not called and nothing is allocated. A load that nobody else waits for allocates nothing either, in a
-    /// cache without stale windows, `max_concurrent_loads`, `circuit_breaker` or a weigher.
+    /// cache without stale windows, `refresh_ahead`, `max_concurrent_loads`, `circuit_breaker`, a weigher, a
+    /// second tier or a loader of its own.
     ///
     /// Where a [stale window](crate::CacheBuilder::stale_while_revalidate) is set, an expired value may be
     /// served instead of waiting, or instead of an error.

@@ -92,8 +92,9 @@ stats! {
     /// Look-ups that waited for another caller's load, counted when the wait begins. They are misses, except
     /// for those that were served a stale value in the end.
     joined,
-    /// Loads that were started ahead of need: in the background, in a cache that owns its loader, else by the
-    /// caller who found the value due.
+    /// Loads that nobody has to wait for: of values that were due (`refresh_ahead`), and, in a cache that owns
+    /// its loader, of those within `stale_while_revalidate` and those that its `refresh` was called for. There
+    /// they run in the background; elsewhere the caller who found the value due runs them.
     refreshes,
     /// Background loads that the [`Runtime`](crate::Runtime) refused, or was too
     /// [busy](crate::Runtime::is_busy) for: the caller did them instead, or left them to the next one, who
