@@ -185,3 +185,21 @@ fn tasks_end_in_the_middle_of_a_chunk_when_nobody_is_left() {
     assert_eq!((warmed.is_done(), warmed.loaded(), warmed.failed()), (true, 0, 200));
     assert_eq!(Arc::strong_count(&source.0), 1);
 }
+
+#[test]
+fn a_key_that_was_given_twice_counts_twice_as_what_it_is() {
+    let (cache, source) = cache();
+    let _checked = watched(&cache);
+    source.0.gate.open();
+    for (keys, counts) in [
+        ([1, 1, 2], (2, 1, 0, 0)),
+        ([2_001, 2_001, 2_001], (0, 0, 3, 0)),
+        ([13, 13, 3], (0, 0, 0, 3)),
+        ([2_001, 1, 2_001], (0, 1, 2, 0)),
+    ] {
+        let warmed = cache.warm(keys);
+        warmed.wait();
+        let counted = (warmed.loaded(), warmed.present(), warmed.missing(), warmed.failed());
+        assert_eq!((counted, warmed.left()), (counts, 0), "{keys:?}");
+    }
+}

@@ -10,6 +10,7 @@ use crate::words::contain::contain;
 use crate::words::runtime::Runtime;
 use crate::words::sync::{Counter, Mutex, thread};
 use crate::words::unpark::Unpark;
+use std::collections::HashSet;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::hash::{BuildHasher, Hash};
@@ -172,19 +173,34 @@ impl<K> Keys<K> {
         self.left.lock().push(chunk);
     }
 
-    fn count<V, E>(&self, chunk: &[K], came: Option<&Many<K, V, E>>) {
+    fn count<V, E>(&self, chunk: &[K], came: Option<&Many<K, V, E>>)
+    where
+        K: Hash + Eq,
+    {
         let Some(many) = came else {
             // the loader panicked, or was dropped
             return self.progress.failed.add(chunk.len() as u64);
         };
         let loaded = many.got.iter().filter(|(_, got)| got.how == How::Loaded).count();
+        let (mut missing, mut failed) = (many.missing.len(), many.failed.len());
+        if many.got.len() + missing + failed < chunk.len() {
+            // some stand twice in the chunk; by the user's `Hash` and `Eq`
+            contain(|| {
+                (missing, failed) = (times(&many.missing, chunk), times(&many.failed, chunk))
+            });
+        }
         self.progress.loaded.add(loaded as u64);
-        self.progress.missing.add(many.missing.len() as u64);
-        self.progress.failed.add(many.failed.len() as u64);
-        // what stood twice in the chunk is there by now
-        let others = chunk.len() - loaded - many.missing.len() - many.failed.len();
-        self.progress.present.add(others as u64);
+        self.progress.missing.add(missing as u64);
+        self.progress.failed.add(failed as u64);
+        // what was loaded, and stood twice in the chunk, is there by now
+        self.progress.present.add((chunk.len() - loaded - missing - failed) as u64);
     }
+}
+
+/// How often these keys stand in the chunk.
+fn times<K: Hash + Eq>(keys: &[K], chunk: &[K]) -> usize {
+    let keys: HashSet<&K> = keys.iter().collect();
+    chunk.iter().filter(|key| keys.contains(key)).count()
 }
 
 /// Splits the keys, and hands each of a few workers to `start`.
