@@ -51,7 +51,7 @@ use std::time::Duration;
 /// the cache's is not used, and the cache's own are the operator's choice where the answer says
 /// nothing (RFC 9111, 4.2.4).
 ///
-/// What cannot be read is left out, but for a life, which is over then. `Expires`, `Pragma` and
+/// What cannot be read is left out, but for a life or a window, which is over then. `Expires`, `Pragma` and
 /// heuristics by `Last-Modified` are not looked at. What varies by request (`Vary`, `Authorization`)
 /// has to be part of the key, or not be cached: only the caller can see to that.
 #[derive(Debug, Clone)]
