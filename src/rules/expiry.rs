@@ -112,10 +112,8 @@ impl Stamp {
     /// How much of the life is left.
     #[inline]
     pub(crate) fn fresh_for(self, now: Tick) -> u64 {
-        let expiry = self.expiry();
-        let left = expiry.saturating_sub(now);
         // a life of NEVER that was begun some time ago still does not end
-        if left > NEVER / 2 { NEVER } else { left }
+        if self.is_for_ever() { NEVER } else { self.expiry().saturating_sub(now) }
     }
 
     /// When the value was stored, as exactly as its [`age`](Self::age).
