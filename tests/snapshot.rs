@@ -91,6 +91,47 @@ fn lives_go_on_where_they_were() {
     assert!(after.contains(&4));
 }
 
+#[test]
+fn a_time_to_idle_goes_on_beside_the_time_to_live() {
+    let idle = |builder: CacheBuilder<u64, String>| {
+        builder.time_to_live(secs(100)).time_to_idle(secs(10)).stale_if_error(secs(50))
+    };
+    let (before, hand) = shelf(idle);
+    before.insert(1, "used".to_owned());
+    before.insert(2, "not used".to_owned());
+    hand.advance(secs(5));
+    assert!(before.get(&1).is_some());
+    let bytes = saved(&before);
+    let (after, hand) = shelf(idle);
+    assert_eq!(counts(load(&after, &bytes, secs(5))), [1, 1, 0], "the other one was idle for 10 s");
+    let one = after.peek(&1).unwrap();
+    assert_eq!((one.age, one.fresh_for), (secs(10), secs(5)));
+    for _ in 0..22 {
+        hand.advance(secs(4));
+        assert!(after.get(&1).is_some(), "it is used, and lives");
+    }
+    assert_eq!(after.peek(&1).unwrap().fresh_for, secs(2), "but not for longer than 100 s");
+    let (unused, hand) = shelf(idle);
+    load(&unused, &bytes, secs(5));
+    hand.advance(secs(5));
+    assert!(unused.get_or_load(&1, || Err("away")).is_err(), "what was idle has no window");
+    assert_eq!(counts(load(&usual().0, &bytes, secs(60))), [2, 0, 0], "nobody keeps it here");
+}
+
+#[test]
+fn a_long_life_ends_after_a_restart_too() {
+    let year = secs(31_536_000);
+    let long = |builder: CacheBuilder<u64, String>| builder.time_to_live(year * 40);
+    let (before, _hand) = shelf(long);
+    before.insert(1, "one".to_owned());
+    assert_eq!(before.peek(&1).unwrap().fresh_for, year * 40);
+    let (after, hand) = shelf(long);
+    load(&after, &saved(&before), year);
+    assert_eq!(after.peek(&1).unwrap().fresh_for, year * 39);
+    hand.advance(year * 39);
+    assert_eq!(after.get(&1), None);
+}
+
 /// Removes a tag while it is read.
 struct Remover<'a>(&'a [u8], &'a Shelf);
 

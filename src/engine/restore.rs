@@ -18,6 +18,17 @@ pub(crate) struct Since {
     tags: Version,
 }
 
+/// What is saved of an entry.
+pub(crate) struct Walked<K, V> {
+    pub(crate) key: K,
+    pub(crate) got: Got<V>,
+    /// What is left of its life, in ticks, however soon it ends by not being used.
+    pub(crate) left: u64,
+    /// For how many ticks it has not been used; zero where nobody keeps that.
+    pub(crate) unused: u64,
+    pub(crate) tags: Option<Tagged>,
+}
+
 /// What is restored of an entry beside its key and value.
 pub(crate) struct Metadata {
     /// What is left of its life, in ticks.
@@ -37,12 +48,8 @@ impl<K, V, S> Store<K, V, S> {
         self.ledger.leave();
     }
 
-    /// As [`walk`](Self::walk), with the tags.
-    pub(crate) fn walk_tagged(
-        &self,
-        index: usize,
-        cursor: &mut Cursor,
-    ) -> Vec<(K, Got<V>, Option<Tagged>)>
+    /// As [`walk`](Self::walk), with what only a snapshot asks for.
+    pub(crate) fn walk_in_full(&self, index: usize, cursor: &mut Cursor) -> Vec<Walked<K, V>>
     where
         K: Clone,
         V: Clone,
@@ -52,7 +59,9 @@ impl<K, V, S> Store<K, V, S> {
         let terms = self.terms();
         shard.walk(cursor, &terms, false, |id, entry, _| {
             let got = shard.got(id, entry, &self.lives, terms.now);
-            batch.push((entry.key.clone(), got, shard.tags(id)));
+            let (left, unused) = shard.life_left(id, entry, terms.now);
+            let (key, tags) = (entry.key.clone(), shard.tags(id));
+            batch.push(Walked { key, got, left, unused, tags });
         });
         batch
     }

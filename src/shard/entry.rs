@@ -40,11 +40,11 @@ pub(crate) struct Notes {
 /// How a life began that is not drawn. Ages and times in ticks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum LifeBegan {
-    /// In another process.
-    Elsewhere { age: u64 },
+    /// In another process, which used it last so long ago.
+    Elsewhere { age: u64, unused: u64 },
     /// The same, and it ends now, and its stale windows begin.
     #[cfg_attr(not(feature = "snapshot"), allow(dead_code, reason = "made by snapshots"))]
-    EndingNow { age: u64 },
+    EndingNow { age: u64, unused: u64 },
     /// The same, and it ended some time ago.
     Over { age: u64, over_for: u64 },
     /// With a value whose place this one takes.
@@ -55,10 +55,21 @@ impl LifeBegan {
     /// Of what has `ttl` ticks left, if it is not over.
     pub(super) fn stamp(self, now: Tick, ttl: u64) -> Stamp {
         match self {
-            Self::Elsewhere { age } => Stamp::restored(now, ttl, age),
-            Self::EndingNow { age } => Stamp::restored(now, ttl, age).cut(now),
+            Self::Elsewhere { age, .. } => Stamp::restored(now, ttl, age),
+            Self::EndingNow { age, .. } => Stamp::restored(now, ttl, age).cut(now),
             Self::Over { age, over_for } => Stamp::over(now, over_for, age),
             Self::Before(stamp) => stamp,
+        }
+    }
+
+    /// When the value was used last.
+    pub(super) fn used(self, now: Tick) -> Tick {
+        match self {
+            // no clock shows when that was if it is longer ago than clocks go back
+            Self::Elsewhere { unused, .. } | Self::EndingNow { unused, .. } => {
+                now.saturating_sub(unused).max(1)
+            }
+            Self::Over { .. } | Self::Before(_) => now,
         }
     }
 }

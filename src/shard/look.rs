@@ -210,6 +210,15 @@ impl<K, V> Shard<K, V> {
         Got::new(entry.value.clone(), How::Fresh, age, duration(left), validator)
     }
 
+    /// What is left of a fresh entry's life, if it is used, and for how long it has not been: zero where
+    /// nobody keeps that. In ticks.
+    #[cfg(feature = "snapshot")]
+    pub(crate) fn life_left(&self, id: SlotId, entry: &Entry<K, V>, now: Tick) -> (u64, u64) {
+        let left = entry.stamp.fresh_for(now).min(self.cut(id).saturating_sub(now));
+        let unused = self.aside.last_use(id).map_or(0, |used| now.saturating_sub(used));
+        (left, unused)
+    }
+
     /// The tags of what stands in a slot.
     pub(crate) fn tags(&self, id: SlotId) -> Option<Tagged> {
         self.aside.notes(id)?.tags.clone()

@@ -211,7 +211,7 @@ impl<K, V> Shard<K, V> {
             Some(begun) => begun.stamp(terms.now, ttl),
         };
         let entry = Entry { key, value, stamp };
-        self.aside.touch(id, terms.now);
+        self.aside.touch(id, begun.map_or(terms.now, |begun| begun.used(terms.now)));
         self.sweep.expects(self.end(id, &entry, terms.lives));
         *self.table.entry_mut(id) = Some(entry);
         self.tally.insertions += 1;

@@ -211,7 +211,7 @@ where
             None => store.lives.negative,
         };
         let left = own.min(ticks(fresh_for));
-        let begun = value.as_ref().map(|_| LifeBegan::Elsewhere { age });
+        let begun = value.as_ref().map(|_| LifeBegan::Elsewhere { age, unused: 0 });
         let notes = Notes { validator: validator.clone(), tags: tagged.clone(), begun };
         let stored = self.put(value.as_ref(), left, 0, Some(Box::new(notes)), out);
         self.end(

@@ -4,8 +4,8 @@
 //! header   magic 8 | format u16 | 0 u16 | schema u32 | written at, ms since 1970 u64 | ttl, ms u64 | crc32 u32
 //! block    length u32 | entries u32 | crc32 of the payload u32 | crc32 of these twelve bytes u32
 //!          payload: entries, one after the other, as postcard writes them
-//!            notes, as a byte string: life left ms, age ms, validator, tags, and what later formats
-//!              add
+//!            notes, as a byte string: life left ms, age ms, validator, tags, for how long it was not
+//!              used ms (nothing for zero), and what later formats add
 //!            key | value
 //! end      a block of no entries, whose payload is the number of all of them, u64
 //! ```
@@ -46,6 +46,7 @@ pub(super) struct Record<K, V> {
     pub(super) value: V,
     pub(super) left: u64,
     pub(super) age: u64,
+    pub(super) unused: u64,
     pub(super) validator: Option<String>,
     pub(super) tags: Vec<String>,
 }
@@ -86,10 +87,14 @@ impl<W: Write> Encoder<W> {
     pub(super) fn entry<K: Serialize, V: Serialize>(
         &mut self,
         notes: &RecordNotes<'_>,
+        unused: u64,
         key: &K,
         value: &V,
     ) -> Result<(), SnapshotError> {
-        let noted = append(notes, Vec::with_capacity(16))?;
+        let mut noted = append(notes, Vec::with_capacity(16))?;
+        if unused > 0 {
+            noted = append(&unused, noted)?;
+        }
         let mut payload = std::mem::take(&mut self.payload);
         payload = append(&Bytes(&noted), payload)?;
         payload = append(key, payload)?;
@@ -256,9 +261,14 @@ where
     for _ in 0..entries {
         let (notes, rest) =
             postcard::take_from_bytes::<&[u8]>(payload).map_err(|_| "an entry's notes are cut")?;
+        let unreadable = |_| "an entry's notes cannot be read";
+        let (notes, more) =
+            postcard::take_from_bytes::<RecordNotes<'_>>(notes).map_err(unreadable)?;
         // a later format may have noted more than is known here
-        let (notes, _) = postcard::take_from_bytes::<RecordNotes<'_>>(notes)
-            .map_err(|_| "an entry's notes cannot be read")?;
+        let (unused, _) = match more {
+            [] => (0, more),
+            more => postcard::take_from_bytes(more).map_err(unreadable)?,
+        };
         let (key, rest) =
             postcard::take_from_bytes(rest).map_err(|_| "a key is not of the cache's type")?;
         let (value, rest) =
@@ -266,7 +276,7 @@ where
         let RecordNotes { left, age, validator, tags } = notes;
         let validator = validator.map(str::to_owned);
         let tags = tags.into_iter().map(str::to_owned).collect();
-        records.push(Record { key, value, left, age, validator, tags });
+        records.push(Record { key, value, left, age, unused, validator, tags });
         payload = rest;
     }
     if payload.is_empty() { Ok(records) } else { Err("the block has bytes of no entry") }

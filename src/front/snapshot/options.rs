@@ -208,11 +208,12 @@ where
     /// hold. Returns what became of them.
     ///
     /// Lives go on where they were: the time between the two is told by the wall clock, and taken off
-    /// each. If that clock was set back in between, nothing is taken off; if it was set ahead, more
+    /// each, and off each time to idle: nobody has used a value meanwhile. If that clock was set back in between, nothing is taken off; if it was set ahead, more
     /// expires. Where this cache's time to live is shorter than that of the cache that was saved, no
-    /// restored value grows older than this one's, also none that was given a longer life of its own. What was
-    /// stored, removed or expired in this cache by the time that an entry's turn comes is newer, and the entry is
-    /// skipped; a load that is in flight is not disturbed. Nothing is drawn again: jitter was taken off before.
+    /// restored value grows older than this one's, also none that was given a longer life of its own. What
+    /// stands in this cache when an entry's turn comes is newer, and so is what was stored, removed or expired
+    /// since this call began: the entry is skipped. (What was removed before the call comes back.) A load that is
+    /// in flight is not disturbed. Nothing is drawn again: jitter was taken off before.
     /// (The age of a value that never expires starts anew.)
     ///
     /// Reads to the end of the snapshot and no further. Blocks are checked before they are believed,

@@ -17,7 +17,7 @@ use std::sync::Arc;
 pub struct Restored {
     /// Stored in the cache; some may have had to make room for others since.
     pub restored: u64,
-    /// Their life has ended since the snapshot was written.
+    /// Their life has ended since the snapshot was written, or their `time_to_idle`.
     pub expired: u64,
     /// Not stored, because something newer is there, or was while the snapshot was read, or because
     /// they weigh too much.
@@ -38,7 +38,7 @@ where
     V: DeserializeOwned + Clone + Send + Sync + 'static,
     S: BuildHasher + Send + Sync + 'static,
 {
-    let time_to_live = store.lives().ttl;
+    let (time_to_live, time_to_idle) = (store.lives().ttl, store.lives().idle);
     let is_shorter = time_to_live < header.time_to_live;
     // a life at its end, and no window after it
     let is_over_at_once = revalidate && !store.lives().windows.is_any();
@@ -56,15 +56,17 @@ where
             if is_shorter {
                 left = left.min(time_to_live.saturating_sub(age));
             }
-            if left == 0 || is_over_at_once {
+            // nobody could use it meanwhile, and it is to live no longer for that
+            let unused = record.unused.saturating_add(passed).min(NEVER);
+            if left == 0 || is_over_at_once || time_to_idle < NEVER && time_to_idle <= unused {
                 sum.expired += 1;
                 continue;
             }
             let hash = store.hash(&record.key);
             let begun = if revalidate {
-                LifeBegan::EndingNow { age }
+                LifeBegan::EndingNow { age, unused }
             } else {
-                LifeBegan::Elsewhere { age }
+                LifeBegan::Elsewhere { age, unused }
             };
             let metadata = Metadata {
                 left,

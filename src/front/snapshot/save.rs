@@ -2,6 +2,7 @@
 
 use super::error::SnapshotError;
 use super::frame::{Encoder, Header, RecordNotes};
+use crate::engine::restore::Walked;
 use crate::engine::store::Store;
 use crate::parts::tags::Tagged;
 use crate::rules::expiry::NEVER;
@@ -38,15 +39,15 @@ where
         while !cursor.is_done() {
             // before the walk: what is left counts from the header's time, and no later one
             let since = store.clock.now() - begun;
-            for (key, got, tags) in store.walk_tagged(shard, &mut cursor) {
-                let left = match millis(got.fresh_for) {
+            for Walked { key, got, left, unused, tags } in store.walk_in_full(shard, &mut cursor) {
+                let left = match left {
                     NEVER.. => u64::MAX,
                     left => left + since,
                 };
                 let age = millis(got.age).saturating_sub(since);
                 let tags = tags.iter().flat_map(Tagged::iter).collect();
                 let notes = RecordNotes { left, age, validator: got.validator.as_deref(), tags };
-                encoder.entry(&notes, &key, &got.value)?;
+                encoder.entry(&notes, unused.saturating_sub(since), &key, &got.value)?;
             }
         }
     }
