@@ -261,6 +261,29 @@ fn restored_entries_may_be_loaded_anew_on_first_use() {
     assert_eq!(cold.get(&1), None);
 }
 
+#[test]
+fn what_is_removed_while_the_header_is_read_is_newer_too() {
+    struct Early<'a>(&'a [u8], &'a Shelf, bool);
+    impl Read for Early<'_> {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            if std::mem::take(&mut self.2) {
+                self.1.remove(&1);
+                self.1.remove_tag("two");
+            }
+            self.0.read(into)
+        }
+    }
+    let (before, _hand) = usual();
+    before.insert(1, "one".to_owned());
+    before.at(&2).tag("two").insert("two".to_owned());
+    before.insert(3, "three".to_owned());
+    let bytes = saved(&before);
+    let (after, _hand) = usual();
+    let restored = Snapshot::new().at(noon()).load_from(&after, Early(&bytes, &after, true));
+    assert_eq!(counts(restored.unwrap()), [1, 0, 2]);
+    assert!(after.contains(&3));
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 enum Key {
     Unit,

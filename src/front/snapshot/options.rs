@@ -3,7 +3,7 @@
 use super::error::SnapshotError;
 use super::file::replace;
 use super::frame::{Decoder, Header};
-use super::restore::{Restored, restore};
+use super::restore::{Restored, WriteWatch, restore};
 use super::save::{Saved, save};
 use crate::front::cache::Cache;
 use serde::Serialize;
@@ -114,10 +114,12 @@ impl Snapshot {
         V: DeserializeOwned + Clone + Send + Sync + 'static,
         S: BuildHasher + Send + Sync + 'static,
     {
+        // before anything is read: that may take its time
+        let watch = WriteWatch::new(&cache.store);
         let (decoder, header) = Decoder::new(reader, self.schema)?;
         // a clock that was set back says nothing about how long it was; nothing lives longer for it
         let away = self.now().saturating_sub(header.written);
-        restore(&cache.store, decoder, &header, away, self.revalidate)
+        restore(&watch, decoder, &header, away, self.revalidate)
     }
 
     /// As [`Cache::save_to_file`].

@@ -26,7 +26,7 @@ pub struct Restored {
 
 /// Stores what a snapshot holds that has not expired in the `away` milliseconds since it was written.
 pub(super) fn restore<R, K, V, S>(
-    store: &Arc<Store<K, V, S>>,
+    watch: &WriteWatch<'_, K, V, S>,
     mut decoder: Decoder<R>,
     header: &Header,
     away: u64,
@@ -38,13 +38,13 @@ where
     V: DeserializeOwned + Clone + Send + Sync + 'static,
     S: BuildHasher + Send + Sync + 'static,
 {
+    let store = watch.store;
     let (time_to_live, time_to_idle) = (store.lives().ttl, store.lives().idle);
     let is_shorter = time_to_live < header.time_to_live;
     // a life at its end, and no window after it
     let is_over_at_once = revalidate && !store.lives().windows.is_any();
     let begun = store.clock.now();
     let mut sum = Restored::default();
-    let watch = WriteWatch::new(store);
     while let Some(records) = decoder.block::<K, V>(sum.restored)? {
         let passed = away.saturating_add(store.clock.now() - begun);
         for record in records {
@@ -85,13 +85,13 @@ where
 }
 
 /// While it lives, writes are noted: what was written since is newer than any snapshot.
-struct WriteWatch<'a, K, V, S> {
-    store: &'a Store<K, V, S>,
+pub(super) struct WriteWatch<'a, K, V, S> {
+    store: &'a Arc<Store<K, V, S>>,
     since: Since,
 }
 
 impl<'a, K, V, S> WriteWatch<'a, K, V, S> {
-    fn new(store: &'a Store<K, V, S>) -> Self {
+    pub(super) fn new(store: &'a Arc<Store<K, V, S>>) -> Self {
         Self { store, since: store.watch_writes() }
     }
 }
