@@ -542,3 +542,16 @@ fn what_comes_unasked_is_stored_also_where_its_room_is_in_other_shards() {
         assert_eq!((cache.get(&0), cache.get(&2)), (None, Some(10)), "seed {seed}");
     }
 }
+
+#[test]
+fn all_that_comes_unasked_is_stored_however_much_it_is() {
+    let it = checked(Cache::<u64, u64>::builder().max_entries(100_000));
+    let reply = |_: &[u64]| {
+        it.insert(7, 70);
+        Ok::<_, String>((0..5_000).map(|key| (key, key)))
+    };
+    assert_eq!(it.get_or_load_many(&[0], reply).got.len(), 1);
+    assert_eq!(it.get(&7), Some(70), "what was written meanwhile is newer");
+    // one write keeps back what shares its place among those of late, a key of 256
+    assert!(it.len() > 4_900, "{} of 5,000", it.len());
+}

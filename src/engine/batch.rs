@@ -6,7 +6,7 @@ use super::put::By;
 use super::store::Store;
 use super::unreported::Unreported;
 use crate::parts::breaker::TrialVerdict;
-use crate::parts::ledger::Moment;
+use crate::parts::ledger::{Moment, Unasked};
 use crate::parts::stack;
 use crate::parts::tags::Version;
 use crate::rules::expiry::ticks;
@@ -127,8 +127,9 @@ where
         // they are not stored either
         let now = store.clock.now();
         let extra = Some(extra).filter(|_| self.leads.iter().all(|lead| now < lead.deadline()));
+        let unasked = Unasked::new(self.since);
         for (hash, key, loaded) in extra.into_iter().flatten() {
-            store.put_extra(hash, key, loaded, (self.since, self.version), unreported.out);
+            store.put_extra(hash, key, loaded, (&unasked, self.version), unreported.out);
         }
         self.progress = Progress::Done;
         let mut leads = std::mem::take(&mut self.leads);
@@ -222,7 +223,7 @@ where
         hash: u64,
         key: K,
         loaded: Loaded<V>,
-        (since, version): (Moment, Version),
+        (unasked, version): (&Unasked, Version),
         out: &mut Outbox<K, V>,
     ) {
         let Loaded { answer: Answer::Value(value), ttl, validator, tags, store: true } = loaded
@@ -234,6 +235,6 @@ where
         let tags = self.tags.find(tags.iter().map(Tag::as_str)).map(|names| names.since(version));
         let notes = Notes::of(validator, tags);
         let put = Put { notes, ..Put::of(hash, key, value, units, ttl) };
-        self.put(hash, put, By::Extra(since), out);
+        self.put(hash, put, By::Extra(unasked), out);
     }
 }

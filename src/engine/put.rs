@@ -5,7 +5,7 @@ use super::store::Store;
 use crate::parts::credit::Credit;
 use crate::parts::flight::Flight;
 use crate::parts::group::Hash;
-use crate::parts::ledger::Moment;
+use crate::parts::ledger::{Moment, Unasked};
 use crate::parts::reservation::Basis;
 use crate::parts::tags::TagFate;
 use crate::rules::expiry::NEVER;
@@ -26,8 +26,8 @@ pub(crate) enum By<'a, K, V> {
     /// A write at the source brought it, which is in progress: if nothing else has happened to the
     /// key since that began.
     Fence,
-    /// A load that was not asked for it brought it too: if nothing happened to the key since then.
-    Extra(Moment),
+    /// A load that was not asked for it brought it too: if nothing else happened to the key since it began.
+    Extra(&'a Unasked),
     /// The second tier has it, past its life: to be served if this flight comes to nothing. If the key is
     /// still the flight's, and if nothing is there.
     Shown(&'a Arc<Flight<K, V>>),
@@ -179,10 +179,15 @@ where
                     || put.is_outdated()
             }
             By::Restored(_) if shard.stands(Hash::new(hash), &put.key, &terms) => true,
-            By::Extra(since) | By::Restored(since) => {
+            By::Extra(_) | By::Restored(_) => {
+                let is_quiet = match by {
+                    By::Extra(unasked) => self.ledger.is_quiet_for(hash, unasked),
+                    By::Restored(since) => self.ledger.is_quiet(hash, since),
+                    _ => true,
+                };
                 // a load that runs will bring its own, and a source that has yet to be written to
                 // told of what was
-                !self.ledger.is_quiet(hash, since)
+                !is_quiet
                     || shard.is_loading(hash, &put.key)
                     || shard.is_fenced(hash, &put.key)
                     || self.queues.holds(hash, &|other| *other == put.key)
@@ -218,7 +223,7 @@ where
             Ok(stamp) => {
                 match by {
                     // not before: at a second attempt it would take its own note for another's
-                    By::Extra(_) => self.ledger.note(hash),
+                    By::Extra(unasked) => self.ledger.note_unasked(hash, unasked),
                     By::Change(_) => {
                         self.ledger.note(hash);
                         self.kept.note(hash);

@@ -11,6 +11,8 @@
 
 use super::reservation::{Reservations, Reserved};
 use crate::words::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use hashbrown::HashMap;
+use std::cell::RefCell;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
@@ -21,6 +23,26 @@ const PLACES: usize = 256;
 
 /// A moment between two writes; they are counted and not timed.
 pub(crate) type Moment = u64;
+
+/// What a batch stores unasked: nothing that was written to since it began, but for what it wrote there
+/// itself.
+pub(crate) struct Unasked {
+    since: Moment,
+    /// Its own last write to each place, as long as nobody else's was there.
+    own: RefCell<HashMap<usize, Moment, ahash::RandomState>>,
+}
+
+impl Unasked {
+    pub(crate) fn new(since: Moment) -> Self {
+        // the places are our own, no caller chooses them
+        let own = HashMap::with_hasher(ahash::RandomState::with_seeds(1, 2, 3, 4));
+        Self { since, own: RefCell::new(own) }
+    }
+
+    fn knows(&self, place: usize, last: Moment) -> bool {
+        last <= self.since || self.own.borrow().get(&place) == Some(&last)
+    }
+}
 
 #[derive(Default)]
 pub(crate) struct Ledger {
@@ -62,6 +84,21 @@ impl Ledger {
             self.note_at(self.place(hash));
             self.reservations.lose(Some(hash));
         }
+    }
+
+    /// The same where a batch has stored what it was not asked for, which keeps nothing else that it brings
+    /// from being stored.
+    pub(crate) fn note_unasked(&self, hash: u64, unasked: &Unasked) {
+        let Some(place) = self.place(hash) else { return };
+        let moment = self.moment.fetch_add(1, Ordering::SeqCst) + 1;
+        let last = place.fetch_max(moment, Ordering::SeqCst);
+        // somebody else may have come in between, to another key that shares the place
+        if unasked.knows(index(hash), last) {
+            unasked.own.borrow_mut().insert(index(hash), moment);
+        } else {
+            unasked.own.borrow_mut().remove(&index(hash));
+        }
+        self.reservations.lose(Some(hash));
     }
 
     /// The same for batches alone: the key has what it had, and so had who reserves it.
@@ -108,10 +145,20 @@ impl Ledger {
         last.max(self.whole.load(Ordering::SeqCst)) <= since
     }
 
-    fn place(&self, hash: u64) -> Option<&AtomicU64> {
-        // bits between those that pick the shard and those that pick the group
-        self.places.get()?.get((hash >> 24) as usize % PLACES)
+    /// The same, but for what a batch has stored itself.
+    pub(crate) fn is_quiet_for(&self, hash: u64, unasked: &Unasked) -> bool {
+        let last = self.place(hash).map_or(Moment::MAX, |place| place.load(Ordering::SeqCst));
+        unasked.knows(index(hash), last) && self.whole.load(Ordering::SeqCst) <= unasked.since
     }
+
+    fn place(&self, hash: u64) -> Option<&AtomicU64> {
+        self.places.get()?.get(index(hash))
+    }
+}
+
+fn index(hash: u64) -> usize {
+    // bits between those that pick the shard and those that pick the group
+    (hash >> 24) as usize % PLACES
 }
 
 /// A key that is reserved, until this is dropped.
@@ -164,5 +211,24 @@ mod tests {
         ledger.note(4 << 24);
         assert!(!ledger.is_quiet(3 << 24, later), "one of two watchers went");
         assert!(ledger.is_quiet(4 << 24, ledger.watch()));
+    }
+
+    #[test]
+    fn what_a_batch_stores_unasked_is_news_to_others_and_not_to_itself() {
+        let ledger = Ledger::default();
+        let (one, other) = (Unasked::new(ledger.watch()), Unasked::new(ledger.watch()));
+        let both = || [&one, &other].map(|unasked| ledger.is_quiet_for(1 << 24, unasked));
+        assert_eq!(both(), [true, true]);
+        ledger.note_unasked(1 << 24, &one);
+        assert_eq!(both(), [true, false]);
+        ledger.note_unasked(1 << 24, &one);
+        assert_eq!(both(), [true, false]);
+        ledger.note(1 << 24);
+        assert_eq!(both(), [false, false]);
+        ledger.note_unasked(1 << 24, &one);
+        assert_eq!(both(), [false, false], "it has not taken in what came in between");
+        assert!(ledger.is_quiet_for(2 << 24, &one));
+        ledger.note_all();
+        assert!(!ledger.is_quiet_for(2 << 24, &one));
     }
 }
