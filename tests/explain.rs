@@ -89,6 +89,28 @@ fn what_has_no_windows_shows_none() {
 }
 
 #[test]
+fn what_has_no_end_has_none_later_either() {
+    let never = Some(End::In(Duration::MAX));
+    let settings = |builder: larder::CacheBuilder<u64, u64>| {
+        builder.time_to_live(ms(100)).stale_while_revalidate(ms(50)).stale_if_error(Duration::MAX)
+    };
+    with_cache(settings, |it: &Fixture| {
+        it.at(&1).ttl(Duration::MAX).insert(10);
+        it.insert(2, 20);
+        it.advance(ms(130));
+        let told = it.explain(&1);
+        assert_eq!(ends(&told), [never, None, None]);
+        assert_eq!(told.to_string(), "fresh\nage: 130ms; fresh for ever");
+        let told = it.explain(&2);
+        assert_eq!(ends(&told), [ago(30), later(20), never]);
+        it.advance(ms(70));
+        let told = it.explain(&2);
+        assert_eq!(ends(&told), [ago(100), ago(50), never]);
+        assert!(told.to_string().ends_with("served if loads fail for ever"), "{told}");
+    });
+}
+
+#[test]
 fn what_a_tag_ended_is_told_as_such() {
     let settings = |builder: larder::CacheBuilder<u64, u64>| {
         builder.time_to_live(ms(100)).stale_while_revalidate(ms(50))

@@ -9,6 +9,7 @@ use crate::rules::explain::{End, Explanation, Failing, Standing};
 use crate::words::tick::Tick;
 use equivalent::Equivalent;
 use std::sync::Arc;
+use std::time::Duration;
 
 impl<K, V> Shard<K, V> {
     /// Also the load that is under way, of which there is more to be said outside of the lock. Changes
@@ -45,7 +46,7 @@ impl<K, V> Shard<K, V> {
             let own = self.expiry(id, entry, terms.lives);
             told.fresh = Some(end(own, terms.now));
             // what ends by not being used has no windows, and neither has what does not end
-            if own == expiry && expiry.saturating_sub(terms.now) < NEVER {
+            if own == expiry && expiry < NEVER {
                 let window = |ticks: u64| Some(end(expiry + ticks, terms.now));
                 told.revalidate = window(windows.revalidate).filter(|_| windows.revalidate > 0);
                 let has_own = windows.on_error > windows.revalidate;
@@ -72,6 +73,8 @@ impl<K, V> Shard<K, V> {
 
 fn end(at: Tick, now: Tick) -> End {
     match at.checked_sub(now) {
+        // clocks do not get that far
+        _ if at >= NEVER => End::In(Duration::MAX),
         Some(left) if left > 0 => End::In(duration(left)),
         _ => End::Ago(duration(now.saturating_sub(at))),
     }
