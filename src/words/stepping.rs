@@ -51,6 +51,8 @@ struct Inner {
 #[derive(Default)]
 struct State {
     ready: VecDeque<Work>,
+    /// All that are not done, and some that are.
+    tasks: Vec<Weak<Stepped>>,
     is_shut_down: bool,
 }
 
@@ -92,14 +94,20 @@ impl SteppingRuntime {
         std::iter::repeat_with(|| self.step()).take_while(|stepped| *stepped).count()
     }
 
-    /// From now on it refuses work, as a runtime does that is shut down. What is ready is dropped.
+    /// From now on it refuses work, as a runtime does that is shut down. What it was given before and is
+    /// not done is dropped: what is ready, and tasks that wait to be woken. (One that is being polled is when
+    /// that poll is over.)
     pub fn shut_down(&self) {
-        let dropped = {
+        let (ready, tasks) = {
             let mut state = self.0.state.lock();
             state.is_shut_down = true;
-            std::mem::take(&mut state.ready)
+            (std::mem::take(&mut state.ready), std::mem::take(&mut state.tasks))
         };
-        drop(dropped);
+        drop(ready);
+        for task in tasks.iter().filter_map(Weak::upgrade) {
+            let dropped = task.polled.lock().task.take();
+            drop(dropped);
+        }
     }
 
     fn take(&self, work: Work) -> Result<(), Refused> {
@@ -107,6 +115,12 @@ impl SteppingRuntime {
         if state.is_shut_down {
             drop(state);
             return Err(Refused);
+        }
+        if let Work::Task(task) = &work {
+            if state.tasks.len() == state.tasks.capacity() {
+                state.tasks.retain(|task| task.strong_count() > 0);
+            }
+            state.tasks.push(Arc::downgrade(task));
         }
         state.ready.push_back(work);
         Ok(())
@@ -150,6 +164,11 @@ impl Stepped {
         let waker = Waker::from(Arc::clone(&self));
         if task.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
             let mut polled = self.polled.lock();
+            let runtime = self.runtime.upgrade();
+            if runtime.is_none_or(|runtime| runtime.state.lock().is_shut_down) {
+                drop(polled);
+                return;
+            }
             polled.task = Some(task);
             let was_missed = std::mem::take(&mut polled.was_missed);
             drop(polled);
@@ -259,8 +278,23 @@ mod tests {
             let held = Arc::clone(held);
             Box::new(move || drop(held))
         };
+        let wakers: Arc<Mutex<Vec<Waker>>> = Arc::default();
+        for shuts_down in [false, true] {
+            let (held, wakers, of) = (Arc::clone(&held), Arc::clone(&wakers), runtime.clone());
+            runtime
+                .spawn(Box::pin(std::future::poll_fn(move |task| {
+                    let _held = &held;
+                    wakers.lock().push(task.waker().clone());
+                    if shuts_down {
+                        of.shut_down();
+                    }
+                    Poll::Pending
+                })))
+                .unwrap();
+        }
+        assert!(runtime.step(), "this one waits");
         runtime.spawn_blocking(job(&held)).unwrap();
-        runtime.shut_down();
+        assert!(runtime.step(), "this one shuts down, and waits");
         assert_eq!(Arc::strong_count(&held), 1);
         assert_eq!(runtime.spawn_blocking(job(&held)), Err(Refused));
         assert_eq!(runtime.spawn(Box::pin(async {})), Err(Refused));
