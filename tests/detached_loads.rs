@@ -845,3 +845,39 @@ mod on_tokio {
         assert_eq!(cache.stats().refused, 1);
     }
 }
+
+#[test]
+fn with_the_last_handle_goes_a_load_that_lost_its_key_too() {
+    let (source, runtime) = (Source::default(), SteppingRuntime::new());
+    let builder =
+        Cache::builder().max_entries(100).clock(Clock::manual().0).max_concurrent_loads(2);
+    let builder = builder.runtime(runtime.clone()).detached_loads();
+    let cache = builder.build_loading_async(source.clone()).unwrap();
+    // two that run and one in line
+    for key in 0..3 {
+        hangs_up(&cache, key);
+        runtime.run_until_stalled();
+    }
+    assert_eq!((source.running(), cache.loads_in_line()), (2, 1));
+    cache.insert(1, 10);
+    cache.insert(2, 20);
+    drop(cache);
+    runtime.run_until_stalled();
+    assert_eq!(source.running(), 0);
+    assert_eq!(Arc::strong_count(&source.0), 1, "no task is left, of which each holds the loader");
+}
+
+#[test]
+fn callers_of_a_runtime_that_is_shut_down_load_themselves() {
+    let it = closed();
+    let mut task = Task::new(it.cache.load(&1));
+    task.pend();
+    it.runtime.run_until_stalled();
+    assert_eq!(it.source.running(), 1);
+    it.runtime.shut_down();
+    assert_eq!(it.source.running(), 0, "it waited, and is dropped");
+    task.pend();
+    assert_eq!(it.source.running(), 1, "in its caller now");
+    it.source.0.gate.open();
+    assert_eq!(task.finish().unwrap(), 2);
+}

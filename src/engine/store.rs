@@ -7,7 +7,7 @@ use super::tier::Behind;
 use super::writing::{Holds, no_holds};
 use crate::parts::breaker::Breaker;
 use crate::parts::budget::Budget;
-use crate::parts::flight::Landing;
+use crate::parts::flight::{Flight, Landing};
 use crate::parts::kept::KeptLives;
 use crate::parts::ledger::Ledger;
 use crate::parts::notifier::Notifier;
@@ -70,6 +70,8 @@ pub(crate) struct Store<K, V, S> {
     pub(super) kept: KeptLives,
     pub(crate) tags: Tags,
     pub(super) holds: Holds,
+    /// Loads without a caller: those that are not done, and some that are.
+    pub(super) sent_away: Mutex<Vec<Weak<Flight<K, V>>>>,
     /// Held by the one insert at a time that takes its room from other shards.
     pub(super) heavy: Mutex<()>,
     /// Whether the keeper has a sweep of this store on its list.
@@ -198,6 +200,7 @@ impl<K, V, S> Store<K, V, S> {
             kept: KeptLives::default(),
             tags: Tags::new(),
             holds: no_holds(),
+            sent_away: Mutex::new(Vec::new()),
             heavy: Mutex::new(()),
             is_swept: AtomicBool::new(false),
             queues: Queues::new(),
@@ -384,6 +387,11 @@ impl<K, V, S> Drop for Store<K, V, S> {
                 for flight in flights {
                     flight.land(Landing::Abandoned);
                 }
+            }
+            // and those that lost their key meanwhile
+            let sent_away = std::mem::take(&mut *self.sent_away.lock());
+            for flight in sent_away.iter().filter_map(Weak::upgrade) {
+                flight.land(Landing::Abandoned);
             }
         }
         if !self.clock.is_manual() {
