@@ -354,3 +354,25 @@ fn what_expires_while_remove_if_is_at_it_goes_too() {
     assert!(cache.get_or_load(&0, || Err::<u64, _>("away")).is_err(), "and is not served stale");
     assert_eq!((cache.get(&1), cache.get(&2)), (Some(11), None));
 }
+
+#[test]
+fn what_the_source_has_no_more_was_removed_whether_or_not_that_is_kept() {
+    for negative in [secs(0), secs(5)] {
+        with_cache(
+            |builder| builder.negative_ttl(negative),
+            |it| {
+                for weighs in [10, 11] {
+                    it.insert(1, weighs);
+                    let none = it.at(&1).force().load(|_| Ok::<Option<u64>, String>(None));
+                    assert!(none.unwrap_err().is_not_found());
+                    assert_eq!(it.removals.take(), [(1, weighs, RemovalCause::Removed)]);
+                }
+                let stats = it.stats();
+                assert_eq!(
+                    (stats.removed, stats.replaced, it.len() > 0),
+                    (2, 0, !negative.is_zero())
+                );
+            },
+        );
+    }
+}

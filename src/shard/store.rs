@@ -95,21 +95,32 @@ impl<K, V> Shard<K, V> {
         let Some(id) = standing.filter(|&id| self.table.is_live(id)) else {
             return self.admit(put, credit, terms, out);
         };
+        let cause = Self::cause_by(&put);
         let held = self.aside.units(id);
         if held != put.units {
             credit.add(held);
             if !credit.pay(put.units) {
                 // it needs more room than its predecessor had: out with that, in as a newcomer
                 self.aside.set_units(id, 0);
-                self.vacate(id, RemovalCause::Replaced, terms, out);
+                self.vacate(id, cause, terms, out);
                 self.bury(id, terms);
                 return self.admit(put, credit, terms, out);
             }
         }
         // in place, under the same key: the policy counts it as a hit
-        self.vacate(id, RemovalCause::Replaced, terms, out);
+        self.vacate(id, cause, terms, out);
         self.table.warm(id);
         Ok(self.fill(id, put, terms))
+    }
+
+    /// Why the value goes that this takes the place of: "there is none" is no newer value.
+    #[inline]
+    fn cause_by(put: &Put<K, V>) -> RemovalCause {
+        if put.value.is_some() && put.ttl > 0 {
+            RemovalCause::Replaced
+        } else {
+            RemovalCause::Removed
+        }
     }
 
     /// Nothing stands under the key: the policy is asked, room is made, a slot is claimed. Otherwise as
@@ -157,7 +168,7 @@ impl<K, V> Shard<K, V> {
         K: Eq,
     {
         let Some(put) = slot.as_ref() else { return };
-        let cause = if put.ttl == 0 { RemovalCause::Removed } else { RemovalCause::Replaced };
+        let cause = Self::cause_by(put);
         // the key's `Eq` first: if that panics, what is refused is dropped after the lock
         self.remove(put.hash, &put.key, cause, terms, out);
         let Some(Put { key, value, ttl, .. }) = slot.take() else { return };
