@@ -186,7 +186,7 @@ impl<K> Keys<K> {
         if many.got.len() + missing + failed < chunk.len() {
             // some stand twice in the chunk; by the user's `Hash` and `Eq`
             contain(|| {
-                (missing, failed) = (times(&many.missing, chunk), times(&many.failed, chunk))
+                (missing, failed) = (times(&many.missing, chunk), times(&many.failed, chunk));
             });
         }
         self.progress.loaded.add(loaded as u64);
