@@ -369,7 +369,7 @@ fn what_the_source_has_no_more_was_removed_whether_or_not_that_is_kept() {
                 }
                 let stats = it.stats();
                 assert_eq!(
-                    (stats.removed, stats.replaced, it.len() > 0),
+                    (stats.removed, stats.replaced, !it.is_empty()),
                     (2, 0, !negative.is_zero())
                 );
             },
