@@ -81,7 +81,6 @@ where
     /// Others did this: the same is done here, and the tier is not told.
     fn hear(&self, news: News<'_>) {
         let Some(tier) = &self.tier else { return };
-        tier.counts.heard.add(1);
         match news {
             News::Changed(name) => {
                 for hash in self.hashes_of(name) {
@@ -101,6 +100,8 @@ where
                 self.doubt_all_here();
             }
         }
+        // who sees that it was heard sees what came of it
+        tier.counts.heard.add(1);
     }
 
     /// A name may be that of several keys.
