@@ -483,7 +483,8 @@
 //! # Ok::<_, larder::ConfigError>(())
 //! ```
 //!
-//! [`stats`](Cache::stats) counts these too.
+//! [`stats`](Cache::stats) counts these too. (The listener also gets values that were never stored: those
+//! with a TTL of zero, as `Expired` and not counted, and those that are too heavy, as `Rejected`.)
 //!
 //! # After a restart
 //!

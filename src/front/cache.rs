@@ -70,7 +70,7 @@ impl<K, V, S> Cache<K, V, S> {
     }
 
     /// Returns the bound, in the unit of [`weight`](Self::weight): `max_entries` or `max_weight`, whichever
-    /// is set. `None` for a cache without a bound.
+    /// is set. `None` for a cache without a bound, or of `max_weight(u64::MAX)`, which is the same.
     ///
     /// ```
     /// # use larder::Cache;
@@ -468,7 +468,7 @@ where
     /// found" for [`negative_ttl`](crate::CacheBuilder::negative_ttl). If `load` fails, the keys that it was
     /// called with are in [`failed`](Many::failed), and whatever else was found is returned all the same.
     /// Keys in the reply that were not asked for are stored too, unless something newer may have been written
-    /// to them meanwhile.
+    /// to them meanwhile, or they weigh more than the cache holds (then they are dropped without a report).
     ///
     /// Counts one look-up per key, and one load per call of `load`.
     ///

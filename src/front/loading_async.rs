@@ -30,7 +30,7 @@ use std::sync::Arc;
 /// With [`detached_loads`](crate::CacheBuilder::detached_loads) it is loaded by a task, which keeps running
 /// if the caller is dropped. A refresh runs as a task on the cache's [`Runtime`]: with the feature `tokio`,
 /// the runtime that the cache was built in. When the last handle to the cache is dropped, its tasks drop the
-/// loader's future and end.
+/// loader's future and end (those of [`warm`](Self::warm) after what they are loading).
 ///
 /// With [`soft_timeout`](crate::CacheBuilder::soft_timeout) a miss that can be served a stale value is
 /// loaded by such a task too. Its caller waits for that as others do, and may go away without ending it.

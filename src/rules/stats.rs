@@ -100,7 +100,8 @@ stats! {
     /// [busy](crate::Runtime::is_busy) for: the caller did them instead, or left them to the next one, who
     /// may count another. Above zero, the runtime is shut down or too small.
     refused,
-    /// Loads whose result was not stored because something newer happened to the key meanwhile.
+    /// Loads whose result was not stored because something newer happened to the key meanwhile; of a load of
+    /// many keys, one for each such key.
     fenced,
     /// Loads that answered `unchanged` and renewed the life of the cached value.
     unchanged,
