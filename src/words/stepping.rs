@@ -283,7 +283,7 @@ mod tests {
             let (held, wakers, of) = (Arc::clone(&held), Arc::clone(&wakers), runtime.clone());
             runtime
                 .spawn(Box::pin(std::future::poll_fn(move |task| {
-                    let _held = &held;
+                    drop(Arc::clone(&held)); // it is the task's
                     wakers.lock().push(task.waker().clone());
                     if shuts_down {
                         of.shut_down();
