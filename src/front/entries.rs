@@ -10,8 +10,8 @@ use std::vec;
 /// An iterator over a cache's fresh entries, from [`Cache::entries`](crate::Cache::entries).
 ///
 /// It goes shard by shard and holds no lock between two steps, so the cache may be used and changed
-/// meanwhile: what stays there for the whole walk comes exactly once, what comes or goes during the
-/// walk may or may not. Entries come in no particular order, as clones.
+/// meanwhile. An entry that stays for the whole walk is returned exactly once; one that comes or goes during
+/// the walk may be returned or not. Entries are clones, in no particular order.
 pub struct Entries<K, V, S = ahash::RandomState> {
     store: Arc<Store<K, V, S>>,
     shard: usize,

@@ -7,45 +7,44 @@ use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::sync::{Arc, Weak};
 
-/// Removes and expires, and does not keep the cache alive: for the hooks of a database, the
-/// consumer of a change feed, the subscriber of a message bus. From [`Cache::invalidator`].
+/// A handle that removes and expires entries, and does not keep the cache alive: for database hooks,
+/// consumers of a change feed, subscribers of a message bus. From [`Cache::invalidator`].
 ///
-/// Such a callback often lives as long as the process, or in something that the cache's own values
-/// hold; with a [`Cache`] in it, the cache would never go. Every call says whether the cache was
-/// still there, so a consumer knows when to end. It is `'static`, `Send` and `Sync`, and cheap to
-/// clone.
+/// Such a callback often lives as long as the process, or in something that the cache's own values hold; if
+/// it held a [`Cache`], the cache would never be freed. Every call returns whether the cache was still there,
+/// so a consumer knows when to stop. The handle is `'static`, `Send` and `Sync`, and cheap to clone.
 ///
-/// What the calls do, they do like those of the same name on the cache: a load that is in flight
-/// is not stored. And a call that runs while the last handle to the cache is dropped elsewhere drops the
-/// cache's entries itself, when it is done.
+/// Each call does what the call of the same name on the cache does: a load in flight is not stored. A call
+/// that runs while the last handle to the cache is dropped elsewhere drops the cache's entries itself, when
+/// it is done.
 ///
 /// ```
 /// use larder::Cache;
 ///
 /// let users: Cache<u64, String> = Cache::new(1_000);
 /// let news = users.invalidator();
-/// let on_change = move |id: u64| news.remove(&id); // to be hung into the source
+/// let on_change = move |id: u64| news.remove(&id); // to be registered with the source
 ///
 /// users.insert(42, "Ada".to_owned());
 /// assert!(on_change(42));
 /// assert_eq!(users.get(&42), None);
 /// drop(users);
-/// assert!(!on_change(42)); // the hook may be taken out
+/// assert!(!on_change(42)); // the hook can be unregistered
 /// ```
 pub struct Invalidator<K, V, S = ahash::RandomState> {
     store: Weak<Store<K, V, S>>,
 }
 
 impl<K, V, S> Cache<K, V, S> {
-    /// A handle by which news of changes at the source reach the cache without keeping it alive;
-    /// see [`Invalidator`].
+    /// Returns a handle to remove and expire entries, which does not keep the cache alive: see
+    /// [`Invalidator`].
     pub fn invalidator(&self) -> Invalidator<K, V, S> {
         Invalidator { store: Arc::downgrade(&self.store) }
     }
 }
 
 impl<K, V, S> Invalidator<K, V, S> {
-    /// Whether the cache is still there. It may go the moment after.
+    /// Returns whether the cache is still there. It may be gone a moment later.
     pub fn is_alive(&self) -> bool {
         self.store.strong_count() > 0
     }
@@ -57,7 +56,7 @@ where
     V: Clone + Send + Sync + 'static,
     S: BuildHasher + Send + Sync + 'static,
 {
-    /// As [`Cache::remove`]; returns whether the cache is still there.
+    /// Removes a key's value, as [`Cache::remove`] does; returns whether the cache is still there.
     pub fn remove<Q>(&self, key: &Q) -> bool
     where
         Q: ?Sized + Hash + Equivalent<K>,
@@ -65,7 +64,7 @@ where
         self.tell(|cache| drop(cache.remove(key)))
     }
 
-    /// As [`Cache::expire`]; returns whether the cache is still there.
+    /// Expires a key's value, as [`Cache::expire`] does; returns whether the cache is still there.
     pub fn expire<Q>(&self, key: &Q) -> bool
     where
         Q: ?Sized + Hash + Equivalent<K>,
@@ -73,19 +72,20 @@ where
         self.tell(|cache| _ = cache.expire(key))
     }
 
-    /// As [`Cache::remove_tag`]; returns whether the cache is still there.
+    /// Removes every entry that has this tag, as [`Cache::remove_tag`] does; returns whether the cache is
+    /// still there.
     pub fn remove_tag(&self, tag: &str) -> bool {
         self.tell(|cache| cache.remove_tag(tag))
     }
 
-    /// As [`Cache::expire_tag`]; returns whether the cache is still there.
+    /// Expires every entry that has this tag, as [`Cache::expire_tag`] does; returns whether the cache is
+    /// still there.
     pub fn expire_tag(&self, tag: &str) -> bool {
         self.tell(|cache| cache.expire_tag(tag))
     }
 
-    /// As [`Cache::clear`]: for news that some were missed (a feed that was cut, a queue that ran
-    /// over), after which nobody knows what is still right. Returns whether the cache is still
-    /// there.
+    /// Removes everything, as [`Cache::clear`] does: for when changes were missed (the feed was cut, a queue
+    /// overflowed), and nobody knows what is still right. Returns whether the cache is still there.
     pub fn clear(&self) -> bool {
         self.tell(Cache::clear)
     }

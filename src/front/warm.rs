@@ -26,10 +26,10 @@ pub(super) const CHUNK: usize = 32;
 /// refreshes find one.
 const AT_ONCE: usize = 4;
 
-/// How far [`warm`](crate::LoadingCache::warm) has come. It goes on without this handle; to wait for
+/// The progress of a [`warm`](crate::LoadingCache::warm). The work goes on without this handle; to wait for
 /// its end, a thread calls [`wait`](Self::wait), and a task awaits the handle itself.
 ///
-/// Copies of it watch the same work.
+/// Clones watch the same work.
 #[derive(Clone)]
 pub struct Warmed(Arc<WarmProgress>);
 
@@ -51,49 +51,48 @@ struct State {
 }
 
 impl Warmed {
-    /// How many keys were given; one that was given twice counts twice.
+    /// Returns how many keys were given; one that was given twice counts twice.
     pub fn total(&self) -> u64 {
         self.0.total
     }
 
-    /// How many of them have been loaded.
+    /// Returns how many of them have been loaded.
     pub fn loaded(&self) -> u64 {
         self.0.loaded.get()
     }
 
-    /// How many were cached already, or were loaded by somebody else.
+    /// Returns how many were cached already, or were loaded by somebody else.
     pub fn present(&self) -> u64 {
         self.0.present.get()
     }
 
-    /// How many the source does not have.
+    /// Returns how many the source does not have.
     pub fn missing(&self) -> u64 {
         self.0.missing.get()
     }
 
-    /// How many could not be loaded: the loader failed, or the work was stopped before they had
-    /// their turn.
+    /// Returns how many could not be loaded: the loader failed, or the work was stopped before their turn.
     pub fn failed(&self) -> u64 {
         self.0.failed.get()
     }
 
-    /// How many have not had their turn yet.
+    /// Returns how many have not had their turn yet.
     pub fn left(&self) -> u64 {
         let done = self.loaded() + self.present() + self.missing() + self.failed();
         self.total().saturating_sub(done)
     }
 
-    /// Whether all is done, or has been stopped.
+    /// Returns whether the work has ended: all is done, or it was stopped.
     pub fn is_done(&self) -> bool {
         self.0.state.lock().is_done
     }
 
-    /// Has it end early: what is being loaded is finished, the rest counts as failed.
+    /// Stops the work early: loads that have begun are finished, the rest counts as failed.
     pub fn stop(&self) {
         self.0.state.lock().is_stopped = true;
     }
 
-    /// Blocks this thread until all is done. In a task, await the handle instead.
+    /// Blocks this thread until the work has ended. In a task, await the handle instead.
     pub fn wait(&self) {
         let waker = Waker::from(Unpark::this());
         let mut this = self.clone();

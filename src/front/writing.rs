@@ -18,19 +18,19 @@ where
     V: Clone + Send + Sync + 'static,
     S: BuildHasher + Send + Sync + 'static,
 {
-    /// Writes to the source, and then to the cache: `write` is called first, and only what it wrote
-    /// is stored, under the cache's settings.
+    /// Writes a value to the source, and then to the cache: `write` is called first, and the value is stored,
+    /// with the cache's settings, only if `write` succeeds.
     ///
-    /// Until `write` is done the old value is served, as the source still may. If it fails, the
-    /// entry is removed: a write that failed may have arrived all the same, and the next caller asks
-    /// the source. No load that overlaps the write is stored, since nobody knows whether it read
-    /// before it or after. Two writes of one key that overlap leave nothing cached, and neither does
-    /// one during which the key was inserted, removed or expired: nobody knows in which order the
-    /// source saw them. For writes done by others, or of many rows, see [`writing`](Self::writing).
+    /// Until `write` is done the old value is served, as the source may still do. If `write` fails, the entry
+    /// is removed: a failed write may have taken effect all the same, so the next caller asks the source. No
+    /// load that overlaps the write is stored, since nobody knows whether it read before the write or after.
+    /// If two writes of one key overlap, or if the key is inserted, removed or expired during a write,
+    /// nothing is left in the cache: nobody knows in which order the source saw them. For writes done by
+    /// others, or of many rows, see [`writing`](Self::writing).
     ///
-    /// The new value has no [tags](crate::At::tag), whatever the old one had: where `remove_tag` is to find
-    /// it, say them, by [`at(&key).tag(..).write_through(..)`](crate::At::write_through). With a second
-    /// [`tier`](crate::CacheBuilder::tier) that does not keep up, it blocks its thread as
+    /// The new value has no [tags](crate::At::tag), whatever the old one had: if `remove_tag` is to find it,
+    /// set them with [`at(&key).tag(..).write_through(..)`](crate::At::write_through). With a second
+    /// [`tier`](crate::CacheBuilder::tier) that does not keep up, this blocks its thread as
     /// [`insert`](Self::insert) does.
     ///
     /// ```
@@ -50,7 +50,7 @@ where
     ///
     /// # Panics
     ///
-    /// If `write` does; that is a failed write.
+    /// If `write` does; that counts as a failed write.
     pub fn write_through<E>(
         &self,
         key: K,
@@ -60,10 +60,10 @@ where
         write_through(&self.store, key, value, None, iter::empty(), write)
     }
 
-    /// The async form of [`write_through`](Self::write_through); `write` is given clones. If this
-    /// future is dropped before it is done, that is a failed write: the entry is removed, since
-    /// nobody knows whether the write arrived. (It awaits `write` and nothing else: for a second tier that
-    /// does not keep up it blocks its thread, for 50 ms at most, as [`insert`](Self::insert) does.)
+    /// The async form of [`write_through`](Self::write_through); `write` is given clones. If this future is
+    /// dropped before it is done, that counts as a failed write: the entry is removed, since nobody knows
+    /// whether the write arrived. (It awaits only `write`: if a second tier does not keep up, it blocks its
+    /// thread, for 50 ms at most, as [`insert`](Self::insert) does.)
     ///
     /// ```
     /// # use larder::Cache;
@@ -88,13 +88,13 @@ where
         write_through_async(&self.store, key, value, None, iter::empty(), write).await
     }
 
-    /// A fence around a write that is done by other means: a transaction, a message to another
-    /// service, a statement that touches many rows. From now until it is dropped no load of the key
-    /// is stored; the value that is cached is removed now and again at the end.
+    /// Returns a fence to hold around a write that is done by other means: a transaction, a message to
+    /// another service, a statement that touches many rows. From now until the fence is dropped, no load of
+    /// the key is stored; the cached value is removed now, and again at the end.
     ///
-    /// Others may read and load meanwhile, and get what the source has: it is only not kept. The
-    /// fence is the caller's, `'static`, and may be sent to where the write ends. For a source that
-    /// reads from replicas which lag behind, see [`WriteFence::hold_for`].
+    /// Others may read and load meanwhile; they get what the source has, but it is not cached. The fence is
+    /// owned by the caller, `'static`, and may be sent to where the write ends. If the source reads from
+    /// replicas that lag behind, see [`WriteFence::hold_for`].
     ///
     /// ```
     /// use larder::Cache;
@@ -165,20 +165,21 @@ where
     Ok(())
 }
 
-/// A write in progress, from [`Cache::writing`]: until it is dropped no load of its key is stored.
-/// It keeps the cache alive. One that is forgotten (`mem::forget`) keeps its key uncached for ever.
+/// A write in progress, from [`Cache::writing`]: until it is dropped, no load of its key is stored. It keeps
+/// the cache alive. A fence that is forgotten (`mem::forget`) keeps its key uncached for ever.
 #[must_use = "the fence ends when it is dropped: bind it to a name for as long as the write takes"]
 pub struct WriteFence<K, V, S = ahash::RandomState> {
     fence: Fence<K, V, S>,
 }
 
 impl<K, V, S> WriteFence<K, V, S> {
-    /// Stays in force for `lag` longer than it lives, for sources that are read from replicas: until
-    /// these have caught up, a load may bring the old value. It is removed when the fence is dropped
-    /// and again when that time is over, by the cache's clock. The last `lag` that was said counts.
+    /// Keeps the fence in force for `lag` after it is dropped, for sources that are read from replicas: until
+    /// these have caught up, a load may bring the old value. The cached value is removed when the fence is
+    /// dropped, and again when that time is over, by the cache's clock. If set more than once, the last `lag`
+    /// counts.
     ///
     /// The time is kept by the process's one background thread (with a manual clock, by
-    /// [`advance`](crate::ManualClock::advance)), which holds the cache weakly meanwhile.
+    /// [`advance`](crate::ManualClock::advance)), which holds only a weak reference to the cache meanwhile.
     ///
     /// ```
     /// use larder::{Cache, Clock};

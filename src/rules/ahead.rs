@@ -6,36 +6,36 @@ use crate::words::tick::Tick;
 /// When a value is loaded again before its life is over, for
 /// [`refresh_ahead`](crate::CacheBuilder::refresh_ahead).
 ///
-/// Only a value that is asked for is refreshed: a hit finds it due. A value that nobody asks for any more
-/// expires; one that is asked for now and then, but not in the last part of its life, is loaded by the next
-/// caller who misses it.
+/// A hit starts the refresh, so only values that are asked for are refreshed. A value that nobody asks for
+/// any more expires; one that is asked for now and then, but not in the last part of its life, is loaded by
+/// the next caller who misses.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 #[non_exhaustive]
 pub enum RefreshAhead {
-    /// Never: a value lives to its end, and then a caller waits for the next one. The default.
+    /// Never: a value expires, and then a caller waits for the next one. The default.
     #[default]
     Never,
-    /// At the first hit past this share of the value's own life, as it was drawn: above 0.0 and
-    /// below 1.0. At 0.8, a value that lives for a minute is loaded again by the first hit in its
-    /// last twelve seconds. Leave enough of its life for the load.
+    /// At the first hit after this share of the value's own life (its TTL, less jitter) has passed: above 0.0
+    /// and below 1.0. At 0.8, a value that lives for a minute is loaded again by the first hit in its last
+    /// twelve seconds. Leave enough time for the load.
     At(f64),
-    /// At a moment that is drawn, the earlier the longer the value took to load: a hit refreshes if
-    /// `now - delta * beta * ln(random) >= expiry`, where `delta` is the time that this value's own
-    /// load took and `random` is uniform from 0 to 1. You need not tune it to the source: a value that loads
-    /// in 200 ms is refreshed about a second before its end, one that takes ten seconds a minute before. If
-    /// no hit comes in that time, the next caller who misses loads it.
+    /// At a random moment, which is earlier the longer the value took to load: a hit refreshes if
+    /// `now - delta * beta * ln(random) >= expiry`, where `delta` is the time that this value's own load
+    /// took and `random` is uniform from 0 to 1. You need not tune it to the source: a value that loads in
+    /// 200 ms is refreshed about a second before its end, one that takes ten seconds about a minute before.
+    /// If no hit comes in that time, the next caller who misses loads it.
     ///
-    /// This is `XFetch`: A. Vattani, F. Chierichetti and K. Lowenstein, "Optimal probabilistic cache
-    /// stampede prevention", VLDB 2015; with one difference: all hits within a 64th of `delta` share one
-    /// draw, so that a popular value is not refreshed earlier than others. A key that is asked for 1,000
-    /// times a second, lives for 60 s and takes 200 ms to load is loaded 2 % more often than it has to be,
-    /// and nobody ever waits for it.
+    /// This is `XFetch`: A. Vattani, F. Chierichetti and K. Lowenstein, "Optimal probabilistic cache stampede
+    /// prevention", VLDB 2015; with one difference: all hits within a 64th of `delta` share one draw, so that
+    /// a popular value is not refreshed earlier than others. A key that is asked for 1,000 times a second,
+    /// lives for 60 s and takes 200 ms to load is loaded 2 % more often than necessary, and nobody ever waits
+    /// for it.
     ///
-    /// Load times are measured in whole milliseconds, 1 at least and 65 s at most, and kept beside
-    /// the value, which costs three bytes an entry. What was stored by `insert` counts as taking the
-    /// mean time of the cache's loads.
+    /// Load times are measured in whole milliseconds, from 1 ms to 65 s, and kept beside the value, which
+    /// costs three bytes per entry. A value stored by `insert` counts as having taken the mean time of the
+    /// cache's loads.
     CostAware {
-        /// How eager: above 1.0 refreshes earlier than the load time asks for, below 1.0 later.
+        /// How eager to be: above 1.0 refreshes earlier than the load time asks for, below 1.0 later.
         beta: f64,
     },
 }

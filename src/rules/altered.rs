@@ -1,14 +1,14 @@
 //! What a change by what stands there comes to.
 
 /// What the closure of [`Cache::alter`](crate::Cache::alter), or of
-/// [`WriteBehind::alter`](crate::WriteBehind::alter), wants to stand under its key. An `Option` will do
-/// where there is nothing to be left alone: `Some` puts, `None` removes.
+/// [`WriteBehind::alter`](crate::WriteBehind::alter), wants done with its key. An `Option` will do if `Keep`
+/// is not needed: `Some` puts, `None` removes.
 ///
 /// ```
 /// use larder::{Altered, Cache};
 ///
 /// let sent: Cache<String, u32> = Cache::new(100_000);
-/// // who is over the limit is not counted any more, which would write for each try
+/// // who is over the limit is not counted any more: that would be a write for each try
 /// let may_send = |to: &str| {
 ///     let count = sent.alter(to, |n| match n {
 ///         Some(5..) => Altered::Keep(Some(6)),
@@ -21,12 +21,12 @@
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Altered<V> {
-    /// This value, in place of what stands there.
+    /// Stores this value, in place of the present one.
     Put(V),
-    /// Nothing: what stands there is removed, and with it a load that is under way. If there was nothing,
-    /// nothing happens.
+    /// Removes the present value; a load that is in flight is not stored. If there is no value, nothing
+    /// happens.
     Remove,
-    /// What stands there, whatever that may be by now: nothing happens. The call returns this to its caller.
+    /// Changes nothing, whatever is there by now. The call returns this value to its caller.
     Keep(Option<V>),
 }
 

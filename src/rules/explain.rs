@@ -4,11 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Why a key is, or is not, fresh: what [`Cache::explain`](crate::Cache::explain) returns. All
-/// lengths of time count from the moment of the call, by the cache's clock; [`Duration::MAX`] is
-/// "for ever".
+/// Why a key is, or is not, fresh: what [`Cache::explain`](crate::Cache::explain) returns. All durations
+/// count from the moment of the call, by the cache's clock; [`Duration::MAX`] means for ever.
 ///
-/// `Display` tells it in a few lines, without the key and the value:
+/// `Display` formats it as a few lines, without the key and the value:
 ///
 /// ```
 /// use larder::{Cache, Clock};
@@ -44,43 +43,45 @@ pub struct Explanation {
     pub age: Option<Duration>,
     /// Until when it is fresh.
     pub fresh: Option<End>,
-    /// Until when it is served stale at once, while it reloads; only where
-    /// `stale_while_revalidate` is set, and for values.
+    /// Until when it is served stale at once while it is reloaded; only for values, and only if
+    /// `stale_while_revalidate` is set.
     pub revalidate: Option<End>,
-    /// Until when it is served if its load fails; only where `stale_if_error` is set, and for values.
+    /// Until when it is served if its load fails; only for values, and only if `stale_if_error` is set.
     pub error_only: Option<End>,
     /// What the source calls this version of the value.
     pub validator: Option<Arc<str>>,
-    /// The last load of this key failed, and none has succeeded since. Failures of a limited number
-    /// of keys are remembered.
+    /// Set if the last load of this key failed, and none has succeeded since. The cache remembers the
+    /// failures of a limited number of keys.
     pub failure: Option<Failing>,
-    /// A load of this key is under way.
+    /// The load of this key that is under way, if there is one.
     pub load: Option<Underway>,
-    /// A write of this key is under way, or its fence is held: no load that overlaps it is stored.
+    /// Whether a write of this key is under way, or a [`WriteFence`](crate::WriteFence) of it is in force: no
+    /// load that overlaps it is stored.
     pub is_fenced: bool,
-    /// A change of this key waits in a [`WriteBehind`](crate::WriteBehind): until it is written,
-    /// callers that miss are answered with it, and nothing is loaded.
+    /// Whether a change of this key waits in a [`WriteBehind`](crate::WriteBehind): until it is written,
+    /// callers who miss are answered with it, and nothing is loaded.
     pub is_unwritten: bool,
-    /// Where the cache has a second [`Tier`](crate::Tier).
+    /// The second [`Tier`](crate::Tier), if the cache has one.
     pub tier: Option<TierState>,
-    /// Of the whole cache, where it has a `circuit_breaker`.
+    /// The circuit breaker of the whole cache, if it has one (`circuit_breaker`).
     pub breaker: Option<BreakerState>,
-    /// Of the whole cache, where it has `max_concurrent_loads`.
+    /// The load slots of the whole cache, if they are limited (`max_concurrent_loads`).
     pub slots: Option<SlotsUsed>,
 }
 
-/// How a cache and its second tier stand.
+/// Whether a cache asks its second tier for a key, and how many changes wait to reach it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct TierState {
-    /// Whether a load of this key asks the tier first. Not while a change of it, or of all keys, has not
-    /// arrived there.
+    /// Whether a load of this key asks the tier first. It does not while a change of this key, or of all
+    /// keys, has yet to arrive there.
     pub is_asked: bool,
-    /// How many changes of any keys have not arrived there: above zero for long, it cannot be reached.
+    /// How many changes, of any keys, have yet to arrive there. If this stays above zero, the tier cannot be
+    /// reached.
     pub pending: usize,
 }
 
-/// Where a key stands between stored and gone.
+/// The state of a key's entry, from fresh to absent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Standing {
@@ -91,10 +92,9 @@ pub enum Standing {
     Missing,
     /// Within its life: served as it is.
     Fresh,
-    /// Past its life, within `stale_while_revalidate`: served at once, while one caller reloads.
+    /// Expired, but within `stale_while_revalidate`: served at once, while one caller reloads it.
     Revalidate,
-    /// Past that too, within `stale_if_error`: callers wait for a load, and are served it if that
-    /// fails.
+    /// Past that too, but within `stale_if_error`: callers wait for a load, and get this value if it fails.
     ErrorOnly,
 }
 
@@ -102,39 +102,39 @@ pub enum Standing {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum End {
-    /// So long from now; [`Duration::MAX`] is never.
+    /// In this long; [`Duration::MAX`] means never.
     In(Duration),
-    /// So long ago.
+    /// This long ago.
     Ago(Duration),
 }
 
-/// Loads that fail.
+/// The failed loads of a key, in a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Failing {
     /// How many have failed in a row.
     pub in_a_row: u32,
-    /// When the last one did.
+    /// How long ago the last one failed.
     pub ago: Duration,
-    /// When the source is asked again, if somebody wants the key then: see `error_backoff`. Zero: at
-    /// the next call.
+    /// In how long a call for the key asks the source again: see `error_backoff`. Zero means at the next
+    /// call.
     pub next_try: Duration,
 }
 
-/// A load on its way.
+/// A load that is under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Underway {
-    /// How long ago it was begun, or got in line.
+    /// How long ago it began, or was queued.
     pub age: Duration,
     /// How many callers wait for it, besides the one who loads.
     pub waiters: usize,
-    /// In how long it loses the key, at `load_timeout`; `None` while it has not begun, in line for a
-    /// slot or for its runtime, since its time does not run there.
+    /// In how long it loses the key, at `load_timeout`; `None` while it is queued for a slot or for its
+    /// runtime, since that time does not count.
     pub gives_up_in: Option<Duration>,
 }
 
-/// How a [`circuit_breaker`](crate::CacheBuilder::circuit_breaker) stands.
+/// The state of a [`circuit_breaker`](crate::CacheBuilder::circuit_breaker).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BreakerState {
@@ -145,22 +145,23 @@ pub enum BreakerState {
     },
     /// The source is left alone.
     Open {
-        /// When a load goes through again, as a probe; zero: the next one.
+        /// In how long a load goes through again, as a probe; zero means the next one.
         probe_in: Duration,
     },
     /// A load is finding out whether the source is back.
     Probing,
 }
 
-/// The use that is made of [`max_concurrent_loads`](crate::CacheBuilder::max_concurrent_loads).
+/// How many slots of [`max_concurrent_loads`](crate::CacheBuilder::max_concurrent_loads) are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct SlotsUsed {
-    /// How many there are.
+    /// How many slots there are.
     pub limit: usize,
-    /// How many loads have one. A load that others wait for inside their loads may be one too many.
+    /// How many loads have a slot. A load that others wait for from inside their own loads may go beyond the
+    /// limit.
     pub running: usize,
-    /// How many loads are in line.
+    /// How many loads are queued for a slot.
     pub waiting: usize,
 }
 

@@ -4,12 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 
 /// The name of a tag, under which entries are removed or expired together:
-/// [`Loaded::tag`](crate::Loaded::tag) takes anything that converts into it, a `&str` for one.
+/// [`Loaded::tag`](crate::Loaded::tag) takes anything that converts into it, such as a `&str`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tag(Arc<str>);
 
 impl Tag {
-    /// The name.
+    /// Returns the name.
     pub fn as_str(&self) -> &str {
         &self.0
     }

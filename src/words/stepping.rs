@@ -12,10 +12,11 @@ use std::task::{Context, Wake, Waker};
 type Job = Box<dyn FnOnce() + Send>;
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// A [`Runtime`] for tests: it runs background work when it is told to, one piece at a time, on the
-/// thread that tells it. What [`Clock::manual`](crate::Clock::manual) is to time.
+/// A [`Runtime`] for tests: it runs background work only when the test says so, one piece at a time, on the
+/// thread that says it. It does for background work what [`Clock::manual`](crate::Clock::manual) does for
+/// time.
 ///
-/// Copies of it are the same runtime.
+/// Clones are the same runtime.
 ///
 /// ```
 /// use larder::{Cache, RefreshAhead, SteppingRuntime, Clock};
@@ -62,19 +63,19 @@ enum Work {
 }
 
 impl SteppingRuntime {
-    /// One with nothing to do.
+    /// Makes a runtime with nothing to do.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How many pieces of work could run now: jobs that were given and not begun, tasks that are to
-    /// be polled. A task that waits to be woken is not among them.
+    /// Returns how many pieces of work could run now: blocking jobs that have not begun, and tasks that are
+    /// to be polled. A task that waits to be woken does not count.
     pub fn ready(&self) -> usize {
         self.0.state.lock().ready.len()
     }
 
-    /// Runs the piece of work that is ready longest: a job to its end, a task until it waits or is
-    /// done. False if nothing is ready.
+    /// Runs the piece of work that has been ready longest: a job to its end, a task until it waits or is
+    /// done. Returns false if nothing is ready.
     pub fn step(&self) -> bool {
         // a statement of its own: the lock is gone before the work begins
         let next = self.0.state.lock().ready.pop_front();
@@ -86,17 +87,17 @@ impl SteppingRuntime {
         true
     }
 
-    /// Steps until nothing is ready, work that came up meanwhile included; returns how many steps
-    /// it took. Jobs run on this thread, and one that waits blocks it: where all slots of
-    /// [`max_concurrent_loads`](crate::CacheBuilder::max_concurrent_loads) are taken, a blocking refresh waits
-    /// for one.
+    /// Steps until nothing is ready, work that came up meanwhile included; returns how many steps it took.
+    /// Jobs run on this thread, so one that waits blocks it: if all slots of
+    /// [`max_concurrent_loads`](crate::CacheBuilder::max_concurrent_loads) are taken, a blocking refresh
+    /// waits for one.
     pub fn run_until_stalled(&self) -> usize {
         std::iter::repeat_with(|| self.step()).take_while(|stepped| *stepped).count()
     }
 
-    /// From now on it refuses work, as a runtime does that is shut down. What it was given before and is
-    /// not done is dropped: what is ready, and tasks that wait to be woken. (One that is being polled is when
-    /// that poll is over.)
+    /// Refuses work from now on, as a runtime does after its shutdown. Work that it has and that is not done
+    /// is dropped: what is ready, and tasks that wait to be woken. (A task that is being polled is dropped
+    /// when that poll ends.)
     pub fn shut_down(&self) {
         let (ready, tasks) = {
             let mut state = self.0.state.lock();

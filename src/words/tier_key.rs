@@ -14,11 +14,11 @@ use std::fmt::{self, Write};
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 
-/// The name of a key in a second [`Tier`](crate::Tier): text, the same in every process that
+/// A key as a second [`Tier`](crate::Tier) sees it: its name, a text that is the same in every process that
 /// hashes the key's type in the same way.
 ///
-/// A string is its own name, a `u64` is `#42`, other integers say their type (`#42:i32`), and what
-/// consists of several parts is joined with `|`. Control characters, `%`, `|`, and `#` or `$` at the
+/// A string is its own name, a `u64` is written as `#42`, other integers with their type (`#42:i32`), and the
+/// parts of a composite key are joined with `|`. Control characters, `%`, `|`, and `#` or `$` at the
 /// beginning of a part are written as `%` and two hexadecimal digits.
 ///
 /// ```
@@ -29,28 +29,28 @@ use std::sync::Arc;
 /// assert_eq!(TierKey::of(&("shop", 7_u32)).as_str(), "shop|#7:u32");
 /// ```
 ///
-/// It is made of what the key's `Hash` feeds to a hasher, so that a removal by `&str` finds what was
-/// stored by `String`. Two keys that hash alike have one name: an entry that is kept under it has to say
-/// its key, and the cache compares. The integers of a slice are fed, and so written, as this machine
-/// keeps them in memory.
+/// It is made of what the key's `Hash` feeds to a hasher, so that a removal by `&str` finds what was stored
+/// by `String`. Two keys that hash alike have the same name, so an entry that is stored under it must contain
+/// its key, and the cache compares. The integers of a slice are fed, and so written, as this machine keeps
+/// them in memory.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TierKey(Arc<str>);
 
 impl TierKey {
-    /// The name of a key, or of what is equivalent to it.
+    /// Makes the name of a key, or of what is equivalent to it.
     pub fn of<Q: ?Sized + Hash>(key: &Q) -> Self {
         let mut pen = Pen::default();
         key.hash(&mut pen);
         Self(pen.finish().into())
     }
 
-    /// A name as another process wrote it. Any text will do: one that is no key's name is equivalent
-    /// to none.
+    /// Takes a name as another process wrote it. Any text will do: one that is no key's name is equivalent to
+    /// no key.
     pub fn from_name(name: &str) -> Self {
         Self(name.into())
     }
 
-    /// The text.
+    /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -12,8 +12,7 @@ const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// The longest that is said of what never expires: a year, as is the custom.
 const YEAR: u64 = 31_536_000;
 
-/// Turns a [`Got`] into the header fields of an answer: `Cache-Control`, `Age`, `ETag` and
-/// `Cache-Status`.
+/// Turns a [`Got`] into the header fields of a response: `Cache-Control`, `Age`, `ETag` and `Cache-Status`.
 ///
 /// ```
 /// use http::HeaderMap;
@@ -47,8 +46,8 @@ pub struct Downstream {
 }
 
 impl Downstream {
-    /// `name` is who the cache is in `Cache-Status`, for people who debug a chain of caches. What
-    /// cannot stand there (control characters, and what is beyond ASCII) is left out of it.
+    /// Makes one that calls the cache `name` in `Cache-Status`, for people who debug a chain of caches.
+    /// Characters that cannot stand there (control characters, and what is beyond ASCII) are left out.
     pub fn new(name: impl AsRef<str>) -> Self {
         Self {
             name: bare_item(name.as_ref()),
@@ -58,44 +57,43 @@ impl Downstream {
         }
     }
 
-    /// Says `private`: for answers to one user, which no shared cache may store.
+    /// Adds `private` to `Cache-Control`: for responses to one user, which no shared cache may store.
     #[must_use]
     pub fn private(mut self) -> Self {
         self.private = true;
         self
     }
 
-    /// Says `stale-while-revalidate` (RFC 5861): for so long those who store the answer may serve it
-    /// past its life while they ask again. Of every fresh value that this makes fields for: a value
-    /// does not carry what an upstream said of windows (`must-revalidate`, say), so keep those that may
-    /// have none to a `Downstream` without.
+    /// Adds `stale-while-revalidate` (RFC 5861): for how long those who store the response may serve it after
+    /// it has expired, while they ask again. It is added for every fresh value: a value does not carry what
+    /// its upstream said about windows (`must-revalidate`, say), so use a `Downstream` without it for values
+    /// that may have none.
     #[must_use]
     pub fn stale_while_revalidate(mut self, window: Duration) -> Self {
         self.stale_while_revalidate = Some(window);
         self
     }
 
-    /// Says `stale-if-error` (RFC 5861): for so long those who store the answer may serve it past its
-    /// life when they ask again and get an error.
+    /// Adds `stale-if-error` (RFC 5861): for how long those who store the response may serve it after it has
+    /// expired, when they ask again and get an error.
     #[must_use]
     pub fn stale_if_error(mut self, window: Duration) -> Self {
         self.stale_if_error = Some(window);
         self
     }
 
-    /// The fields of an answer with this value.
+    /// Returns the header fields of a response with this value.
     ///
-    /// * `Cache-Control: max-age` is the whole life in seconds, and `Age` the part that is over, both
-    ///   rounded down: who stores the answer has the rest. A value that never expires is given a
-    ///   year, a stale one no time at all and no windows. A value that was loaded and not stored (its
-    ///   upstream said `no-store`, or something newer was written meanwhile) and a fallback are
-    ///   `no-store`.
-    /// * `ETag` is the value's validator, in quotes if it is not an entity tag already; without one,
-    ///   or with one that cannot be written so, there is none.
-    /// * `Cache-Status` (RFC 9211) says how the value came. For one that was served stale, `detail`
+    /// * `Cache-Control: max-age` is the value's whole life in seconds, and `Age` the part that is over, both
+    ///   rounded down: whoever stores the response has the rest. A value that never expires is given a year,
+    ///   a stale one no time at all and no windows. A value that was loaded and not stored (its upstream said
+    ///   `no-store`, or something newer was written meanwhile) gets `no-store`, as does a fallback.
+    /// * `ETag` is the value's validator, in quotes if it is not an entity tag already; if there is no
+    ///   validator, or it cannot be written so, there is no `ETag`.
+    /// * `Cache-Status` (RFC 9211) says how the value was obtained. For one that was served stale, `detail`
     ///   says why.
     ///
-    /// Belongs to a `304` as well (RFC 9110, 15.4.5).
+    /// They belong in a `304` too (RFC 9110, 15.4.5).
     pub fn headers<V>(&self, got: &Got<V>) -> HeaderMap {
         let mut headers = HeaderMap::with_capacity(4);
         let age = got.age.as_secs();
@@ -136,8 +134,8 @@ impl Downstream {
         control
     }
 
-    /// Whether a request with these fields is answered by `304 Not Modified`: its `If-None-Match`
-    /// names this value's version, or any by `*` (RFC 9110, 13.1.2; weak comparison). For `GET` and
+    /// Returns whether the response to a request with these fields is `304 Not Modified`: its `If-None-Match`
+    /// names this value's version, or any version by `*` (RFC 9110, 13.1.2; weak comparison). For `GET` and
     /// `HEAD`. A field that cannot be read matches nothing.
     pub fn is_not_modified<V>(&self, request: &HeaderMap, got: &Got<V>) -> bool {
         let wanted = members(request, IF_NONE_MATCH);

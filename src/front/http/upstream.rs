@@ -8,8 +8,8 @@ use http::header::{AGE, ETAG, VARY};
 use http::{HeaderMap, HeaderValue};
 use std::time::Duration;
 
-/// Turns an upstream's answer into a [`Loaded`]: how long it may be kept, and by which version it is
-/// asked for again (RFC 9111, RFC 5861).
+/// Turns an upstream's response into a [`Loaded`]: how long it may be kept, and with which version to ask for
+/// it again (RFC 9111, RFC 5861).
 ///
 /// ```
 /// use http::HeaderMap;
@@ -32,28 +32,27 @@ use std::time::Duration;
 /// assert_eq!(got.validator.as_deref(), Some("\"v1\""));
 /// ```
 ///
-/// What is read, and nothing else:
+/// It reads this, and nothing else:
 ///
 /// | | |
 /// |---|---|
 /// | `no-store`, `Vary: *`; `private` in a shared cache | handed to those who wait, not stored |
-/// | `no-cache` | not stored, and what was stored is removed: here nothing is served without asking only to ask again |
+/// | `no-cache` | not stored, and what was stored is removed: nothing is kept here that must be checked before each use |
 /// | `s-maxage` (shared), else `max-age` | the life, less `Age`; not stored if nothing is left |
 /// | none of these | the cache's own time to live |
 /// | `must-revalidate`; in a shared cache `proxy-revalidate` and `s-maxage` | never served past that life |
 /// | `stale-while-revalidate`, `stale-if-error` | the cache's windows are cut to these |
 /// | `ETag` | the validator |
 ///
-/// The cache's windows belong to the cache, so an answer that allows less of them is given a life
-/// that much shorter: what then counts as stale here is fresh to the upstream. (One whose life is
-/// shorter than that is not stored: for upstreams that say `must-revalidate` or `s-maxage` of short
-/// lives, build a cache without windows.) A longer window than
-/// the cache's is not used, and the cache's own are the operator's choice where the answer says
-/// nothing (RFC 9111, 4.2.4).
+/// Stale windows are a setting of the whole cache, so a response that allows shorter ones is given a life
+/// that is shorter by the difference: what then counts as stale here is still fresh for the upstream. (A
+/// response whose life is shorter than that is not stored: for upstreams that send `must-revalidate` or
+/// `s-maxage` with short lives, build a cache without windows.) A window longer than the cache's is not used.
+/// If the response says nothing, the cache's own apply, as the operator's choice (RFC 9111, 4.2.4).
 ///
-/// What cannot be read is left out, but for a life or a window, which is over then. `Expires`, `Pragma` and
-/// heuristics by `Last-Modified` are not looked at. What varies by request (`Vary`, `Authorization`)
-/// has to be part of the key, or not be cached: only the caller can see to that.
+/// What cannot be read is ignored, except a life or a window, which then counts as over. `Expires`, `Pragma`
+/// and heuristics by `Last-Modified` are not used. What varies by request (`Vary`, `Authorization`) has to be
+/// part of the key, or not be cached: only the caller can see to that.
 #[derive(Debug, Clone)]
 pub struct Upstream {
     is_shared: bool,
@@ -64,7 +63,7 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// For answers that are to be stored in `cache`, for one user: what is `private` may be.
+    /// Makes one for responses that are to be stored in `cache`, for one user: `private` ones may be stored.
     pub fn of<K, V, S>(cache: &Cache<K, V, S>) -> Self {
         let lives = cache.store.lives();
         Self {
@@ -75,26 +74,26 @@ impl Upstream {
         }
     }
 
-    /// The cache serves many users: `private` is not stored, and `s-maxage` and `proxy-revalidate`
-    /// count.
+    /// Says that the cache serves many users: `private` responses are not stored, and `s-maxage` and
+    /// `proxy-revalidate` count.
     #[must_use]
     pub fn shared(mut self) -> Self {
         self.is_shared = true;
         self
     }
 
-    /// A value that came with these fields.
+    /// Returns a loader's result for a value that came with these header fields.
     pub fn loaded<V>(&self, value: V, headers: &HeaderMap) -> Loaded<V> {
         self.apply(Loaded::new(value), headers)
     }
 
-    /// The answer to a conditional request: `304 Not Modified`, with these fields. The value that is
-    /// cached begins a new life, as they say.
+    /// Returns a loader's result for `304 Not Modified`, the response to a conditional request: the cached
+    /// value begins a new life, as these header fields say.
     pub fn unchanged<V>(&self, headers: &HeaderMap) -> Loaded<V> {
         self.apply(Loaded::unchanged(), headers)
     }
 
-    /// What to send as `If-None-Match`, if a version is cached that this load may confirm: then the
+    /// Returns what to send as `If-None-Match`, if a version is cached that this load may confirm: then the
     /// upstream may answer `304`.
     pub fn if_none_match<V>(&self, cx: &LoadCx<V>) -> Option<HeaderValue> {
         let tag = cx.validator().filter(|tag| opaque(tag).is_some())?;

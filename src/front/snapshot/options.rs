@@ -14,15 +14,14 @@ use std::io::{BufReader, Read, Write};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-/// How a cache is saved and restored, where [`Cache::save_to`] and [`Cache::load_from`] do not say
-/// enough.
+/// Saves and restores caches with other settings than those of [`Cache::save_to`] and [`Cache::load_from`].
 ///
 /// ```
 /// use larder::{Cache, Snapshot};
 ///
 /// let before: Cache<u64, String> = Cache::new(1_000);
 /// before.insert(42, "Ada".to_owned());
-/// let snapshot = Snapshot::new().schema(3); // to be raised when the types change
+/// let snapshot = Snapshot::new().schema(3); // raise it when the types change
 /// let mut bytes = Vec::new();
 /// assert_eq!(snapshot.save_to(&before, &mut bytes)?.entries, 1);
 ///
@@ -41,23 +40,23 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Schema 0; entries come back as fresh as they were.
+    /// Makes the default settings: schema 0, and entries come back as fresh as they were.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A number for the shape of keys and values, written with them: a snapshot with another one is
-    /// refused. Raise it whenever their types change, or what they mean. The bytes name no fields,
-    /// so a snapshot of older types may otherwise be read as nonsense.
+    /// Sets a version number for the types of keys and values, which is written with them: a snapshot with
+    /// another one is refused. Raise it whenever the types change, or what they mean. The bytes contain no
+    /// field names, so a snapshot of older types may otherwise be read as nonsense.
     pub fn schema(mut self, schema: u32) -> Self {
         self.schema = schema;
         self
     }
 
-    /// Restores entries with their life at its end: what may be served stale is, and the first use
-    /// of each loads it anew (with its validator, so that the source may answer `unchanged`). For
-    /// data that may have changed while the process was away. In a cache without stale windows
-    /// nothing is left of such an entry: all count as [`expired`](Restored::expired).
+    /// Restores entries as if they had just expired: they are served stale where that is allowed, and the
+    /// first use of each loads it again (with its validator, so that the source may answer `unchanged`). It
+    /// is for data that may have changed while the process was down. In a cache without stale windows no
+    /// entry is restored: all count as [`expired`](Restored::expired).
     pub fn revalidate(mut self, revalidate: bool) -> Self {
         self.revalidate = revalidate;
         self
@@ -77,7 +76,7 @@ impl Snapshot {
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// As [`Cache::save_to`].
+    /// Saves a cache as [`Cache::save_to`] does, with these settings.
     ///
     /// # Errors
     ///
@@ -99,7 +98,7 @@ impl Snapshot {
         save(store, writer, &header, begun)
     }
 
-    /// As [`Cache::load_from`].
+    /// Restores a cache as [`Cache::load_from`] does, with these settings.
     ///
     /// # Errors
     ///
@@ -122,7 +121,7 @@ impl Snapshot {
         restore(&watch, decoder, &header, away, self.revalidate)
     }
 
-    /// As [`Cache::save_to_file`].
+    /// Saves a cache as [`Cache::save_to_file`] does, with these settings.
     ///
     /// # Errors
     ///
@@ -139,7 +138,7 @@ impl Snapshot {
         replace(path.as_ref(), |file| self.save_to(cache, file))
     }
 
-    /// As [`Cache::load_from_file`].
+    /// Restores a cache as [`Cache::load_from_file`] does, with these settings.
     ///
     /// # Errors
     ///
@@ -159,18 +158,18 @@ impl Snapshot {
 }
 
 impl<K, V, S> Cache<K, V, S> {
-    /// Writes down what the cache holds, for [`load_from`](Self::load_from) after a restart: every
-    /// fresh entry with its key, value, remaining life, age, validator and tags. A cached "not found" and
-    /// what is past its life are left out. Returns how much there was.
+    /// Saves the cache's entries, for [`load_from`](Self::load_from) after a restart: every fresh one with
+    /// its key, value, remaining life, age, validator and tags. A cached "not found" and expired values are
+    /// left out. Returns how much was written.
     ///
-    /// The cache is used meanwhile: shard by shard, a few entries at a time are cloned under the
-    /// shared lock, as by [`entries`](Self::entries), so this is no picture of one moment. It blocks
-    /// on the writer, which need not be buffered. The bytes are those of
-    /// [postcard](https://docs.rs/postcard), which serializes by position: a snapshot is read again
-    /// by the types that wrote it. See [`Snapshot::schema`] for when they change. Types that only a
-    /// format with names can read back are written, and refused when they are read: `serde_json::Value`,
-    /// and what has serde's `untagged`, `flatten` or `skip_serializing_if`. (The feature
-    /// `snapshot` switches on serde's `rc`, for values in an `Arc`.)
+    /// The cache may be used meanwhile: shard by shard, a few entries at a time are cloned under the shared
+    /// lock, as [`entries`](Self::entries) does, so the snapshot is not of a single moment. This blocks on
+    /// the writer, which need not be buffered. The bytes are those of [postcard](https://docs.rs/postcard),
+    /// which serializes by position: only the types that wrote a snapshot can read it. See
+    /// [`Snapshot::schema`] for when they change. Types that only a format with field names can read back are
+    /// written, but refused when they are read: `serde_json::Value`, and types with serde's `untagged`,
+    /// `flatten` or `skip_serializing_if`. (The feature `snapshot` switches on serde's `rc`, for values in an
+    /// `Arc`.)
     ///
     /// # Errors
     ///
@@ -184,13 +183,13 @@ impl<K, V, S> Cache<K, V, S> {
         Snapshot::new().save_to(self, writer)
     }
 
-    /// [`save_to`](Self::save_to) a file, as a whole or not at all: it is written beside `path`,
-    /// synchronised, and renamed. Whoever reads `path` finds the old snapshot or the new one, after a
-    /// crash too.
+    /// Saves the cache to a file as [`save_to`](Self::save_to) does, as a whole or not at all: the file is
+    /// written beside `path`, synced, and renamed. Whoever reads `path` finds the old snapshot or the new
+    /// one, even after a crash.
     ///
     /// # Errors
     ///
-    /// As `save_to`; `path` is as it was then.
+    /// As `save_to`; `path` is then as it was.
     pub fn save_to_file(&self, path: impl AsRef<Path>) -> Result<Saved, SnapshotError>
     where
         K: Serialize + Clone,
@@ -206,28 +205,29 @@ where
     V: Clone + Send + Sync + 'static,
     S: BuildHasher + Send + Sync + 'static,
 {
-    /// Restores what [`save_to`](Self::save_to) wrote, entry by entry as inserts do it, so all bounds
-    /// hold. Returns what became of them.
+    /// Restores what [`save_to`](Self::save_to) wrote, entry by entry, as inserts would, so all bounds hold.
+    /// Returns what became of the entries.
     ///
-    /// Lives go on where they were: the time between the two is told by the wall clock, and taken off
-    /// each, and off each time to idle: nobody has used a value meanwhile. If that clock was set back in between, nothing is taken off; if it was set ahead, more
-    /// expires. Where this cache's time to live is shorter than that of the cache that was saved, no
-    /// restored value grows older than this one's, also none that was given a longer life of its own. What
-    /// stands in this cache when an entry's turn comes is newer, and so is what was stored, removed or expired
-    /// since this call began: the entry is skipped. (What was removed before the call comes back.) A load that is
-    /// in flight is not disturbed. Nothing is drawn again: jitter was taken off before.
-    /// (The age of a value that never expires starts anew.)
+    /// Lives go on where they were: the time since the snapshot was written, by the wall clock, is taken off
+    /// each life and each time to idle. If that clock was set back in between, nothing is taken off; if it
+    /// was set ahead, more expires. If this cache's time to live is shorter than that of the saved cache, no
+    /// restored value grows older than that, not even one that was given a longer life of its own. If a key
+    /// is in this cache when its entry's turn comes, or was stored, removed or expired since this call began,
+    /// that is newer, and the entry is skipped. (What was removed before the call comes back.) A load in
+    /// flight is not disturbed. Jitter is not drawn again: it was taken off before. (The age of a value that
+    /// never expires starts anew.)
     ///
-    /// Reads to the end of the snapshot and no further. Blocks are checked before they are believed,
-    /// and no more is allocated than a block takes, so a damaged file costs a cold start, and not
-    /// the process. It is no protection against files that somebody has forged: those may hold any
-    /// entries, and whatever their types' `Deserialize` does with hostile bytes.
+    /// This reads to the end of the snapshot and no further. Blocks are checked before they are used, and no
+    /// more is allocated than a block takes, so a damaged file costs a cold start, not the process. It is no
+    /// protection against forged files: they may contain any entries, and hostile bytes for the `Deserialize`
+    /// of their types.
     ///
     /// # Errors
     ///
-    /// [`Damaged`](SnapshotError::Damaged) says where; what stood before that is restored.
+    /// [`Damaged`](SnapshotError::Damaged) says where; what comes before that is restored.
     /// [`NotASnapshot`](SnapshotError::NotASnapshot), [`Format`](SnapshotError::Format) and
-    /// [`Schema`](SnapshotError::Schema) before anything is. [`Io`](SnapshotError::Io) from the reader.
+    /// [`Schema`](SnapshotError::Schema), before anything is restored. [`Io`](SnapshotError::Io) from the
+    /// reader.
     pub fn load_from(&self, reader: impl Read) -> Result<Restored, SnapshotError>
     where
         K: DeserializeOwned,
@@ -236,12 +236,12 @@ where
         Snapshot::new().load_from(self, reader)
     }
 
-    /// [`load_from`](Self::load_from) a file.
+    /// Restores a snapshot from a file, as [`load_from`](Self::load_from) does.
     ///
     /// # Errors
     ///
-    /// As there; [`Io`](SnapshotError::Io) with [`NotFound`](std::io::ErrorKind::NotFound) where there
-    /// is no file, as at the first start.
+    /// As there; [`Io`](SnapshotError::Io) with [`NotFound`](std::io::ErrorKind::NotFound) if there is no
+    /// file, as at the first start.
     pub fn load_from_file(&self, path: impl AsRef<Path>) -> Result<Restored, SnapshotError>
     where
         K: DeserializeOwned,

@@ -15,12 +15,12 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Restored {
-    /// Stored in the cache; some may have had to make room for others since.
+    /// Entries that were stored in the cache; some may have been evicted since, to make room for others.
     pub restored: u64,
-    /// Their life has ended since the snapshot was written, or their `time_to_idle`.
+    /// Entries whose life, or `time_to_idle`, has ended since the snapshot was written.
     pub expired: u64,
-    /// Not stored, because something newer is there, or was while the snapshot was read, or because
-    /// they weigh too much.
+    /// Entries that were not stored, because something newer is there, or was while the snapshot was read, or
+    /// because they weigh too much.
     pub skipped: u64,
 }
 

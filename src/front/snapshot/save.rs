@@ -12,7 +12,7 @@ use serde::Serialize;
 use std::io::Write;
 use std::time::Duration;
 
-/// What was written.
+/// How much a [`save_to`](crate::Cache::save_to) wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Saved {

@@ -10,8 +10,8 @@ use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 
 impl<K, V, S> Cache<K, V, S> {
-    /// How many changes the second [`Tier`](crate::Tier) has not confirmed yet: of these keys it is not
-    /// asked. Zero without a tier. Above zero for long, it cannot be reached.
+    /// Returns how many changes the second [`Tier`](crate::Tier) has not confirmed yet; until then it is not
+    /// asked for their keys. Zero without a tier. If this stays above zero, the tier cannot be reached.
     pub fn tier_pending(&self) -> usize {
         self.store.unsettled()
     }
@@ -23,10 +23,10 @@ where
     V: Clone + Send + Sync + 'static,
     S: BuildHasher + Send + Sync + 'static,
 {
-    /// As [`remove`](Self::remove), and waits until the second [`Tier`](crate::Tier) has confirmed it, so
-    /// that no process that shares it finds the value there any more. Blocks the thread for that time;
-    /// [`remove_everywhere_async`](Self::remove_everywhere_async) does not. Returns the value if this
-    /// process had it.
+    /// Removes a key's value as [`remove`](Self::remove) does, and waits until the second
+    /// [`Tier`](crate::Tier) has confirmed it, so that no process that shares the tier finds the value there
+    /// any more. Blocks the thread for that time; [`remove_everywhere_async`](Self::remove_everywhere_async)
+    /// does not. Returns the value if this process had it.
     ///
     /// ```
     /// use larder::{Cache, MemoryTier};
@@ -40,9 +40,9 @@ where
     ///
     /// # Errors
     ///
-    /// That of the first attempt, if it failed: the key is removed here, other processes may still find it
-    /// there, and the removal is tried again in the background until it arrives.
-    /// [`TierError::NoTier`] where the cache has no tier; the key is removed then too.
+    /// The error of the first attempt, if it failed: the key is removed here, other processes may still find
+    /// it in the tier, and the removal is tried again in the background until it arrives.
+    /// [`TierError::NoTier`] if the cache has no tier; the key is removed then too.
     pub fn remove_everywhere<Q>(&self, key: &Q) -> Result<Option<V>, TierError>
     where
         Q: ?Sized + Hash + Equivalent<K>,
@@ -65,14 +65,14 @@ where
         made.await.map(|()| value)
     }
 
-    /// Waits until the second [`Tier`](crate::Tier) has confirmed all changes that were made here until now:
-    /// what was inserted, loaded, removed, expired. Blocks the thread for that time;
+    /// Waits until the second [`Tier`](crate::Tier) has confirmed all changes that this cache has made so
+    /// far: what was inserted, loaded, removed, expired. Blocks the thread for that time;
     /// [`tier_flush_async`](Self::tier_flush_async) does not.
     ///
     /// # Errors
     ///
-    /// That of the last attempt, if it failed; it goes on in the background. [`TierError::NoTier`] where the
-    /// cache has no tier.
+    /// The error of the last attempt, if it failed; attempts go on in the background. [`TierError::NoTier`]
+    /// if the cache has no tier.
     pub fn tier_flush(&self) -> Result<(), TierError> {
         block_on(self.store.when_all_made())
     }

@@ -15,12 +15,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// A second [`Tier`] in memory: a double for tests of what a cache does behind one, without a server. It
-/// keeps the promises that `RedisTier` makes, and can be told to fail, to be deaf, and to forget.
+/// A second [`Tier`] in memory: a test double, for testing a cache with a tier without a server. It keeps the
+/// promises that `RedisTier` makes, and can be told to fail, to lose messages, and to forget.
 ///
-/// [`join`](Self::join) gives a handle as another process would have one: caches on different handles share
-/// what is in the tier, and hear of each other's changes. A clone is the same process. Changes reach it in
-/// the background, by real time whatever the cache's clock says: a test waits for that by
+/// [`join`](Self::join) returns a handle as another process would have it: caches on different handles share
+/// what is in the tier, and hear of each other's changes. A clone counts as the same process. Changes reach
+/// the tier in the background, in real time whatever the cache's clock says: tests wait for them with
 /// [`tier_flush`](crate::Cache::tier_flush).
 ///
 /// ```
@@ -84,12 +84,12 @@ struct TierSlot<K, V> {
 }
 
 impl<K, V> MemoryTier<K, V> {
-    /// An empty one, in which entries live as long as in the caches that stored them.
+    /// Makes an empty tier, in which entries live as long as in the caches that stored them.
     pub fn new() -> Self {
         Self::with(Clock::system(), None)
     }
 
-    /// An empty one with the clock of the caches on it, and a time to live of its own, if that is to be
+    /// Makes an empty tier with the clock of its caches, and with a time to live of its own, if that is to be
     /// longer or shorter than theirs.
     pub fn with(clock: Clock, time_to_live: impl Into<Option<Duration>>) -> Self {
         let time_to_live = time_to_live.into();
@@ -108,15 +108,15 @@ impl<K, V> MemoryTier<K, V> {
         Self { shared: Arc::new(shared), process: 0 }
     }
 
-    /// The same tier as another process has it.
+    /// Returns a handle to the same tier, as another process would have it.
     #[must_use]
     pub fn join(&self) -> Self {
         let process = self.shared.processes.fetch_add(1, Ordering::Relaxed);
         Self { shared: Arc::clone(&self.shared), process }
     }
 
-    /// From now on everything fails, as if it could not be reached; or works again, of which all caches on
-    /// it are told that they may have missed something.
+    /// Makes all calls fail from now on, as if the tier could not be reached; or lets them work again, and
+    /// tells all caches on it that they may have missed something.
     pub fn fail(&self, fails: bool) {
         let watchers = {
             let mut state = self.shared.state.lock();
@@ -128,12 +128,12 @@ impl<K, V> MemoryTier<K, V> {
         }
     }
 
-    /// From now on nobody is told of anything, as if messages were lost; or is again.
+    /// Stops telling caches of others' changes, as if messages were lost; or starts again.
     pub fn deafen(&self, is_deaf: bool) {
         self.shared.state.lock().is_deaf = is_deaf;
     }
 
-    /// Forgets everything and tells nobody, as a server that is started again without its data.
+    /// Forgets everything and tells nobody, like a server that restarts without its data.
     pub fn forget(&self) {
         let entries = {
             let mut state = self.shared.state.lock();
@@ -144,18 +144,18 @@ impl<K, V> MemoryTier<K, V> {
         drop(entries);
     }
 
-    /// How many names it was asked for.
+    /// Returns how many keys the tier was asked for.
     pub fn asked(&self) -> u64 {
         self.shared.state.lock().asked
     }
 
-    /// How many entries it has, past their lives or not.
+    /// Returns how many entries it has, expired ones included.
     pub fn len(&self) -> usize {
         let state = self.shared.state.lock();
         state.entries.values().filter(|slot| slot.entry.is_some()).count()
     }
 
-    /// Whether it has none.
+    /// Returns whether it has no entries.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -18,8 +18,8 @@ use std::thread;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
-/// Sets up a [`RedisTier`]: from [`RedisTier::connect`]. It is connected by `.await`, in any runtime, or
-/// by [`open`](Self::open), by a thread that waits.
+/// Sets up a [`RedisTier`]: from [`RedisTier::connect`]. To connect, `.await` it, in any runtime, or call
+/// [`open`](Self::open), which blocks the thread.
 #[must_use = "nothing is connected until it is awaited, or `open` is called"]
 pub struct RedisTierBuilder<C = Postcard> {
     url: String,
@@ -52,52 +52,52 @@ impl RedisTierBuilder {
 }
 
 impl<C: Codec> RedisTierBuilder<C> {
-    /// What the names of all that is kept begin with. Must be said: caches that use one prefix share
-    /// what they keep, so they have to have the same types, the same codec, and keys that hash alike.
-    /// Put a version in it and raise it when any of that changes. Up to 512 bytes, without `::` and `#`,
-    /// and not ending with `:`.
+    /// Sets what all keys on the server begin with. It is required. Caches that use one prefix share what
+    /// they store, so they must have the same types, the same codec, and keys that hash alike: put a version
+    /// into it, and raise that when any of these changes. Up to 512 bytes, without `::` and `#`, and not
+    /// ending with `:`.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
         self
     }
 
-    /// How long a value lives in the tier, from a millisecond to a year; not longer than was said of it
-    /// alone ([`At::ttl`](crate::At::ttl), [`Loaded::ttl`](crate::Loaded::ttl)). Unless it is said, as long
-    /// as in the cache that stored it, or an hour where nothing ends it there.
+    /// Sets how long a value lives in the tier, from a millisecond to a year; never longer than a TTL that
+    /// was set for it alone ([`At::ttl`](crate::At::ttl), [`Loaded::ttl`](crate::Loaded::ttl)). If unset, it
+    /// lives as long as in the cache that stored it, or an hour if nothing ends its life there.
     ///
-    /// Said longer than the caches' own, it spares the source, and it is the bound on age then: caches take
-    /// their copies again when these end, until this time is over. After its life a value stays for its stale window, or
-    /// for [`tombstone`](Self::tombstone) if that is longer.
+    /// A time longer than the caches' own spares the source, and is then the bound on a value's age: when a
+    /// cache's copy expires, the cache takes it from the tier again, until this time is over. After its life
+    /// a value stays for its stale window, or for [`tombstone`](Self::tombstone) if that is longer.
     pub fn time_to_live(mut self, time: Duration) -> Self {
         self.time_to_live = Some(time);
         self
     }
 
-    /// How long it is remembered that a key was removed, so that no load that began before it stores
-    /// what is old by then: two minutes unless said otherwise, up to a day. What takes longer to load than
-    /// seven eighths of that, waiting for a slot included, is not kept in the tier; the caches'
-    /// [`load_timeout`](crate::CacheBuilder::load_timeout) is a minute unless said otherwise.
+    /// Sets how long the tier remembers that a key was removed, so that no load that began before the removal
+    /// stores an old value after it: two minutes by default, up to a day. The result of a load that takes
+    /// longer than seven eighths of that, waiting for a slot included, is not stored in the tier; the caches'
+    /// [`load_timeout`](crate::CacheBuilder::load_timeout) is a minute by default.
     pub fn tombstone(mut self, time: Duration) -> Self {
         self.tombstone = time;
         self
     }
 
-    /// How long one round trip may take: 50 ms unless said otherwise. After that the call fails, and
-    /// the cache goes on to the source. After three in a row the server is left alone until it answers
-    /// a ping within this time.
+    /// Limits how long one round trip may take: 50 ms by default. After that the call fails, and the cache
+    /// asks the source. After three timeouts in a row the server is left alone until it answers a ping within
+    /// this time.
     pub fn timeout(mut self, time: Duration) -> Self {
         self.timeout = time;
         self
     }
 
-    /// How long making a connection may take, handshakes and all, and for how long a server may be
-    /// silent until the connection counts as lost: two seconds unless said otherwise.
+    /// Limits how long making a connection may take, handshakes included, and how long a server may be silent
+    /// before the connection counts as lost: two seconds by default.
     pub fn connect_timeout(mut self, time: Duration) -> Self {
         self.connect_timeout = time;
         self
     }
 
-    /// How keys and values become bytes: [`Postcard`] unless said otherwise.
+    /// Sets how keys and values become bytes: [`Postcard`] by default.
     pub fn codec<D: Codec>(self, codec: D) -> RedisTierBuilder<D> {
         RedisTierBuilder {
             url: self.url,
@@ -113,39 +113,37 @@ impl<C: Codec> RedisTierBuilder<C> {
         }
     }
 
-    /// One process at a time loads a key that the tier does not have. The others look for what it
-    /// brings, every 5 to 100 ms and for this long at most; then they load for themselves. A process
-    /// that dies holds the others up for this long, once. Off unless said; up to an hour.
+    /// Lets one process at a time load a key that the tier does not have. The others look for its result
+    /// every 5 to 100 ms, for this long at most; then they load for themselves. A process that dies delays
+    /// the others by this long, once. Off by default; up to an hour.
     ///
-    /// This spares the source, and promises nothing: two loads at once do no harm. A key that is not
-    /// there costs one more round trip. Calls for many keys at once do not take turns.
+    /// This spares the source, but guarantees nothing: two loads at once do no harm. Looking up a key that is
+    /// not there costs one more round trip. Calls for many keys at once use no leases.
     pub fn lease(mut self, time: Duration) -> Self {
         self.lease = Some(time);
         self
     }
 
-    /// How many bytes one entry may have, with its key, as its codec writes them: 8 MiB unless said
-    /// otherwise, up to 512 MiB. A larger one is not stored, and what is larger under a key of ours is
-    /// not read.
+    /// Limits how many bytes one entry may have, with its key, as the codec writes them: 8 MiB by default, up
+    /// to 512 MiB. A larger one is not stored, nor read if it is there under one of the tier's keys.
     pub fn max_value_size(mut self, bytes: usize) -> Self {
         self.max_value_size = bytes;
         self
     }
 
-    /// Does not wait for the first connection, and does not fail without one: the tier is made, and
-    /// connects in the background, again and again. Until then it is as good as not there.
+    /// Makes the tier without waiting for the first connection, and without failing if there is none: it
+    /// keeps trying to connect in the background. Until it succeeds, the tier is as good as not there.
     pub fn lazy(mut self) -> Self {
         self.is_lazy = true;
         self
     }
 
-    /// Connects, and waits for it: for callers that block. Tasks `.await` the builder instead.
+    /// Connects, and blocks the thread until that is done. Tasks `.await` the builder instead.
     ///
     /// # Errors
     ///
-    /// [`TierError::Invalid`] for settings that are not accepted,
-    /// [`TierError::Unreachable`] if there is no connection within
-    /// [`connect_timeout`](Self::connect_timeout), unless [`lazy`](Self::lazy) was said.
+    /// [`TierError::Invalid`] for settings that are not accepted, [`TierError::Unreachable`] if there is no
+    /// connection within [`connect_timeout`](Self::connect_timeout), unless [`lazy`](Self::lazy) is set.
     pub fn open(self) -> Result<RedisTier<C>, TierError> {
         let mut connecting = pin!(self.connected());
         let waker = Waker::from(Unpark::this());
@@ -223,8 +221,8 @@ impl<C: Codec> RedisTierBuilder<C> {
     }
 }
 
-/// Connects when it is awaited: see [`open`](RedisTierBuilder::open) for the errors. Any runtime will
-/// do. Dropped before it is done, nothing is left of it.
+/// Connects when it is awaited: see [`open`](RedisTierBuilder::open) for the errors. Any runtime will do. If
+/// it is dropped before it is done, nothing is left behind.
 impl<C: Codec> IntoFuture for RedisTierBuilder<C> {
     type Output = Result<RedisTier<C>, TierError>;
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;

@@ -4,18 +4,18 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt;
 
-/// How a [`RedisTier`](crate::RedisTier) writes keys and values down: [`Postcard`] unless
-/// [`codec`](crate::RedisTierBuilder::codec) says otherwise, or [`Json`], or your own.
+/// Turns the keys and values of a [`RedisTier`](crate::RedisTier) into bytes and back: [`Postcard`] by
+/// default, or [`Json`] or your own, set with [`codec`](crate::RedisTierBuilder::codec).
 ///
-/// What one codec wrote another one does not read: each frame says whose it is by [`id`](Self::id), and
-/// one with another id counts as nothing.
+/// A codec does not read what another one wrote: each stored entry has the [`id`](Self::id) of its codec, and
+/// an entry with another id counts as absent.
 ///
 /// ```
 /// use larder::{Codec, CodecError};
 /// use serde::Serialize;
 /// use serde::de::DeserializeOwned;
 ///
-/// /// JSON, with the null bytes of this house between records.
+/// /// JSON, with a null byte after each key and value.
 /// #[derive(Clone, Copy, Debug)]
 /// struct Ours;
 ///
@@ -37,26 +37,27 @@ use std::fmt;
 /// }
 /// ```
 pub trait Codec: Clone + Send + Sync + 'static {
-    /// What tells it from all others: 128 and more are yours, those below larder's.
+    /// Returns the number that tells this codec from all others: 128 and above are yours, those below are
+    /// larder's.
     fn id(&self) -> u8;
 
     /// Appends a value to `to`, which is empty.
     ///
     /// # Errors
     ///
-    /// The value does not serialize. Then it is not stored.
+    /// If the value does not serialize. Then it is not stored.
     fn encode<T: Serialize>(&self, value: &T, to: &mut Vec<u8>) -> Result<(), CodecError>;
 
-    /// Reads what [`encode`](Self::encode) appended, all of it. Must not panic, nor allocate much more
-    /// than there are bytes, whatever they are: others may write to the server.
+    /// Reads a value back from all of what [`encode`](Self::encode) appended. It must not panic, nor allocate
+    /// much more than there are bytes, whatever they contain: others may write to the server.
     ///
     /// # Errors
     ///
-    /// It is nothing of this type. Then it counts as not there.
+    /// If the bytes are not a value of this type. Then they count as absent.
     fn decode<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, CodecError>;
 }
 
-/// Something could not be written by a [`Codec`], or read. It does not say what: the texts of
+/// A [`Codec`] could not write or read a key or value. The error does not say what: the messages of
 /// serializers quote the user's data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CodecError;
@@ -69,9 +70,9 @@ impl fmt::Display for CodecError {
 
 impl std::error::Error for CodecError {}
 
-/// The [`Codec`] unless said otherwise: [postcard](https://docs.rs/postcard), small and fast. Types are
-/// read as they were written: with another field in one, [`prefix`](crate::RedisTierBuilder::prefix) has
-/// to change.
+/// The default [`Codec`]: [postcard](https://docs.rs/postcard), small and fast. Types are read exactly as
+/// they were written: if one gets another field, the [`prefix`](crate::RedisTierBuilder::prefix) has to
+/// change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Postcard;
 
@@ -93,8 +94,8 @@ impl Codec for Postcard {
     }
 }
 
-/// A [`Codec`] that other languages read, and that stands a new optional field. Maps with keys that are
-/// neither texts nor numbers do not serialize.
+/// A [`Codec`] that writes JSON: other languages can read it, and types may get new optional fields. Maps
+/// whose keys are neither strings nor numbers do not serialize.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Json;
 

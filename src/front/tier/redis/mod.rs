@@ -34,9 +34,9 @@ pub use builder::RedisTierBuilder;
 pub use codec::{Codec, CodecError, Json, Postcard};
 pub use stats::RedisTierStats;
 
-/// A second [`Tier`] on a Redis server, which the caches of several processes share, and which outlives
-/// them. Server versions: Redis 6 and newer, and Valkey (RESP3, and invalidations that the server
-/// pushes); no Redis Cluster.
+/// A second [`Tier`] on a Redis server, which the caches of several processes share, and which outlives them.
+/// It needs Redis 6 or newer, or Valkey (for RESP3, and for invalidations that the server pushes); it does
+/// not support Redis Cluster.
 ///
 /// ```no_run
 /// use larder::RedisTier;
@@ -44,7 +44,7 @@ pub use stats::RedisTierStats;
 ///
 /// # async fn tasks() -> Result<(), larder::TierError> {
 /// let tier = RedisTier::connect("redis://127.0.0.1:6379")
-///     .prefix("shop:users:v3") // a version of the types is part of it
+///     .prefix("shop:users:v3") // with a version of the types
 ///     .time_to_live(Duration::from_secs(3600))
 ///     .await?;
 /// # Ok(()) }
@@ -54,32 +54,31 @@ pub use stats::RedisTierStats;
 /// # Ok(()) }
 /// ```
 ///
-/// Give it to the builder of one cache. It is a handle: a clone uses the same connection and counts in
-/// the same [`stats`](Self::stats). As what goes out over a connection is not told back over it, a second
-/// cache on one tier would not hear of the first: it is refused when it is built, and needs a tier of its
-/// own.
+/// Give it to the builder of one cache. It is a handle: a clone uses the same connection and counts in the
+/// same [`stats`](Self::stats). The server does not report a connection's own changes back to it, so a second
+/// cache on one tier would not hear of the first one's: building it fails, and it needs a tier of its own.
 ///
 /// # What processes share
 ///
-/// What one prefix is about: types, codec, and how keys hash. Where any of that changes, raise the
-/// version in the prefix: what stands under the old one ends by its lives. What cannot be read is treated
-/// as nothing, counted, and replaced; what can be read but means something else is not noticed.
+/// Processes that use one prefix must agree on types, codec, and how keys hash. When any of these changes,
+/// raise the version in the prefix: entries under the old one expire by themselves. Data that cannot be read
+/// is treated as absent, counted, and replaced; data that can be read but means something else is not
+/// noticed.
 ///
 /// Keys and values are serialized by serde. (The feature `redis` switches on serde's `rc`, for values in an
 /// [`Arc`].)
 ///
-/// Keys and tags whose names are longer than 1 KiB, and entries over
-/// [`max_value_size`](RedisTierBuilder::max_value_size), are not kept; that they were changed is told all
-/// the same.
+/// Keys (as [`TierKey`]s) and tags longer than 1 KiB, and entries over
+/// [`max_value_size`](RedisTierBuilder::max_value_size), are not stored; other processes hear of their
+/// changes all the same.
 ///
 /// # Where it runs
 ///
-/// One thread, `larder-redis`, has the connection and a small runtime of its own, so that threads that
-/// block and tasks of any runtime can use the tier. It ends with the last handle. The news that the
-/// server pushes it hands to the caches itself, in the server's order: removal listeners and `Drop` of
-/// keys and values run in it then. They should be quick, as all calls wait for them, also beyond the
-/// timeout. They may use the cache: what would ask this tier from in there fails at once, and goes to
-/// the source.
+/// One thread, `larder-redis`, holds the connection and runs a small runtime of its own, so that threads that
+/// block and tasks of any runtime can use the tier. It ends with the last handle. This thread also passes on
+/// to the caches what the server reports, in the server's order, so removal listeners and the `Drop` of keys
+/// and values run in it. They should be quick, as all calls wait for them, even beyond the timeout. They may
+/// use the cache: a look-up in this tier from there fails at once, and the source is asked.
 ///
 /// # What it costs
 ///
@@ -91,57 +90,57 @@ pub use stats::RedisTierStats;
 /// | `apply` | for every 128 changes, or about 1 MiB of them: 1 |
 /// | an idle connection | a ping a second |
 ///
-/// On the server an entry takes 111 bytes more than its key and value, a removed key 21 bytes for as long
-/// as [`tombstone`](RedisTierBuilder::tombstone) says, and each tag in use 32 bytes, besides their names
-/// and what the server needs for any key. A prefix takes one small hash that does not expire. `Clear` frees nothing at once: what was cleared is no
-/// longer read, and ends by its life.
+/// On the server an entry takes 111 bytes more than its key and value, a removed key 21 bytes for as long as
+/// [`tombstone`](RedisTierBuilder::tombstone) says, and each tag in use 32 bytes, besides their names and
+/// what the server needs for any key. A prefix takes one small hash that does not expire. `Clear` frees
+/// nothing at once: cleared entries are no longer read, and expire by themselves.
 ///
 /// # When the server does not answer
 ///
-/// Calls fail, and the cache goes on with its own copies and the source: each call after
-/// [`timeout`](RedisTierBuilder::timeout), and at once after three of these in a row, until a ping is
-/// answered in time. A lost connection fails all calls at once. It is made again after 50 ms, then after
-/// up to 5 s, never at the same moment by all processes; then the caches are told that they may have
-/// missed something. A connection on which nothing comes back is pinged once a second, and given up
-/// [`connect_timeout`](RedisTierBuilder::connect_timeout) later: news are missed unnoticed for no longer.
+/// Calls fail, and the cache goes on with its own copies and the source. A call fails after
+/// [`timeout`](RedisTierBuilder::timeout); after three timeouts in a row calls fail at once, until a ping is
+/// answered in time. A lost connection fails all calls at once. It is made again after 50 ms, then after up
+/// to 5 s, with random differences so that processes do not reconnect all at once; then the caches are told
+/// that they may have missed something. A connection on which nothing comes back is pinged once a second, and
+/// given up [`connect_timeout`](RedisTierBuilder::connect_timeout) later: changes are missed unnoticed for no
+/// longer than that.
 ///
 /// # What it relies on
 ///
-/// No two clocks are compared: the server's times to live say how old an entry is.
+/// No two clocks are compared: an entry's age is told from its time to live on the server.
 ///
-/// The server may evict what it likes without a stale value coming up by that, with one exception: where
-/// the mark of a removal, or a value that was just written, is evicted (or deleted by hand) within
-/// [`tombstone`](RedisTierBuilder::tombstone), a load that found nothing there before can store what is
-/// old by then, until that ends by its own life. The same goes for a fail-over to a
-/// replica that has not heard of a removal yet. A `maxmemory-policy` that evicts what is nearest to its
-/// end (`volatile-ttl`) is a bad choice for that reason, `noeviction` and the `lru` and `lfu` ones are
-/// better. With `noeviction` and no memory left, removals are made by `DEL`, and the cache tries again
-/// until the mark can be left.
+/// The server may evict anything without making a stale value appear, with one exception: if the mark of a
+/// removal, or a value that was just written, is evicted (or deleted by hand) within
+/// [`tombstone`](RedisTierBuilder::tombstone), a load that found nothing there before can store a value that
+/// is old by then, and it stays until its own life ends. The same goes for a fail-over to a replica that has
+/// not received a removal yet. That makes a `maxmemory-policy` that evicts what expires soonest
+/// (`volatile-ttl`) a bad choice; `noeviction` and the `lru` and `lfu` policies are better. With `noeviction`
+/// and no memory left, removals are made by `DEL`, and the cache tries again until it can leave the mark.
 ///
-/// A user with few rights will do: the keys `~prefix::*` and `~prefix#*`, no channels, and the commands
-/// `hello`, `auth`, `ping`, `client|id`, `client|tracking`, `script|load`, `evalsha`, `multi`, `exec`,
-/// `time`, `get`, `mget`, `set`, `getrange`, `del`, `rename`, `pttl`, `pexpire`, `hmget` and `hset`.
-/// With `info` and `client|kill` as well, the tier has the server hang up on a connection that it has
-/// given up itself: without them, a value that was written over such a one may arrive late, over a newer
+/// The server's user for the tier needs few rights: the keys `~prefix::*` and `~prefix#*`, no channels, and
+/// the commands `hello`, `auth`, `ping`, `client|id`, `client|tracking`, `script|load`, `evalsha`, `multi`,
+/// `exec`, `time`, `get`, `mget`, `set`, `getrange`, `del`, `rename`, `pttl`, `pexpire`, `hmget` and `hset`.
+/// With `info` and `client|kill` as well, the tier has the server close a connection that the tier has given
+/// up: without them, a value that was written over such a connection may arrive late, and overwrite a newer
 /// one.
 ///
-/// Whoever else writes to the server may delete keys (`DEL`, `UNLINK`, `FLUSHALL`): caches hear of it.
-/// What is written there by hand is not read.
+/// Others may delete keys on the server (`DEL`, `UNLINK`, `FLUSHALL`): the caches hear of it. What is written
+/// there by hand is not read.
 pub struct RedisTier<C = Postcard> {
     line: Arc<RedisLine>,
     codec: C,
 }
 
 impl RedisTier {
-    /// To be connected to a server: `redis://[user[:password]@]host[:port][/database]`, the same with
-    /// `rediss://` for TLS (feature `redis-tls`; the certificate is checked against those that the
-    /// system trusts, and there is no falling back), or `unix:///path`.
+    /// Sets up a tier on the server at this URL: `redis://[user[:password]@]host[:port][/database]`, the same
+    /// with `rediss://` for TLS (feature `redis-tls`; the certificate is checked against those that the
+    /// system trusts, and there is no fallback), or `unix:///path`.
     ///
     /// ```no_run
     /// use larder::{Json, RedisTier};
     /// use std::time::Duration;
     ///
-    /// // a thread that waits; a task says `.await?` in the place of `.open()?`
+    /// // blocks the thread; a task writes `.await?` instead of `.open()?`
     /// let tier = RedisTier::connect("redis://cache.internal:6379/2")
     ///     .prefix("shop:prices:v1")
     ///     .timeout(Duration::from_millis(20))
@@ -157,12 +156,12 @@ impl RedisTier {
 }
 
 impl<C> RedisTier<C> {
-    /// What has been counted by this handle and its clones.
+    /// Returns what this handle and its clones have counted.
     pub fn stats(&self) -> RedisTierStats {
         self.hub().counters.read()
     }
 
-    /// Whether there is a connection, as far as is known. It may be slow.
+    /// Returns whether there is a connection, as far as is known. It may be slow.
     pub fn is_connected(&self) -> bool {
         self.hub().is_connected()
     }
