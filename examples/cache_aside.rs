@@ -1,5 +1,5 @@
-//! Cache-aside: the application asks the cache, loads what is not there, and removes what it
-//! changes. The database knows nothing of the cache, nor the cache of the database.
+//! Cache-aside: the application asks the cache, loads what is not there, and removes what it changes. The
+//! database and the cache know nothing of each other.
 //!
 //! Run it with `cargo run --example cache_aside`.
 
@@ -16,7 +16,7 @@ struct Users {
 }
 
 impl Users {
-    /// Reading: one query for any number of callers; that there is no such user is cached as well.
+    /// Reads: one query for any number of callers. That there is no such user is cached as well.
     fn name(&self, id: i64) -> Result<Option<String>, LoadError<rusqlite::Error>> {
         self.cache.get_or_load_optional(&id, || {
             self.queries.set(self.queries.get() + 1);
@@ -25,9 +25,9 @@ impl Users {
         })
     }
 
-    /// Writing: the fence stands around the statement, so that no reader who asked the database
-    /// before it stores the old name after it. The value goes when the fence does, whatever came of
-    /// the write.
+    /// Writes: the fence is held around the statement, so that no reader who asked the database before it
+    /// stores the old name after it. The cached name is removed when the fence is dropped, whether or not the
+    /// write succeeded.
     fn rename(&self, id: i64, name: &str) -> rusqlite::Result<()> {
         let _fence = self.cache.writing(&id);
         self.db.execute("REPLACE INTO user VALUES (?, ?)", (id, name)).map(drop)

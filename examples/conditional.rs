@@ -1,5 +1,5 @@
-//! Conditional requests: what has expired is asked for with its `ETag`, and "304 Not Modified"
-//! renews it without sending it again.
+//! Conditional requests: an expired value is asked for with its `ETag`, and "304 Not Modified" renews it
+//! without sending it again.
 //!
 //! Run it with `cargo run --example conditional`.
 
@@ -30,7 +30,7 @@ async fn page(asked: HeaderMap) -> impl IntoResponse {
 
 /// One request to it, as any HTTP client makes it.
 fn fetch(source: &str, cx: &LoadCx<Arc<str>>) -> std::io::Result<Loaded<Arc<str>>> {
-    // what is cached and only out of date has a validator to ask with
+    // a value that is still cached, but has expired, has a validator to ask with
     let condition =
         cx.validator().map_or(String::new(), |etag| format!("If-None-Match: {etag}\r\n"));
     let request = format!("GET / HTTP/1.0\r\n{condition}\r\n");
@@ -59,7 +59,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let pages: Cache<String, Arc<str>> = Cache::builder()
         .max_entries(1_000)
         .time_to_live(Duration::from_secs(60))
-        .stale_if_error(Duration::from_secs(3600)) // what has expired is kept, to be asked for
+        .stale_if_error(Duration::from_secs(3600)) // keeps expired values, to be renewed
         .clock(clock)
         .build()?;
     for what in ["first", "again", "a minute later", "edited meanwhile"] {

@@ -1,8 +1,8 @@
-//! Event-based invalidation: the database says what changed, and the cache forgets just that, by key
-//! and by tag. Whoever writes needs not know of the cache.
+//! Event-based invalidation: the database says what changed, and the cache forgets just that, by key and by
+//! tag. Writers need not know of the cache.
 //!
-//! Here it is `SQLite`'s update hook that tells; a change feed (logical replication, a stream of
-//! outbox rows) or a message bus is used in the same way.
+//! Here the events come from `SQLite`'s update hook; a change feed (logical replication, a stream of outbox
+//! rows) or a message bus is used in the same way.
 //!
 //! Run it with `cargo run --example event_invalidation`.
 
@@ -20,13 +20,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     )?;
     let cache: Cache<String, String> = Cache::new(10_000);
 
-    // The hook lives as long as the connection, and does not keep the cache alive. It is called
-    // before the commit. Readers here use this connection, so none comes in between; where they
-    // have their own, gather the changes in it and tell the cache of them after the commit.
+    // The hook lives as long as the connection, and does not keep the cache alive. It is called before the
+    // commit. Readers here use this connection, so none can come in between. If they have their own, collect
+    // the changes in the hook, and tell the cache of them after the commit.
     let news = cache.invalidator();
     db.update_hook(Some(move |_, _: &str, table: &str, id: i64| {
         news.remove(format!("{table}/{id}").as_str()); // the row
-        news.remove_tag(table); // everything that was made of several rows
+        news.remove_tag(table); // everything made of several rows
     }))?;
 
     let queries = Cell::new(0);

@@ -31,7 +31,7 @@ struct App {
 
 type Reply = Result<Json<Value>, Failure>;
 
-/// Anything but a product.
+/// Any reply but a product.
 struct Failure(StatusCode, String);
 
 impl IntoResponse for Failure {
@@ -58,8 +58,8 @@ async fn update(State(app): State<App>, Path(id): Path<u32>, Json(new): Json<Val
     let (row, products) = ((id, name.to_owned(), cents), app.products.clone());
     let written = app.query(move |db| {
         let written = db.execute("REPLACE INTO product VALUES (?, ?, ?)", row);
-        // After the write, whatever came of it, and here, where no client that hangs up can stop
-        // it: this drops the old value or 404, and what loads in flight may have read before.
+        // After the write, whether or not it succeeded, and here, where no client that hangs up can stop it:
+        // this removes the old value or 404, and no load in flight stores what it may have read before.
         products.remove(&id);
         written
     });
@@ -67,7 +67,7 @@ async fn update(State(app): State<App>, Path(id): Path<u32>, Json(new): Json<Val
     Ok(Json(new))
 }
 
-/// The source failed: 502. It may do better in a moment: 503. A bug of ours: 500.
+/// 502 if the source failed, 503 if it may do better in a moment, 500 for a bug of ours.
 fn status_of<E>(error: &LoadError<E>) -> StatusCode {
     match error {
         LoadError::NotFound => StatusCode::NOT_FOUND,
@@ -80,7 +80,7 @@ fn status_of<E>(error: &LoadError<E>) -> StatusCode {
 }
 
 impl App {
-    /// Runs `job` where it may block, with the connection.
+    /// Runs `job` with the connection, on a thread that may block.
     async fn query<T: Send + 'static>(
         &self,
         job: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,

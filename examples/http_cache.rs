@@ -1,6 +1,6 @@
-//! A cache in front of a slow upstream that speaks HTTP on both sides: the upstream's `Cache-Control`
-//! and `ETag` say how long a page is kept and how it is asked for again, and clients that have a page
-//! already get a `304`.
+//! A cache that speaks HTTP on both sides, in front of a slow upstream: the upstream's `Cache-Control` and
+//! `ETag` say how long a page is kept and how to ask for it again, and clients that have a page already get a
+//! `304`.
 //!
 //! `cargo run --example http_cache --features http` starts it, sends itself some requests, and ends;
 //! with `-- --serve 127.0.0.1:8080` it keeps serving, for `curl -i -H 'If-None-Match: "v1"' ...`.
@@ -24,7 +24,8 @@ struct Site {
     downstream: Downstream,
 }
 
-/// Stands for a request to somewhere else: a page for a second, and whether it is still the same.
+/// Stands for a request to another server: a page that is fresh for a second, or a 304 if it is still the
+/// same.
 async fn fetch(
     path: &str,
     if_none_match: Option<&str>,
@@ -101,7 +102,7 @@ async fn main() -> anyhow::Result<()> {
         send(address, "/lamp", "")?;
         send(address, "/lamp", "")?;
         send(address, "/lamp", "if-none-match: \"v1\"\r\n")?;
-        std::thread::sleep(Duration::from_millis(1_100)); // past its life: confirmed, not sent again
+        std::thread::sleep(Duration::from_millis(1_100)); // expired: confirmed, not sent again
         send(address, "/lamp", "")?;
         send(address, "/broken", "")
     };

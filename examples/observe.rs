@@ -1,5 +1,5 @@
-//! What an operator sees of a cache: events for the log, counts for Prometheus, and why a key is as
-//! it is.
+//! What an operator sees of a cache: events for the log, counts for Prometheus, and an explanation of a key's
+//! state.
 //!
 //! Run it with `cargo run --example observe`.
 
@@ -22,7 +22,7 @@ fn metrics(caches: &[(&str, &Cache<u64, f64>)]) -> String {
         }
         line("load_seconds_total", stats.load_time.as_secs_f64());
         line("entries", cache.len() as f64);
-        line("weight", cache.weight() as f64); // as many, unless there is a weigher
+        line("weight", cache.weight() as f64); // the same, unless there is a weigher
         line("capacity", cache.capacity().map_or(f64::INFINITY, |bound| bound as f64));
     }
     lines.sort(); // the lines of one metric have to stand together
@@ -43,7 +43,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .error_backoff(Duration::from_secs(1), Duration::from_secs(30))
         .circuit_breaker(3, Duration::from_secs(10))
         .on_event(|event| match event {
-            // the text of an error is known to whoever knows its type
+            // to print an error, downcast it to its type
             Event::LoadFailed { key, failures, error, .. } => {
                 let error = error.downcast_ref::<io::Error>().map(ToString::to_string);
                 println!("log: rates: {key} failed, {failures} in a row: {error:?}");
@@ -61,7 +61,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     println!("1 is {}", rates.load(&1)?);
     is_down.store(true, Ordering::Relaxed);
-    // a refresh in the background: no caller hears of what it runs into, but the log does
+    // a refresh in the background: no caller hears that it fails, but the log does
     for seconds in [40, 10, 20] {
         hand.advance(Duration::from_secs(seconds));
         println!("1 is {}", rates.load(&1)?);

@@ -1,5 +1,5 @@
-//! A source dies and comes back: what it and its callers go through, with a time to live alone, with
-//! windows in which stale values are served, and with back-off and a circuit breaker as well.
+//! A source goes down and comes back: what happens to it and to its callers with a time to live alone, with
+//! windows in which stale values are served too, and with back-off and a circuit breaker as well.
 //!
 //! Time is simulated, by a clock that is moved by hand, so that two minutes take seconds and each
 //! run prints the same: `cargo run --release --example outage`.
@@ -15,9 +15,9 @@ use std::time::Duration;
 
 use larder::{Cache, CacheBuilder, Clock, ConfigError, How};
 
-const KEYS: u64 = 200; // asked for at random, once a millisecond
+const KEYS: u64 = 200; // one at random is asked for each millisecond
 const TTL: Duration = Duration::from_secs(10);
-const LINE: u64 = 5_000; // milliseconds that a line of the table stands for
+const LINE: u64 = 5_000; // milliseconds in a line of the table
 const LINES: u64 = 18;
 const DOWN: Range<u64> = 20_000..60_000; // when the source is down
 const QUERY: u64 = 20; // how long it takes to answer
@@ -49,7 +49,7 @@ struct Line {
     slowest: u64,
 }
 
-/// The source, the time, and what is written down of both.
+/// The source, the time, and the table's numbers.
 #[derive(Default)]
 struct World {
     now: Cell<u64>,

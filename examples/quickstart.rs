@@ -177,8 +177,8 @@ impl Outcome {
         time(self.requests[(self.requests.len() - 1) * percent / 100].took)
     }
 
-    /// How often the hot key expired, the most queries for it in the 50 ms after that, and the
-    /// longest that a caller of that time waited. The first query is the cold start, no expiry.
+    /// How often the hot key expired, the most queries for it in the 50 ms after that, and the longest that a
+    /// caller waited in that time. The first query is the cold start, not an expiry.
     fn expiries(&self) -> (usize, usize, String) {
         let mut expired = self.hot_queries.clone();
         expired.dedup_by(|later, first| *later < *first + TTL / 2);

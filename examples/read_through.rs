@@ -1,5 +1,5 @@
-//! Read-through: the cache owns the loader. Callers ask the cache and nothing else; where a value
-//! comes from, how it is gathered and when it is refreshed is said in one place.
+//! Read-through: the cache owns the loader. Callers ask the cache and nothing else; where a value comes from,
+//! how it is put together and when it is refreshed is defined in one place.
 //!
 //! Run it with `cargo run --example read_through`.
 
@@ -28,10 +28,10 @@ impl Loader<i64, String> for Users {
         let select = "SELECT name FROM user WHERE id = ?";
         let name: Option<String> =
             self.db().query_row(select, [id], |row| row.get(0)).optional()?;
-        Ok(name.into()) // none is cached too, for `negative_ttl`
+        Ok(name.into()) // `None` is cached too, for `negative_ttl`
     }
 
-    /// Many keys, one query. What is absent from the reply is missing.
+    /// Many keys, one query. A key that is not in the result counts as missing.
     fn load_many(&self, ids: &[i64]) -> rusqlite::Result<Vec<(i64, Loaded<String>)>> {
         println!("  (one query for users {ids:?})");
         let places = vec!["?"; ids.len()].join(",");
@@ -62,7 +62,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let names: Vec<_> = found.iter().map(|(id, got)| format!("{id} {}", got.value)).collect();
     println!("users 1 to 4: {}; missing: {missing:?}", names.join(", "));
     println!("user 4: {}", users.load(&4).unwrap_err());
-    users.remove(&2); // all that a cache can do, this one can too
+    users.remove(&2); // it can do all that a `Cache` can
     println!("user 2: {}", users.load(&2)?);
     Ok(())
 }

@@ -1,6 +1,6 @@
-//! Refresh-ahead: what is asked for is loaded again shortly before it expires, so that nobody waits.
-//! A page that takes 50 ms to query and lives for half a second, under four callers: first as it is,
-//! then with `refresh_ahead`.
+//! Refresh-ahead: a value in use is loaded again shortly before it expires, so that nobody waits. Four
+//! callers ask for a page that takes 50 ms to query and lives for half a second: first without
+//! `refresh_ahead`, then with it.
 //!
 //! Run it with `cargo run --release --example refresh_ahead`; it takes about 10 seconds.
 
@@ -45,7 +45,7 @@ fn run(when: RefreshAhead) -> Result<(), Box<dyn std::error::Error>> {
         .time_to_live(TTL)
         .refresh_ahead(when)
         .build_loading(library()?)?;
-    assert_eq!(pages.load("sf")?, "Dune, Ubik"); // the first query, which nobody can spare
+    assert_eq!(pages.load("sf")?, "Dune, Ubik"); // the first query, which cannot be avoided
     let started = Instant::now();
     let slow = thread::scope(|scope| {
         let caller = || {

@@ -1,5 +1,5 @@
-//! Sessions: each request prolongs one by fifteen minutes, and none lasts longer than eight hours,
-//! however busy. The database is asked once a session, and told when it ends. What the requests leave in
+//! Sessions: each request keeps its session for another fifteen minutes, and none lasts longer than eight
+//! hours, however busy. The database is asked once per session, and told when it ends. What requests store in
 //! their session is kept with it, and does not prolong the eight hours.
 //!
 //! Run it with `cargo run --example session`; the hours pass by a manual clock.
@@ -30,7 +30,7 @@ impl Loader<String, Session> for Sessions {
         let sql = "SELECT user FROM session WHERE token = ?";
         let db = self.0.lock().unwrap();
         let user = db.query_row(sql, [token], |row| row.get(0)).optional()?;
-        Ok(user.map(|user| Session { user, requests: 0 }).into()) // none is an answer too
+        Ok(user.map(|user| Session { user, requests: 0 }).into()) // `None` is an answer too
     }
 }
 
@@ -63,7 +63,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut requests = 0;
     while let Ok(session) = sessions.load("a1") {
         assert_eq!((session.user.as_str(), session.requests), ("ada", requests));
-        // two requests at once are two more
+        // two requests at once count as two
         let one_more = |session: Session| Session { requests: session.requests + 1, ..session };
         let session = sessions.at("a1").keep_life().alter(|session| session.map(one_more));
         requests = session.map_or(requests, |session| session.requests);

@@ -28,7 +28,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Lets all threads go at once, each asking for the same key, and says how many loads that took.
+/// Has all threads ask for the same key at once, and prints how many loads that took.
 fn ask_together(what: &str, cache: &Cache<String, f64>) -> Result<(), LoadError<ParseFloatError>> {
     let loads_before = LOADS.load(Relaxed);
     let started = Instant::now();

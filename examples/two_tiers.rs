@@ -1,11 +1,11 @@
-//! A second tier: two processes, one Redis. What one has loaded the other need not load, and what one
-//! removes the other does not keep.
+//! A second tier: two processes, one Redis. What one has loaded, the other need not load; what one removes,
+//! the other drops too.
 //!
 //! ```sh
 //! cargo run --release --features redis --example two_tiers
 //! ```
 //!
-//! Starts a `redis-server` of its own, without data on disk, and ends it again; or says `REDIS_URL=..`
+//! It starts a `redis-server` of its own, without data on disk, and ends it again, unless `REDIS_URL=..` says
 //! which one to use. The two processes are two caches with a connection each.
 
 use larder::{Cache, How, RedisTier};

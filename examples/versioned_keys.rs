@@ -1,6 +1,6 @@
-//! Versioned keys: the version of a value is part of its key, so a value never has to be
-//! invalidated. Whoever asks for a newer version does not find the old one, which nobody asks for
-//! any more and which eviction takes. Only the version has to be current, and it is small.
+//! Versioned keys: the version of a value is part of its key, so a value never has to be invalidated. A
+//! reader who asks for a newer version does not find the old one; nobody asks for that any more, and it is
+//! evicted. Only the version has to be current, and it is small.
 //!
 //! Run it with `cargo run --example versioned_keys`.
 
@@ -16,7 +16,7 @@ struct Pages {
     db: Connection,
     rendered: Cell<u32>,
     versions: Cache<i64, i64>,
-    /// By id and version: what is here is right for ever, on every machine that has it.
+    /// By id and version: an entry is right for ever, on every machine that has it.
     texts: Cache<(i64, i64), Arc<str>>,
 }
 
@@ -32,14 +32,14 @@ impl Pages {
             let (text, now): (String, i64) =
                 self.db.query_row(select, [id], |row| Ok((row.get(0)?, row.get(1)?)))?;
             let page = Loaded::new(Arc::from(format!("<p>{text}</p> (version {now})")));
-            // somebody was faster: right for this reader, but not under this key
+            // a newer version was written meanwhile: right for this reader, but not for this key
             Ok(if now == version { page } else { page.no_store() })
         })?;
         Ok(got.value)
     }
 
-    /// The one small thing that is invalidated. The fence keeps a reader who asked before from
-    /// storing the old version after.
+    /// The one small thing that is invalidated. The fence keeps a reader who asked before the write from
+    /// storing the old version after it.
     fn edit(&self, id: i64, text: &str) -> rusqlite::Result<()> {
         let _fence = self.versions.writing(&id);
         let update = "UPDATE page SET text = ?, version = version + 1 WHERE id = ?";

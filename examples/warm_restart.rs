@@ -1,5 +1,5 @@
-//! A process that writes its cache down when it ends, and one that begins where that left off,
-//! against a cold start.
+//! A process that saves its cache when it ends, and one that begins where that left off, compared with a cold
+//! start.
 //!
 //! Run it with `cargo run --release --example warm_restart --features snapshot`. It fills a cache with
 //! a million entries, and then starts itself again.

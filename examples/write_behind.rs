@@ -1,5 +1,5 @@
-//! Write-behind: counters that all threads change, a hundred thousand times a second, and a database that
-//! gets a small part of that in batches, though three of ten fail.
+//! Write-behind: all threads change counters, a hundred thousand times a second, and the database gets only a
+//! small part of these writes, in batches, although three batches in ten fail.
 //!
 //! Run it with `cargo run --example write_behind`. Needs a C compiler (`SQLite` is built along).
 
@@ -57,11 +57,11 @@ fn main() -> anyhow::Result<()> {
             scope.spawn(move || {
                 for view in 0..VIEWS {
                     let id = (thread + view) % PAGES;
-                    // what is neither in the queue nor in the cache, the database has
+                    // what is neither in the queue nor in the cache is in the database
                     let stored = || views.get_or_load(&id, || select(db, id)).ok();
                     let count = queue.alter(&id, |n| match n.or_else(stored) {
                         Some(n) => Altered::Put(n + 1),
-                        None => Altered::Keep(None), // it cannot say how many there were
+                        None => Altered::Keep(None), // the count could not be read
                     });
                     assert!(count.expect("it is open").is_some(), "it reads");
                 }

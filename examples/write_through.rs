@@ -1,5 +1,5 @@
-//! Write-through: a write goes to the database and then to the cache, in one call. Readers never
-//! wait for a query after it, and never see what the database refused.
+//! Write-through: a write goes to the database and then to the cache, in one call. Readers then never wait
+//! for a query, and never see a value that the database refused.
 //!
 //! Run it with `cargo run --example write_through`.
 
@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("a write that failed leaves nothing cached: {:?}", stock.get("lamp"));
     println!("so the database is asked: {}", read("lamp")?);
 
-    // a reader that comes between the two halves of a write, with what it read before
+    // a reader that loads the old value while a write is under way
     stock.remove("lamp");
     stock.write_through("lamp".to_owned(), 3, |sku, pieces| {
         println!("a reader during the write: {}", read(sku).expect("a row"));
