@@ -1,4 +1,4 @@
-//! Loading a value again before its life is over.
+//! Refresh-ahead: loading a value again before its life is over.
 
 use super::away::Away;
 use super::lead::Lead;
@@ -21,23 +21,23 @@ use crate::words::tick::Tick;
 use equivalent::Equivalent;
 use std::sync::Arc;
 
-/// The cache's own loader, as far as the engine knows it: somebody who sees to it that a load is done
-/// that nobody waits for. Called with no lock held.
+/// The cache's own loader, as far as the engine knows it: it sees to it that loads without a caller are done.
+/// Called with no lock held.
 pub(crate) trait Refresher<K, V, S>: Send + Sync {
-    /// Has it done in the background. Handed back if the runtime refused it, which is counted.
+    /// Has the load done in the background. Hands it back if the runtime refused it, which is counted.
     fn refresh(&self, away: Away<K, V, S>) -> Result<(), Away<K, V, S>>;
 
-    /// Whether it has so much to do that hits had better leave theirs to later ones.
+    /// Whether it has so much to do that hits had better leave their refreshes to later hits.
     fn is_busy(&self) -> bool;
 
-    /// It was refused, and the caller has no more use for it: does it here and now, if that can be
-    /// without waiting for a slot.
+    /// The runtime refused the load, and its caller has no more use for it: does it here and now, if that is
+    /// possible without waiting for a slot.
     fn run(&self, away: Away<K, V, S>);
 }
 
 impl<K, V, S> Store<K, V, S> {
-    /// Whether a hit on this fresh entry is to have its successor loaded: it is time, and nobody is
-    /// at it.
+    /// Whether a hit on this fresh entry should have its successor loaded: it is due, and nobody is loading
+    /// it.
     #[inline]
     pub(super) fn is_due(
         &self,
@@ -52,7 +52,7 @@ impl<K, V, S> Store<K, V, S> {
         if self.lives.ahead.is_never() {
             return false;
         }
-        // most hits are farther from the end than that, which the clock's cheapest reading tells
+        // most hits come earlier than that, which the clock's cheapest reading tells
         let earliest = self.due_from(entry.stamp);
         !self.clock.is_before(earliest) && self.is_due_now(earliest, shard, id, entry, hash)
     }
@@ -62,8 +62,8 @@ impl<K, V, S> Store<K, V, S> {
     fn due_from(&self, stamp: Stamp) -> Tick {
         match self.lives.ahead {
             Ahead::Never => Tick::MAX,
-            // A copy of what a second tier keeps for longer than this cache does has most of that life
-            // behind it as a rule, and would be due from the start.
+            // A copy of an entry that a second tier keeps for longer than this cache does has most of that
+            // life behind it as a rule, and would be due from the start.
             Ahead::At(share) if self.tier.is_some() => point(share, stamp, self.lives.ttl),
             Ahead::At(share) => point(share, stamp, NEVER),
             Ahead::CostAware(_) => {
@@ -98,12 +98,12 @@ impl<K, V, S> Store<K, V, S> {
                     is_drawn(beta, left, took, draw(self.seed ^ hash, took, now))
                 }
             };
-        // of many hits on a value that is being refreshed each one asks: under the shared lock that
-        // it holds anyway, of a board that is mostly empty
+        // every hit on a value that is being refreshed asks this: under the shared lock that it holds anyway,
+        // and of a board that is mostly empty
         is_time && shard.may_begin(hash, &entry.key, now)
     }
 
-    /// A load took so long: from now on values may be due that much earlier.
+    /// A load took so many ticks: from now on values may be due that much earlier.
     pub(super) fn extend_horizon(&self, took: u64) {
         let horizon = self.lives.ahead.horizon(took);
         if horizon > self.horizon.load(Ordering::Relaxed) {
@@ -118,10 +118,9 @@ where
     V: Clone + Send + Sync + 'static,
     S: Send + Sync + 'static,
 {
-    /// A look-up of a cache whose hits look ahead; kept apart, so that those of others pay one test.
-    /// A caller that loads has a loader at hand: where a cache with a loader of its own would refresh in
-    /// the background, it is told that there is nothing, and asks
-    /// [`lead_ahead`](Self::lead_ahead).
+    /// A look-up in a cache with refresh-ahead; kept apart, so that look-ups in other caches pay one test. A
+    /// due value is refreshed in the background by the cache's own loader; without one, a caller that brings
+    /// a loader gets [`Looked::Nothing`], and then asks [`lead_ahead`](Self::lead_ahead).
     #[inline(never)]
     pub(super) fn get_ahead<Q>(self: &Arc<Self>, hash: u64, key: &Q, purpose: Purpose) -> Looked<V>
     where
@@ -145,8 +144,7 @@ where
         looked
     }
 
-    /// A hit found its value due. The first of many takes the key; what the others find is a load in
-    /// flight.
+    /// A hit found its value due. The first such hit takes the key; the others find its load in flight.
     #[cold]
     #[inline(never)]
     pub(super) fn refresh_due<Q>(self: &Arc<Self>, hash: u64, key: &Q)
@@ -167,7 +165,7 @@ where
         if let Some(lead) = self.take_ahead(hash, key, owned, Some(stamp), false) {
             self.counts.refreshes.add(1);
             if let Err(away) = refresher.refresh(lead.send_away()) {
-                // others may have filled it since it was asked
+                // others may have filled its queue since it was asked
                 if !refresher.is_busy() {
                     refresher.run(away);
                 }
@@ -175,7 +173,7 @@ where
         }
     }
 
-    /// Has the key loaded in the background, unless somebody is loading it.
+    /// Has the key loaded in the background, unless somebody is loading it already.
     pub(crate) fn refresh<Q>(self: &Arc<Self>, hash: u64, key: &Q)
     where
         Q: ?Sized + Equivalent<K> + ToOwned<Owned = K>,
@@ -192,12 +190,12 @@ where
         }
     }
 
-    /// What everybody is served stale meanwhile is loaded in the background, where the cache has a
-    /// loader of its own: then this caller is served it too, for the reason that is returned. Else it
-    /// has the lead back.
+    /// Loads a value that everybody is served stale meanwhile in the background, if the cache has a loader of
+    /// its own: then this caller is served the stale value too, for the reason that is returned. Otherwise
+    /// returns the lead.
     pub(super) fn revalidate(&self, lead: Lead<K, V, S>) -> Result<StaleWhy, Lead<K, V, S>> {
         let Some(refresher) = &self.refresher else { return Err(lead) };
-        // one of many keys that were asked for, perhaps; this one is loaded by itself
+        // the caller may have asked for many keys; this one is loaded by itself
         let flight = Arc::clone(&lead.flight);
         let was_in_batch = flight.set_in_batch(false);
         match refresher.refresh(lead.send_away()) {
@@ -208,7 +206,7 @@ where
                 }
                 Ok(StaleWhy::Revalidating)
             }
-            // others have filled it since it was asked
+            // others have filled its queue since it was asked
             Err(_) if refresher.is_busy() => Ok(StaleWhy::Overloaded),
             Err(away) => {
                 flight.set_in_batch(was_in_batch);
@@ -219,9 +217,9 @@ where
         }
     }
 
-    /// The key, for a caller with a loader at hand, if there is a fresh value that is due and the
-    /// cache has no loader of its own. One who does not take that value loads as for a miss: there is
-    /// nothing that it could be served instead.
+    /// The right to load the key ahead, for a caller that brings a loader, if there is a fresh value that is
+    /// due and the cache has no loader of its own. A caller that does not accept that value loads as for a
+    /// miss: it could be served nothing instead.
     pub(crate) fn lead_ahead<Q>(
         self: &Arc<Self>,
         hash: u64,
@@ -238,7 +236,7 @@ where
             let shard = self.cell(hash).shard.read();
             shard.standing(hash, key, &self.terms())
         };
-        // what was drawn for the hit that led here is not drawn again
+        // the draw of the hit that led here is not repeated
         let (owned, stamp) = standing.filter(|(_, stamp)| {
             let now = self.clock.now();
             let is_accepted = ask.accepts(stamp.age(now));

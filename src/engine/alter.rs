@@ -1,5 +1,6 @@
-//! Changing what stands under a key by what stands there: look, ask what is to stand there, and do that if
-//! nothing has happened to the key meanwhile; else again. No lock is held while the user's code runs.
+//! Changing a key's value depending on its current value, optimistically: look, ask the user's closure for
+//! the change, and carry it out if nothing has happened to the key meanwhile; else start again. No lock is
+//! held while the closure runs.
 
 use super::put::{By, Stored};
 use super::store::Store;
@@ -16,17 +17,17 @@ use crate::shard::outbox::Outbox;
 use equivalent::Equivalent;
 use std::sync::Arc;
 
-/// What was said of the value that is to be stored.
+/// The caller's settings for the value that is to be stored.
 pub(crate) struct Said<T> {
-    /// Ticks, if it is not the cache's.
+    /// Its time to live in ticks, if it is not the cache's.
     pub(crate) ttl: Option<u64>,
-    /// It ends when the one before it would have, if there is one.
+    /// Its life ends when that of the value before it would have, if there is one.
     pub(crate) keeps_life: bool,
-    /// If there are none, it has those of the value before it.
+    /// Its tags; if there are none, it has those of the value before it.
     pub(crate) tags: T,
 }
 
-/// What a change was shown.
+/// What the closure was shown.
 #[derive(Clone, Copy)]
 pub(super) enum Stood {
     Nothing,
@@ -53,7 +54,7 @@ where
     V: Clone + Send + Sync + 'static,
     S: Send + Sync + 'static,
 {
-    /// What `change` makes of a fresh value, or of none, stands under the key afterwards. Returns it.
+    /// Replaces the key's fresh value, or its absence, by what `change` makes of it, and returns that.
     pub(crate) fn alter<'t, Q>(
         &self,
         hash: u64,
@@ -82,8 +83,9 @@ where
         )
     }
 
-    /// Shows `change` what stands under the key, and does with what it returns what `carry_out` does, until
-    /// that is done. `unwritten` is what the source is yet to be told of, which comes before what is cached.
+    /// Shows `change` the key's current value, and has `carry_out` do what it returns; again, until
+    /// `carry_out` succeeds. `unwritten` is the change that waits to be written to the source, which comes
+    /// before the cached value.
     pub(super) fn alter_by<Q, R>(
         &self,
         hash: u64,
@@ -121,7 +123,7 @@ where
         }
     }
 
-    /// A look that leaves no trace.
+    /// A look-up that counts nothing and leaves no mark.
     fn fresh<Q>(&self, hash: u64, key: &Q) -> Option<(V, Stamp, Option<Tagged>)>
     where
         Q: ?Sized + Equivalent<K>,
@@ -167,7 +169,7 @@ where
         let names = tags.iter().flat_map(Tagged::iter).map(Tag::from).collect();
         let mut change = self.written(hash, &key, &value, ttl, names);
         if let (Some(stamp), Some(TierChange::Write(_, entry))) = (before, &mut change) {
-            // it is no new life there either, of which something would be drawn off
+            // in the tier it is no new life either: no jitter is drawn off it
             entry.age = duration(stamp.age(now));
             (entry.fresh_for, entry.time_to_live) = (duration(life), duration(life));
         }
@@ -180,7 +182,7 @@ where
         let mut out = Outbox::new();
         let noted;
         let shard = self.cell(hash).shard.write();
-        // asked before anything is told to a second tier
+        // checked before a second tier is told anything
         if !basis.holds(&self.tags) {
             return false;
         }
@@ -191,7 +193,7 @@ where
         stored != Stored::Fenced
     }
 
-    /// What the change itself has done to tags is overwritten, as what it has done to the key.
+    /// What the closure itself has done to these tags is overwritten, as what it has done to the key.
     fn without_own_changes(&self, tags: Tagged) -> Tagged {
         let now = self.tags.version();
         if tags.fate() == TagFate::Untouched { tags } else { tags.into_names().since(now) }

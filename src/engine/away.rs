@@ -1,4 +1,4 @@
-//! A leader without a caller.
+//! A lead without a caller.
 
 use super::guard::Carried;
 use super::lead::{DetachedLead, Lead, Progress};
@@ -15,12 +15,12 @@ use std::convert::Infallible;
 use std::sync::{Arc, Weak};
 use std::task::{Poll, Waker};
 
-/// A [`Lead`] that keeps no cache alive: the right to load a key, in the hands of a background job.
-/// If the last handle to the cache is dropped meanwhile, the cache goes at once, and what the job
-/// brings has nowhere to go.
+/// A [`Lead`] that does not keep the cache alive: the right to load a key, in the hands of a background job.
+/// If the last handle to the cache is dropped meanwhile, the cache goes at once, and the job's result is
+/// dropped.
 ///
-/// Dropped before it landed, by a runtime that is shut down or by a panic, it hands the key on as a
-/// lead does.
+/// Dropped before it has landed, by a runtime that is shut down or by a panic, it hands the key on as a lead
+/// does.
 pub(crate) struct Away<K, V, S> {
     store: Weak<Store<K, V, S>>,
     clock: Clock,
@@ -28,7 +28,7 @@ pub(crate) struct Away<K, V, S> {
     load_timeout: u64,
     ticket: WaiterTicket,
     flight: Arc<Flight<K, V>>,
-    /// None when it is done.
+    /// `None` when it is done.
     detached: Option<DetachedLead<K, V>>,
 }
 
@@ -52,13 +52,13 @@ impl<K, V, S> Away<K, V, S> {
         &self.clock
     }
 
-    /// When the load is given up.
+    /// The tick at which the load is given up.
     pub(crate) fn deadline(&self) -> Tick {
         self.flight.started().saturating_add(self.load_timeout)
     }
 
-    /// Whether nobody would have anything of its result: the key was written while this stood in a
-    /// queue and nobody waits, or the cache is gone.
+    /// Whether its result would be of use to nobody: the key was written while this was in a queue and nobody
+    /// waits for it, or the cache is gone.
     pub(crate) fn is_moot(&self) -> bool {
         let is_fenced = self.flight.is_grounded() && self.flight.waiters() == 0;
         is_fenced || self.store.strong_count() == 0
@@ -75,8 +75,8 @@ impl<K, V, S> Away<K, V, S> {
         result
     }
 
-    /// Ready when there is no use in going on: the load timed out, or the cache was dropped. Else
-    /// `waker` is woken when that happens.
+    /// Ready when there is no point in going on: the load timed out, or the cache was dropped. Else `waker`
+    /// is woken when that happens.
     pub(crate) fn poll_over(&mut self, waker: &Waker) -> Poll<()> {
         match self.flight.poll(&mut self.ticket, waker) {
             Some(_) => Poll::Ready(()),
@@ -89,19 +89,19 @@ impl<K, V, S> Away<K, V, S> {
         self.store.upgrade().is_some_and(|store| store.tier.is_some())
     }
 
-    /// The future of what the second tier has, if it is to be asked.
+    /// A future that asks the second tier for the key, if it is to be asked.
     pub(crate) fn question(&self) -> Option<Question<K, V>> {
         self.store.upgrade()?.question_of(&self.flight)
     }
 
-    /// The runtime would not have it.
+    /// Counts and reports that the runtime refused it.
     pub(crate) fn note_refused(&self) {
         if let Some(store) = self.store.upgrade() {
             store.note_refused();
         }
     }
 
-    /// The load took too long: the key is free, and everybody who waits is told.
+    /// The load took too long: frees the key, and tells all waiters.
     pub(crate) fn time_out(self) {
         if let Some(lead) = self.back() {
             lead.time_out();
@@ -126,18 +126,19 @@ where
     V: Clone + Send + Sync + 'static,
     S: Send + Sync + 'static,
 {
-    /// Before the second tier is asked: the key is this load's again. Nothing if somebody has taken it.
+    /// Takes the key back before the second tier is asked. `None` if somebody has taken it meanwhile.
     pub(crate) fn hold(self) -> Option<Self> {
         let lead = self.back()?;
         lead.resume().then(|| lead.away())
     }
 
-    /// What the second tier said. Nothing if that is all: it has landed, or the cache is gone.
+    /// Handles the answer of the second tier. `None` if no load is needed: the answer has landed, or the
+    /// cache is gone.
     pub(crate) fn answer(self, found: Result<TierFound<K, V>, TierError>) -> Option<Self> {
         let mut lead = self.back()?;
         match lead.answer(found, |_| true, false) {
             Some(entry) => {
-                // whoever waits has been told; there is no caller to tell
+                // the waiters have been told; there is no caller to tell
                 drop(lead.land_kept::<Infallible>(entry, None));
                 None
             }
@@ -148,7 +149,7 @@ where
     /// The loader is done.
     pub(crate) fn land<E: Send + Sync + 'static>(self, result: Result<Loaded<V>, E>) {
         if let Some(lead) = self.back() {
-            // whoever waits has been told; there is no caller to tell
+            // the waiters have been told; there is no caller to tell
             drop(lead.land(result, None));
         }
     }
@@ -160,9 +161,9 @@ where
     V: Clone + Send + Sync + 'static,
     S: Send + Sync + 'static,
 {
-    /// Where a load is not to depend on its caller, it is done in the background by the cache's own
-    /// loader, and its caller waits for the flight as everybody does: with `soft_timeout` one who can be
-    /// served stale, with `detached_loads` each. Else it has the lead back.
+    /// Sends a load that should not depend on its caller to the background, where the cache's own loader runs
+    /// it, and returns the flight, for which the caller waits like everybody: with `soft_timeout` for callers
+    /// that can be served stale, with `detached_loads` for all. Otherwise returns the lead.
     #[cold]
     pub(crate) fn send_out(
         self: &Arc<Self>,
@@ -172,15 +173,15 @@ where
     ) -> Result<Arc<Flight<K, V>>, Lead<K, V, S>> {
         let may_send = |_: &_| self.detaches || self.soft_timeout().is_some();
         let Some(refresher) = self.refresher.as_ref().filter(may_send) else { return Err(lead) };
-        // Inside a load it is told whether it waits for itself, and has that load's slot. Who brings news
-        // is not to wait for others.
+        // Inside a load, a caller that leads itself uses that load's slot and is told if it would wait for
+        // itself. A thread that brings news must not wait for others.
         if stack::is_any_running() || self.must_not_wait() {
             return Err(lead);
         }
-        // Who can be served stale while there is no slot is served now, and nothing gets in line.
+        // If there is no slot and the caller can be served stale, it is served now, and nothing gets in line.
         let is_servable = || self.is_servable(lead.hash(), lead.key(), ask);
         let stays = if self.detaches {
-            // what the breaker says it is to hear at once, however busy the runtime is
+            // the caller hears at once that the breaker is open, however busy the runtime is
             self.is_stopped() || self.is_crowded() && is_servable()
         } else {
             self.is_crowded() || !is_servable()
@@ -188,7 +189,7 @@ where
         if stays {
             return Err(lead);
         }
-        // it follows before the load can land, and so that this does not give way
+        // the caller follows before the load can land, and so that the load does not give way
         let flight = lead.join();
         carried.lend(&flight);
         match refresher.refresh(lead.send_away()) {

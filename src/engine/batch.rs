@@ -21,24 +21,24 @@ use hashbrown::HashTable;
 use std::hash::{BuildHasher, Hash as StdHash};
 use std::sync::Arc;
 
-/// The right and the duty to load several keys at once. Each has its own flight, so that whoever
-/// wants one of them waits for that alone; they are counted as one load. It ends in
-/// [`land`](Self::land) or [`time_out`](Self::time_out); dropped before, it hands all keys on.
+/// The right and the duty to load several keys at once. Each key has its own flight, so that whoever wants
+/// one of them waits for that alone; they are counted as one load. It ends in [`land`](Self::land) or
+/// [`time_out`](Self::time_out); dropped before that, it hands all keys on.
 pub(crate) struct Batch<K, V, S> {
     store: Arc<Store<K, V, S>>,
     leads: Vec<Lead<K, V, S>>,
     started: Tick,
-    /// What is written from now on is newer than what the loader brings.
+    /// When it began: what is written after that is newer than what the loader brings.
     since: Moment,
-    /// The same for tags.
+    /// The same for changes of tags.
     version: Version,
-    /// One call of the source, however many keys.
+    /// One permit, since it is one call of the source, however many keys.
     permit: Permit,
     progress: Progress,
 }
 
 impl<K, V, S> Batch<K, V, S> {
-    /// The loader is about to be called. `leads` come from joins that said `in_batch`.
+    /// To be made just before the loader is called. `leads` come from joins with `in_batch`.
     pub(crate) fn new(
         store: Arc<Store<K, V, S>>,
         leads: Vec<Lead<K, V, S>>,
@@ -60,18 +60,18 @@ impl<K, V, S> Batch<K, V, S> {
         result
     }
 
-    /// When the load is given up.
+    /// The tick at which the load is given up.
     pub(crate) fn deadline(&self) -> Tick {
         self.started.saturating_add(self.store.load_timeout)
     }
 
-    /// The load took too long: the keys are free, and everybody who waits is told.
+    /// The load took too long: frees the keys, and tells all waiters.
     pub(crate) fn time_out(mut self) {
         self.count_time();
         self.permit.hand_back(TrialVerdict::Failure);
         let mut leads = std::mem::take(&mut self.leads);
         leads.retain_mut(Lead::time_out_quietly);
-        // when all have landed: who waits for the last one is not to wait for what a handler does
+        // when all have landed: waiters of the last one should not wait for what a handler does
         for lead in &leads {
             self.store.emit_timed_out(&lead.flight);
         }
@@ -90,9 +90,9 @@ where
     V: Clone + Send + Sync + 'static,
     S: BuildHasher + Send + Sync + 'static,
 {
-    /// The loader is done: every key gets what it brought for it, or the error. What a reply that
-    /// succeeded does not have is missing. What it has beyond what was asked for is stored where
-    /// nothing newer was written meanwhile. Returns the outcomes, in the order of the leads.
+    /// The loader is done: every key gets its part of the reply, or the error. A key that a successful reply
+    /// does not have is "not found". A value that was not asked for is stored if nothing newer was written to
+    /// its key meanwhile. Returns the outcomes, in the order of the leads.
     pub(crate) fn land<E: Send + Sync + 'static>(
         mut self,
         reply: Result<Vec<(K, Loaded<V>)>, E>,
@@ -115,16 +115,16 @@ where
                 return landed;
             }
         };
-        // `Hash` and `Eq` of keys are the user's code as well
+        // `Hash` and `Eq` of keys are user code as well
         self.progress = Progress::Landing;
         let (brought, extra) = self.assign(reply);
         let (store, mut out) = (Arc::clone(&self.store), Outbox::new());
-        // what left is reported when all have landed: a listener may ask for any of them
+        // what left is reported when all have landed: a listener may ask for any of these keys
         let unreported = Unreported { store: &store, out: &mut out };
-        // and a weigher that does is told so
+        // a weigher that asks for one of these keys gets `Recursive`
         let running = stack::enter_all(self.leads.iter().map(Lead::id));
-        // before the batch's own values land, which are writes to the ledger too; and as late as these,
-        // they are not stored either
+        // before the batch's own values land, which the ledger takes for writes too; and if these are late,
+        // the extra ones are not stored either
         let now = store.clock.now();
         let extra = Some(extra).filter(|_| self.leads.iter().all(|lead| now < lead.deadline()));
         let unasked = Unasked::new(self.since);
@@ -145,7 +145,7 @@ where
         landed
     }
 
-    /// Tells of what became of them, when all have landed.
+    /// Emits the events of their outcomes, when all have landed.
     fn emit<E: Send + Sync + 'static>(
         leads: &[Lead<K, V, S>],
         landed: &[Result<Got<V>, LoadError<E>>],
@@ -155,8 +155,8 @@ where
         }
     }
 
-    /// What the reply has for each lead, and what it has besides. Of two values of one key the last
-    /// one counts, as in a map.
+    /// Splits the reply into the part of each lead and the rest. Of two values of one key the last one
+    /// counts, as in a map.
     #[allow(clippy::type_complexity, reason = "two lists, taken apart at once")]
     fn assign(
         &self,
@@ -196,10 +196,10 @@ impl<K, V, S> Drop for Batch<K, V, S> {
                     self.store.emit_panicked(&lead.flight);
                 }
             }
-            // those of one that came to an end are gone
+            // a batch that came to its end has no leads any more
             Progress::Begun if !leads.is_empty() => {
                 self.permit.hand_back(TrialVerdict::Unknown);
-                // else those who waited have given them up at `load_timeout`, and counted that
+                // else waiters have given them up at `load_timeout`, and counted that
                 leads.retain_mut(Lead::abandon_quietly);
                 self.store.counts.abandoned.add(u64::from(!leads.is_empty()));
                 for lead in &leads {
@@ -217,7 +217,8 @@ where
     V: Send + Sync + 'static,
     S: Send + Sync + 'static,
 {
-    /// Stores what a batch brought unasked, if nothing has happened to its key since it began.
+    /// Stores a value that a batch was not asked for, if nothing has happened to its key since the batch
+    /// began.
     fn put_extra(
         &self,
         hash: u64,

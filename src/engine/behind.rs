@@ -1,9 +1,9 @@
 //! Changes that the source does not have yet: what write-behind needs of a store.
 //!
-//! A change is recorded and shown in one order. Under the lock of its key's shard it enters its
-//! queue and takes the key away from whatever load is in flight; then it is stored as a load is,
-//! by a flight of its own. Of two that overlap the older one finds itself fenced, and takes the key
-//! out: nobody can say which of them would have been stored last.
+//! Changes enter the queue and the cache in one order. Under the lock of its key's shard a change enters its
+//! queue and takes the key away from any load in flight; then it is stored as a load's result is, by a flight
+//! of its own. Of two changes that overlap the older one finds itself fenced, and removes the key from the
+//! cache: nobody can say which of them would have been stored last.
 
 mod alter;
 
@@ -24,19 +24,19 @@ use crate::words::tick::Tick;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-/// A queue of changes that are ahead of the source. It is asked under a shard's lock: it may take
-/// its own, compare keys, and nothing else.
+/// A queue of changes that are ahead of the source. It is asked under a shard's lock: it may take its own
+/// lock, compare keys, and do nothing else.
 pub(crate) trait WriteBehindQueue<K, V>: Send + Sync {
-    /// The last change of a key that is not written.
+    /// The last unwritten change of a key.
     fn latest(&self, hash: u64, key: &K) -> Option<Arc<Item<K, V>>>;
 
-    /// Whether there is one, of the key that `is_it`.
+    /// Whether there is an unwritten change of the key for which `is_it` holds.
     fn holds(&self, hash: u64, is_it: &dyn Fn(&K) -> bool) -> bool;
 }
 
 /// The queues in front of one store's source.
 pub(super) struct Queues<K, V> {
-    /// Most stores have none, and pay one load for it where they miss.
+    /// Most stores have no queue, and pay one atomic load for that on a miss.
     any: AtomicBool,
     list: RwLock<Vec<Weak<dyn WriteBehindQueue<K, V>>>>,
 }
@@ -46,14 +46,14 @@ impl<K, V> Queues<K, V> {
         Self { any: AtomicBool::new(false), list: RwLock::new(Vec::new()) }
     }
 
-    /// What a load of this key would have to bring, if it were to see all that was accepted.
+    /// The key's last accepted change that is not written: what a load would have to return to be up to date.
     #[inline]
     pub(super) fn latest(&self, hash: u64, key: &K) -> Option<Arc<Item<K, V>>> {
-        // the lock of the shard orders it: nothing is accepted for this key meanwhile
+        // ordered by the shard's lock: nothing is accepted for this key meanwhile
         if self.any.load(Ordering::Acquire) { self.ask(hash, key) } else { None }
     }
 
-    /// Whether there is a change of a key that is not written.
+    /// Whether there is an unwritten change of a key.
     pub(super) fn holds(&self, hash: u64, is_it: &dyn Fn(&K) -> bool) -> bool {
         let holds = |queue: &Weak<dyn WriteBehindQueue<K, V>>| {
             queue.upgrade().is_some_and(|queue| queue.holds(hash, is_it))
@@ -68,10 +68,10 @@ impl<K, V> Queues<K, V> {
 }
 
 impl<K, V, S> Store<K, V, S> {
-    /// From now on loads are asked of `queue` first.
+    /// From now on loads ask `queue` first.
     pub(crate) fn queue_in_front(&self, queue: Weak<dyn WriteBehindQueue<K, V>>) {
         let mut list = self.queues.list.write();
-        // of those that are gone only the allocation is left: nothing of the user's is dropped
+        // of a queue that is gone only the allocation is left: no user code is dropped
         list.retain(|queue| queue.strong_count() > 0);
         list.push(queue);
         drop(list);
@@ -79,12 +79,13 @@ impl<K, V, S> Store<K, V, S> {
     }
 }
 
-/// Of a flight that carries a change: it is no attempt at a load, and nobody joins it for one.
+/// How a flight that carries a change begins: it is no attempt at a load, and nobody joins it as one.
 fn begin(hash: u64) -> Begin {
     Begin { is_absent: false, ..Begin::of_nothing(hash) }
 }
 
-/// What was accepted and is not cached any more, for a caller who would have loaded less.
+/// The result for a caller that finds an accepted change which is not cached any more: a load would have
+/// brought less.
 pub(super) fn unwritten<V>(value: V) -> Got<V> {
     Got::new(value, How::Fresh, Duration::ZERO, Duration::ZERO, None)
 }
@@ -95,9 +96,9 @@ where
     V: Clone + Send + Sync + 'static,
     S: Send + Sync + 'static,
 {
-    /// Offers a change to its queue, if it `may`, and, if `accept` takes it, shows it: a value is
-    /// stored, a deletion takes the key out. Both are asked under the shard's lock, as
-    /// [`WriteBehindQueue`] is. What `accept` says, if it was asked.
+    /// Offers a change to its queue, if `may` allows it, and if `accept` takes it, makes it visible: a value
+    /// is stored, a deletion removes the key. Both closures run under the shard's lock, as
+    /// [`WriteBehindQueue`] does. Returns what `accept` says, if it was asked.
     pub(crate) fn record<E>(
         &self,
         item: &Arc<Item<K, V>>,
@@ -105,7 +106,7 @@ where
         accept: impl FnOnce(Tick) -> Result<(), E>,
     ) -> Option<Result<(), E>> {
         let hash = item.hash;
-        // the user's code comes first: once it is accepted, nothing may stop it
+        // user code runs first: once the change is accepted, nothing may stop it
         let put = item.value.clone().map(|value| {
             let key = item.key.clone();
             let units = self.units(&key, Some(&value));
@@ -129,13 +130,13 @@ where
                 return Some(Err(refused));
             }
             older.as_ref().inspect(|older| older.supersede());
-            // from here on it is what stands there, though it is not cached yet
+            // from here on it is the key's current value, though it is not cached yet
             self.ledger.note_for_changes(hash);
-            // what is shown here before the source has it is no other process's to see
+            // other processes must not see the change before the source has it
             noted = self.tell_removal(name.as_ref());
             match &flight {
                 Some(flight) => shard.put_back(flight),
-                // that nothing stands there needs no room
+                // a deletion needs no room
                 None => self.take_out_ahead(&mut shard, item, &mut out),
             }
         }
@@ -148,27 +149,27 @@ where
         Some(Ok(()))
     }
 
-    /// What stands under the key of a change is older than that.
+    /// Removes the cached value of a change's key, which is older than the change.
     fn take_out_ahead(&self, shard: &mut Shard<K, V>, item: &Item<K, V>, out: &mut Outbox<K, V>) {
-        // it is accepted or written: no panic of an `Eq` is to say otherwise
+        // the change is accepted or written: a panic of an `Eq` must not make it look otherwise
         contain(|| {
             let cause = RemovalCause::Removed;
             shard.remove(Hash::new(item.hash), &item.key, cause, &self.terms(), out);
         });
     }
 
-    /// The source has it now, and the queue is about to forget it. What a batch that began before
-    /// brings unasked is older.
+    /// The source has the change now, and the queue is about to forget it. What a batch that began before
+    /// brings without being asked is older.
     pub(crate) fn note_written(&self, item: &Item<K, V>) {
         let (hash, name, mut out) = (item.hash, self.name_of(&item.key), Outbox::new());
         let _noted;
         {
             let mut shard = self.cell(hash).shard.write();
-            // what others loaded until now is older
+            // what other processes loaded until now is older
             _noted = self.tell_removal(name.as_ref());
             if shard.is_loading(hash, &item.key) {
-                // a newer change is accepted and not shown yet: once this one has left the queue, nobody
-                // would know that what is cached is older
+                // a newer change is accepted and not cached yet: once this one has left the queue, nobody
+                // would know that the cached value is older
                 self.ledger.note(hash);
                 self.take_out_ahead(&mut shard, item, &mut out);
             } else {
@@ -178,12 +179,12 @@ where
         self.deliver(out);
     }
 
-    /// Takes out what was shown of a change that the source will not get.
+    /// Removes from the cache a change that the source will not get.
     pub(crate) fn take_back(&self, item: &Item<K, V>) {
         self.take_back_if(item, || true);
     }
 
-    /// The same if it is to be, which is asked under the shard's lock, as [`WriteBehindQueue`] is.
+    /// The same if `is_to_be` says so, which runs under the shard's lock, as [`WriteBehindQueue`] does.
     pub(crate) fn take_back_if(&self, item: &Item<K, V>, is_to_be: impl FnOnce() -> bool) {
         let (name, mut out) = (self.name_of(&item.key), Outbox::new());
         let taken = self.take(item.hash, &item.key, name.as_ref(), is_to_be, &mut out);
@@ -194,8 +195,8 @@ where
     }
 }
 
-/// A change on its way from its queue to the cache. If it does not arrive, the cache holds nothing
-/// of its key.
+/// Guard of a change on its way from its queue to the cache. If the change does not arrive, the cache holds
+/// nothing under its key.
 struct Shown<'a, K, V, S>
 where
     K: Clone + Eq + Send + Sync + 'static,
@@ -215,12 +216,12 @@ where
     S: Send + Sync + 'static,
 {
     fn drop(&mut self) {
-        // a newer change is shown by whoever made it, or is already
+        // a newer change is cached by whoever made it, or is already
         if !self.is_done && !self.flight.is_superseded() {
-            // also takes the flight off, whosever it is
+            // also takes the key's flight off the board, whosever it is
             contain(|| self.store.take_back(self.item));
         }
-        // who waits looks again, and finds it in the cache or in its queue
+        // waiters look again, and find the change in the cache or in its queue
         self.flight.land(Landing::Abandoned);
     }
 }

@@ -1,4 +1,4 @@
-//! What the user's handler of events is told.
+//! Telling the user's handler of events.
 
 use super::guard::Guards;
 use super::store::Store;
@@ -10,8 +10,8 @@ use crate::words::error::LoadError;
 use std::any::Any;
 
 impl<K, V, S> Store<K, V, S> {
-    /// Tells the handler, with no lock and no slot held. A load of this thread may be on the board: who
-    /// follows that waits for the handler.
+    /// Tells the handler, with no lock and no slot held. A load of this thread may still be on the board: its
+    /// followers wait for the handler.
     #[inline]
     pub(super) fn emit(&self, event: Event<'_, K>) {
         if let Some(notifier) = &self.notifier {
@@ -20,8 +20,8 @@ impl<K, V, S> Store<K, V, S> {
         }
     }
 
-    /// Tells what has become of the breaker, at the end of whatever may have turned it. What a handler
-    /// notices is told when it is done.
+    /// Tells the breaker's transitions, at the end of whatever may have caused one. Those caused inside a
+    /// handler are told when the handler is done.
     #[inline]
     pub(super) fn emit_transitions(&self) {
         let Some(notifier) = self.notifier.as_ref().filter(|notifier| !notifier.is_in_handler())
@@ -34,7 +34,7 @@ impl<K, V, S> Store<K, V, S> {
         }
     }
 
-    /// A load has landed with this: tells of what is no success.
+    /// A load has landed with this result: tells the handler if it is no success.
     pub(super) fn emit_outcome<R, E>(&self, flight: &Flight<K, V>, landed: &Result<R, LoadError<E>>)
     where
         E: Send + Sync + 'static,
@@ -49,7 +49,7 @@ impl<K, V, S> Store<K, V, S> {
         self.emit_transitions();
     }
 
-    /// Whether this thread is told of something just now, and must not wait for a load.
+    /// Whether this thread is running the handler, and so must not wait for a load.
     #[inline]
     pub(super) fn is_in_handler(&self) -> bool {
         self.notifier.as_ref().is_some_and(|notifier| notifier.is_in_handler())
@@ -65,7 +65,7 @@ impl<K, V, S> Store<K, V, S> {
         self.emit(Event::LoadPanicked { key, reason, failures });
     }
 
-    /// A load has lost its key to its timeout, and is counted.
+    /// A load has lost its key to its timeout, which has been counted.
     pub(super) fn emit_timed_out(&self, flight: &Flight<K, V>) {
         let (key, reason, failures) = subject(flight);
         self.emit(Event::LoadTimedOut { key, reason, failures });
@@ -76,7 +76,7 @@ impl<K, V, S> Store<K, V, S> {
         self.emit(Event::LoadAbandoned { key, reason });
     }
 
-    /// The runtime would not have some work.
+    /// Counts and tells that the runtime refused some work.
     pub(crate) fn note_refused(&self) {
         self.counts.refused.add(1);
         self.emit(Event::RuntimeRefused);
@@ -92,7 +92,8 @@ impl<K> From<Transition> for Event<'_, K> {
     }
 }
 
-/// Its key, why it was begun, and how many loads of the key have failed in a row, if it did.
+/// The flight's key, why it was begun, and how many loads of the key have failed in a row, if this one
+/// failed.
 fn subject<K, V>(flight: &Flight<K, V>) -> (&K, LoadReason, u32) {
     (&flight.key, flight.reason, flight.attempt.saturating_add(1))
 }

@@ -1,4 +1,4 @@
-//! What there is to say about one key, its load, and what guards the source.
+//! Explains the state of one key: its entry, its load, and what guards the source.
 
 use super::store::Store;
 use crate::parts::breaker::Phase;
@@ -8,7 +8,7 @@ use crate::words::tier_key::TierKey;
 use equivalent::Equivalent;
 
 impl<K, V, S> Store<K, V, S> {
-    /// `name` is what the key is called in the second tier, where there is one.
+    /// `name` is the key's name in the second tier, if there is one.
     pub(crate) fn explain<Q>(&self, hash: u64, key: &Q, name: Option<&TierKey>) -> Explanation
     where
         Q: ?Sized + Equivalent<K>,

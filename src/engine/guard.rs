@@ -1,4 +1,4 @@
-//! What stands between those who load and the source: so many at a time, and none while it fails.
+//! Guards the source against loads: a limited number at a time, and none while the source fails.
 
 pub(crate) mod line;
 mod pass;
@@ -14,40 +14,40 @@ use crate::words::tick::Tick;
 pub(crate) use pass::{Guards, Pass, Permit};
 use std::sync::Arc;
 
-/// Whose load it is.
+/// What kind of caller loads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Caller {
-    /// One who takes an error for an answer.
+    /// One that takes an error for an answer.
     Loads,
-    /// One who does not: it waits for a slot as long as it takes, and no breaker stops it, since
-    /// what cannot fail says nothing about a source.
+    /// One that does not: it waits for a slot as long as it takes, and the breaker does not stop it, since a
+    /// load that cannot fail says nothing about a source.
     Makes,
 }
 
-/// What a caller takes along when it has to look again.
+/// What a caller keeps when it has to look again.
 #[derive(Debug, Default)]
 pub(crate) struct Carried {
-    /// Its turn had come, and then its load had lost the key to something newer.
+    /// The pass of a load whose turn had come, but which had lost its key to something newer.
     pass: Option<Box<Pass>>,
-    /// Where the load stood in line that it waited for, and that came to nothing.
+    /// The place in line of a load that it waited for and that came to nothing.
     place: Option<Place>,
 }
 
 impl Carried {
-    /// Before it waits for somebody else: whoever waits holds no slot of its own.
+    /// To be called before it waits for somebody else: a waiter holds no slot of its own.
     #[inline]
     pub(crate) fn put_down(&mut self) {
         self.pass = None;
     }
 
-    /// The load is sent away by who carries this, and stands in line in its place.
+    /// A load that its caller sends to the background stands in line in the caller's place.
     pub(crate) fn lend<K, V>(&self, flight: &Flight<K, V>) {
         if let Some(place) = self.place {
             flight.take_place(place);
         }
     }
 
-    /// After it waited for a load in vain.
+    /// To be called after it waited for a load in vain: takes over that load's place.
     pub(crate) fn inherit<K, V>(&mut self, flight: &Flight<K, V>) {
         self.place = match (self.place, flight.place()) {
             (Some(mine), Some(its)) => Some(mine.min(its)),
@@ -67,13 +67,13 @@ pub(crate) enum Entrance {
 /// Why a load does not begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// There was no slot in time.
+    /// No slot was free in time.
     Overloaded,
     /// The breaker is open.
     CircuitOpen,
-    /// It had its slot, and came to use it only when its time was over.
+    /// It had its slot, but came to use it only after its time was over.
     Over,
-    /// It waited for a slot, and lost its key to something newer: look at that.
+    /// It waited for a slot, and lost its key to something newer: look again.
     Outdated,
 }
 
@@ -86,7 +86,7 @@ impl From<NoSlot> for Refusal {
     }
 }
 
-/// Loads that wait for one slot: one of them, or those of a batch.
+/// The loads that wait for one slot: a single one, or those of a batch.
 struct Flights<K, V>(Vec<Arc<Flight<K, V>>>);
 
 impl<K: Send + Sync, V: Send + Sync> Queued for Flights<K, V> {
@@ -102,7 +102,7 @@ impl<K, V, S> Store<K, V, S> {
         slots.map_or(0, |slots| slots.used().1)
     }
 
-    /// Whether a load that began now would stand in line.
+    /// Whether a load that began now would have to stand in line.
     pub(crate) fn is_crowded(&self) -> bool {
         match self.guards.as_deref() {
             Some(Guards { slots: Some(slots), .. }) => {
@@ -112,14 +112,14 @@ impl<K, V, S> Store<K, V, S> {
         }
     }
 
-    /// Whether a load that began now would be told that the breaker is open. (Where there is a second tier,
-    /// that is asked first.)
+    /// Whether a load that began now would be told that the breaker is open. (If there is a second tier, it
+    /// is asked first.)
     pub(super) fn is_stopped(&self) -> bool {
         self.tier.is_none() && self.guards.as_ref().is_some_and(|guards| guards.would_refuse())
     }
 
-    /// A caller is about to wait for this flight. If it does so inside a load of its own that has a
-    /// slot, and the flight waits for one, neither would ever go on: the flight goes first.
+    /// A caller is about to wait for this flight. If the caller is inside a load of its own that has a slot,
+    /// and the flight waits for one, neither would ever go on: so the flight goes first.
     #[inline]
     pub(crate) fn hurry(&self, flight: &Flight<K, V>) {
         let Some(Guards { slots: Some(slots), .. }) = self.guards.as_deref() else { return };
@@ -130,9 +130,9 @@ impl<K, V, S> Store<K, V, S> {
         }
     }
 
-    /// Asks for a slot, if there is one to be asked for. None if all are taken.
+    /// Asks for a slot, if slots are limited. `None` if all are taken.
     fn try_slot(&self, guards: &Arc<Guards>, caller: Caller) -> Result<Option<Pass>, Refusal> {
-        // before a slot is asked for: nobody is to stand in line for hearing this
+        // before a slot is asked for: nobody should stand in line only to hear this
         if caller == Caller::Loads && guards.would_refuse() {
             return Err(self.stopped());
         }
@@ -146,7 +146,7 @@ impl<K, V, S> Store<K, V, S> {
         Ok(Some(Pass::new(guards, slot)))
     }
 
-    /// The last thing before the source is called: whether the breaker lets it through.
+    /// The last check before the source is called: whether the breaker lets the load through.
     fn try_source(&self, mut pass: Pass, caller: Caller) -> Result<Pass, Refusal> {
         if let (Caller::Loads, Some(breaker)) = (caller, &pass.guards.breaker) {
             if !stack::is_running(breaker.id()) {
@@ -167,8 +167,8 @@ where
     K: Send + Sync + 'static,
     V: Send + Sync + 'static,
 {
-    /// All slots were taken: gets in line, until `deadline`. Who comes for a key meanwhile waits for
-    /// its flight, and the time of that does not run.
+    /// All slots were taken: gets in line, until `deadline`. Callers that come for a key meanwhile wait for
+    /// its flight, whose time does not run.
     fn queue(
         &self,
         flights: Vec<Arc<Flight<K, V>>>,
@@ -195,8 +195,7 @@ where
         turn
     }
 
-    /// For those who load several keys at once, and need leave only once. None where all slots are
-    /// taken.
+    /// Asks for permission once for several keys that are loaded together. `None` if all slots are taken.
     pub(crate) fn enter_many(&self) -> Result<Option<Permit>, Refusal> {
         let Some(guards) = &self.guards else { return Ok(Some(Permit::default())) };
         let Some(pass) = self.try_slot(guards, Caller::Loads)? else { return Ok(None) };
@@ -218,7 +217,7 @@ where
 }
 
 impl<K, V, S> Lead<K, V, S> {
-    /// Asks for leave to call the source.
+    /// Asks for permission to call the source.
     #[inline]
     pub(crate) fn enter(
         &mut self,
@@ -227,7 +226,7 @@ impl<K, V, S> Lead<K, V, S> {
     ) -> Result<Entrance, Refusal> {
         if self.store.guards.is_none() {
             if self.store.tier.is_some() && !self.flight.is_in_batch() {
-                // only now: what the tier had was no load
+                // only now: if the tier had the value, there was no load
                 self.store.lookups.load();
             }
             return Ok(Entrance::Open);
@@ -252,7 +251,7 @@ impl<K, V, S> Lead<K, V, S> {
         self.pass(pass, caller, carried).map(|()| Entrance::Open)
     }
 
-    /// It has waited, and has its slot.
+    /// The same after it has waited, and has its slot.
     pub(crate) fn enter_with(
         &mut self,
         slot: LoadSlot,
@@ -279,12 +278,12 @@ impl<K, V, S> Lead<K, V, S> {
         self.flight.is_grounded()
     }
 
-    /// The load does not begin. What its caller is told, or that it has to look again.
+    /// The load does not begin. Returns its caller's error; `None` if the caller has to look again.
     pub(crate) fn refuse<E>(mut self, refusal: Refusal) -> Option<LoadError<E>> {
         let error = self.refuse_quietly(refusal);
         let store = Arc::clone(&self.store);
         let late = self.is_late().then(|| Arc::clone(&self.flight));
-        // those who wait look again, if it is only this caller that is refused
+        // if only this caller is refused, the waiters look again
         drop(self);
         late.inspect(|flight| store.emit_timed_out(flight));
         store.emit_transitions();
@@ -294,7 +293,7 @@ impl<K, V, S> Lead<K, V, S> {
     fn refuse_quietly<E>(&mut self, refusal: Refusal) -> Option<LoadError<E>> {
         match refusal {
             Refusal::Overloaded => {
-                // one caller's patience is over: those who wait with it go on without it
+                // only this caller's patience is over: its followers go on without it
                 self.store.counts.overloaded.add(1);
                 Some(LoadError::Overloaded)
             }
@@ -312,7 +311,7 @@ impl<K, V, S> Lead<K, V, S> {
     }
 }
 
-/// None of these loads begins. What each one's caller is told, as [`Lead::refuse`] says.
+/// None of these loads begins. Returns for each what [`Lead::refuse`] would.
 pub(crate) fn refuse_all<K, V, S, E>(
     mut leads: Vec<Lead<K, V, S>>,
     refusal: Refusal,

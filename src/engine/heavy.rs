@@ -1,4 +1,4 @@
-//! Storing what takes its room from other shards than its own.
+//! Storing an entry with room from other shards than its own.
 
 use super::put::{By, Stored};
 use super::store::Store;
@@ -14,8 +14,8 @@ where
     V: Send + Sync + 'static,
     S: Send + Sync + 'static,
 {
-    /// The key's own shard has nothing left to evict, or clearly less than falls to it: the room is in
-    /// other ones. Callers take turns, so that two of them cannot hold half of the room each and wait for
+    /// The key's own shard has nothing left to evict, or clearly less than its share: the room has to come
+    /// from other shards. Callers take turns, so that no two of them each hold half of the room and wait for
     /// the other.
     #[cold]
     pub(super) fn put_with_room_of_others(
@@ -27,16 +27,16 @@ where
         out: &mut Outbox<K, V>,
     ) -> Stored {
         let units = put.as_ref().map_or(0, |put| put.units);
-        // what it holds goes back before it waits: the one whose turn it is may need just that
+        // the credit goes back before the wait: the insert whose turn it is may need just that
         drop(credit);
-        // an `Eq` that panics does not keep what had to go from being reported, after the turn
+        // even if an `Eq` panics, what had to go is reported, after the turn
         let unreported = Unreported { store: self, out };
-        // as what it replaces in the line of changes is dropped after the turn
+        // likewise, the changes that it replaces in the tier's line are dropped after the turn
         let mut noted = Vec::new();
         let _turn = self.heavy.lock();
         let mut credit = Credit::at_last(&self.budget);
-        // Another write of the key may come in between, and be told to the second tier after this one, which
-        // is stored after it: the tier is to have neither.
+        // Another write of the key may come in between. The second tier is told of it after this one, but
+        // this one is stored after it: so the tier is to have neither.
         let name = put.as_ref().filter(|_| matches!(by, By::Write | By::Change(_)));
         let name = name.and_then(|put| self.name_of(&put.key));
         loop {
@@ -49,8 +49,8 @@ where
         }
     }
 
-    /// Evicts in the other shards, one entry in each, until `units` could be had: first in those that
-    /// have more than falls to them, then in any, its own among them.
+    /// Evicts from the other shards, one entry from each in turn, until `units` can be had: first from those
+    /// that have more than their share, then from any, the key's own included.
     fn make_room(&self, hash: u64, units: u64, credit: &mut Credit<'_>, out: &mut Outbox<K, V>) {
         let home = self.index(hash);
         let n = self.cells.len();
@@ -64,7 +64,7 @@ where
                     break;
                 }
                 let lock = &self.cells[index].shard;
-                // most are asked in vain, and are not to lose their readers' bias for that
+                // most are asked in vain, and should not lose their readers' bias for that
                 let may_lose = !is_fair || lock.read().exceeds_its_share();
                 match may_lose.then(|| lock.write().evict(&self.terms(), out)).flatten() {
                     Some(freed) => {
@@ -75,7 +75,7 @@ where
                 }
             }
         }
-        // all of it is in other inserts' hands, which are about to finish
+        // all the room is held by other inserts, which are about to finish
         thread::yield_now();
     }
 }

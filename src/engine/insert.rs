@@ -1,4 +1,4 @@
-//! `insert`, which most often finds nothing under way and no more to do than to store.
+//! `insert`, which most often finds nothing under way and only has to store.
 
 use super::put::{By, Stored};
 use super::store::Store;
@@ -17,8 +17,9 @@ where
     V: Clone + Send + Sync + 'static,
     S: Send + Sync + 'static,
 {
-    /// `insert`: takes the key's flight off, whatever it brings is older. Most find nothing under way in
-    /// their shard, and for these it is written out here: an update then takes a fifth less.
+    /// `insert`: takes the key's flight off the board, because whatever it brings is older. Most inserts find
+    /// nothing under way in their shard, and have a path of their own here: an update then takes a fifth
+    /// less.
     pub(crate) fn insert(&self, hash: u64, key: K, value: V, said: Option<u64>) {
         let ttl = said.unwrap_or(self.lives.ttl);
         if !self.stores_only(ttl) {
@@ -27,13 +28,13 @@ where
         self.insert_bare(hash, (key, value), ttl, By::Write, self.cell(hash).shard.write());
     }
 
-    /// Whether a value that is written is to be stored, and nothing else.
+    /// Whether a written value only has to be stored.
     #[inline]
     pub(super) fn stores_only(&self, ttl: u64) -> bool {
         self.weigher.is_none() && ttl > 0 && self.budget.max() > 0 && self.tier.is_none()
     }
 
-    /// Stores a value with nothing beside it, and nothing [else](Self::stores_only) to be done.
+    /// Stores a value without notes, if [nothing else](Self::stores_only) is to be done.
     #[inline]
     pub(super) fn insert_bare(
         &self,
@@ -57,7 +58,7 @@ where
         Stored::Yes(ttl)
     }
 
-    /// The same where there is a weigher or a second tier, or nothing to store.
+    /// [`insert`](Self::insert) with a weigher or a second tier, or with nothing to store.
     #[inline(never)]
     fn insert_told(&self, hash: u64, key: K, value: V, said: Option<u64>) {
         let units = self.units(&key, Some(&value));
@@ -70,8 +71,8 @@ where
         self.let_go(noted);
     }
 
-    /// The rest of [`insert_bare`](Self::insert_bare) for a key under which nothing stands. (As a call: 26
-    /// instructions more of a newcomer's 600.)
+    /// The rest of [`insert_bare`](Self::insert_bare) for a key without an entry. (As a function call: 26
+    /// instructions more, of a newcomer's 600.)
     #[inline]
     fn insert_new(
         &self,
@@ -92,7 +93,7 @@ where
         Stored::Yes(ttl)
     }
 
-    /// What is to be done without the lock.
+    /// The rest of the work, after the lock is released.
     #[inline]
     fn settle(&self, ttl: u64, left: Option<Entry<K, V>>, cause: RemovalCause) {
         self.will_expire(ttl);
@@ -103,7 +104,7 @@ where
         }
     }
 
-    /// The same where there is more to it.
+    /// The full path of [`insert_bare`](Self::insert_bare).
     #[inline(never)]
     fn insert_in_full(
         &self,
@@ -128,7 +129,7 @@ where
         tags: impl Iterator<Item = &'t str> + Clone,
     ) {
         let change = self.written(hash, &key, &value, ttl, tags.clone().map(Tag::from).collect());
-        // what happens to one of them from here on is newer
+        // what happens to one of the tags from here on is newer
         let since = self.tags.version();
         let tags = self.tags.find(tags).map(|names| names.since(since));
         let notes = Notes::of(None, tags);

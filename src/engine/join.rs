@@ -1,4 +1,4 @@
-//! Deciding what a caller that found nothing does next, and what ends the load that it waits for.
+//! Decides what a caller that found nothing does next, and ends the loads that callers wait for.
 
 use super::behind::unwritten as unwritten_value;
 use super::lead::Lead;
@@ -15,26 +15,26 @@ use std::sync::Arc;
 
 /// What a caller that found nothing does next.
 pub(crate) enum Next<K, V, S> {
-    /// There is an answer now.
+    /// Look again: there is an answer now.
     Look,
-    /// A value to be served at once: past its life, or on its way to the source.
+    /// Serve this value at once: it is past its life, or on its way to the source.
     Serve(Got<V>),
-    /// The last load failed so, and the next one is held back; or the value is about to be deleted at
-    /// the source.
+    /// The last load failed with this outcome, and the next one is held back; or the value is about to be
+    /// deleted at the source.
     Failed(Landing<V>),
     /// Wait for somebody else's load.
     Follow(Arc<Flight<K, V>>),
-    /// It is this very thread or task that loads the key.
+    /// This very thread or task is loading the key.
     Recursive,
     /// Load.
     Lead(Lead<K, V, S>),
-    /// Load what everybody else is served stale meanwhile. A cache that owns its loader may do so in
-    /// the background, and serve the stale value here too; a closure can only be run by its caller.
+    /// Load, while everybody else is served the stale value. A cache that owns its loader may do so in the
+    /// background, and serve the stale value to this caller too; a closure can only be run by its caller.
     Revalidate(Lead<K, V, S>),
 }
 
 impl<K, V, S> Store<K, V, S> {
-    /// The number of the load of the key's shard that began last.
+    /// The number of the load that began last in the key's shard.
     pub(crate) fn begun(&self, hash: u64) -> u64 {
         self.cell(hash).shard.read().begun()
     }
@@ -56,7 +56,7 @@ impl<K, V, S> Store<K, V, S> {
         // the user's `Clone` runs before the lock is taken, and its `Drop` after
         let mut owned = Some(key.to_owned());
         let mut out = Outbox::new();
-        // outlives the lock: it may be the last handle to what was written just now
+        // outlives the lock: it may be the last handle to a value that was written just now
         let unwritten;
         let Joined { role, overdue } = {
             let mut shard = self.cell(hash).shard.write();
@@ -66,7 +66,7 @@ impl<K, V, S> Store<K, V, S> {
                     drop(shard);
                     return Next::Serve(unwritten_value(value.clone()));
                 }
-                // what is about to be deleted may be made anew by who does not ask the source
+                // a value about to be deleted may be made anew by a caller that does not ask the source
                 Some(None) if !ask.over_missing => return Next::Failed(Landing::Missing),
                 _ => {}
             }
@@ -83,7 +83,7 @@ impl<K, V, S> Store<K, V, S> {
             Role::Failed(landing) => Next::Failed(landing),
             Role::Follow(flight) if stack::is_running(flight.id()) => Next::Recursive,
             Role::Follow(_) if self.must_not_wait() => {
-                // whoever leads may wait for the tier, and that for this thread
+                // whoever leads may wait for the tier, and the tier for this thread
                 self.take_over(hash, key);
                 self.join(hash, key, ask)
             }
@@ -96,7 +96,7 @@ impl<K, V, S> Store<K, V, S> {
                 if !revalidates {
                     return Next::Lead(lead);
                 }
-                // what it is served is taken before anybody can replace it
+                // take the stale value before anybody can replace it
                 let Some(mut got) = self.stale(hash, key, ask) else { return Next::Lead(lead) };
                 match self.revalidate(lead) {
                     Ok(why) => {
@@ -109,7 +109,8 @@ impl<K, V, S> Store<K, V, S> {
         }
     }
 
-    /// In a handler of events: what there is, as if a load had failed, and nobody is waited for.
+    /// [`join`](Self::join) in a handler of events: serves what there is, as if a load had failed, and waits
+    /// for nobody.
     #[cold]
     fn join_nobody<Q>(&self, hash: u64, key: &Q, ask: &Ask) -> Next<K, V, S>
     where
@@ -127,7 +128,7 @@ impl<K, V, S> Store<K, V, S> {
         }
     }
 
-    /// Takes the key from the load in flight: that is still its own caller's, and its followers'.
+    /// Takes the key from the load in flight, whose result still goes to its own caller and followers.
     #[cold]
     fn take_over<Q>(&self, hash: u64, key: &Q)
     where
@@ -138,8 +139,8 @@ impl<K, V, S> Store<K, V, S> {
         drop(out);
     }
 
-    /// A flight came to nothing. If it had its key until now, the failure is remembered; `false` if
-    /// it had not. Everybody who waits is told.
+    /// A flight came to nothing: lands it with the outcome. Remembers the failure and returns `true` if the
+    /// flight had its key until now.
     pub(super) fn fail(&self, flight: &Arc<Flight<K, V>>, landing: Landing<V>) -> bool {
         let mut out = Outbox::new();
         let had_key = {
@@ -154,25 +155,24 @@ impl<K, V, S> Store<K, V, S> {
         had_key
     }
 
-    /// The tick at which those who wait for this flight give it up.
+    /// The tick at which the waiters of this flight give it up.
     pub(crate) fn deadline(&self, flight: &Flight<K, V>) -> u64 {
         flight.started().saturating_add(self.load_timeout)
     }
 
-    /// How many ticks after its beginning those who wait for a load are served a stale value, if
-    /// there is one.
+    /// How many ticks after the beginning of a load its waiters are served a stale value, if there is one.
     pub(crate) fn soft_timeout(&self) -> Option<u64> {
         self.soft_timeout.filter(|_| self.lives.windows.is_any())
     }
 
-    /// The flight has had its time: it loses its key, and everybody who waits is told.
+    /// The flight's time is over: it loses its key, and all waiters are told.
     pub(crate) fn time_out(&self, flight: &Arc<Flight<K, V>>) {
         if self.time_out_quietly(flight) {
             self.emit_timed_out(flight);
         }
     }
 
-    /// The same, and what there is to tell is told later, if there is something.
+    /// The same, without telling the handler of events. Returns whether there is an event to tell later.
     pub(super) fn time_out_quietly(&self, flight: &Arc<Flight<K, V>>) -> bool {
         let is_first = self.fail(flight, Landing::TimedOut);
         if is_first {
@@ -182,12 +182,12 @@ impl<K, V, S> Store<K, V, S> {
         is_first
     }
 
-    /// The runtime has too much to do for a load in the background.
+    /// Counts a background load that the runtime was too busy for.
     pub(crate) fn count_busy(&self) {
         self.counts.refused.add(1);
     }
 
-    /// A miss waits for another caller's load.
+    /// Counts a miss that waits for another caller's load.
     pub(crate) fn count_joined(&self) {
         self.counts.joined.add(1);
     }

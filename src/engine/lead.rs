@@ -1,4 +1,4 @@
-//! The one who loads: from the decision to lead until the loader is done.
+//! The leader of a load: from the decision to lead until the loader is done.
 
 mod land;
 
@@ -19,44 +19,43 @@ use crate::words::error::LoadError;
 use crate::words::tick::Tick;
 use std::sync::Arc;
 
-/// The right and the duty to load a key. It ends in [`land`](Self::land) or
-/// [`time_out`](Self::time_out); dropped before, it hands the key on: those who wait look again,
-/// and the first of them leads.
+/// The right and the duty to load a key. It ends in [`land`](Self::land) or [`time_out`](Self::time_out).
+/// Dropped before that, it hands the key on: the waiters look again, and the first of them leads.
 pub(crate) struct Lead<K, V, S> {
     pub(super) store: Arc<Store<K, V, S>>,
     pub(super) flight: Arc<Flight<K, V>>,
-    /// Leave to call the source, where the cache guards it.
+    /// Permission to call the source, if the cache guards it.
     pub(super) permit: Permit,
-    /// What few loads have: a lead is handed on from one to the next, and each time copied.
+    /// What few loads have. Boxed, because a lead is moved from function to function, and copied each time.
     extras: Option<Box<LeadExtras<V>>>,
     pub(super) progress: Progress,
 }
 
-/// Where a lead stands, and so what its end means. A whole word: it is read with its neighbours.
+/// How far a lead has come, and so what its drop means. A whole word: it is read with its neighbours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub(super) enum Progress {
-    /// Nothing of the user's runs.
+    /// No user code runs.
     Waiting,
-    /// Nor now, but it did: if the lead is dropped now, so was the loader's future.
+    /// No user code runs, but it has: if the lead is dropped now, the loader's future was dropped.
     Begun,
     /// The loader is running: if the lead is dropped now, it panicked.
     Running,
-    /// The same for the user's code that lands what it brought; its time is counted already.
+    /// The same for user code that runs while the result is landed; the load's time is counted already.
     Landing,
-    /// It has come to its end.
+    /// It has landed.
     Done,
 }
 
-/// What a lead has if somebody said so.
+/// What only some leads have.
 struct LeadExtras<V> {
-    /// The tags that its caller said.
+    /// The tags set by its caller.
     names: Option<FoundTags>,
-    /// What the loader was shown.
+    /// The old value, as the loader was shown it.
     old: Option<Old<V>>,
-    /// What the second tier gave for what it brings.
+    /// The second tier's ticket for its result.
     ticket: Option<tier::TicketHeld>,
-    /// It came too late, and was the first to notice: that is to be told.
+    /// It came too late, and was the first to notice: there is an event to emit.
     is_late: bool,
 }
 
@@ -69,7 +68,7 @@ impl<V> Default for LeadExtras<V> {
 impl<K, V, S> Lead<K, V, S> {
     pub(super) fn new(store: Arc<Store<K, V, S>>, flight: Arc<Flight<K, V>>) -> Self {
         if !flight.is_in_batch() && store.guards.is_none() && store.tier.is_none() {
-            // others are counted when they may begin
+            // else the load is counted when it may begin
             store.lookups.load();
         }
         let (permit, progress) = (Permit::default(), Progress::Waiting);
@@ -91,7 +90,8 @@ impl<K, V, S> Lead<K, V, S> {
         Self { store, flight, permit, extras, progress }
     }
 
-    /// For a load that no caller waits for: lets go of the cache, and of the caller's time.
+    /// Turns it into a lead without a caller, which holds the cache weakly and is not bound to a caller's
+    /// time.
     pub(crate) fn away(mut self) -> Away<K, V, S> {
         self.progress = Progress::Done;
         let detached = DetachedLead {
@@ -103,12 +103,12 @@ impl<K, V, S> Lead<K, V, S> {
         Away::new(&self.store, detached)
     }
 
-    /// The same before it begins: until a runtime comes to it, nobody waits with it. Whoever wants
-    /// the key takes it, and loads.
+    /// The same before the load begins: until the runtime gets to it, nobody waits for it. Whoever wants the
+    /// key takes it, and loads.
     pub(super) fn send_away(self) -> Away<K, V, S> {
         {
             let _board = self.store.cell(self.flight.hash).shard.write();
-            // one who came already waits with it, and its time runs: the runtime's may be long
+            // if somebody waits for it already, its time runs: the runtime may take long
             if !self.flight.has_followers() {
                 self.flight.give_way();
             }
@@ -123,14 +123,14 @@ impl<K, V, S> Lead<K, V, S> {
         self.away()
     }
 
-    /// It begins, or its caller has it back. `false` if somebody has taken the key meanwhile.
+    /// The load begins, or its caller has it back. `false` if somebody has taken the key meanwhile.
     pub(super) fn resume(&self) -> bool
     where
         K: Send + Sync,
         V: Send + Sync,
     {
         self.keep_way();
-        // those who wait are woken when it begins
+        // asked first: `begin` wakes the waiters
         let is_wanted = self.flight.waiters() > 0;
         self.flight.begin(self.store.clock.now());
         is_wanted || !self.flight.is_grounded()
@@ -146,8 +146,8 @@ impl<K, V, S> Lead<K, V, S> {
         result
     }
 
-    /// What it brings has these tags. To be said before the loader runs: from then on nobody joins
-    /// it after something has happened to one of them.
+    /// Gives the result these tags. To be called before the loader runs: from then on nobody joins the flight
+    /// after something has happened to one of the tags.
     pub(crate) fn tag<'t>(&mut self, names: impl Iterator<Item = &'t str>) {
         if let Some(names) = self.store.tags.find(names) {
             self.flight.tag(names.clone().since(self.flight.since));
@@ -155,8 +155,8 @@ impl<K, V, S> Lead<K, V, S> {
         }
     }
 
-    /// The tags of what it brings: those that its caller said, those that the loader says, and
-    /// those of the value that it renews.
+    /// The tags of the result: the caller's, the loader's (`said`), and those of the value that it renews
+    /// (`old`).
     pub(super) fn tagged(&mut self, said: &[Tag], old: Option<Tagged>) -> Option<Tagged> {
         let own = self.extras.as_mut().and_then(|extras| extras.names.take());
         if own.is_none() && said.is_empty() && old.is_none() {
@@ -168,12 +168,12 @@ impl<K, V, S> Lead<K, V, S> {
         Some(names.since(self.flight.since))
     }
 
-    /// When the load is given up.
+    /// The tick at which the load is given up.
     pub(crate) fn deadline(&self) -> u64 {
         self.store.deadline(&self.flight)
     }
 
-    /// The load took too long: the key is free, and everybody who waits is told.
+    /// The load took too long: frees the key, and tells all waiters.
     pub(crate) fn time_out(mut self) {
         if self.time_out_quietly() {
             self.store.emit_timed_out(&self.flight);
@@ -181,7 +181,7 @@ impl<K, V, S> Lead<K, V, S> {
         self.store.emit_transitions();
     }
 
-    /// The same, and whether there is something to tell of.
+    /// The same without events. Returns whether there is one to emit.
     pub(super) fn time_out_quietly(&mut self) -> bool {
         self.progress = Progress::Done;
         self.count_time();
@@ -201,34 +201,36 @@ impl<K, V, S> Lead<K, V, S> {
         now
     }
 
-    /// The loader failed: everybody who waits is told.
+    /// The loader failed: tells all waiters.
     fn fail<E: Send + Sync + 'static>(&mut self, error: Arc<E>) -> LoadError<E> {
         self.land_failed(Landing::Failed(error.clone()));
         LoadError::Loader(error)
     }
 
-    /// As landing a failure, for a loader that failed several keys at once. Told of later.
+    /// As [`land`](Self::land) with an error, for a loader that failed for several keys at once. Emits no
+    /// event.
     pub(super) fn fail_with<E: Send + Sync + 'static>(&mut self, error: Arc<E>) -> LoadError<E> {
         let now = self.count_time();
         self.time_out_if_late(now);
         self.fail(error)
     }
 
-    /// Too late, also where nobody has noticed yet: what it brings is its own caller's only.
+    /// A load past its deadline loses its key, even if nobody has noticed yet: only its own caller gets the
+    /// result.
     fn time_out_if_late(&mut self, now: Tick) {
         if now >= self.deadline() {
             self.lose_key();
         }
     }
 
-    /// Its time is over. Told of later.
+    /// Its time is over: takes its key. Emits no event.
     pub(super) fn lose_key(&mut self) {
         if self.store.time_out_quietly(&self.flight) {
             self.extras.get_or_insert_default().is_late = true;
         }
     }
 
-    /// Tells of what became of it, when all that landed with it has landed.
+    /// Emits the event of its outcome, when all that landed with it has landed.
     pub(super) fn emit<R, E>(&self, landed: &Result<R, LoadError<E>>)
     where
         E: Send + Sync + 'static,
@@ -243,13 +245,13 @@ impl<K, V, S> Lead<K, V, S> {
         self.extras.as_ref().is_some_and(|extras| extras.is_late)
     }
 
-    /// Its flight, for its own caller, who waits for it while another one loads.
+    /// Its flight, for its own caller, which waits as a follower while another one loads.
     pub(crate) fn join(&self) -> Arc<Flight<K, V>> {
         self.flight.follow(self.flight.since);
         Arc::clone(&self.flight)
     }
 
-    /// Its flight's identity, for the stack of what runs.
+    /// Its flight's identity, for the thread's list of running loads.
     pub(crate) fn id(&self) -> usize {
         self.flight.id()
     }
@@ -262,28 +264,29 @@ impl<K, V, S> Lead<K, V, S> {
         &self.flight.key
     }
 
-    /// It waits for a slot, and nobody for it: whoever wants the key takes it.
-    /// (The time it may take does not run meanwhile.)
+    /// It waits for a slot, and nobody waits for it: whoever wants the key takes it. (Its `load_timeout` does
+    /// not run meanwhile.)
     pub(super) fn give_way(&self) {
         let _board = self.store.cell(self.flight.hash).shard.write();
-        // one who came already waits with it
+        // if somebody waits for it already, it does not give way
         if self.flight.has_followers() { self.flight.wait() } else { self.flight.give_way() }
     }
 
-    /// It has its slot. Under the lock, so that the key has one load: whoever comes either has taken
-    /// it by now, or waits.
+    /// It has its slot. Takes the lock, so that the key has one load: whoever comes has either taken the key
+    /// by now, or waits.
     pub(super) fn keep_way(&self) {
         let _board = self.store.cell(self.flight.hash).shard.write();
         self.flight.keep_way();
     }
 
-    /// The loader that ran for it and for others panicked. Told of later.
+    /// The loader that ran for it and for others panicked. Emits no event.
     pub(super) fn panic_quietly(&mut self) {
         self.release();
         self.land_failed(Landing::Panicked);
     }
 
-    /// The future that loaded it and others was dropped. Told of later: whether it is this that became of it.
+    /// The future that loaded it and others was dropped. Emits no event; returns whether this is the flight's
+    /// outcome.
     pub(super) fn abandon_quietly(&mut self) -> bool {
         self.release();
         self.progress = Progress::Done;
@@ -291,14 +294,14 @@ impl<K, V, S> Lead<K, V, S> {
         self.flight.land(Landing::Abandoned)
     }
 
-    /// It does not come to a call of the source.
+    /// Lands without a call of the source.
     pub(super) fn land_without(&mut self, landing: Landing<V>) {
         self.progress = Progress::Done;
         self.store.cell(self.flight.hash).shard.write().take_off(&self.flight);
         self.flight.land(landing);
     }
 
-    /// It came to nothing, and everybody who waits is told so.
+    /// Lands a failure, and tells all waiters.
     fn land_failed(&mut self, landing: Landing<V>) {
         self.progress = Progress::Done;
         if !self.flight.is_in_batch() {
@@ -307,18 +310,18 @@ impl<K, V, S> Lead<K, V, S> {
         self.store.fail(&self.flight, landing);
     }
 
-    /// The user's code panicked.
+    /// User code panicked.
     fn land_panicked(&mut self) {
         self.land_failed(Landing::Panicked);
         self.store.emit_panicked(&self.flight);
     }
 
-    /// What the loader was shown, if it was shown anything.
+    /// The old value that the loader was shown, if any.
     fn old(&self) -> Option<&Old<V>> {
         self.extras.as_ref()?.old.as_ref()
     }
 
-    /// What the second tier gave for what it brings.
+    /// Keeps the second tier's ticket for its result.
     pub(super) fn keep_ticket(&mut self, ticket: tier::TicketHeld) {
         self.extras.get_or_insert_default().ticket = Some(ticket);
     }
@@ -331,7 +334,7 @@ impl<K, V, S> Lead<K, V, S> {
         self.extras.as_mut()?.ticket.take()
     }
 
-    /// Only what something newer kept out counts; a timeout has been counted as one.
+    /// Counts only results that something newer kept out; a timeout has been counted as such.
     fn count_fenced(&self) {
         if !matches!(self.flight.landing(), Some(Landing::TimedOut)) {
             self.store.counts.fenced.add(1);
@@ -344,7 +347,7 @@ where
     K: Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    /// What the loader gets to see.
+    /// The context that the loader is given.
     pub(crate) fn cx(&mut self) -> LoadCx<V> {
         let old = if self.flight.is_absent() { None } else { self.store.old(&self.flight) };
         let stale = old.as_ref().map(|old| Arc::clone(&old.value));
@@ -358,7 +361,7 @@ where
     }
 }
 
-/// What a lead has, but for the cache.
+/// A lead without its handle to the cache.
 pub(super) struct DetachedLead<K, V> {
     pub(super) flight: Arc<Flight<K, V>>,
     pub(super) permit: Permit,
@@ -366,7 +369,7 @@ pub(super) struct DetachedLead<K, V> {
     pub(super) progress: Progress,
 }
 
-/// What a load is to replace, as its loader was shown it.
+/// The value that a load is to replace, as its loader was shown it.
 struct Old<V> {
     value: Arc<V>,
     notes: Option<Box<Notes>>,
@@ -379,7 +382,7 @@ impl<V> Old<V> {
 }
 
 impl<K: Eq, V: Clone, S> Store<K, V, S> {
-    /// What stands under a flight's key and is not gone.
+    /// The value under a flight's key, if its last window is not over.
     fn old(&self, flight: &Flight<K, V>) -> Option<Old<V>> {
         let shard = self.cell(flight.hash).shard.read();
         let (value, notes) = shard.old(flight, &self.terms())?;
@@ -387,7 +390,7 @@ impl<K: Eq, V: Clone, S> Store<K, V, S> {
     }
 }
 
-/// What a loader can ask about its own load.
+/// Lets a loader ask about its own load.
 struct LoadWatch<K, V> {
     flight: Arc<Flight<K, V>>,
     clock: Clock,
@@ -396,7 +399,7 @@ struct LoadWatch<K, V> {
 
 impl<K: Send + Sync, V: Send + Sync> LoadFate for LoadWatch<K, V> {
     fn is_abandoned(&self) -> bool {
-        // past the deadline it has lost its key, also where nobody has come to take it yet
+        // past the deadline it has lost its key, even if nobody has come to take it yet
         self.flight.is_grounded() || self.flight.is_outdated() || self.clock.now() >= self.deadline
     }
 }
@@ -414,7 +417,7 @@ impl<K, V, S> Drop for Lead<K, V, S> {
             Progress::Landing => self.land_panicked(),
             Progress::Waiting | Progress::Begun => {
                 let has_begun = self.progress == Progress::Begun;
-                // else somebody who waited has given it up at `load_timeout`, and counted that
+                // else a waiter has given it up at `load_timeout`, and counted that
                 let is_first = self.abandon_quietly();
                 if is_first && has_begun {
                     self.store.counts.abandoned.add(1);

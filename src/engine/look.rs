@@ -16,8 +16,8 @@ use equivalent::Equivalent;
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// A look-up that found nothing fresh, until it is known what its caller was served: a value past
-/// its life, or else it was a miss. Where there are no windows it is a miss from the start.
+/// RAII guard of a look-up that found nothing fresh, until it is known what its caller is served: a value
+/// past its life, or else it counts as a miss. Without stale windows it is a miss from the start.
 pub(crate) struct Search<'s> {
     lookups: &'s Lookups,
     is_open: bool,
@@ -40,18 +40,19 @@ impl Drop for Search<'_> {
     }
 }
 
-/// What a key is looked up for, and so what is counted at once.
+/// What a key is looked up for, which decides what is counted at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// To be told.
+    /// To return the value.
     Get,
-    /// To be loaded otherwise: what it misses its [`Search`] counts.
+    /// To load the key if it is not there: a miss is counted by its [`Search`].
     Load,
-    /// The same by a call to which "there is none" is no answer.
+    /// The same by a call that does not take "not found" for an answer.
     Make,
 }
 
-/// The hits of a thread go by the clock's cheapest reading, and see to it together. So many there were.
+/// A thread's hits use the clock's cheapest reading, and one in [`TRUST`] of them checks it. `hits` is how
+/// many there were.
 #[inline]
 fn is_to_compare(hits: u64) -> bool {
     hits % u64::from(TRUST) == 0
@@ -74,7 +75,7 @@ impl<K, V, S> Time for Store<K, V, S> {
 }
 
 impl<K, V, S> Store<K, V, S> {
-    /// A look-up that counts.
+    /// Looks up a key, and counts the outcome.
     #[inline]
     pub(crate) fn get<Q>(self: &Arc<Self>, hash: u64, key: &Q, purpose: Purpose) -> Looked<V>
     where
@@ -89,11 +90,12 @@ impl<K, V, S> Store<K, V, S> {
         }
     }
 
-    /// Most hits on what is read more than written: nothing in here is a call, unless the key's
-    /// comparison or the value's clone is one, and one look at the clock in [`TRUST`]. So the compiler
-    /// has few registers to save, and that counts: what was saved has to reach memory before the lock
-    /// can be entered. For the same reason it is never inlined: left to itself the compiler does so where
-    /// a part of a program has one call of it, and hits in 1,000 entries are then a tenth slower.
+    /// Serves most hits on what is read more than written. Nothing in here is a function call, except for the
+    /// key's comparison or the value's clone if these are, and for one look at the clock in [`TRUST`] hits.
+    /// So the compiler has few registers to save, and that matters: saved registers have to reach memory
+    /// before the lock can be entered. For the same reason it is never inlined: left to itself, the compiler
+    /// inlines it where a part of a program has one call of it, and hits in 1,000 entries are then a tenth
+    /// slower.
     #[inline(never)]
     pub(crate) fn glance<Q>(&self, hash: u64, key: &Q) -> Option<V>
     where
@@ -115,8 +117,8 @@ impl<K, V, S> Store<K, V, S> {
         Some(value)
     }
 
-    /// Most of what is left: look-ups in what is written to now and then, and most misses. Hardly any calls
-    /// here either.
+    /// Serves most of the rest: look-ups in shards that are written to now and then, and most misses. It has
+    /// hardly any function calls either.
     #[inline(never)]
     pub(crate) fn get_plain<Q>(self: &Arc<Self>, hash: u64, key: &Q, purpose: Purpose) -> Looked<V>
     where
@@ -141,8 +143,8 @@ impl<K, V, S> Store<K, V, S> {
         self.finish(glanced, shard, hash, key, purpose)
     }
 
-    /// The same while nobody winds the clock, which is read once. (A hit 23 ns; 28 if
-    /// all that look-ups may come to is gone through, and 8.8 while the clock is wound.)
+    /// The same while nobody winds the clock, which is read once. (A hit takes 23 ns; 28 on the path that
+    /// handles every case, and 8.8 while the clock is wound.)
     #[inline(never)]
     fn get_still<Q>(self: &Arc<Self>, hash: u64, key: &Q, purpose: Purpose) -> Looked<V>
     where
@@ -155,7 +157,7 @@ impl<K, V, S> Store<K, V, S> {
         self.finish(glanced, shard, hash, key, purpose)
     }
 
-    /// Counts what a glance found, or looks closer.
+    /// Counts what a glance found, or takes the full path if it is unsure.
     #[inline]
     fn finish<Q>(
         &self,
@@ -224,8 +226,8 @@ impl<K, V, S> Store<K, V, S> {
         looked
     }
 
-    /// As [`get`](Self::get) for a call that loads, with what there is to say about the value, and
-    /// only what this caller accepts.
+    /// As [`get`](Self::get) for a call that loads: returns the value with its metadata, and only a value
+    /// that this caller accepts.
     pub(crate) fn got_or_search<Q>(
         self: &Arc<Self>,
         hash: u64,
@@ -254,7 +256,7 @@ impl<K, V, S> Store<K, V, S> {
         looked
     }
 
-    /// The same for a call that looks again, and is counted already.
+    /// The same for a call that looks again, and so is counted already.
     pub(crate) fn got<Q>(&self, hash: u64, key: &Q, ask: &Ask) -> Looked<Got<V>>
     where
         Q: ?Sized + Equivalent<K>,
@@ -264,7 +266,7 @@ impl<K, V, S> Store<K, V, S> {
         self.got_ahead(hash, key, ask, &mut false)
     }
 
-    /// The same, and whether the value is to be loaded again.
+    /// The same; also sets `is_due` if the value is to be refreshed.
     fn got_ahead<Q>(&self, hash: u64, key: &Q, ask: &Ask, is_due: &mut bool) -> Looked<Got<V>>
     where
         Q: ?Sized + Equivalent<K>,
@@ -273,7 +275,7 @@ impl<K, V, S> Store<K, V, S> {
     {
         let shard = self.cell(hash).shard.read();
         if ask.is_choosy() {
-            // what this caller refuses, a value or "there is none", is not used by it
+            // an entry that this caller refuses, a value or a "not found", does not count as used
             let terms = self.terms();
             let stamp = shard.stamp(Hash::new(hash), key, &terms);
             if stamp.is_some_and(|stamp| !ask.accepts(stamp.age(terms.now))) {
@@ -282,7 +284,7 @@ impl<K, V, S> Store<K, V, S> {
         }
         let looked = shard.get(Hash::new(hash), key, &self.lives, self, |id, entry| {
             let now = self.clock.now();
-            // it may have grown too old between the two looks
+            // it may have become too old between the two looks
             let is_accepted = ask.accepts(entry.stamp.age(now));
             *is_due = is_accepted && self.is_due(&shard, id, entry, hash);
             is_accepted.then(|| shard.got(id, entry, &self.lives, now))
@@ -311,7 +313,7 @@ impl<K, V, S> Store<K, V, S> {
         }
     }
 
-    /// A look-up found nothing fresh.
+    /// To be called when a look-up found nothing fresh.
     pub(crate) fn search(&self) -> Search<'_> {
         let is_open = self.lives.windows.is_any();
         if !is_open {
@@ -320,7 +322,7 @@ impl<K, V, S> Store<K, V, S> {
         Search { lookups: &self.lookups, is_open }
     }
 
-    /// Whether there is a value to serve. Leaves no trace.
+    /// Whether there is a fresh value. Counts nothing and leaves no mark.
     pub(crate) fn contains<Q>(&self, hash: u64, key: &Q) -> bool
     where
         Q: ?Sized + Equivalent<K>,
@@ -331,7 +333,7 @@ impl<K, V, S> Store<K, V, S> {
         found.is_some_and(|(id, entry)| shard.is_fresh(id, entry, &terms))
     }
 
-    /// The same, for one caller.
+    /// The same, for a value that this caller accepts.
     pub(crate) fn is_good<Q>(&self, hash: u64, key: &Q, ask: &Ask) -> bool
     where
         Q: ?Sized + Equivalent<K>,
@@ -356,8 +358,8 @@ impl<K, V, S> Store<K, V, S> {
         Some(got)
     }
 
-    /// A value that may be served to a caller whose load came to nothing: past its life, for the
-    /// reason `why`, or a fresh one if there is one by now.
+    /// A value that may be served to a caller whose load came to nothing: one past its life, for the reason
+    /// `why`, or a fresh one if there is one by now.
     pub(crate) fn servable<Q>(&self, hash: u64, key: &Q, ask: &Ask, why: StaleWhy) -> Option<Got<V>>
     where
         Q: ?Sized + Equivalent<K>,
@@ -376,12 +378,12 @@ impl<K, V, S> Store<K, V, S> {
         Some(got)
     }
 
-    /// Whether values are served past their lives at all.
+    /// Whether this cache serves values past their lives at all.
     pub(crate) fn serves_stale(&self) -> bool {
         self.lives.windows.is_any()
     }
 
-    /// Whether there is one.
+    /// Whether [`servable`](Self::servable) would return a value.
     pub(crate) fn is_servable<Q>(&self, hash: u64, key: &Q, ask: &Ask) -> bool
     where
         Q: ?Sized + Equivalent<K>,
@@ -393,9 +395,9 @@ impl<K, V, S> Store<K, V, S> {
         shard.servable(hash, key, ask, &self.terms()).is_some()
     }
 
-    /// A value that is served past its life without anybody waiting. All callers but one come to
-    /// it here, under a shared lock; and that one too where it would be revalidated in the background
-    /// by a runtime that is too busy for that.
+    /// A value past its life that is served at once. All callers but one, the leader, get it here, under a
+    /// shared lock; the leader gets it here too if the runtime is too busy to revalidate the value in the
+    /// background.
     pub(super) fn stale<Q>(&self, hash: u64, key: &Q, ask: &Ask) -> Option<Got<V>>
     where
         Q: ?Sized + Equivalent<K>,

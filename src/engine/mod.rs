@@ -1,5 +1,4 @@
-//! Floor 4: the core. It owns the locks, the hasher and the clock, and knows nothing of blocking
-//! or awaiting.
+//! Floor 4: the core. It owns the locks, the hasher and the clock, and knows nothing of blocking or awaiting.
 
 pub(crate) mod ahead;
 pub(crate) mod alter;

@@ -1,5 +1,5 @@
-//! Storing: where every value meets the map, whoever brings it, but for what a load brings of which
-//! nobody else knows ([`solo`](super::solo)).
+//! Storing. Every value enters the map here, whoever brings it, except for the result of a load that nobody
+//! else knows of ([`solo`](super::solo)).
 
 use super::store::Store;
 use crate::parts::credit::Credit;
@@ -15,23 +15,25 @@ use crate::shard::outbox::Outbox;
 use crate::words::sync::WriteGuard;
 use std::sync::Arc;
 
-/// By what right a value is stored.
+/// On what condition a value may be stored.
 pub(crate) enum By<'a, K, V> {
-    /// Somebody wrote it: it is newer than whatever any load brings.
+    /// Somebody wrote it: it is newer than the result of any load.
     Write,
-    /// It was made of what stands there: if nothing has happened to the key since that was looked at.
+    /// It was made from the current value: store it if nothing has happened to the key since that was looked
+    /// at.
     Change(&'a Basis<'a>),
-    /// A load brought it: if the key is still this flight's.
+    /// A load brought it: store it if the key is still this flight's.
     Flight(&'a Arc<Flight<K, V>>),
-    /// A write at the source brought it, which is in progress: if nothing else has happened to the
-    /// key since that began.
+    /// A write in progress at the source brought it: store it if nothing else has happened to the key since
+    /// the write began.
     Fence,
     /// A load that was not asked for it brought it too: if nothing else happened to the key since it began.
     Extra(&'a Unasked),
     /// The second tier has it, past its life: to be served if this flight comes to nothing. If the key is
     /// still the flight's, and if nothing is there.
     Shown(&'a Arc<Flight<K, V>>),
-    /// It comes from an earlier process: as for [`Extra`](Self::Extra), and if nothing is there.
+    /// It comes from an earlier process: store it as [`Extra`](Self::Extra), and only if the key has no
+    /// entry.
     #[cfg_attr(not(feature = "snapshot"), allow(dead_code, reason = "made by snapshots"))]
     Restored(Moment),
 }
@@ -44,14 +46,14 @@ impl<K, V> Clone for By<'_, K, V> {
 
 impl<K, V> Copy for By<'_, K, V> {}
 
-/// What became of a value that was brought.
+/// What became of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stored {
-    /// It stands in the cache, for so many ticks.
+    /// It is in the cache, for so many ticks.
     Yes(u64),
-    /// It was not to be stored: its time to live is zero, or it weighs more than the cache may.
+    /// It was not stored: its time to live is zero, or it weighs more than the whole cache may.
     No,
-    /// Its flight had lost the key to something newer.
+    /// Something newer had happened to the key, or to a tag of the value.
     Fenced,
 }
 
@@ -61,7 +63,7 @@ where
     V: Send + Sync + 'static,
     S: Send + Sync + 'static,
 {
-    /// What an entry takes of the budget. The user's weigher runs here, outside of all locks.
+    /// How much of the budget an entry takes. The user's weigher runs here, outside of all locks.
     pub(crate) fn units(&self, key: &K, value: Option<&V>) -> u64 {
         match (&self.weigher, value) {
             (Some(weigher), Some(value)) => weigher(key, value),
@@ -69,7 +71,7 @@ where
         }
     }
 
-    /// Something was stored that lives for so long: it has to be swept some day.
+    /// Something was stored that lives for so many ticks: sees to it that it will be swept.
     #[inline]
     pub(super) fn will_expire(&self, life: u64) {
         if life < NEVER || self.lives.idle < NEVER {
@@ -77,7 +79,7 @@ where
         }
     }
 
-    /// Stores, if that is right.
+    /// Stores the value, if the condition `by` holds.
     pub(super) fn put(
         &self,
         hash: u64,
@@ -88,9 +90,9 @@ where
         self.put_locked(hash, &mut Some(put), by, out, self.cell(hash).shard.write())
     }
 
-    /// The same for who has the lock. What is not stored stays in `put`, to be dropped by who holds
-    /// nothing; and when this returns, the room that was left over has gone back: what is reported
-    /// next may need it.
+    /// The same for a caller that has the lock. A value that is not stored stays in `put`, to be dropped when
+    /// no lock is held. When this returns, left-over room has gone back to the budget: user code that is
+    /// called next may need it.
     pub(super) fn put_locked(
         &self,
         hash: u64,
@@ -106,8 +108,8 @@ where
         }
     }
 
-    /// What is cached is what the source has: begins a new life of it. `None` if it is not there any
-    /// more, evicted or swept while the source was asked; then it has to be stored anew.
+    /// The source still has the cached value: begins a new life of it. `None` if the entry is gone, evicted
+    /// or swept while the source was asked; then the value has to be stored anew.
     pub(super) fn renew(
         &self,
         flight: &Arc<Flight<K, V>>,
@@ -135,7 +137,7 @@ where
         Some(Stored::Yes(life))
     }
 
-    /// A load succeeded whose result is not to be stored.
+    /// Ends a load that succeeded and whose result is not to be stored.
     pub(super) fn leave_alone(&self, flight: &Arc<Flight<K, V>>, out: &mut Outbox<K, V>) -> Stored {
         let mut shard = self.cell(flight.hash).shard.write();
         if shard.take_off(flight) {
@@ -144,7 +146,7 @@ where
         Stored::No
     }
 
-    /// One attempt, within the key's own shard. `None` if the room has to come from others.
+    /// One attempt, within the key's own shard. `None` if the room has to come from other shards.
     pub(super) fn try_put(
         &self,
         hash: u64,
@@ -162,8 +164,8 @@ where
                 shard.fence(hash, &put.key, out);
                 false
             }
-            // what is being written at the source it may have read before the write, or after; and a
-            // tag of what it brings may have been removed, or expired, since it began
+            // if the key is being written at the source, the load may have read before the write or after it;
+            // and a tag of its value may have been removed, or expired, since it began
             By::Flight(flight) => {
                 !shard.take_off(flight) || shard.is_fenced(hash, &put.key) || put.is_outdated()
             }
@@ -218,7 +220,7 @@ where
         }
         let is_absent = matches!(by, By::Flight(flight) if flight.is_absent());
         let standing = if is_absent { None } else { shard.slot(put.hash, &put.key) };
-        // from here on none of the user's code runs
+        // from here on no user code runs
         match shard.store(slot.take()?, standing, credit, &terms, out) {
             Ok(stamp) => {
                 match by {
@@ -228,7 +230,7 @@ where
                         self.ledger.note(hash);
                         self.kept.note(hash);
                     }
-                    // that is much, and older than anything that a batch brings
+                    // restored entries are many, and older than anything that a batch brings
                     By::Restored(_) => self.ledger.note_for_changes(hash),
                     By::Shown(flight) => flight.stand(),
                     _ => {}

@@ -1,4 +1,5 @@
-//! Entries of an earlier process: the oldest there can be, so everything else goes first.
+//! Restoring entries of an earlier process: they are the oldest there can be, so everything else takes
+//! precedence.
 
 use super::put::{By, Stored};
 use super::store::Store;
@@ -11,7 +12,7 @@ use crate::shard::outbox::Outbox;
 use crate::shard::walk::Cursor;
 use std::sync::Arc;
 
-/// What was written or removed from this moment on is newer than what is restored.
+/// The moment from which on everything written or removed is newer than what is restored.
 #[derive(Clone, Copy)]
 pub(crate) struct Since {
     moment: Moment,
@@ -73,8 +74,8 @@ where
     V: Send + Sync + 'static,
     S: Send + Sync + 'static,
 {
-    /// Stores a value with what is left of its life, if nothing stands under its key and nothing was
-    /// written there `since`. Whether it was stored.
+    /// Stores a value with what is left of its life, if its key has no entry and was not written `since`.
+    /// Returns whether it was stored.
     pub(crate) fn restore(
         &self,
         hash: u64,

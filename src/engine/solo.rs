@@ -1,7 +1,7 @@
-//! A load that nobody but its caller knows of, as most are: where the cache asks nothing of a load
-//! but its value, it has a seat on its shard's board, and no flight unless somebody comes for it.
+//! A load that nobody but its caller knows of, as most are. If the cache asks nothing of a load but its
+//! value, the load has a seat on its shard's board, and a flight only if somebody else comes for its key.
 //!
-//! Whatever is not simple about it is left to a [`Lead`], which it becomes.
+//! In every case that is not simple it becomes a [`Lead`].
 
 use super::lead::{Lead, Progress};
 use super::store::Store;
@@ -15,7 +15,7 @@ use crate::words::tick::Tick;
 use equivalent::Equivalent;
 use std::sync::Arc;
 
-/// What such a load is called: an address that is nobody else's while its caller holds this still.
+/// Identifies such a load by an address, which is unique while its caller does not move this.
 #[derive(Debug)]
 pub(crate) struct Alias(u8);
 
@@ -40,7 +40,7 @@ where
     hash: u64,
     alias: &'s Alias,
     began: Tick,
-    /// It has landed, or is another's to land.
+    /// It has landed, or a [`Lead`] will land it.
     is_over: bool,
 }
 
@@ -50,8 +50,8 @@ where
     V: Clone + Send + Sync + 'static,
     S: Send + Sync + 'static,
 {
-    /// Begins to load a key of which nothing is known; `None` if something is, or if more is asked
-    /// of this cache's loads.
+    /// Begins to load a key of which nothing is known; `None` if something is known, or if this cache asks
+    /// more of its loads.
     #[inline]
     pub(crate) fn set_out<'s, Q>(
         self: &'s Arc<Self>,
@@ -89,14 +89,14 @@ where
     V: Clone + Send + Sync + 'static,
     S: Send + Sync + 'static,
 {
-    /// Runs the user's loader, stores what it brings if the key is still this load's, and then
-    /// reports what had to leave.
+    /// Runs the user's loader, stores its result if the key is still this load's, and then reports what had
+    /// to leave.
     #[inline]
     pub(crate) fn load<E: Send + Sync + 'static>(
         self,
         load: impl FnOnce() -> Result<Option<V>, E>,
     ) -> Result<V, LoadError<E>> {
-        // if its `Clone` panics, those who wait are told before it is dropped
+        // declared first: if its `Clone` panics, waiters are told before it is dropped
         let value;
         let mut solo = self;
         let result = {
@@ -123,7 +123,7 @@ where
             landed.map(|stamp| (stamp.fresh_for(terms.now), terms.now))
         };
         solo.is_over = true;
-        // what is left of it goes back: whatever comes next may need just that
+        // what is left of the credit goes back: whatever comes next may need just that
         drop(credit);
         match landed {
             Ok((life, now)) => {
@@ -142,8 +142,8 @@ where
                 let lead = Lead::risen(Arc::clone(store), flight, Progress::Waiting);
                 let unreported = Unreported { store, out: &mut out };
                 let got = lead.land(Ok(Loaded::new(value)), None);
-                // A clone that was made in vain, and what had expired: their `Drop` may wait for
-                // somebody who waits for this load.
+                // Dropped after the landing: the `Drop` of a clone made in vain, or of what had expired, may
+                // wait for somebody who waits for this load.
                 drop(stored);
                 drop(unreported);
                 store.deliver(out);
@@ -152,7 +152,7 @@ where
         }
     }
 
-    /// It brought something else than a value.
+    /// The loader returned something else than a value.
     #[cold]
     fn land_otherwise<E: Send + Sync + 'static>(
         mut self,
@@ -164,7 +164,7 @@ where
         }
     }
 
-    /// From now on it is a load as all others are.
+    /// Turns it into a load like any other, with a flight.
     fn rise(&mut self, progress: Progress) -> Option<Lead<K, V, S>> {
         self.is_over = true;
         let flight = self.store.cell(self.hash).shard.write().rise(self.alias.id())?;

@@ -38,12 +38,12 @@ pub(crate) type Listener<K, V> = Box<dyn Fn(Removal<K, V>) + Send + Sync>;
 
 pub(crate) struct Store<K, V, S> {
     pub(super) cells: Box<[Cell<K, V>]>,
-    /// Nothing is asked of a hit but the value, and the time is the system's.
+    /// A hit needs nothing but the value, and the clock is the system's.
     pub(super) is_plain: bool,
-    /// What is found is fresh or not by what the clock shows while that is less than this: 0 where the cache
-    /// is not plain, [`STILL`] where its lives end, else [`u64::MAX`].
+    /// While the clock shows less than this, freshness is decided by what it shows: 0 if the cache is not
+    /// plain, [`STILL`] if its lives end, else [`u64::MAX`].
     pub(super) glances_below: u64,
-    /// Nothing is asked of a load but its value: see [`solo`](super::solo).
+    /// A load needs nothing but its value: see [`solo`](super::solo).
     pub(super) loads_alone: bool,
     hasher: S,
     pub(crate) clock: Clock,
@@ -55,13 +55,13 @@ pub(crate) struct Store<K, V, S> {
     /// Ticks.
     pub(crate) load_timeout: u64,
     pub(crate) soft_timeout: Option<u64>,
-    /// None where nothing protects the source.
+    /// `None` if nothing protects the source.
     pub(crate) guards: Option<Arc<Guards>>,
-    /// Loads what nobody waits for; none in a cache without a loader of its own.
+    /// Runs the loads that nobody waits for; `None` in a cache without a loader of its own.
     pub(super) refresher: Option<Box<dyn Refresher<K, V, S>>>,
-    /// Its refresher also loads what is missing.
+    /// The refresher also runs the loads of misses.
     pub(super) detaches: bool,
-    /// Nothing is due earlier before its expiry, in ticks, where that depends on load times.
+    /// No value is due more than so many ticks before its expiry, if refreshes depend on load times.
     pub(super) horizon: AtomicU64,
     pub(super) seed: u64,
     pub(super) counts: Counts,
@@ -77,7 +77,7 @@ pub(crate) struct Store<K, V, S> {
     /// Whether the keeper has a sweep of this store on its list.
     pub(super) is_swept: AtomicBool,
     pub(super) queues: Queues<K, V>,
-    /// What is asked before the source.
+    /// The second tier, asked before the source.
     pub(super) tier: Option<Behind<K, V>>,
     pub(super) me: Weak<Self>,
     pub(crate) name: Option<Arc<str>>,
@@ -90,7 +90,7 @@ pub(super) struct Cell<K, V> {
     pub(super) shard: RwLock<Shard<K, V>>,
 }
 
-/// Counts of what is rare enough to share a line.
+/// Counts of events that are rare enough to share a cache line.
 #[derive(Default)]
 pub(super) struct Counts {
     pub(super) load_failures: Counter,
@@ -111,7 +111,7 @@ pub(super) struct Counts {
 /// What the builder decided.
 pub(crate) struct Plan<K, V, S> {
     pub(crate) shards: usize,
-    /// In entries, or in weight where there is a weigher; `u64::MAX` for no bound.
+    /// In entries, or in weight if there is a weigher; `u64::MAX` for no bound.
     pub(crate) bound: u64,
     pub(crate) hasher: S,
     pub(crate) clock: Clock,
@@ -122,7 +122,7 @@ pub(crate) struct Plan<K, V, S> {
     pub(crate) load_timeout: Duration,
     pub(crate) soft_timeout: Option<Duration>,
     pub(crate) max_loads: Option<usize>,
-    /// So many failures in a row, and for how long.
+    /// How many failures in a row open it, and for how long.
     pub(crate) breaker: Option<(u32, Duration)>,
     pub(crate) refresher: Option<Box<dyn Refresher<K, V, S>>>,
     pub(crate) detaches: bool,
@@ -211,8 +211,8 @@ impl<K, V, S> Store<K, V, S> {
         })
     }
 
-    /// The key's hash, made good: a user's hasher may leave bits unmixed, and shards, groups and
-    /// tags take theirs from different ends. One multiplication, both halves folded, but for the
+    /// The key's hash, well mixed: a user's hasher may leave bits unmixed, and shards, groups and tags take
+    /// theirs from different ends. It costs one multiplication with both halves folded, but not for the
     /// default hasher, which ends in just that.
     #[inline]
     pub(crate) fn hash<Q: ?Sized + StdHash>(&self, key: &Q) -> u64
@@ -240,14 +240,14 @@ impl<K, V, S> Store<K, V, S> {
         &self.cells[self.index(hash)]
     }
 
-    /// To be called with the shard's lock held: a clock that was read before waiting for the lock
-    /// would serve what expired meanwhile.
+    /// To be called with the shard's lock held: with a time read before a wait for the lock, a value that
+    /// expired meanwhile would be served.
     #[inline]
     pub(super) fn terms(&self) -> Terms<'_> {
         self.terms_at(self.clock.now())
     }
 
-    /// The same for who has read the clock under the lock.
+    /// The same for a caller that has read the clock under the lock.
     #[inline]
     pub(super) fn terms_at(&self, now: Tick) -> Terms<'_> {
         let load_timeout = self.load_timeout;
@@ -262,8 +262,8 @@ impl<K, V, S> Store<K, V, S> {
         }
     }
 
-    /// Whether there is a listener. Where speed counts, what left is only handed over if so, and
-    /// else dropped where it is: to move what was written just before stalls the processor.
+    /// Whether there is a listener. Where speed counts, removed entries are handed over only if there is one,
+    /// and else dropped in place: to move what was written just before stalls the processor.
     #[inline]
     pub(super) fn hears(&self) -> bool {
         self.listener.is_some()
@@ -283,7 +283,7 @@ impl<K, V, S> Store<K, V, S> {
         }
     }
 
-    /// What the builder said about lives.
+    /// The builder's settings for lives.
     #[cfg(any(feature = "http", feature = "snapshot"))]
     pub(crate) fn lives(&self) -> Lives {
         self.lives
@@ -297,7 +297,7 @@ impl<K, V, S> Store<K, V, S> {
         self.budget.used()
     }
 
-    /// None where there is no bound.
+    /// `None` if there is no bound.
     pub(crate) fn capacity(&self) -> Option<u64> {
         Some(self.budget.max()).filter(|max| *max < u64::MAX)
     }
@@ -350,7 +350,7 @@ impl<K, V, S> Store<K, V, S> {
         self.cells.iter().map(|cell| cell.shard.read().fences()).sum()
     }
 
-    /// Panics where something does not hold. Exact only while nobody else is at work.
+    /// Panics if an invariant does not hold. Exact only while nobody else uses the cache.
     pub(crate) fn validate(&self)
     where
         K: Eq,
@@ -374,7 +374,7 @@ pub(super) fn spread(hash: u64) -> u64 {
     wide as u64 ^ (wide >> 64) as u64
 }
 
-/// A panic of the user's code leaves a cache as valid as it was: see the chapter on locks in
+/// A panic of user code leaves a cache as valid as it was: see the chapter on locks in
 /// [`design`](crate::design).
 impl<K, V, S> std::panic::RefUnwindSafe for Store<K, V, S> {}
 

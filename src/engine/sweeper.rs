@@ -1,4 +1,4 @@
-//! Freeing what has expired: on demand, and for a cache whose callers went quiet.
+//! Freeing expired entries: on demand, and in the background in a cache that nobody uses.
 
 use super::store::Store;
 use crate::rules::expiry::NEVER;
@@ -8,11 +8,11 @@ use crate::words::sync::atomic::Ordering;
 use crate::words::tick::Tick;
 use std::sync::Weak;
 
-/// How many slots one hold of a shard's lock looks at: some tens of microseconds.
+/// How many slots are looked at while a shard's lock is held once: some tens of microseconds.
 const AT_ONCE: usize = 1_024;
 
-/// A sweep in the background waits at least this long after the last one, and looks after at most
-/// so long whether it is needed: expired values of a quiet cache are freed a minute late at worst.
+/// The shortest and the longest time between two background sweeps, in ticks: expired values of an unused
+/// cache are freed a minute late at worst.
 const PAUSE: std::ops::RangeInclusive<u64> = 1_000..=60_000;
 
 impl<K, V, S> Store<K, V, S> {
@@ -64,8 +64,8 @@ where
     V: Send + Sync + 'static,
     S: Send + Sync + 'static,
 {
-    /// Something that expires was stored: sees to it that a sweep will come. With a manual clock
-    /// none does; nothing happens behind the back of a test.
+    /// Something that expires was stored: sees to it that a sweep will come. With a manual clock none comes:
+    /// nothing happens behind a test's back.
     pub(super) fn request_sweep(&self) {
         if self.clock.is_manual() || self.is_swept.load(Ordering::Relaxed) {
             return;
@@ -89,7 +89,7 @@ where
         self.sweep();
         self.next_sweep(now).or_else(|| {
             self.is_swept.store(false, Ordering::SeqCst);
-            // what was stored between the look and the store found the flag still up
+            // an insert between the look and the store of the flag found the flag still up
             let next = self.next_sweep(now)?;
             (!self.is_swept.swap(true, Ordering::SeqCst)).then_some(next)
         })

@@ -1,4 +1,4 @@
-//! Taking out: one key, some keys, all of them.
+//! Removing: one key, some keys, all of them.
 
 use super::store::Store;
 use crate::parts::group::Hash;
@@ -11,7 +11,7 @@ use crate::words::tier_key::TierKey;
 use equivalent::Equivalent;
 use std::hash::{BuildHasher, Hash as StdHash};
 
-/// What was taken out, until its listener knows.
+/// Guard of a removed entry until the listener has been told.
 struct UnreportedRemoval<'s, K, V, S> {
     store: &'s Store<K, V, S>,
     removal: Option<Removal<K, V>>,
@@ -31,7 +31,7 @@ where
     V: Send + Sync + 'static,
     S: Send + Sync + 'static,
 {
-    /// Takes a key out. `name` is what the second tier is told, where there is one.
+    /// Removes a key. `name` is its name in the second tier, if there is one.
     pub(crate) fn remove<Q>(&self, hash: u64, key: &Q, name: Option<&TierKey>) -> Option<V>
     where
         Q: ?Sized + Equivalent<K>,
@@ -44,8 +44,8 @@ where
         value
     }
 
-    /// The same, if it `may`, which is asked under the lock. Whether it was fresh, and what is to be let go
-    /// of.
+    /// The same, if `may` allows it, which runs under the lock. Returns whether the value was fresh, and what
+    /// is to be passed to [`let_go`](Self::let_go).
     #[inline]
     pub(super) fn take<Q>(
         &self,
@@ -70,7 +70,7 @@ where
         Some((was_fresh, noted))
     }
 
-    /// What was removed, for its caller if it was fresh.
+    /// Reports what was removed, and returns its value if it was fresh.
     fn report_removed(&self, mut out: Outbox<K, V>, was_fresh: bool) -> Option<V>
     where
         V: Clone,
@@ -83,12 +83,12 @@ where
         if self.listener.is_none() {
             return Some(removal.value);
         }
-        // reported also if this `Clone` panics
+        // reported even if this `Clone` panics
         let unreported = UnreportedRemoval { store: self, removal: Some(removal) };
         unreported.removal.as_ref().map(|removal| removal.value.clone())
     }
 
-    /// As [`remove`](Self::remove), for all but its windows.
+    /// Ends the life of a key's value, but not its stale windows; else as [`remove`](Self::remove).
     pub(crate) fn expire<Q>(&self, hash: u64, key: &Q, name: Option<&TierKey>) -> bool
     where
         Q: ?Sized + Equivalent<K>,
@@ -110,10 +110,10 @@ where
         expired
     }
 
-    /// Everything with this tag is gone from here on, loads in flight included. What it takes is
-    /// freed as it is come upon, and by a sweep.
+    /// From here on every entry with this tag is gone, and the results of loads in flight with it. Their
+    /// memory is freed when they are come upon, and by a sweep.
     pub(crate) fn remove_tag(&self, name: &str) {
-        // before anything goes here: until it has gone there too, the tier is not asked
+        // before anything is removed here: until it is removed in the tier too, the tier is not asked
         drop(self.tell(self.tier.as_ref().map(|_| TierChange::RemoveTag(name.into()))));
         self.remove_tag_here(name);
     }
@@ -124,7 +124,7 @@ where
         self.request_sweep();
     }
 
-    /// Nothing with this tag is fresh from here on.
+    /// From here on no entry with this tag is fresh.
     pub(crate) fn expire_tag(&self, name: &str) {
         drop(self.tell(self.tier.as_ref().map(|_| TierChange::ExpireTag(name.into()))));
         self.expire_tag_here(name);
@@ -153,7 +153,7 @@ where
         }
     }
 
-    /// Anything that is here now may have been removed elsewhere, and what is being loaded is not stored.
+    /// Anything cached now may have been removed elsewhere, and nothing that is being loaded now is stored.
     pub(super) fn doubt_all_here(&self) {
         for cell in &self.cells {
             let mut out = Outbox::new();
@@ -191,7 +191,7 @@ where
                 let mut batch = Vec::new();
                 {
                     let shard = cell.shard.read();
-                    // what a window keeps is there to be removed
+                    // entries that a window keeps are removed as well
                     shard.walk(&mut cursor, &self.terms(), true, |_, entry, _| {
                         batch.push((entry.key.clone(), entry.value.clone(), entry.stamp));
                     });
@@ -208,10 +208,10 @@ where
                     let mut shard = cell.shard.write();
                     let terms = self.terms();
                     for ((key, _, stamp), (hash, name)) in batch.iter().zip(&names) {
-                        // What was replaced meanwhile is newer than this call, and stays. A stamp
-                        // tells by the millisecond and the drawn life; a value replaced within
-                        // the same ones goes too, as it may at any time by eviction. Not one that
-                        // has its stamp from the one before.
+                        // A value replaced meanwhile is newer than this call, and stays. Stamps differ by the
+                        // millisecond and the drawn life; a replacement that has both in common goes too, as
+                        // it may at any time by eviction. But not one that has kept the stamp of the value
+                        // before it.
                         if kept.has(*hash) {
                             continue;
                         }

@@ -1,10 +1,10 @@
-//! The second tier: asked before the source, told of every change, and heard where others change
-//! something.
+//! The second tier: it is asked before the source, told of every change, and reports what other processes
+//! change.
 //!
-//! What keeps an old value out, from wherever it comes, are the fences that loads have anyway: what the
-//! tier has is landed by the key's flight, which loses its key to every removal; news from others are
-//! such removals, but for telling the tier. What this cache changed and the tier does not know yet stands
-//! in [`Outgoing`], and the tier is not asked for it.
+//! Old values are kept out by the fencing that loads have anyway: what the tier has is landed by the key's
+//! flight, which loses its key to every removal; and news from other processes is such a removal, except that
+//! the tier is not told of it. Changes of this cache that the tier does not know yet are in [`Outgoing`], and
+//! the tier is not asked for their keys.
 
 pub(crate) mod inquiry;
 mod lead;
@@ -36,16 +36,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-/// What a tier is asked, as a future that borrows nothing.
+/// A question to the tier, as a future that borrows nothing.
 type Asked<T> = Pin<Box<dyn Future<Output = Result<T, TierError>> + Send>>;
 pub(crate) type Question<K, V> = Asked<TierFound<K, V>>;
 pub(crate) type Questions<K, V> = Asked<Vec<TierFound<K, V>>>;
 
-/// A [`Tier`] of whatever type.
+/// A [`Tier`] with its type erased.
 pub(crate) trait AnyTier<K, V>: Send + Sync {
     fn get(self: Arc<Self>, key: TierKey) -> Question<K, V>;
     fn get_many(self: Arc<Self>, keys: Vec<TierKey>) -> Questions<K, V>;
-    /// Blocks until it is done.
+    /// Blocks until the changes are made.
     fn apply(&self, changes: &[TierChange<K, V>]) -> Result<(), TierError>;
     fn watch(&self, watcher: TierWatcher) -> Result<(), TierError>;
     fn release(&self, key: &TierKey, ticket: &TierTicket);
@@ -92,10 +92,10 @@ where
 pub(crate) struct Behind<K, V> {
     tier: Arc<dyn AnyTier<K, V>>,
     outgoing: Arc<Outgoing<K, V>>,
-    /// Made where it was known that keys can be hashed.
+    /// Names a key. A function pointer, made where `K: Hash` is known.
     name: fn(&K) -> TierKey,
-    /// When news may last have been lost; 0 if that never was. What was stored before may have been
-    /// removed by others.
+    /// When news may last have been lost; 0 if never. Other processes may have removed what was stored before
+    /// that.
     doubted: AtomicU64,
     pub(super) counts: TierCounts,
 }
@@ -111,7 +111,7 @@ pub(super) struct TierCounts {
 /// How long the last handle to a cache waits for its tier to hear of its last changes.
 const PARTING: Duration = Duration::from_secs(1);
 
-/// How long one who makes changes waits for a tier that does not keep up.
+/// How long a caller that makes a change waits for a tier that does not keep up.
 const PATIENCE: Duration = Duration::from_millis(50);
 
 impl<K: StdHash, V> Behind<K, V> {
@@ -127,15 +127,15 @@ impl<K, V> Behind<K, V> {
         &self.tier
     }
 
-    /// What the tier is to be told.
+    /// The changes that the tier is to be told.
     pub(crate) fn outgoing(&self) -> &Arc<Outgoing<K, V>> {
         &self.outgoing
     }
 
-    /// Whether it may be asked for what this flight is about.
+    /// Whether the tier may be asked for this flight's key.
     fn may_ask(&self, flight: &Flight<K, V>, name: &TierKey) -> bool {
         if goes_to_the_source(flight) {
-            // a load on its way there would take the ticket's place
+            // a loaded value on its way to the tier would invalidate the ticket
             self.outgoing.is_idle(name)
         } else {
             self.outgoing.is_settled(name)
@@ -149,7 +149,7 @@ impl<K, V> Behind<K, V> {
         stats.tier_news = self.counts.heard.get();
     }
 
-    /// Notes a change for the tier. What is returned is to be dropped where no lock is held.
+    /// Notes a change for the tier. The returned value is to be dropped when no lock is held.
     fn note(&self, change: TierChange<K, V>) -> Noted<K, V> {
         self.outgoing.note(change)
     }
@@ -165,7 +165,7 @@ impl<K, V> Drop for Behind<K, V> {
     }
 }
 
-/// Blocks until the future is done, or for so long. Whether it is done.
+/// Blocks until the future is done, but not longer than `limit`. Returns whether it is done.
 fn wait_at_most(limit: Duration, future: impl Future<Output = ()>) -> bool {
     let mut future = pin!(future);
     let waker = Waker::from(Unpark::this());
@@ -182,29 +182,29 @@ fn wait_at_most(limit: Duration, future: impl Future<Output = ()>) -> bool {
 }
 
 impl<K, V, S> Store<K, V, S> {
-    /// Whether this thread must not wait for anybody who may wait for the tier.
+    /// Whether this thread must not wait for anybody that may wait for the tier.
     pub(crate) fn must_not_wait(&self) -> bool {
         self.tier.is_some() && must_not_wait()
     }
 
-    /// What a key is called in the tier, where there is one.
+    /// The key's name in the tier, if there is one.
     pub(crate) fn named<Q: ?Sized + StdHash>(&self, key: &Q) -> Option<TierKey> {
         self.tier.as_ref().map(|_| TierKey::of(key))
     }
 
-    /// The same where it is not known that it can be hashed.
+    /// The same without `K: Hash`.
     pub(super) fn name_of(&self, key: &K) -> Option<TierKey> {
         self.tier.as_ref().map(|tier| (tier.name)(key))
     }
 
-    /// Tells the tier. To be called with the lock of the key's shard held, before the cache changes; and
-    /// what is returned is to be dropped without it.
+    /// Notes a change for the tier, if there is one. To be called with the lock of the key's shard held,
+    /// before the cache changes; the returned value is to be dropped after the lock.
     pub(super) fn tell(&self, change: Option<TierChange<K, V>>) -> Option<Noted<K, V>> {
         Some(self.tier.as_ref()?.note(change?))
     }
 
-    /// Lets go of what a change replaced. Where more changes are made than the tier keeps up with, waits for
-    /// it; with no lock held.
+    /// Drops the changes that a new one replaced, and waits for a tier that does not keep up with the
+    /// changes. To be called with no lock held.
     pub(super) fn let_go(&self, noted: Option<Noted<K, V>>) {
         if noted.is_none() {
             return;
@@ -219,12 +219,12 @@ impl<K, V, S> Store<K, V, S> {
         }
     }
 
-    /// As [`tell`](Self::tell), for the removal of what is called so.
+    /// As [`tell`](Self::tell), for the removal of the key of this name.
     pub(super) fn tell_removal(&self, name: Option<&TierKey>) -> Option<Noted<K, V>> {
         self.tell(name.cloned().map(TierChange::Remove))
     }
 
-    /// What the tier is told of a value that somebody writes, with the life that was said for it.
+    /// The change that tells the tier of a written value, with the caller's time to live.
     pub(super) fn written(
         &self,
         hash: u64,
@@ -253,9 +253,9 @@ impl<K, V, S> Store<K, V, S> {
         Some(TierChange::Write(name, entry))
     }
 
-    /// How long a value may live in the tier by what was said of it alone, and how long it would live here.
+    /// How long a value may live in the tier by its own time to live, and how long it would live here.
     fn lives_there(&self, random: u64, ttl: Option<u64>) -> (Duration, Duration) {
-        // jitter there too: else what was loaded together would end together there
+        // with jitter: else values loaded together would expire together in the tier
         let drawn = |ttl| match ttl {
             NEVER.. => Duration::MAX,
             ttl => duration(self.lives.stamp(self.clock.now(), ttl, random).life()),
@@ -266,14 +266,14 @@ impl<K, V, S> Store<K, V, S> {
         }
     }
 
-    /// The future of what the tier has of a key, if it is to be asked.
+    /// A future that asks the tier for a flight's key, if the tier is to be asked.
     pub(super) fn question_of(&self, flight: &Flight<K, V>) -> Option<Question<K, V>> {
         let tier = self.tier.as_ref().filter(|_| !must_not_wait())?;
         let name = (tier.name)(&flight.key);
         tier.may_ask(flight, &name).then(|| Arc::clone(&tier.tier).get(name))
     }
 
-    /// The future of all changes that are noted until now: done when the tier has made them.
+    /// A future of all changes noted until now: it completes when the tier has made them.
     pub(crate) fn when_all_made(
         &self,
     ) -> impl Future<Output = Result<(), TierError>> + Send + use<K, V, S>

@@ -1,10 +1,10 @@
-//! What left and is not reported yet, while user code runs that may panic.
+//! Guards that report what left the cache even if user code panics meanwhile.
 
 use super::store::Store;
 use crate::shard::outbox::Outbox;
 use std::sync::Arc;
 
-/// Reports what is in `out` if it goes because of a panic; else that is left to its owner.
+/// Reports what is in `out` if it is dropped by a panic; else that is left to the owner of `out`.
 pub(super) struct Unreported<'l, K, V, S> {
     pub(super) store: &'l Store<K, V, S>,
     pub(super) out: &'l mut Outbox<K, V>,
@@ -18,7 +18,7 @@ impl<K, V, S> Drop for Unreported<'_, K, V, S> {
     }
 }
 
-/// What left, until something else is done that comes first. Reports when it goes.
+/// Holds what left until something else that comes first is done. Reports it when dropped.
 pub(crate) struct Later<K, V, S> {
     store: Arc<Store<K, V, S>>,
     pub(super) out: Outbox<K, V>,

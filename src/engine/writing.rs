@@ -1,4 +1,4 @@
-//! Writing at the source, and what a cache may store meanwhile: nothing that was loaded.
+//! Writing at the source: while a write is in progress, no load of its key is stored.
 
 use super::put::{By, Stored};
 use super::store::Store;
@@ -20,42 +20,42 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Weak};
 use std::task::{Wake, Waker};
 
-/// What stands under a key when a write begins or ends.
+/// What becomes of a key's cached value when a write begins or ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Leave {
-    /// It goes.
+    /// It is removed.
     Nothing,
-    /// It stays; at the end only if nothing but this write has happened to the key.
+    /// It stays; at the end of the write only if nothing but this write has happened to the key.
     Standing,
 }
 
-/// A write in progress: while it lives, no load of its key is stored. It ends in
-/// [`lower`](Self::lower); dropped before (the write failed, or panicked, or its future was
-/// dropped), it leaves nothing under the key, since nobody knows what the source holds.
+/// A write in progress: while this guard lives, no load of its key is stored. It ends in
+/// [`lower`](Self::lower). Dropped before that (the write failed, or panicked, or its future was dropped), it
+/// leaves nothing under the key, since nobody knows what the source holds.
 ///
-/// Any number may be raised for one key. Then nobody knows in which order the source saw them, and
-/// none of them leaves anything. The same holds for one during which the key was inserted, removed
-/// or expired by somebody else.
+/// Any number of fences may be raised for one key. Then nobody knows in which order the source saw the
+/// writes, and none of them leaves anything. The same holds if somebody else inserted, removed or expired the
+/// key during the write.
 pub(crate) struct Fence<K, V, S> {
     store: Arc<Store<K, V, S>>,
     hash: u64,
-    /// Until it ends.
+    /// `None` once it has ended.
     key: Option<K>,
-    /// What its shard knows it by.
+    /// Identifies it in its shard.
     number: u64,
-    /// What had happened to tags when the write began.
+    /// The version of the tags when the write began.
     since: Version,
-    /// For how many ticks it stays after its end.
+    /// For how many ticks it stays up after the write.
     hold: u64,
-    /// Its end, by a function made where it was known what `K`, `V` and `S` are good for, which
-    /// `Drop` is not told.
+    /// Ends the write. A function pointer, made where the bounds of `K`, `V` and `S` are known, which `Drop`
+    /// does not have.
     end: EndWrite<K, V, S>,
 }
 
 type EndWrite<K, V, S> = fn(&Arc<Store<K, V, S>>, (u64, u64), K, u64);
 
 impl<K, V, S> Fence<K, V, S> {
-    /// Keeps it up for so many ticks after its end. What stands under the key goes at the end of
+    /// Keeps the fence up for so many ticks after the write. The key's cached value is removed at the end of
     /// the write and again at the end of that time.
     pub(crate) fn hold_for(&mut self, ticks: u64) {
         self.hold = ticks;
@@ -68,13 +68,13 @@ where
     V: Send + Sync + 'static,
     S: Send + Sync + 'static,
 {
-    /// A write begins. The key's flight loses it.
+    /// Begins a write. The key's flight loses its key.
     pub(crate) fn raise(store: &Arc<Store<K, V, S>>, hash: u64, key: K, leave: Leave) -> Self {
         let mine = key.clone();
         let name = store.name_of(&key);
         let since = store.tags.version();
         let mut out = Outbox::new();
-        // what goes is reported also if an `Eq` panics after that
+        // what is removed is reported even if an `Eq` panics after that
         let unreported = Unreported { store, out: &mut out };
         let _noted;
         let number = {
@@ -90,7 +90,7 @@ where
         drop(unreported);
         let (store, key) = (Arc::clone(store), Some(mine));
         let fence = Self { store, hash, key, number, since, hold: 0, end: Store::end_write };
-        // made before anything is reported: a panic in a `Drop` finds it and lowers it
+        // the fence exists before anything is reported: if a `Drop` panics, it is lowered
         fence.store.deliver(out);
         fence
     }
@@ -103,8 +103,8 @@ where
         }
     }
 
-    /// Stores what this write writes, if nothing else has happened to the key since it began. The
-    /// fence stays up. Whether it was stored.
+    /// Stores the written value, if nothing else has happened to the key since the write began. The fence
+    /// stays up. Returns whether the value was stored.
     pub(crate) fn put<'t>(
         &self,
         value: V,
@@ -118,7 +118,8 @@ where
         let units = self.store.units(&key, Some(&value));
         let said = tags.clone().map(Tag::from).collect();
         let change = self.store.written(self.hash, &key, &value, ttl, said);
-        // nobody knows whether the source was written before what has happened to one of them meanwhile
+        // if something has happened to one of the tags meanwhile, nobody knows whether the source was written
+        // before
         let tags = self.store.tags.find(tags).map(|names| names.since(self.since));
         let ttl = ttl.unwrap_or(self.store.lives.ttl);
         let notes = Notes::of(None, tags);
@@ -126,15 +127,15 @@ where
         let mut out = Outbox::new();
         let stored = self.store.put(self.hash, put, By::Fence, &mut out);
         if stored != Stored::Fenced {
-            // if something else is done to the key before this, the fence finds itself disputed, and its
-            // end tells of a removal
+            // if something else happens to the key before this line, the fence is disputed, and its end tells
+            // the tier of a removal
             self.store.let_go(self.store.tell(change));
         }
         self.store.deliver(out);
         matches!(stored, Stored::Yes(_))
     }
 
-    /// The write ends, and `leave` says what it leaves, whatever `hold_for` said.
+    /// Ends the write; `leave` says what it leaves in the cache. Overrides `hold_for`.
     pub(crate) fn lower(mut self, leave: Leave) {
         if let Some(key) = self.key.take() {
             self.store.end_write_leaving((self.hash, self.number), &key, leave);
@@ -150,8 +151,7 @@ impl<K, V, S> Drop for Fence<K, V, S> {
     }
 }
 
-/// The fences whose write is over and whose time is not: with the store they go, and their alarms
-/// with them.
+/// The fences that are held after their write, with their alarms. They go with the store.
 pub(super) type Holds = Mutex<(u64, HashMap<u64, Option<Alarm>, ahash::RandomState>)>;
 
 pub(super) fn no_holds() -> Holds {
@@ -159,10 +159,10 @@ pub(super) fn no_holds() -> Holds {
     Mutex::new((0, HashMap::with_hasher(ahash::RandomState::with_seeds(1, 2, 3, 4))))
 }
 
-/// A fence that is held: what its alarm calls.
+/// A fence that is held after its write, as its alarm calls it.
 struct Hold<K, V, S> {
     store: Weak<Store<K, V, S>>,
-    /// Among those that are held.
+    /// Its number among the held fences.
     number: u64,
     /// The key's hash, and the fence's number.
     fence: (u64, u64),
@@ -206,7 +206,7 @@ where
         let at = self.clock.after(hold.min(NEVER));
         let hold = Hold { store: Arc::downgrade(self), number, fence, key };
         let alarm = self.clock.alarm(at, Waker::from(Arc::new(hold)));
-        // it may have rung already
+        // the alarm may have rung already
         let late = match self.holds.lock().1.get_mut(&number) {
             Some(place) => place.replace(alarm),
             None => Some(alarm),
@@ -232,9 +232,9 @@ where
         self.deliver(out);
     }
 
-    /// Runs what ends a write, or a part of that. If the user's `Eq` panics in it, the fence goes all
-    /// the same: else its key would never be cached again. But it goes once: another write of the key
-    /// may be in progress behind it.
+    /// Runs `end`, which ends a write, or a part of that. If the user's `Eq` panics in it, the fence is
+    /// lowered all the same: else its key would never be cached again. But it is lowered only once: another
+    /// write of the key may still be in progress.
     fn ending(&self, (hash, number): (u64, u64), end: impl FnOnce(&Cell<bool>)) {
         let is_lowered = Cell::new(false);
         let ended = catch_unwind(AssertUnwindSafe(|| end(&is_lowered)));
@@ -247,7 +247,7 @@ where
         resume_unwind(panic);
     }
 
-    /// As `remove`, without the value.
+    /// As `remove`, but does not return the value.
     pub(super) fn take_out<Q>(&self, hash: u64, key: &Q, name: Option<&TierKey>)
     where
         Q: ?Sized + Equivalent<K>,

@@ -1,5 +1,5 @@
-//! Changing what stands under a key by what stands there, ahead of the source: what is to be written comes
-//! before what is cached, and what comes of the change enters the queue.
+//! Changing a key's value depending on its current value, ahead of the source: an unwritten change comes
+//! before the cached value, and the result enters the queue.
 
 use crate::engine::alter::Stood;
 use crate::engine::store::Store;
@@ -15,9 +15,9 @@ where
     V: Clone + Send + Sync + 'static,
     S: Send + Sync + 'static,
 {
-    /// Offers what `change` makes of what stands under the key to its queue, by `accept`, as
-    /// [`record`](Self::record) does; `unwritten` asks that queue for its last change of the key. Returns
-    /// what stands there afterwards, or why the queue did not take it.
+    /// Offers what `change` makes of the key's current value to its queue, by `accept`, as
+    /// [`record`](Self::record) does; `unwritten` asks that queue for its last change of the key. Returns the
+    /// value that the key has afterwards, or why the queue did not take it.
     pub(crate) fn alter_ahead<Q, E>(
         &self,
         hash: u64,
@@ -32,7 +32,8 @@ where
         self.alter_by(hash, key, unwritten, change, |changed, stood, basis| {
             let value = match (changed, stood) {
                 (Altered::Put(value), _) => Some(value),
-                // what it was not shown may be at the source, and nobody said that it is to go from there
+                // `change` was shown nothing, but the source may have a value, and nobody asked to delete
+                // that
                 (Altered::Remove, Stood::Nothing) => return Some(Ok(None)),
                 (Altered::Remove, _) => None,
                 (Altered::Keep(value), _) => return Some(Ok(value)),

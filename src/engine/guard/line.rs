@@ -1,4 +1,4 @@
-//! The way to the source of a load without a caller, and the line that it may have to stand in.
+//! How a load without a caller gets to the source, and the line that it may have to stand in.
 
 use super::{Caller, Carried, Entrance, Guards, Pass};
 use crate::engine::away::Away;
@@ -10,13 +10,13 @@ use crate::words::clock::Clock;
 use std::convert::Infallible;
 use std::sync::Arc;
 
-/// The line before the source, for a load without a caller, that keeps no cache alive while it stands
-/// there: behind all misses, unless somebody waits for it.
+/// The line before the source for a load without a caller, which does not keep the cache alive while it
+/// waits. The load stands behind all misses, unless somebody waits for it.
 pub(crate) struct Line<K, V> {
     guards: Arc<Guards>,
     clock: Clock,
     flight: Arc<Flight<K, V>>,
-    /// For so many ticks it stands there on behalf of callers who may have gone.
+    /// For how many ticks it stays in line on behalf of callers that may have gone.
     patience: u64,
 }
 
@@ -41,8 +41,9 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Line<K, V> {
         }
     }
 
-    /// Whether its time in line is over, and somebody waits for it still: then it stands there for as long
-    /// again, in its old place. (Who is only about to wait finds that it came to nothing, and looks again.)
+    /// Whether its time in line is over but somebody still waits for it: then it stays for as long again, in
+    /// its old place. (A caller that is only about to wait finds that the load came to nothing, and looks
+    /// again.)
     fn goes_on(&self, slot: &Result<LoadSlot, NoSlot>) -> bool {
         matches!(slot, Err(NoSlot::Late)) && self.flight.waiters() > 0
     }
@@ -51,10 +52,11 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Line<K, V> {
         let Some(slots) = &self.guards.slots else {
             unreachable!("it was a slot that was not free")
         };
-        // one that somebody waits for by now is a miss like any
+        // a load that somebody waits for by now ranks as a miss
         let rank = if self.flight.gives_way() { Rank::Refresh } else { Rank::Miss };
-        // Callers who do not wait for their slot leave loads in the line, and with no end to that it would
-        // grow for as long as there are more of them than slots. (Whoever wants a refresh's key takes it.)
+        // Callers that do not wait for their slot leave loads in the line. Without a deadline the line would
+        // grow for as long as there are more of them than slots. (A refresh needs none: whoever wants its key
+        // takes it.)
         let deadline = (rank == Rank::Miss).then(|| self.clock.after(self.patience));
         let (load, before) = (self.flight.clone(), self.flight.place());
         let turn = Turn::new(slots, &self.clock, load, rank, before, deadline);
@@ -66,19 +68,19 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Line<K, V> {
         turn
     }
 
-    /// There is no load any more.
+    /// Gives a slot back for which there is no load any more.
     fn give_back(&self, slot: LoadSlot) {
         drop(Pass::new(&self.guards, Some(slot)));
     }
 }
 
-/// What becomes of a load in the background that is about to begin.
+/// What becomes of a background load that is about to begin.
 pub(crate) enum Begun<K, V, S> {
     /// It may call the source.
     Yes(Away<K, V, S>, LoadCx<V>),
     /// It has to wait for its turn, and then ask [`begin_with`](Away::begin_with).
     Busy(Away<K, V, S>, Line<K, V>),
-    /// It does not begin; whoever has to know has been told.
+    /// It does not begin; everybody concerned has been told.
     No,
 }
 
@@ -87,7 +89,7 @@ where
     K: Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    /// Asks for leave to call the source.
+    /// Asks for permission to call the source.
     pub(crate) fn begin(self) -> Begun<K, V, S> {
         let Some(mut lead) = self.back() else { return Begun::No };
         if !lead.resume() {
@@ -112,7 +114,7 @@ where
         }
     }
 
-    /// It has waited for its turn.
+    /// The same after it has waited for its turn.
     pub(crate) fn begin_with(
         self,
         line: &Line<K, V>,

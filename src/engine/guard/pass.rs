@@ -1,11 +1,11 @@
-//! Leave to call the source, and what becomes of it when the source is done.
+//! Permission to call the source, and giving it back when the source is done.
 
 use crate::parts::breaker::{Breaker, Trial, TrialVerdict};
 use crate::parts::slots::{LoadSlot, LoadSlots};
 use crate::parts::stack::{self, Running};
 use std::sync::Arc;
 
-/// What a cache may be given to protect its source; one that has neither has none of this.
+/// What protects a cache's source; a cache with neither of the two has no `Guards`.
 #[derive(Debug)]
 pub(crate) struct Guards {
     pub(crate) slots: Option<LoadSlots>,
@@ -13,26 +13,27 @@ pub(crate) struct Guards {
 }
 
 impl Guards {
-    /// Whether the breaker would not let a load through that this thread began now.
+    /// Whether the breaker would turn away a load that this thread began now.
     pub(super) fn would_refuse(&self) -> bool {
         let refuses = |breaker: &Breaker| !stack::is_running(breaker.id()) && breaker.refuses();
         self.breaker.as_ref().is_some_and(refuses)
     }
 }
 
-/// Leave to call the source. When it goes, its slot goes to the next, and the breaker is told.
+/// RAII guard of the permission to call the source. Its drop tells the breaker, and hands the slot to the
+/// next in line.
 #[derive(Debug)]
 pub(crate) struct Pass {
     pub(super) guards: Arc<Guards>,
-    /// None where there is no limit, and for a load inside a load: that uses its parent's.
+    /// `None` if there is no limit, and for a load inside a load: that uses its parent's.
     pub(super) slot: Option<LoadSlot>,
-    /// None where there is no breaker, and for a load inside the probe: that is a part of it.
+    /// `None` if there is no breaker, and for a load inside the probe: that is a part of the probe.
     pub(super) trial: Option<Trial>,
-    /// What the breaker will be told.
+    /// What the breaker will be told on drop.
     verdict: TrialVerdict,
 }
 
-/// Leave to call the source once for several keys; of nothing, where the cache does not guard it.
+/// Permission to call the source once, for one key or several; empty if the cache does not guard its source.
 #[derive(Debug, Default)]
 pub(crate) struct Permit(pub(super) Option<Box<Pass>>);
 
@@ -46,7 +47,7 @@ impl Permit {
         self.0.as_ref().map(|pass| pass.enter())
     }
 
-    /// The source is done with it: what that says of it, and the slot for the next.
+    /// The source is done: tells the breaker the verdict, and hands the slot on.
     pub(in crate::engine) fn hand_back(&mut self, verdict: TrialVerdict) {
         if let Some(mut pass) = self.0.take() {
             pass.verdict = verdict;
@@ -60,7 +61,7 @@ impl Pass {
         Self { guards, slot, trial: None, verdict: TrialVerdict::Unknown }
     }
 
-    /// While what this returns lives, loads that this thread begins are inside this one.
+    /// While the returned guards live, loads that this thread begins count as inside this one.
     fn enter(&self) -> [Option<Running>; 2] {
         let Guards { slots, breaker } = &*self.guards;
         let slots = slots.as_ref().filter(|_| self.slot.is_some());
@@ -72,7 +73,7 @@ impl Pass {
 impl Drop for Pass {
     fn drop(&mut self) {
         let Guards { slots, breaker } = &*self.guards;
-        // the breaker first: who gets the slot is to know what this one found out
+        // the breaker first: whoever gets the slot should know what this load found out
         if let (Some(trial), Some(breaker)) = (self.trial.take(), breaker) {
             breaker.report(trial, self.verdict);
         }

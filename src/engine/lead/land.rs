@@ -1,4 +1,4 @@
-//! The end of a load that brought something: stored, told to all who wait, and what left for it reported.
+//! The end of a load: its result is stored, all waiters are told, and what left to make room is reported.
 
 use super::{Lead, Progress};
 use crate::engine::put::{By, Stored};
@@ -19,10 +19,10 @@ use crate::words::error::LoadError;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What is said of a value that has landed.
+/// The metadata of a value that has landed.
 struct LandedNotes {
     how: How,
-    /// Ticks, of what was not loaded now.
+    /// In ticks, if it was not loaded now.
     age: Option<u64>,
     validator: Option<Arc<str>>,
     tagged: Option<Tagged>,
@@ -34,8 +34,8 @@ where
     V: Clone + Send + Sync + 'static,
     S: Send + Sync + 'static,
 {
-    /// The loader is done. Stores what it brought, if the key is still this flight's, tells
-    /// everybody who waits, and then reports what had to leave. `ttl` is what the caller said.
+    /// The loader is done. Stores its result, if the key is still this flight's, tells all waiters, and then
+    /// reports what had to leave. `ttl` is the caller's.
     pub(crate) fn land<E: Send + Sync + 'static>(
         mut self,
         result: Result<Loaded<V>, E>,
@@ -48,8 +48,8 @@ where
         landed
     }
 
-    /// The same without the reports: what had to leave is in `out`, for who has something else to do
-    /// before the user's code may be called.
+    /// The same without the reports: what had to leave is in `out`, for a caller that has something else to
+    /// do before user code may run.
     pub(in crate::engine) fn land_quietly<E: Send + Sync + 'static>(
         &mut self,
         result: Result<Loaded<V>, E>,
@@ -58,7 +58,7 @@ where
     ) -> Result<Got<V>, LoadError<E>> {
         let now = self.count_time();
         let is_answer = result.as_ref().is_ok_and(|loaded| {
-            // who says of nothing that it is unchanged has not answered
+            // "unchanged" is no answer if the loader was shown no old value
             !matches!(loaded.answer, Answer::Unchanged) || self.old().is_some()
         });
         self.permit.hand_back(if is_answer {
@@ -91,7 +91,7 @@ where
                 };
                 let Notes { validator: old_validator, tags, .. } = *old.notes.unwrap_or_default();
                 let notes = Notes::of(validator.or(old_validator), self.tagged(&said, tags));
-                // the loader may have kept what it was shown
+                // the loader may have kept the old value
                 self.progress = Progress::Landing;
                 let value = Arc::try_unwrap(old.value).unwrap_or_else(|shared| V::clone(&shared));
                 self.progress = Progress::Waiting;
@@ -129,7 +129,7 @@ where
         self.end(value, stored, LandedNotes { how: How::Loaded, age: None, validator, tagged }, out)
     }
 
-    /// It has landed, and what it brought is `stored` or not. Tells everybody who waits.
+    /// The result is `stored` or not: lands the flight, and tells all waiters.
     fn end<E: Send + Sync + 'static>(
         &mut self,
         value: Option<V>,
@@ -146,7 +146,8 @@ where
                 Duration::ZERO
             }
         };
-        // whoever came after something had happened to a tag that nobody could know of looks again
+        // tags that only the loader knew: if one was removed or expired before the last follower joined, look
+        // again
         let is_late = |tagged: &Tagged| {
             tagged.first_change().is_some_and(|at| at <= self.flight.last_joined())
         };
@@ -157,7 +158,7 @@ where
             // off the board: nobody joins any more, and usually nobody has
             _ if !self.flight.has_followers() => None,
             Some(value) => {
-                // what had to leave is reported also if this `Clone` panics
+                // what had to leave is reported even if this `Clone` panics
                 let unreported = Unreported { store: &self.store, out };
                 let (value, validator) = (value.clone(), validator.clone());
                 drop(unreported);
@@ -178,8 +179,8 @@ where
         }
     }
 
-    /// The second tier has what is to be loaded: stores that, with what is left of its life, and tells
-    /// everybody who waits. `ttl` is what the caller said.
+    /// The second tier has the value: stores it, with what is left of its life, and tells all waiters. `ttl`
+    /// is the caller's.
     pub(crate) fn land_kept<E: Send + Sync + 'static>(
         mut self,
         entry: TierEntry<K, V>,
@@ -204,7 +205,7 @@ where
         let own = match value {
             Some(_) => {
                 let (now, ttl) = (store.clock.now(), ttl.map_or(store.lives.ttl, ticks));
-                // copies of many processes are not to end at once either
+                // the copies in many processes should not expire at once either
                 let random = draw(store.seed ^ self.flight.hash, 0, now);
                 if ttl == 0 { 0 } else { store.lives.stamp(now, ttl, random).life() }
             }
@@ -222,7 +223,7 @@ where
         )
     }
 
-    /// Stores what it brought, if the key is still its own.
+    /// Stores the result, if the key is still this flight's.
     fn put(
         &mut self,
         value: Option<&V>,
@@ -231,8 +232,8 @@ where
         notes: Option<Box<Notes>>,
         out: &mut Outbox<K, V>,
     ) -> Stored {
-        // the key's and the value's `Clone` and the weigher are the user's code as well, and who asks
-        // for the key in there is told so
+        // the `Clone` of key and value and the weigher are user code as well, and asking for the key in there
+        // is recursion
         let running = stack::enter(self.flight.id());
         self.progress = Progress::Landing;
         let key = self.flight.key.clone();
@@ -240,7 +241,7 @@ where
         let put = Put {
             hash: Hash::new(self.flight.hash),
             key,
-            // with no life there is nothing to store, only something to take out
+            // without a life there is nothing to store; the old entry is taken out
             value: if ttl > 0 { value.cloned() } else { None },
             units,
             ttl,

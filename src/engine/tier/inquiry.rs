@@ -15,14 +15,14 @@ use std::task::{Context, Poll, ready};
 
 /// One question for the keys of several leads.
 pub(crate) struct Inquiry<K, V> {
-    /// Which of them it is about.
+    /// The indices of the leads that it is about.
     about: Vec<usize>,
     asked: Questions<K, V>,
     running: Vec<usize>,
 }
 
 impl<K, V> Inquiry<K, V> {
-    /// Nothing if there is nothing to be asked.
+    /// `None` if there is nothing to ask.
     pub(crate) fn new<S>(store: &Store<K, V, S>, leads: &[Lead<K, V, S>]) -> Option<Self> {
         let tier = store.tier.as_ref().filter(|_| !must_not_wait())?;
         let names = leads.iter().map(|lead| (tier.name)(lead.key())).enumerate();
@@ -35,30 +35,30 @@ impl<K, V> Inquiry<K, V> {
         Some(Self { about, asked, running: leads.iter().map(Lead::id).collect() })
     }
 
-    /// The answer, for [`settle`]. Polled as a part of the loads.
+    /// Polls for the answer, which is for [`settle`]. The poll runs as a part of the loads.
     pub(crate) fn poll(&mut self, task: &mut Context<'_>) -> Poll<Answers<K, V>> {
         let _running = stack::enter_all(self.running.iter().copied());
         let found = ready!(self.asked.as_mut().poll(task));
         Poll::Ready(Answers { about: std::mem::take(&mut self.about), found })
     }
 
-    /// It took too long.
+    /// The tier took too long.
     pub(crate) fn give_up(self) -> Answers<K, V> {
         Answers { about: self.about, found: Err(TierError::TimedOut) }
     }
 }
 
-/// What came of an [`Inquiry`].
+/// The outcome of an [`Inquiry`].
 pub(crate) struct Answers<K, V> {
     about: Vec<usize>,
     found: Result<Vec<TierFound<K, V>>, TierError>,
 }
 
-/// What the tier had, by the places of the leads that need not load any more.
+/// What the tier had, with the indices of the leads that need not load any more.
 pub(crate) type Settled<V, E> = Vec<(usize, Result<Got<V>, LoadError<E>>)>;
 
-/// Lands what the tier has for these leads, and leaves those that have to load. What had to leave for it
-/// is in `later`.
+/// Lands what the tier has for these leads, and keeps in `leads` those that have to load. What had to leave
+/// the cache for it is in `later`.
 pub(crate) fn settle<K, V, S, E>(
     leads: &mut Vec<Lead<K, V, S>>,
     answers: Answers<K, V>,
@@ -78,7 +78,7 @@ where
             about.iter().zip(found).for_each(|(&at, found)| of_each[at] = Some(Ok(found)));
         }
         Err(error) => {
-            // once, however many keys it was asked for
+            // one event, however many keys the tier was asked for
             if let Some(lead) = leads.first() {
                 lead.store.emit(Event::TierFailed { error: &error });
             }

@@ -1,4 +1,4 @@
-//! What a lead asks the tier, makes of its answer, and tells it in the end.
+//! What a lead asks the tier, what it does with the answer, and what it tells the tier in the end.
 
 use super::Question;
 use crate::engine::lead::Lead;
@@ -21,23 +21,23 @@ use crate::words::tick::Tick;
 use crate::words::tier_key::TierKey;
 use std::sync::Arc;
 
-/// Whether a load is to bring what the source has, whatever the tier has: it asks for a ticket only.
+/// Whether a load must go to the source, whatever the tier has: then it asks the tier only for a ticket.
 pub(super) fn goes_to_the_source<K, V>(flight: &Flight<K, V>) -> bool {
     matches!(flight.reason, LoadReason::Forced | LoadReason::Refresh)
 }
 
-/// What a lead that asked the tier keeps until it is done.
+/// The ticket that a lead got from the tier, kept until the lead is done.
 pub(in crate::engine) struct TicketHeld {
     name: TierKey,
     ticket: TierTicket,
     /// When the load began, or earlier.
     began: Tick,
-    /// The tier had something, if only past its life.
+    /// The tier had an entry, if only one past its life.
     is_there: bool,
 }
 
 impl<K, V, S> Lead<K, V, S> {
-    /// Gives back what the tier gave for a load that came to nothing.
+    /// Gives back the ticket of a load that came to nothing.
     pub(in crate::engine) fn release(&mut self) {
         if let (Some(held), Some(tier)) = (self.take_ticket(), &self.store.tier) {
             // the tier may be the user's, and the flight has to land in any case
@@ -45,7 +45,7 @@ impl<K, V, S> Lead<K, V, S> {
         }
     }
 
-    /// The future of what the tier has, if it is to be asked: to be polled as a part of the load.
+    /// A future that asks the tier, if it is to be asked: to be polled as a part of the load.
     pub(crate) fn question(&self) -> Option<Question<K, V>> {
         self.store.question_of(&self.flight)
     }
@@ -57,8 +57,8 @@ where
     V: Clone + Send + Sync + 'static,
     S: Send + Sync + 'static,
 {
-    /// What the tier said. An entry that will do instead of a load, for a caller who takes one that is so
-    /// many ticks old; and from a caller to whom "there is none" is no answer, only a value is `wanted`.
+    /// Handles the tier's answer. Returns an entry if it will do instead of a load: its age in ticks must be
+    /// one that `accepts` allows, and with `needs_value`, "not found" will not do.
     pub(crate) fn answer(
         &mut self,
         found: Result<TierFound<K, V>, TierError>,
@@ -70,7 +70,7 @@ where
         }
         let mut out = Outbox::new();
         let entry = self.answer_quietly(found, accepts, needs_value, &mut out);
-        // the load is not over: a listener that asks for its key is told so, and does not wait for it
+        // the load is not over: a listener that asks for its key gets `Recursive` instead of waiting for it
         let _running = stack::enter(self.id());
         self.store.deliver(out);
         entry
@@ -86,8 +86,8 @@ where
     ) -> Option<TierEntry<K, V>> {
         let store = Arc::clone(&self.store);
         let tier = store.tier.as_ref()?;
-        // the load, if it comes to that, begins when this is known; its ticket may be older, but what
-        // a tier takes to answer is little beside what it leaves for loads
+        // the load, if there is one, begins now; its ticket may be older, but the time that a tier takes to
+        // answer is short beside the time that it allows for loads
         let now = store.clock.now();
         self.flight.begin(now);
         let Ok(TierFound { entry, ticket }) = found else {
@@ -123,8 +123,8 @@ where
         None
     }
 
-    /// The tier has nothing of this key. If news may have been lost, what stands here from before may have
-    /// been removed by others, and is not served any more, whatever becomes of the load.
+    /// The tier has nothing under this key. If news may have been lost, others may have removed an entry that
+    /// was cached here before that: it is not served any more, whatever becomes of the load.
     fn disown(&self, out: &mut Outbox<K, V>) {
         let (store, hash) = (&self.store, self.flight.hash);
         let doubted = store.tier.as_ref().map_or(0, |tier| tier.doubted.load(Ordering::Relaxed));
@@ -134,8 +134,8 @@ where
         }
     }
 
-    /// A value past its life is cached as such: the loader is shown it, and it is served if the load
-    /// comes to nothing, for as long as this cache's windows say.
+    /// Caches a value past its life as such: the loader is shown it, and it is served if the load comes to
+    /// nothing, for as long as this cache's windows say.
     fn show(&mut self, entry: TierEntry<K, V>, out: &mut Outbox<K, V>) {
         let store = Arc::clone(&self.store);
         let over_for = ticks(entry.over_for).max(1);
@@ -152,8 +152,8 @@ where
         store.put(hash, put, By::Shown(&self.flight), out);
     }
 
-    /// What the tier is to be told of this load, if it was asked before: made before anything is stored,
-    /// for it is made of clones.
+    /// What the tier is to be told of this load's result, if it was asked before the load. Made before
+    /// anything is stored, because making it clones key and value.
     pub(in crate::engine) fn brought(
         &mut self,
         value: Option<&V>,
@@ -169,13 +169,14 @@ where
         let tags = tags.map_or_else(Vec::new, |tags| tags.iter().map(Tag::from).collect());
         let said = if value.is_some() { ttl } else { ttl.or(Some(self.store.lives.negative)) };
         if said == Some(0) {
-            // Nothing is to be stored, and what was there goes; where nothing was, nobody is told. Others who
-            // wait for this load to store need not: the ticket stays, to be given back.
+            // Nothing is to be stored, and what the tier had goes; if it had nothing, it is not told. The
+            // ticket is kept, to be given back, so that others need not wait for this load to store
+            // something.
             let held = self.ticket().filter(|held| held.is_there)?;
             return Some(TierChange::Remove(held.name.clone()));
         }
         let Some(held) = self.take_ticket() else {
-            // what the tier has is older than what somebody insisted on
+            // what the tier has is older than the value that somebody insisted on
             let is_newer = goes_to_the_source(&self.flight);
             let name = self.store.name_of(self.key());
             return name.filter(|_| is_newer).map(TierChange::Remove);
@@ -204,7 +205,7 @@ where
 }
 
 impl<K, V, S> Lead<K, V, S> {
-    /// It has landed: the tier is told, unless something newer had happened to the key.
+    /// The load has landed: tells the tier, unless something newer had happened to the key.
     pub(in crate::engine) fn tell(&mut self, change: Option<TierChange<K, V>>, stored: Stored) {
         match change {
             Some(TierChange::Load(name, _, ticket)) if stored == Stored::Fenced => {

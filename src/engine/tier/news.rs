@@ -1,4 +1,4 @@
-//! What others did, and what is done here for it.
+//! News: what other processes did, and what is done here in response.
 
 use crate::engine::store::{Store, spread};
 use crate::parts::group::Hash;
@@ -13,9 +13,9 @@ use std::hash::{BuildHasher, Hash as StdHash};
 use std::sync::{Arc, Weak};
 
 thread_local! {
-    /// Whether this thread brings news of a tier. It may be the one that has to answer for it, so nothing
-    /// that user code does in here may wait for the tier.
-    // no `const` block: the explorers' macro has none
+    /// Whether this thread is delivering a tier's news. It may be the very thread that has to answer for the
+    /// tier, so user code that runs on it meanwhile must not wait for the tier.
+    // no `const` block: the explorers' macro does not have one
     #[allow(clippy::missing_const_for_thread_local)]
     static MUST_NOT_WAIT: Cell<bool> = Cell::new(false);
 }
@@ -24,14 +24,15 @@ pub(super) fn must_not_wait() -> bool {
     MUST_NOT_WAIT.with(Cell::get)
 }
 
-/// Runs this as what is done for news of the tier is: nothing in there waits for the tier.
+/// Runs `work` as if it were done for news of the tier: nothing in it waits for the tier.
 #[cfg_attr(larder_loom, allow(dead_code, reason = "its models have no thread that tells a tier"))]
 pub(crate) fn without_waiting<R>(work: impl FnOnce() -> R) -> R {
     let _not_waiting = NotWaiting(MUST_NOT_WAIT.with(|brings| brings.replace(true)));
     work()
 }
 
-/// While it lives, its thread brings news; then what was before, also after a panic of the user's code.
+/// While it lives, its thread counts as delivering news. Its drop restores the state before, even after a
+/// panic of user code.
 struct NotWaiting(bool);
 
 impl Drop for NotWaiting {
@@ -40,7 +41,7 @@ impl Drop for NotWaiting {
     }
 }
 
-/// Tells a store what others did.
+/// Receives the tier's news for a store.
 struct Ear<K, V, S>(Weak<Store<K, V, S>>);
 
 impl<K, V, S> Watch for Ear<K, V, S>
@@ -50,7 +51,7 @@ where
     S: BuildHasher + Send + Sync + 'static,
 {
     fn told(&self, news: News<'_>) -> bool {
-        // outlives the store, which may go here
+        // outlives the store, whose last handle may be dropped here
         let _not_waiting = NotWaiting(MUST_NOT_WAIT.with(|brings| brings.replace(true)));
         let store = self.0.upgrade();
         if let Some(store) = &store {
@@ -70,7 +71,7 @@ where
     V: Send + Sync + 'static,
     S: BuildHasher + Send + Sync + 'static,
 {
-    /// Has the tier bring its news here from now on.
+    /// Has the tier deliver its news here from now on.
     pub(crate) fn listen(self: &Arc<Self>) -> Result<(), TierError> {
         match &self.tier {
             Some(tier) => tier.tier.watch(TierWatcher::new(Arc::new(Ear(Arc::downgrade(self))))),
@@ -78,7 +79,7 @@ where
         }
     }
 
-    /// Others did this: the same is done here, and the tier is not told.
+    /// Does here what others did, without telling the tier.
     fn hear(&self, news: News<'_>) {
         let Some(tier) = &self.tier else { return };
         match news {
@@ -104,7 +105,7 @@ where
         tier.counts.heard.add(1);
     }
 
-    /// A name may be that of several keys.
+    /// Removes every key of this name: several keys may have it.
     fn change_here(&self, hash: u64, name: &TierKey) {
         let mut out = Outbox::new();
         {
@@ -116,7 +117,7 @@ where
         self.deliver(out);
     }
 
-    /// The same for what is over, but not gone.
+    /// The same for an expiry: the entries are not fresh any more, but not gone.
     fn expire_here(&self, hash: u64, name: &TierKey) {
         let mut out = Outbox::new();
         let expired = {
@@ -133,7 +134,7 @@ where
 }
 
 impl<K, V, S> Store<K, V, S> {
-    /// The hashes of whatever keys are called so.
+    /// The hashes that keys of this name may have.
     fn hashes_of(&self, name: &TierKey) -> impl Iterator<Item = u64> + use<K, V, S>
     where
         S: BuildHasher + 'static,
