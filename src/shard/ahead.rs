@@ -1,4 +1,4 @@
-//! Taking a key for a load that nobody waits for, while its value is still there.
+//! Taking a key for a refresh: a load that nobody waits for, while the old value is still there.
 
 use super::Shard;
 use super::entry::Terms;
@@ -19,8 +19,8 @@ impl<K, V> Shard<K, V> {
         self.aside.cost(id)
     }
 
-    /// Whether a load of the key may begin: none is in flight, and none that failed holds it back.
-    /// Both tables are mostly empty.
+    /// Whether a load of the key may begin: none is in flight, and no failed one holds it back. Both tables
+    /// are mostly empty.
     pub(crate) fn may_begin<Q>(&self, hash: u64, key: &Q, now: Tick) -> bool
     where
         Q: ?Sized + Equivalent<K>,
@@ -29,7 +29,7 @@ impl<K, V> Shard<K, V> {
             && self.failures.get(hash, key).is_none_or(|failure| failure.until <= now)
     }
 
-    /// The key as it is stored, and the stamp of its value, if there is one that is not gone.
+    /// The key as it is stored, and the stamp of its value, if there is a value that is not gone.
     pub(crate) fn standing<Q>(&self, hash: u64, key: &Q, terms: &Terms<'_>) -> Option<(K, Stamp)>
     where
         Q: ?Sized + Equivalent<K>,
@@ -39,9 +39,9 @@ impl<K, V> Shard<K, V> {
         Some((entry.key.clone(), entry.stamp))
     }
 
-    /// Takes the key for a load, whatever stands there; with `only`, if that is still the value with
-    /// this stamp, and nothing holds the load back. [`Role::Follow`] if it is being loaded already,
-    /// [`Role::Look`] if there is nothing to be done.
+    /// Takes the key for a load, whatever its entry; with `only`, only if the entry still has this stamp and
+    /// nothing holds the load back. [`Role::Follow`] if the key is being loaded already, [`Role::Look`] if
+    /// there is nothing to do.
     pub(crate) fn begin<Q>(
         &mut self,
         hash: u64,
@@ -86,7 +86,7 @@ impl<K, V> Shard<K, V> {
         Joined { role: Role::Lead { flight, revalidates: false }, overdue }
     }
 
-    /// Takes all flights off, for the end of the cache.
+    /// Takes all flights off the board, at the end of the cache.
     pub(crate) fn end_flights(&mut self) -> Vec<Arc<Flight<K, V>>> {
         self.board.drain().inspect(|flight| flight.ground()).collect()
     }

@@ -1,6 +1,6 @@
-//! What few entries have, kept beside the table so that the others pay nothing for it: cached "not
-//! found", notes, weights where there is a weigher, times of use where there is a time to idle, load
-//! times where refreshes go by them.
+//! Data that few entries have, kept beside the table so that the others pay nothing for it: cached "not
+//! found", notes, weights with a weigher, times of last use with a time to idle, and load times if refreshes
+//! depend on them.
 
 use super::entry::{Missing, Notes};
 use crate::parts::eviction::SlotId;
@@ -9,18 +9,18 @@ use crate::words::tick::Tick;
 use hashbrown::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// None while there is nothing to keep: then all that a plain shard asks is whether there is.
+/// `None` while there is nothing to keep: then this is the only test that a plain shard pays.
 pub(crate) struct Aside<K>(Option<Box<Kept<K>>>);
 
 struct Kept<K> {
     /// By slot. The ids are the table's own, no caller chooses them: any hasher will do.
     missing: HashMap<SlotId, Missing<K>, ahash::RandomState>,
-    /// By slot too, of the few that have any.
+    /// By slot too, for the few that have notes.
     notes: HashMap<SlotId, Box<Notes>, ahash::RandomState>,
     weights: Option<Weights>,
-    /// Written by readers under a shared lock; of two at once either is right.
+    /// Times of last use, written by readers under a shared lock; if two write at once, either is right.
     used: Option<Vec<AtomicU64>>,
-    /// How many milliseconds the values took to load.
+    /// How many milliseconds each value took to load.
     costs: Option<Vec<u16>>,
 }
 
@@ -35,7 +35,7 @@ impl<K> Kept<K> {
         }
     }
 
-    /// Whether it neither keeps anything nor has to be there to keep it.
+    /// Whether it holds nothing, and has no array that must stay.
     fn is_done(&self) -> bool {
         let is_optional = self.weights.is_none() && self.used.is_none() && self.costs.is_none();
         is_optional && self.missing.is_empty() && self.notes.is_empty()
@@ -50,7 +50,7 @@ impl<K> Kept<K> {
 }
 
 impl<K> Aside<K> {
-    /// That of an empty shard; `part` is its own of the bound on weight, `None` without a weigher.
+    /// For an empty shard; `part` is the shard's part of the bound on weight, `None` without a weigher.
     pub(crate) fn new(part: Option<WeightPart>, idle: bool, costs: bool) -> Self {
         let keeps_any = part.is_some() || idle || costs;
         let weights = part.map(|part| Weights::new(0, part));
@@ -62,13 +62,13 @@ impl<K> Aside<K> {
         self.0.as_ref().map_or(Self(None), |kept| kept.sized(slots))
     }
 
-    /// Whether there is nothing to any entry but what stands in its slot.
+    /// Whether no entry has anything beside its slot.
     #[inline]
     pub(crate) fn is_bare(&self) -> bool {
         self.0.is_none()
     }
 
-    /// What was kept of a few entries is gone with them: the shard is as plain as before.
+    /// Drops the box once what was kept for a few entries is gone: the shard is plain again.
     fn let_go(&mut self) {
         if self.0.as_ref().is_some_and(|kept| kept.is_done()) {
             self.0 = None;
@@ -96,7 +96,7 @@ impl<K> Aside<K> {
 
     #[inline]
     pub(crate) fn take_missing(&mut self, id: SlotId) -> Option<Missing<K>> {
-        // most caches hold none, and then this is one comparison
+        // most caches hold no "not found", and then this is one comparison
         let missing = &mut self.0.as_mut()?.missing;
         if missing.is_empty() {
             return None;
@@ -121,7 +121,7 @@ impl<K> Aside<K> {
         self.kept().notes.insert(id, notes);
     }
 
-    /// Nothing of the user's is in them: they may be dropped under the lock.
+    /// Notes hold nothing of the user's: they may be dropped under the lock.
     #[inline]
     pub(crate) fn take_notes(&mut self, id: SlotId) -> Option<Box<Notes>> {
         let notes = &mut self.0.as_mut()?.notes;
@@ -145,7 +145,7 @@ impl<K> Aside<K> {
         }
     }
 
-    /// The units of an entry that leaves.
+    /// Takes the units of an entry that leaves.
     #[inline]
     pub(crate) fn take_units(&mut self, id: SlotId) -> u64 {
         let units = self.units(id);
@@ -153,7 +153,7 @@ impl<K> Aside<K> {
         units
     }
 
-    /// What the entries weigh, where a weigher says so.
+    /// The weights of the entries, if there is a weigher.
     #[inline]
     pub(crate) fn weights(&self) -> Option<&Weights> {
         self.0.as_ref()?.weights.as_ref()
@@ -175,10 +175,10 @@ impl<K> Aside<K> {
         self.used().is_some()
     }
 
-    /// Whether a slot has gone unused for longer than `idle`; if not, it is used now.
+    /// Whether a slot has gone unused for longer than `idle`; if not, notes that it is used now.
     #[inline]
     pub(crate) fn is_idle(&self, id: SlotId, idle: u64, now: Tick) -> bool {
-        // one test for most caches, which have no time to idle
+        // one test in most caches, which have no time to idle
         self.has_idle() && self.use_or_idle(id, idle, now)
     }
 
@@ -212,7 +212,7 @@ impl<K> Aside<K> {
         }
     }
 
-    /// The slot `old` of the table before it grew is `new` in the one after.
+    /// Carries the data of slot `old` of the table before it grew to slot `new` of the table after.
     pub(crate) fn carry(&mut self, to: &mut Self, old: SlotId, new: SlotId) {
         if self.is_bare() {
             return;

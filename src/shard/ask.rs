@@ -5,18 +5,19 @@ use crate::rules::expiry::NEVER;
 use crate::words::tick::Tick;
 use std::any::TypeId;
 
-/// What a caller who may load says about it.
+/// The conditions of a caller that may load.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ask {
-    /// Load also where it is known that the source has none.
+    /// Load even if it is known that the source has no such value.
     pub(crate) over_missing: bool,
-    /// The load is one of several that one loader does at once: they are counted together.
+    /// The load is one of several that one loader call does at once: they are counted together.
     pub(crate) in_batch: bool,
-    /// A value older than so many ticks is not for this caller, nor is a load that began before.
+    /// This caller accepts no value older than so many ticks, and joins no load that began earlier than that.
     pub(crate) max_age: u64,
-    /// `force`: no value, and no load whose number is below this one; zero if it was not said.
+    /// `force`: this caller accepts no cached value, and joins no load with a number below this one; zero
+    /// without `force`.
     pub(crate) since: u64,
-    /// The type of the errors that the caller can be told; one that has none is told no failure.
+    /// The error type of this caller; a caller without one is told of no failure.
     pub(crate) error: Option<TypeId>,
 }
 
@@ -35,12 +36,12 @@ impl Ask {
         self.since > 0
     }
 
-    /// Whether the caller takes not just any value that the cache calls fresh.
+    /// Whether the caller does not accept every value that is fresh by the cache's settings.
     pub(crate) fn is_choosy(&self) -> bool {
         self.is_forced() || self.max_age < NEVER
     }
 
-    /// Whether a value so many ticks old is one for this caller.
+    /// Whether the caller accepts a value that is so many ticks old.
     pub(crate) fn accepts(&self, age: u64) -> bool {
         !self.is_forced() && age <= self.max_age
     }

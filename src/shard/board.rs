@@ -1,17 +1,17 @@
 //! The loads in flight of one shard, by key, under the shard's lock.
 //!
-//! They stand beside the entries, not instead of them, so that an old value stays readable while
-//! its successor loads. Only a flight that is still on the board when it arrives may store.
+//! They are kept beside the entries, not in their place, so that an old value stays readable while its
+//! successor loads. Only a flight that is still on the board when it lands may store.
 //!
-//! Most loads are over before anybody else asks for their key. Such a one has no flight, only a
-//! [`Seat`]; whoever comes for the key [meets](Board::meet) it, and from then on it has one. A flight is an
-//! allocation, a lock of its own and a counted handle for each who has it: where the source answers
-//! at once, they were half of the time of a load.
+//! Most loads are over before anybody else asks for their key. Such a load has no flight, only a [`Seat`];
+//! whoever else comes for the key [meets](Board::meet) the load, which has a flight from then on. A flight
+//! costs an allocation, a lock of its own and a counted handle for each holder: if the source answers at
+//! once, these were half of the time of a load.
 //!
-//! The first few stand in a row that is looked through, the rest, of a storm of misses, in a table.
-//! A shard seldom has more than a few, and with a table alone they cost a tenth of a load that
-//! returns at once: its control bytes are written one by one and read in sixteens at once, which a
-//! processor can only do when the writes have left its store buffer.
+//! The first few flights are in a row that is searched linearly; the rest, in a storm of misses, in a hash
+//! table. A shard seldom has more than a few, and a table alone costs a tenth of a load that returns at once:
+//! its control bytes are written one by one and read sixteen at a time, which a processor can only do once
+//! the writes have left its store buffer.
 
 use crate::parts::flight::{Begin, Flight};
 use crate::parts::tags::Version;
@@ -20,20 +20,20 @@ use equivalent::Equivalent;
 use hashbrown::HashTable;
 use std::sync::Arc;
 
-/// How many stand in the row: four to a cache line.
+/// How many flights the row holds: four to a cache line.
 const ROW: usize = 8;
 
 pub(crate) struct Board<K, V> {
     seats: Vec<Seat<K>>,
     row: Vec<(u64, Arc<Flight<K, V>>)>,
     rest: HashTable<Arc<Flight<K, V>>>,
-    /// Flights that were made of seats, for those who load them and do not know of them yet.
+    /// Flights that were made of seats, for their leaders, who do not know of them yet.
     met: Vec<Arc<Flight<K, V>>>,
 }
 
-/// A load that nobody but its caller knows of: what it takes to make a flight of it.
+/// A load that nobody but its caller knows of: just what is needed to make a flight of it.
 pub(crate) struct Seat<K> {
-    /// What it is called.
+    /// Its identity until it has a flight: an address on its caller's stack.
     pub(crate) alias: usize,
     pub(crate) hash: u64,
     pub(crate) key: K,
@@ -88,7 +88,7 @@ impl<K, V> Board<K, V> {
     where
         Q: ?Sized + Equivalent<K>,
     {
-        // empty in most calls that ask: a write with nothing in flight
+        // empty in most calls: a write with nothing in flight
         if self.row.is_empty() && self.rest.is_empty() {
             return None;
         }
@@ -108,19 +108,20 @@ impl<K, V> Board<K, V> {
         }
     }
 
-    /// Whether one more load may begin in a seat. They are looked through one by one.
+    /// Whether one more load may begin in a seat. The number is limited because seats are searched one by
+    /// one.
     #[inline]
     pub(crate) fn has_seat(&self) -> bool {
         self.seats.len() < ROW
     }
 
-    /// Seats a load whose key has none.
+    /// Seats a load whose key has none yet.
     #[inline]
     pub(crate) fn sit(&mut self, seat: Seat<K>) {
         self.seats.push(seat);
     }
 
-    /// The seat of the load that is called so, if nobody has come for it.
+    /// The seat of the load with this alias, if nobody else has come for it.
     #[inline]
     pub(crate) fn seat(&self, alias: usize) -> Option<usize> {
         self.seats.iter().position(|seat| seat.alias == alias)
@@ -132,13 +133,14 @@ impl<K, V> Board<K, V> {
         self.seats[seat].posted
     }
 
-    /// It is in its seat no more, and neither is it on the board.
+    /// Takes a load out of its seat, and so off the board.
     #[inline]
     pub(crate) fn vacate(&mut self, seat: usize) -> Seat<K> {
         self.seats.swap_remove(seat)
     }
 
-    /// The flight of the load that began in a seat under this name. On the board, if it has its key.
+    /// The flight of the load that began in a seat with this alias. It is on the board if it still has its
+    /// key.
     pub(crate) fn rise(&mut self, alias: usize) -> Option<Arc<Flight<K, V>>> {
         if let Some(seat) = self.seat(alias) {
             self.meet_at(seat);
@@ -147,7 +149,7 @@ impl<K, V> Board<K, V> {
         Some(self.met.swap_remove(at))
     }
 
-    /// Somebody comes for a key: if its load is in a seat, it has a flight from now on.
+    /// Somebody comes for a key: if its load is in a seat, turns the seat into a flight.
     #[inline]
     pub(crate) fn meet<Q>(&mut self, hash: u64, key: &Q)
     where
@@ -165,10 +167,10 @@ impl<K, V> Board<K, V> {
         self.post(flight);
     }
 
-    /// Takes this very flight off, if it is still on.
+    /// Takes this very flight off the board, if it is still on it.
     #[inline]
     pub(crate) fn take(&mut self, flight: &Arc<Flight<K, V>>) -> bool {
-        // the caller's handle keeps it alive: nothing of the user's is dropped here
+        // the caller's handle keeps the flight alive: no user code is dropped here
         if let Some(at) = self.row.iter().position(|(_, other)| Arc::ptr_eq(other, flight)) {
             self.row.swap_remove(at);
             return true;
@@ -182,7 +184,7 @@ impl<K, V> Board<K, V> {
         }
     }
 
-    /// Takes off whatever flight the key has.
+    /// Takes the key's flight off the board, if it has one.
     #[inline]
     pub(crate) fn take_key<Q>(&mut self, hash: u64, key: &Q) -> Option<Arc<Flight<K, V>>>
     where
@@ -207,7 +209,7 @@ impl<K, V> Board<K, V> {
         row.chain(std::mem::take(&mut self.rest))
     }
 
-    /// Panics where a key has two loads. For tests.
+    /// Panics if a key has two loads. For tests.
     pub(crate) fn validate(&self)
     where
         K: Eq,

@@ -1,4 +1,4 @@
-//! Storing where a write is no more than that: the short ways that most writes go.
+//! The shortcuts that most writes take: those in a shard where a write only has to store.
 
 use super::Shard;
 use super::entry::Entry;
@@ -10,8 +10,8 @@ use crate::words::tick::Tick;
 use equivalent::Equivalent;
 
 impl<K, V> Shard<K, V> {
-    /// Whether a write of a key is no more than that: nothing is under way that it would have to do
-    /// with, no load of the key has failed, nothing is kept beside the entries, and nothing has expired yet.
+    /// Whether a write of a key only has to store: no load and no write at the source is under way in the
+    /// shard, no load of the key has failed, nothing is kept beside the entries, and nothing has expired yet.
     #[inline]
     pub(crate) fn is_calm<Q>(&self, hash: u64, key: &Q, now: Tick) -> bool
     where
@@ -24,8 +24,7 @@ impl<K, V> Shard<K, V> {
             && now < self.sweep.earliest
     }
 
-    /// Puts a value in the place of another one, in a [calm](Self::is_calm) shard: that is how most
-    /// updates go. Returns the other one.
+    /// Replaces an entry in a [calm](Self::is_calm) shard, as most updates do. Returns the old one.
     #[inline]
     pub(crate) fn overwrite(
         &mut self,
@@ -42,9 +41,9 @@ impl<K, V> Shard<K, V> {
         Some(old)
     }
 
-    /// A newcomer of one unit in a [calm](Self::is_calm) shard without dead slots, of a table that is not
-    /// about to grow: that is how most of them come. If one has to go for it, that is `left`, evicted.
-    /// Gives key and value back where there is more to it; then nothing has happened to any entry.
+    /// Stores a newcomer of one unit in a [calm](Self::is_calm) shard without dead slots whose table is not
+    /// about to grow, as most newcomers are. If an entry has to go for it, `left` is set to the evicted one.
+    /// In any other case gives key and value back; then nothing has happened to any entry.
     #[inline]
     pub(crate) fn welcome(
         &mut self,
@@ -62,7 +61,7 @@ impl<K, V> Shard<K, V> {
             return Err((key, value));
         }
         let stamp = lives.stamp(now, ttl, self.draw());
-        // before anybody goes: then there is little to be undone if all within reach are taken
+        // before anything is evicted: then there is little to undo if all slots within reach are taken
         let id = match self.table.settle(hash, Entry { key, value, stamp }) {
             Ok(id) => id,
             Err(Entry { key, value, .. }) => {
@@ -72,7 +71,7 @@ impl<K, V> Shard<K, V> {
         };
         let admission = self.policy.arrive(&mut self.table, hash.bits(), Bulk::AVERAGE);
         if !has_room {
-            // there is one, of those that stood there before it
+            // there is a victim: an entry that was there before the newcomer
             let Some(victim) = self.policy.evict(&mut self.table) else {
                 let newcomer = self.table.evict(id);
                 return newcomer.map_or(Ok(stamp), |Entry { key, value, .. }| Err((key, value)));

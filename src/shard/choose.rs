@@ -1,4 +1,4 @@
-//! Asking the policy, with what entries weigh where that is the bound.
+//! Asking the policy, with the weights of entries if the bound is on weight.
 
 use super::Shard;
 use crate::parts::eviction::{Admission, Bulk, Policy, SlotId, Slots};
@@ -7,7 +7,7 @@ use crate::parts::table::Table;
 use crate::parts::weights::Weights;
 
 impl<K, V> Shard<K, V> {
-    /// A newcomer of so many units is about to be stored.
+    /// Announces a newcomer of so many units.
     #[inline]
     pub(super) fn arrive(&mut self, hash: Hash, units: u64) -> Admission {
         let bulk = self.bulk(units);
@@ -20,13 +20,13 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// It has been given a dead slot.
+    /// The newcomer has been given a dead slot.
     pub(super) fn revive(&mut self, id: SlotId, admission: Admission, units: u64) {
         let bulk = self.bulk(units);
         self.policy.revive(&mut self.table, id, admission, bulk);
     }
 
-    /// Who goes.
+    /// Chooses the entry to evict.
     #[inline]
     pub(super) fn choose(&mut self) -> Option<SlotId> {
         match self.aside.weights() {
@@ -40,19 +40,20 @@ impl<K, V> Shard<K, V> {
         weights.map_or(Bulk::AVERAGE, |weights| weights.bulk(units, self.table.live()))
     }
 
-    /// Whether it has clearly less than falls to it of a bound on weight.
+    /// Whether the shard has clearly less than its share of a bound on weight.
     #[inline]
     pub(super) fn falls_short(&self) -> bool {
         self.aside.weights().is_some_and(Weights::are_short)
     }
 
-    /// Whether it has more than falls to it; also where a unit is an entry, and any may lose one.
+    /// Whether the shard has more than its share. Also true if a unit is an entry: then any shard may lose
+    /// one.
     pub(crate) fn exceeds_its_share(&self) -> bool {
         self.aside.weights().is_none_or(Weights::are_above_share)
     }
 }
 
-/// A table whose policy is told what its entries weigh.
+/// A table that tells its policy the weights of its entries.
 struct Weighed<'a, T> {
     slots: &'a mut Table<T>,
     weights: &'a Weights,

@@ -1,4 +1,4 @@
-//! What stands in a shard.
+//! What a shard stores.
 
 use crate::parts::eviction::Admission;
 use crate::parts::group::Hash;
@@ -9,11 +9,11 @@ use std::sync::Arc;
 use crate::parts::budget::Budget;
 use crate::parts::tags::{TagFate, Tagged, Tags};
 
-/// A value under its key: what stands in a slot, and what a hit touches.
+/// A value with its key: the content of a slot, and all that a hit touches.
 pub(crate) struct Entry<K, V> {
     pub(crate) key: K,
     pub(crate) value: V,
-    /// Eight bytes that are never zero: they make an `Option<Entry>` as small as an `Entry`.
+    /// Eight bytes that are never zero, which makes an `Option<Entry>` as small as an `Entry`.
     pub(crate) stamp: Stamp,
 }
 
@@ -23,21 +23,21 @@ pub(crate) struct Missing<K> {
     pub(crate) stamp: Stamp,
 }
 
-/// What few values carry beside themselves. It stands aside, by slot, and goes with its entry: when
-/// the table grows, when the entry is replaced, and when it leaves.
+/// Data that few values have. It is kept aside, by slot, and follows its entry: when the table grows, when
+/// the entry is replaced, and when it leaves.
 ///
-/// A field that is added here travels the whole way (loader, [`Put`], shard) by itself; it only has
-/// to be filled in where a [`Put`] is made, and read where a [`Got`](crate::Got) is.
+/// A field added here travels the whole way (loader, [`Put`], shard) by itself; it only has to be filled in
+/// where a [`Put`] is made, and read where a [`Got`](crate::Got) is made.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Notes {
-    /// What the source calls this version of the value.
+    /// The source's name for this version of the value.
     pub(crate) validator: Option<Arc<str>>,
     pub(crate) tags: Option<Tagged>,
-    /// Where its life began before it is stored. Noted on the way in only.
+    /// How its life began, if that was before it is stored. Used on the way in only.
     pub(crate) begun: Option<LifeBegan>,
 }
 
-/// How a life began that is not drawn. Ages and times in ticks.
+/// How a life began that is not drawn on storing. Ages and times in ticks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum LifeBegan {
     /// In another process, which used it last so long ago.
@@ -47,12 +47,12 @@ pub(crate) enum LifeBegan {
     EndingNow { age: u64, unused: u64 },
     /// The same, and it ended some time ago.
     Over { age: u64, over_for: u64 },
-    /// With a value whose place this one takes.
+    /// With the value that this one replaces.
     Before(Stamp),
 }
 
 impl LifeBegan {
-    /// Of what has `ttl` ticks left, if it is not over.
+    /// The stamp of a life that has `ttl` ticks left, if it is not over.
     pub(super) fn stamp(self, now: Tick, ttl: u64) -> Stamp {
         match self {
             Self::Elsewhere { age, .. } => Stamp::restored(now, ttl, age),
@@ -75,7 +75,7 @@ impl LifeBegan {
 }
 
 impl Notes {
-    /// Those of what is loaded or written, if it has any: most values go without.
+    /// The notes of a loaded or written value, if it has any: most have none.
     #[inline]
     pub(crate) fn of(validator: Option<Arc<str>>, tags: Option<Tagged>) -> Option<Box<Self>> {
         if validator.is_none() && tags.is_none() {
@@ -84,7 +84,7 @@ impl Notes {
         Some(Box::new(Self { validator, tags, begun: None }))
     }
 
-    /// Whether there is nothing to keep, or to say on the way in.
+    /// Whether there is nothing to keep, and nothing to use on the way in.
     pub(crate) fn is_empty(&self) -> bool {
         let Self { validator, tags, begun } = self;
         validator.is_none() && tags.is_none() && begun.is_none()
@@ -102,15 +102,16 @@ pub(crate) struct Put<K, V> {
     pub(crate) key: K,
     /// `None` for "there is none".
     pub(crate) value: Option<V>,
-    /// What it takes of the cache's budget.
+    /// How much of the cache's budget it takes.
     pub(crate) units: u64,
     /// Ticks, before jitter; with zero it is refused.
     pub(crate) ttl: u64,
     /// How many ticks it took to load, at least one; zero for what was not loaded.
     pub(crate) took: u64,
-    /// What is to be kept aside of it.
+    /// What is to be kept aside for it.
     pub(crate) notes: Option<Box<Notes>>,
-    /// What the policy said of it, if it was asked already: it forgets what it knew of a newcomer.
+    /// The policy's decision, if it was asked already: it is asked only once, since it then forgets what it
+    /// knew of a newcomer.
     pub(crate) admission: Option<Admission>,
 }
 
@@ -122,7 +123,7 @@ impl<K, V> Put<K, V> {
         Self { hash, key, value, units, ttl, took: 0, notes: None, admission: None }
     }
 
-    /// Whether it is a value, and nothing is to be kept aside of it but what a shard keeps of all.
+    /// Whether it is a value for which nothing is to be kept aside but what the shard keeps for all.
     #[inline]
     pub(crate) fn is_bare(&self) -> bool {
         self.value.is_some() && self.notes.is_none()
@@ -134,8 +135,8 @@ impl<K, V> Put<K, V> {
     }
 }
 
-/// What holds while a shard is at work: read after its lock was taken, so that nobody is served by
-/// a clock that was read before a wait.
+/// The time and the settings that hold during a critical section. The time is read after the lock was taken,
+/// so that nothing is served by a clock that was read before a wait.
 #[derive(Clone, Copy)]
 pub(crate) struct Terms<'a> {
     pub(crate) now: Tick,

@@ -1,4 +1,4 @@
-//! What there is to say about one key of a shard.
+//! Explains the state of one key of a shard.
 
 use super::Shard;
 use super::entry::Terms;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 impl<K, V> Shard<K, V> {
-    /// Also the load that is under way, of which there is more to be said outside of the lock. Changes
+    /// Explains the key, and returns its flight, of which more can be told outside of the lock. Changes
     /// nothing: shared lock.
     pub(crate) fn explain<Q>(
         &self,
@@ -56,7 +56,7 @@ impl<K, V> Shard<K, V> {
         }
         let is_stale = matches!(told.standing, Standing::Revalidate | Standing::ErrorOnly);
         told.failure = self.failures.get(hash, key).map(|failure| {
-            // nobody is held back without an answer, and neither is a refresh
+            // only a key with an answer to serve meanwhile, or a refresh, is held back
             let refreshes = told.standing == Standing::Fresh && !terms.lives.ahead.is_never();
             let holds = is_stale || refreshes || failure.landing().is_some();
             let until = if holds { failure.until } else { 0 };

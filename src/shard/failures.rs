@@ -1,9 +1,9 @@
 //! The keys of one shard whose last load failed: how often in a row, and until when the source is
 //! left alone.
 //!
-//! There is no entry for it: failure is not a result, and replaces nothing. Where callers are told
-//! the last error meanwhile, the flight is kept, which has the key and the error; else a hash is
-//! enough: two keys that share all of it share a count and a pause, and no answer.
+//! A failure is no entry in the cache: it is not a result, and replaces nothing. If callers are told the last
+//! error meanwhile, the flight is kept, which has the key and the error; else the hash is enough: two keys
+//! that share the whole hash share a count and a pause, but no answer.
 
 use super::outbox::Outbox;
 use crate::parts::flight::{Flight, Landing};
@@ -12,8 +12,8 @@ use equivalent::Equivalent;
 use hashbrown::HashTable;
 use std::sync::Arc;
 
-/// How many keys a shard remembers the failures of. In an outage of everything, one that is not
-/// remembered is asked for as if it had not failed.
+/// For how many keys a shard remembers failures. In an outage of everything, a key that is not remembered is
+/// loaded as if it had not failed.
 const MOST: usize = 128;
 
 pub(crate) struct Failures<K, V> {
@@ -22,25 +22,25 @@ pub(crate) struct Failures<K, V> {
 
 pub(crate) struct Failure<K, V> {
     hash: u64,
-    /// The flight's.
+    /// The number of the flight that failed.
     pub(crate) number: u64,
     /// How many failures there have been in a row, this one included.
     pub(crate) in_a_row: u32,
-    /// When the last of them was.
+    /// When the last one was.
     pub(crate) at: Tick,
     /// Before this tick the source is not asked again.
     pub(crate) until: Tick,
     told: Option<Told<K, V>>,
 }
 
-/// What is answered until then.
+/// The answer until then.
 struct Told<K, V> {
     flight: Arc<Flight<K, V>>,
     landing: Landing<V>,
 }
 
 impl<K, V> Failure<K, V> {
-    /// Whether it is this key's, or may be: what nobody is told of any more has let go of its key.
+    /// Whether it is this key's failure, or may be: one that is no longer an answer has dropped its key.
     fn is_of<Q>(&self, hash: u64, key: &Q) -> bool
     where
         Q: ?Sized + Equivalent<K>,
@@ -48,7 +48,7 @@ impl<K, V> Failure<K, V> {
         self.hash == hash && self.told.as_ref().is_none_or(|t| key.equivalent(&t.flight.key))
     }
 
-    /// Whether it is this key's for sure.
+    /// Whether it is this key's failure for sure.
     fn is_told_of<Q>(&self, hash: u64, key: &Q) -> bool
     where
         Q: ?Sized + Equivalent<K>,
@@ -56,7 +56,7 @@ impl<K, V> Failure<K, V> {
         self.told.is_some() && self.is_of(hash, key)
     }
 
-    /// What the load came to, where that is an answer.
+    /// The outcome of the load, if it is an answer.
     pub(crate) fn landing(&self) -> Option<&Landing<V>> {
         self.told.as_ref().map(|told| &told.landing)
     }
@@ -81,13 +81,13 @@ impl<K, V> Failures<K, V> {
         if self.failed.is_empty() {
             return None;
         }
-        // its own before one that may be another key's of the same hash
+        // the key's own failure before one that may be of another key with the same hash
         let own = self.failed.find(hash, |f| f.is_told_of(hash, key));
         own.or_else(|| self.failed.find(hash, |f| f.is_of(hash, key)))
     }
 
-    /// A flight that had its key until now, `at`, came to nothing. It takes the place of the failure
-    /// that it was begun after. `answers` says whether its error is an answer until then.
+    /// Records that a flight that had its key until now, `at`, came to nothing. It replaces the failure after
+    /// which it was begun. `answers` says whether its error is an answer until `until`.
     pub(crate) fn record(
         &mut self,
         flight: &Arc<Flight<K, V>>,
@@ -97,7 +97,7 @@ impl<K, V> Failures<K, V> {
         out: &mut Outbox<K, V>,
     ) {
         if !self.drop_number(flight.hash, flight.after, out) && self.failed.len() >= MOST {
-            // the one that would be asked for again the soonest
+            // forget the one that may be loaded again the soonest
             let soonest = self.failed.iter().min_by_key(|f| f.until);
             if let Some((hash, number)) = soonest.map(|f| (f.hash, f.number)) {
                 self.drop_number(hash, number, out);
@@ -142,7 +142,7 @@ impl<K, V> Failures<K, V> {
         }
     }
 
-    /// Lets go of keys and errors that nobody is told of any more; the counts stay.
+    /// Drops keys and errors that are no longer answers; the counts stay.
     pub(crate) fn release(&mut self, now: Tick, out: &mut Outbox<K, V>) {
         for failure in self.failed.iter_mut().filter(|f| f.until <= now) {
             if let Some(told) = failure.told.take() {
@@ -151,7 +151,7 @@ impl<K, V> Failures<K, V> {
         }
     }
 
-    /// Panics where a key stands twice, or too many do. For tests.
+    /// Panics if a key is in here twice, or if there are too many. For tests.
     pub(crate) fn validate(&self)
     where
         K: Eq,

@@ -1,27 +1,27 @@
 //! The keys that somebody is writing to at the source, under the shard's lock.
 //!
-//! While a key stands here no load of it is stored: nobody knows whether it read before the write
-//! or after. There are as many as there are writes in progress, and where there are none, everybody
-//! else pays one comparison.
+//! While a key is in here, no load of it is stored: nobody knows whether it read before the write or after.
+//! There are as many fences as writes in progress, and while there are none, everybody else pays one
+//! comparison.
 
 use equivalent::Equivalent;
 use hashbrown::HashTable;
 
 pub(crate) struct Fences<K> {
     raised: HashTable<FencedKey<K>>,
-    /// The number of the one that was raised last.
+    /// The number of the fence that was raised last.
     last: u64,
 }
 
 struct FencedKey<K> {
     key: K,
     hash: u64,
-    /// By which it is found again without the key's `Eq`, which may panic.
+    /// Finds the fence again without the key's `Eq`, which may panic.
     number: u64,
-    /// How many writes are in progress.
+    /// How many writes of the key are in progress.
     writes: usize,
-    /// Something else has happened to the key since the first of them began: nobody knows in which
-    /// order the source saw that.
+    /// Something else has happened to the key since the first of them began: nobody knows in which order the
+    /// source saw it.
     is_disputed: bool,
 }
 
@@ -40,8 +40,8 @@ impl<K> Fences<K> {
         self.raised.len()
     }
 
-    /// A write begins. Where another one is in progress, both are disputed, and the key comes back,
-    /// to be dropped after the lock. Returns the number to [lower](Self::lower) it by, too.
+    /// A write begins. Returns the number to [lower](Self::lower) its fence by. If another write of the key
+    /// is in progress, both are disputed, and the key is returned too, to be dropped after the lock.
     pub(crate) fn raise(&mut self, hash: u64, key: K) -> (u64, Option<K>)
     where
         K: Eq,
@@ -57,7 +57,7 @@ impl<K> Fences<K> {
         (self.last, None)
     }
 
-    /// A write ends. Returns whether it was undisputed, and the key, if it was the last one.
+    /// A write ends. Returns whether it was undisputed, and the key, if it was the key's last write.
     pub(crate) fn lower(&mut self, hash: u64, number: u64) -> (bool, Option<K>) {
         let same = |fence: &FencedKey<K>| fence.number == number;
         let Ok(mut place) = self.raised.find_entry(hash, same) else { return (false, None) };
@@ -110,7 +110,7 @@ impl<K> Fences<K> {
         !self.is_empty() && self.find(hash, key).is_some()
     }
 
-    /// Whether it is one write, and nothing else, that has happened to the key since that began.
+    /// Whether the key has one write in progress, and nothing else has happened to it since that began.
     pub(crate) fn is_undisputed<Q>(&self, hash: u64, key: &Q) -> bool
     where
         Q: ?Sized + Equivalent<K>,

@@ -1,8 +1,8 @@
-//! Room for newcomers: a slot each, in a table that grows when it has to.
+//! Finding a slot for each newcomer, in a table that grows when it has to.
 //!
-//! Nearly all of what it takes to grow is fresh memory: the kernel's first look at 4 MB takes 5 ms on
-//! a virtual machine, moving the 78,000 entries that go there 1. So the next table is made ready
-//! before it is needed, a few groups with each newcomer.
+//! Nearly all of the cost of growing is fresh memory: the kernel's first touch of 4 MB takes 5 ms on a
+//! virtual machine, moving the 78,000 entries that fit in there 1. So the next table is prepared before it is
+//! needed, a few groups with each newcomer.
 
 use super::entry::Terms;
 use super::outbox::Outbox;
@@ -14,18 +14,17 @@ use crate::parts::table::{Claim, Table};
 use crate::words::removal::RemovalCause;
 use crate::words::tick::Tick;
 
-/// Groups of the next table that a newcomer makes ready: half a page of small entries. More of them
-/// would hold the newcomer up, and with fewer the next table would have to be begun, and its memory
-/// held, earlier.
+/// How many groups of the next table a newcomer prepares: half a page of small entries. More would hold the
+/// newcomer up; with fewer, the next table would have to be begun, and its memory held, earlier.
 const AT_ONCE: usize = 4;
-/// Smaller tables are made when they are needed: 30 KiB of small entries.
+/// Tables of fewer groups are made when they are needed. So many are 30 KiB of small entries.
 const WORTH_IT: usize = 64;
 
 /// When the table grows, and into what.
 pub(super) struct Growth<T> {
-    /// From so many taken slots on a newcomer has more to do than to claim one.
+    /// From so many taken slots on, a newcomer has more to do than to claim one.
     from: usize,
-    /// The next table, as far as it is ready.
+    /// The next table, as far as it is prepared.
     next: Option<Table<T>>,
 }
 
@@ -36,13 +35,13 @@ impl<T> Growth<T> {
 }
 
 impl<K, V> Shard<K, V> {
-    /// Whether a newcomer has more to do than to claim a slot that is free.
+    /// Whether a newcomer has more to do than to claim a free slot.
     #[inline]
     pub(super) fn is_crowded(&self) -> bool {
         self.table.has_dead() || self.table.taken() >= self.growth.from
     }
 
-    /// A slot for a newcomer, in a table that grows when it has to.
+    /// Claims a slot for a newcomer; the table grows if it has to.
     #[inline]
     pub(super) fn claim(
         &mut self,
@@ -60,7 +59,7 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// All slots within reach are taken.
+    /// Claims a slot when all within reach are taken.
     #[cold]
     fn claim_in_a_flood(
         &mut self,
@@ -77,8 +76,8 @@ impl<K, V> Shard<K, V> {
                 self.grow(terms, out);
                 continue;
             }
-            // All slots within reach are taken in a table that has room: a flood of keys of one
-            // hash. The coldest of its home group makes way; another one would be as good.
+            // All slots within reach are taken in a table that has room: a flood of keys of one hash. The
+            // coldest entry of the home group makes way; another one would be as good.
             let home = hash.home(self.table.groups());
             let Some(id) = self.table.live_in(home).min_by_key(|&id| self.table.heat(id)) else {
                 self.grow(terms, out);
@@ -90,13 +89,13 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// The table is full, or will be soon.
+    /// The table is full, or will be soon: prepares the next one, or grows.
     #[cold]
     #[inline(never)]
     fn prepare(&mut self, terms: &Terms<'_>, out: &mut Outbox<K, V>) {
         let groups = self.size_after(self.table.groups());
-        // Also if it is ready too early, by newcomers for whom others had to go: a shard that stays as
-        // full as this would hold both tables for ever.
+        // Grow also if the next table is ready too early, because newcomers took the place of evicted
+        // entries: a shard that stays as full as this would hold both tables for ever.
         let is_ready = self.growth.next.as_ref().is_some_and(|next| next.groups() == groups);
         if is_ready || self.table.taken() >= self.limit() {
             return self.grow(terms, out);
@@ -105,14 +104,14 @@ impl<K, V> Shard<K, V> {
         next.extend((next.groups() + AT_ONCE).min(groups));
     }
 
-    /// Gives back what was made ready of the next table. The newcomers from here on begin again; what they
-    /// do not get done, the last of them does.
+    /// Gives back what was prepared of the next table. The newcomers from here on begin again; the last of
+    /// them does what the others did not get done.
     pub(super) fn put_off_growing(&mut self) {
         self.growth.next = None;
         self.growth.from = self.growth.from.max(self.table.taken());
     }
 
-    /// Panics where the next table holds anything, or will not be ready in time. For tests.
+    /// Panics if the next table holds anything, or will not be ready in time. For tests.
     pub(super) fn validate_growth(&self) {
         let late = self.table.taken().saturating_sub(self.growth.from);
         let due = (late * AT_ONCE).min(self.size_after(self.table.groups()));
@@ -121,21 +120,21 @@ impl<K, V> Shard<K, V> {
         assert!(self.growth.next.as_ref().is_none_or(|next| next.taken() == 0), "it is in use");
     }
 
-    /// How many taken slots the table bears before it grows: more than it is made for, so that a
-    /// shard that holds a little over half of its share, by luck of the hash, does not spread that
-    /// over all of its memory; and more still at its full size.
+    /// How many slots may be taken before the table grows: more than it is made for, so that a shard that by
+    /// the luck of the hash holds a little over half of its share does not spread that over all of its
+    /// memory; and more still at its full size.
     #[inline]
     fn limit(&self) -> usize {
         let per_group = if self.table.groups() < self.full_groups { LOAD + 2 } else { LANES - 1 };
         self.table.groups() * per_group
     }
 
-    /// Moves everything into a table of the next size; dead slots stay behind. One stall of the shard:
+    /// Moves all entries into a table of the next size; dead slots stay behind. The shard stalls meanwhile:
     /// some twenty microseconds a thousand entries.
     #[cold]
     fn grow(&mut self, terms: &Terms<'_>, out: &mut Outbox<K, V>) {
         let groups = self.next_groups();
-        // another one, if much was removed since
+        // not the prepared one if much was removed since
         let next = self.growth.next.take().filter(|next| next.groups() <= groups);
         let mut table = next.unwrap_or_else(|| Table::with_room_for(groups));
         table.extend(groups);
@@ -156,8 +155,8 @@ impl<K, V> Shard<K, V> {
         let mut units = 0;
         let many = stranded.len() as u64;
         for id in stranded {
-            // no room within reach of its home: only a flood of one hash comes to this
-            // not taken: the old weights go with the old table
+            // no room within reach of its home: only a flood of one hash comes to this. Its units are not
+            // taken from the old weights: these go with the old table
             units += self.aside.units(id);
             self.vacate(id, RemovalCause::Evicted, terms, out);
         }
@@ -168,7 +167,7 @@ impl<K, V> Shard<K, V> {
         let ahead = self.size_after(groups);
         let newcomers = if ahead < WORTH_IT { 0 } else { ahead.div_ceil(AT_ONCE) };
         self.growth.from = self.limit().saturating_sub(newcomers);
-        // a new round of the look for the expired, which passes everybody again
+        // the look for expired entries begins a new round, which passes all entries again
         self.sweep.hand = 0;
         self.sweep.of_round = Tick::MAX;
     }
@@ -181,7 +180,7 @@ impl<K, V> Shard<K, V> {
         self.size_after(now)
     }
 
-    /// The next size after that of so many groups.
+    /// The next size after that of `now` groups.
     fn size_after(&self, now: usize) -> usize {
         if now >= self.full_groups {
             return now + now / 8 + 1;

@@ -18,7 +18,7 @@ use std::sync::Arc;
 pub(crate) enum Role<K, V> {
     /// There is an answer now, fresh or stale: look again.
     Look,
-    /// The last load of the key failed so, and the next one is held back.
+    /// The last load of the key failed with this outcome, and the next one is held back.
     Failed(Landing<V>),
     /// Somebody is loading the key: wait for it.
     Follow(Arc<Flight<K, V>>),
@@ -26,13 +26,13 @@ pub(crate) enum Role<K, V> {
     Lead { flight: Arc<Flight<K, V>>, revalidates: bool },
 }
 
-/// A role, and beside it a flight that has just lost the key to its timeout, and is to be told.
+/// A role, and a flight that has just lost the key to its timeout, and is yet to be landed.
 pub(crate) struct Joined<K, V> {
     pub(crate) role: Role<K, V>,
     pub(crate) overdue: Option<Arc<Flight<K, V>>>,
 }
 
-/// What is to be done about a key as it stands: the decision alone, which changes nothing.
+/// What is to be done about a key: the decision alone, which changes nothing.
 enum Verdict<'s, K, V> {
     Look,
     /// Serve the value of this slot past its life.
@@ -45,12 +45,12 @@ enum Verdict<'s, K, V> {
     Lead {
         is_absent: bool,
         reason: LoadReason,
-        /// What everybody else is served meanwhile.
+        /// The slot that everybody else is served from meanwhile.
         revalidates: Option<SlotId>,
     },
 }
 
-/// What is known of a load before it has its place among the others.
+/// What is known of a load before it is numbered and on the board.
 #[derive(Clone, Copy)]
 pub(super) struct Beginning {
     pub(super) is_absent: bool,
@@ -61,17 +61,17 @@ pub(super) struct Beginning {
 /// Why a flight has to make way for another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Instead {
-    /// It began too early for this caller, or before something happened to its tags, or it has not
-    /// begun and waits behind all misses.
+    /// It began too early for this caller, or before something happened to its tags; or it has not begun, and
+    /// waits behind all misses.
     OfOlder,
     /// Its time is over.
     OfOverdue,
 }
 
 impl<K, V> Shard<K, V> {
-    /// A value past its life that may be served at once: somebody is reloading it, or its source is
-    /// left alone for a while. Without a reason, one that may be as soon as somebody reloads it. Changes
-    /// nothing but the slot's heat: shared lock.
+    /// A value past its life that may be served at once, with the reason: somebody is reloading it, or its
+    /// source is left alone for a while. Without a reason, it may be served as soon as somebody reloads it.
+    /// Changes nothing but the slot's heat: shared lock.
     pub(crate) fn stale<Q>(
         &self,
         hash: u64,
@@ -91,7 +91,7 @@ impl<K, V> Shard<K, V> {
         Some((id, self.table.entry(id)?, why))
     }
 
-    /// The whole decision about a key that a caller found nothing to serve of.
+    /// The whole decision about a key for which a caller found nothing to serve.
     #[inline]
     fn judge<Q>(&self, hash: u64, key: &Q, ask: &Ask, terms: &Terms<'_>) -> Verdict<'_, K, V>
     where
@@ -140,7 +140,7 @@ impl<K, V> Shard<K, V> {
                 return Verdict::Stale(id, StaleWhy::Revalidating);
             }
             let is_for_another = flight.gives_way() || !ask.may_join(flight, terms.now);
-            // a loader gets no load of its own in place of the one that it runs for
+            // a loader that asks for its own key does not get a second load in place of its own
             if is_for_another && !stack::is_running(flight.id()) {
                 return Verdict::Instead(Instead::OfOlder);
             }
@@ -170,7 +170,7 @@ impl<K, V> Shard<K, V> {
     where
         K: Eq,
     {
-        // what storing touches is asked for now
+        // prefetch what storing will touch
         self.policy.expect(Hash::new(hash).bits());
         let Beginning { is_absent, reason, in_batch } = beginning;
         let (attempt, after) = match self.failures.get(hash, &key) {
@@ -186,8 +186,8 @@ impl<K, V> Shard<K, V> {
         flight
     }
 
-    /// What a caller that found nothing does, decided and done in one critical section: there is no
-    /// gap between looking and joining in which a load could land unseen and be done twice.
+    /// Decides what a caller that found nothing does, and does it, in one critical section: there is no gap
+    /// between looking and joining in which a load could land unseen and be done twice.
     pub(crate) fn join<Q>(
         &mut self,
         hash: u64,
@@ -205,7 +205,7 @@ impl<K, V> Shard<K, V> {
         let mut overdue = None;
         let role = loop {
             match self.judge(hash, key, ask, terms) {
-                // what is stale is served under the shared lock, where values may be cloned
+                // a stale value is served under the shared lock, where values may be cloned
                 Verdict::Look | Verdict::Stale(..) => break Role::Look,
                 Verdict::Failed(landing) => break Role::Failed(landing.clone()),
                 Verdict::Follow(flight) => {
@@ -219,7 +219,7 @@ impl<K, V> Shard<K, V> {
                         out.flight(flight);
                         continue;
                     }
-                    // one failure more: the next load may have to wait
+                    // it counts as a failure: the next load may have to wait
                     self.fail(&flight, Landing::TimedOut, terms, out);
                     overdue = Some(flight);
                 }
@@ -234,7 +234,7 @@ impl<K, V> Shard<K, V> {
         Joined { role, overdue }
     }
 
-    /// A flight that had its key until now came to nothing.
+    /// Records that a flight that had its key until now came to nothing.
     pub(crate) fn fail(
         &mut self,
         flight: &Arc<Flight<K, V>>,

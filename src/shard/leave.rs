@@ -1,4 +1,4 @@
-//! Leaving: removal, expiry, and the look for what has expired.
+//! How entries leave: removal, expiry, and the look for expired entries.
 
 use super::entry::Terms;
 use super::grow::Growth;
@@ -13,9 +13,9 @@ use crate::words::tick::Tick;
 use equivalent::Equivalent;
 
 impl<K, V> Shard<K, V> {
-    /// Takes out what stands under a key, reported as `cause`, or as expired where its last window
-    /// is over. Whether there was a fresh value; a caller that wants it, and began with an
-    /// empty outbox, finds it there as the first value.
+    /// Removes a key's entry, reported as `cause`, or as expired if its last window is over. Returns whether
+    /// its value was fresh; a caller that wants the value, and began with an empty outbox, finds it there as
+    /// the first one.
     pub(crate) fn remove<Q>(
         &mut self,
         hash: Hash,
@@ -33,7 +33,7 @@ impl<K, V> Shard<K, V> {
         was_fresh
     }
 
-    /// As [`remove`](Self::remove), if the value is still the one that had this stamp.
+    /// As [`remove`](Self::remove), if the value is still the one with this stamp.
     pub(crate) fn remove_same<Q>(
         &mut self,
         hash: Hash,
@@ -51,8 +51,8 @@ impl<K, V> Shard<K, V> {
         found.inspect(|&id| self.take_out(id, RemovalCause::Removed, terms, out)).is_some()
     }
 
-    /// Ends the life of what stands under a key, now; one that is over already is left as it is.
-    /// Whether there was a life to end. The windows count from now.
+    /// Ends the life of a key's value now; the windows count from now. A life that is over already is left as
+    /// it is. Returns whether there was a life to end.
     pub(crate) fn expire<Q>(
         &mut self,
         hash: Hash,
@@ -83,7 +83,8 @@ impl<K, V> Shard<K, V> {
         true
     }
 
-    /// As [`remove`](Self::remove), for all keys that are equivalent to `key`: a name may be several keys'.
+    /// As [`remove`](Self::remove), for all keys that are equivalent to `key`: several keys may have one
+    /// name.
     pub(crate) fn remove_each<Q>(
         &mut self,
         hash: Hash,
@@ -98,7 +99,7 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// The same for [`expire`](Self::expire). Whether there was a life to end.
+    /// The same for [`expire`](Self::expire). Returns whether there was a life to end.
     pub(crate) fn expire_each<Q>(
         &mut self,
         hash: Hash,
@@ -120,7 +121,7 @@ impl<K, V> Shard<K, V> {
         has_expired
     }
 
-    /// Empties the shard. What it held goes into the outbox, the flights lose their keys.
+    /// Empties the shard. Its entries go into the outbox, and its flights lose their keys.
     pub(crate) fn clear(&mut self, terms: &Terms<'_>, out: &mut Outbox<K, V>) {
         self.fence_all(out);
         self.failures.forget_all(out);
@@ -133,8 +134,8 @@ impl<K, V> Shard<K, V> {
         self.reset();
     }
 
-    /// Anything in here may have been removed elsewhere: it is not fresh any more, nor served to anybody
-    /// until it was asked for again. A cached "not found" goes.
+    /// Anything in here may have been removed elsewhere: no entry is fresh any more, nor served to anybody
+    /// until the tier was asked for it again. A cached "not found" goes.
     pub(crate) fn doubt_all(&mut self, terms: &Terms<'_>, out: &mut Outbox<K, V>) {
         self.fence_all(out);
         for g in 0..self.table.groups() {
@@ -153,8 +154,8 @@ impl<K, V> Shard<K, V> {
         self.sweep.expects(terms.now);
     }
 
-    /// It was asked for where it would be, and is not there: what was stored before `doubted` and is not
-    /// fresh any more goes.
+    /// The second tier was asked for the key, and has nothing: an entry that was stored before `doubted` and
+    /// is not fresh any more goes.
     pub(crate) fn disown<Q>(
         &mut self,
         hash: Hash,
@@ -172,7 +173,7 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// Every flight loses its key: what it brings is older than what happens now.
+    /// Every flight loses its key: its result will be older than what happens now.
     pub(crate) fn fence_all(&mut self, out: &mut Outbox<K, V>) {
         self.fences.dispute_all();
         for flight in self.board.drain() {
@@ -181,8 +182,8 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// Looks at the next entries, so many in at most so many slots, for those whose last window is over,
-    /// and frees them. Returns how many. Costs one comparison while nothing can have expired yet.
+    /// Looks at the next `entries` entries, but not at more than `slots` slots, and frees those whose last
+    /// window is over. Returns how many. Costs one comparison while nothing can have expired yet.
     #[inline]
     pub(crate) fn examine(
         &mut self,
@@ -231,7 +232,7 @@ impl<K, V> Shard<K, V> {
         freed
     }
 
-    /// Gives the table's memory back, if nothing is left in it, and that of the table after it.
+    /// Gives back the memory of the table, if nothing is left in it, and that of the prepared next table.
     pub(crate) fn shrink(&mut self) {
         self.put_off_growing();
         if self.table.live() == 0 && self.table.groups() > 0 {
@@ -239,7 +240,7 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// Lets go of what failed loads left behind, where nobody is told of it any more.
+    /// Drops what failed loads left behind, if it is no longer an answer.
     pub(crate) fn release_failures(&mut self, now: Tick, out: &mut Outbox<K, V>) {
         self.failures.release(now, out);
     }
@@ -273,9 +274,9 @@ impl<K, V> Shard<K, V> {
         terms.budget.give_back(units);
     }
 
-    /// Empties a live slot and counts why: what is past its last window left by expiring, and
-    /// what a tag removed was removed, whoever it was that came upon it. The slot is still live: it is to be
-    /// filled, freed or buried next.
+    /// Empties a live slot and counts why: whoever comes upon it, an entry past its last window counts as
+    /// expired, and one that a tag removed as removed. The slot is still live: it is to be filled, freed or
+    /// buried next.
     pub(super) fn vacate(
         &mut self,
         id: SlotId,
@@ -308,7 +309,7 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// A vacated slot waits for the policy to come upon it. Its units are the caller's.
+    /// Makes a vacated slot dead: it waits for the policy to come upon it. Its units belong to the caller.
     pub(super) fn bury(&mut self, id: SlotId, terms: &Terms<'_>) {
         self.policy.died(&self.table, id);
         self.table.kill(id);

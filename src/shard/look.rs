@@ -14,40 +14,40 @@ use equivalent::Equivalent;
 
 /// What a look-up found.
 pub(crate) enum Looked<R> {
-    /// A value within its life, or what was read of it.
+    /// A value within its life, or what was read from it.
     Value(R),
-    /// The source was asked lately, and has none.
+    /// A cached "not found": the source was asked lately, and has none.
     Missing,
     /// Nothing that may be served.
     Nothing,
 }
 
-/// What is found at home.
+/// What a look-up found in the key's home group.
 pub(crate) enum AtHome<R> {
-    /// A value that is fresh by the cheapest reading of the time, or what was read of it.
+    /// A value that is fresh by the cheapest reading of the time, or what was read from it.
     Value(R),
-    /// Nothing, and so there is nothing anywhere.
+    /// Nothing, and there is nothing elsewhere either.
     Nothing,
-    /// It takes a closer look, there or elsewhere.
+    /// A closer look is needed, there or elsewhere.
     Unsure,
 }
 
-/// What a look-up asks about the time, if it comes to that.
+/// Tells a look-up the time, if it has to ask.
 pub(crate) trait Time {
-    /// Whether `at` is still to come; `false` means that [`now`](Self::now) is to be asked.
+    /// Whether `at` is surely still to come; after `false`, ask [`now`](Self::now).
     fn is_before(&self, at: Tick) -> bool;
     fn now(&self) -> Tick;
 }
 
-/// Whether a life lasts, by the cheapest reading of the time that tells.
+/// Whether a life still lasts, by the cheapest reading of the time that can tell.
 #[inline]
 fn is_fresh(stamp: Stamp, time: &impl Time) -> bool {
     time.is_before(stamp.expiry()) || stamp.is_for_ever() || stamp.is_fresh(time.now())
 }
 
 impl<K, V> Shard<K, V> {
-    /// A hit raises the slot's heat by one and leaves, with a time to idle, the time; both under a
-    /// shared lock. The time is asked for only where a value was found whose life ends.
+    /// Looks a key up. A hit raises the slot's heat by one and, with a time to idle, notes the time; both
+    /// under a shared lock. The time is asked for only if a value was found whose life ends.
     #[inline]
     pub(crate) fn get<Q, R>(
         &self,
@@ -67,9 +67,9 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// The part of [`get`](Self::get) that most look-ups end in, and that has no call in it but those of
-    /// `is_fresh`: a value in its home group that is fresh by that and has no tags, or nothing there and
-    /// nothing elsewhere. Only where no use prolongs a life.
+    /// The part of [`get`](Self::get) in which most look-ups end, without any function call but those of
+    /// `is_fresh`: it finds a value in its home group that is fresh by `is_fresh` and has no tags, or nothing
+    /// there and nothing elsewhere. Only for caches in which no use prolongs a life.
     #[inline]
     pub(crate) fn glance<Q, R>(
         &self,
@@ -88,7 +88,7 @@ impl<K, V> Shard<K, V> {
                     if !is_fresh(entry.stamp) {
                         return AtHome::Unsure;
                     }
-                    // most are as hot as can be, and without tags: one test tells both
+                    // most entries have the highest heat and no tags: one test checks both
                     let mark = group.mark(lane);
                     if mark & (COLD | TAGGED) != 0 {
                         if mark & TAGGED != 0 {
@@ -114,8 +114,8 @@ impl<K, V> Shard<K, V> {
         entry.stamp.is_fresh(now) && !self.aside.is_idle(id, lives.idle, now)
     }
 
-    /// [`get`](Self::get) in full, kept out of the way of the look-ups that end at home: the key
-    /// may stand in another group, or as a cached "not found", or not at all.
+    /// [`get`](Self::get) in full, kept apart from the look-ups that end at home: the key may be in another
+    /// group, or a cached "not found", or absent.
     #[inline(never)]
     pub(crate) fn get_elsewhere<Q>(
         &self,
@@ -147,8 +147,8 @@ impl<K, V> Shard<K, V> {
         found.unwrap_or(Looked::Nothing)
     }
 
-    /// As [`get`](Self::get), but leaves no mark, and what is past its life is shown for as long
-    /// as a window keeps it.
+    /// As [`get`](Self::get), but leaves no mark, and also shows a value past its life for as long as a
+    /// window keeps it.
     pub(crate) fn peek<Q>(
         &self,
         hash: Hash,
@@ -162,7 +162,7 @@ impl<K, V> Shard<K, V> {
         Some((id, self.table.entry(id)?))
     }
 
-    /// Whether anything stands under a key that is not gone: a value, or "there is none".
+    /// Whether a key has an entry that is not gone: a value, or a "not found".
     pub(crate) fn stands<Q>(&self, hash: Hash, key: &Q, terms: &Terms<'_>) -> bool
     where
         Q: ?Sized + Equivalent<K>,
@@ -170,7 +170,7 @@ impl<K, V> Shard<K, V> {
         self.locate(hash, key).is_some_and(|id| !self.is_gone(id, terms))
     }
 
-    /// The stamp of what stands there.
+    /// The stamp of such an entry.
     pub(crate) fn stamp<Q>(&self, hash: Hash, key: &Q, terms: &Terms<'_>) -> Option<Stamp>
     where
         Q: ?Sized + Equivalent<K>,
@@ -182,7 +182,7 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// What a load is to replace: the value under its key, if it is not gone, and its notes.
+    /// What a load is to replace: its key's value, if it is not gone, and its notes.
     pub(crate) fn old(
         &self,
         flight: &Flight<K, V>,
@@ -196,7 +196,8 @@ impl<K, V> Shard<K, V> {
         Some((entry.value.clone(), self.aside.notes(id).cloned().map(Box::new)))
     }
 
-    /// A fresh entry with what there is to say about it. Clones the value: shared lock only.
+    /// The result for an entry that is fresh: its value with its metadata. Clones the value: shared lock
+    /// only.
     pub(crate) fn got(&self, id: SlotId, entry: &Entry<K, V>, lives: &Lives, now: Tick) -> Got<V>
     where
         V: Clone,
@@ -224,8 +225,8 @@ impl<K, V> Shard<K, V> {
         self.aside.notes(id)?.tags.clone()
     }
 
-    /// A value past its life that may be served to whoever asks so, and at this age; also a fresh
-    /// one, if there is one by now. For callers whose load came to nothing.
+    /// A value that a caller whose load came to nothing may be served: one past its life, if this caller
+    /// accepts its age, or a fresh one, if there is one by now.
     pub(crate) fn servable<Q>(
         &self,
         hash: u64,

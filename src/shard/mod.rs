@@ -1,7 +1,7 @@
 //! Floor 3: one shard of the map: its table, its policy, its loads in flight.
 //!
-//! A shard is told the time, fills an outbox, and calls nobody: no clock, no listener, no lock. Of
-//! the user's code only `Eq` of keys and, under a shared lock, `Clone` run in here.
+//! A shard is told the time, fills an outbox, and calls nobody: no clock, no listener, no lock. The only user
+//! code that runs in here is `Eq` of keys and, under a shared lock, `Clone`.
 
 pub(crate) mod ahead;
 pub(crate) mod ask;
@@ -40,9 +40,9 @@ use failures::Failures;
 use fences::Fences;
 use grow::Growth;
 
-/// A table is made for 11 taken slots of 16. At 13 it is 6 bytes an entry smaller, but every fourth
-/// group is full and look-ups walk on: hits in 64k entries are 10 % slower, `get_or_insert_with`
-/// over a Zipf of 1M keys in 100k entries 25 %. The hit ratio is the same from 11 to 14.
+/// A table is made for 11 taken slots of 16. At 13 it is 6 bytes an entry smaller, but every fourth group is
+/// full and look-ups walk on: hits in 64k entries are 10 % slower, `get_or_insert_with` over a Zipf of 1M
+/// keys in 100k entries 25 %. The hit ratio is the same from 11 to 14.
 const LOAD: usize = 11;
 
 pub(crate) struct Shard<K, V> {
@@ -53,7 +53,7 @@ pub(crate) struct Shard<K, V> {
     board: Board<K, V>,
     fences: Fences<K>,
     failures: Failures<K, V>,
-    /// How many loads have begun: each flight is numbered.
+    /// How many loads have begun, which numbers them.
     begun: u64,
     tally: Tally,
     /// State of the generator that draws lives.
@@ -61,12 +61,12 @@ pub(crate) struct Shard<K, V> {
     sweep: Sweep,
     /// How many entries have tags.
     tagged: usize,
-    /// How many groups the table has when the shard holds its fair share; `usize::MAX` where the
-    /// number of entries is not known.
+    /// How many groups the table has when the shard holds its fair share; `usize::MAX` if the number of
+    /// entries is not known.
     full_groups: usize,
 }
 
-/// Counts of what happens under the exclusive lock anyway.
+/// Counts of events that happen under the exclusive lock anyway.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) insertions: u64,
@@ -91,14 +91,14 @@ impl Tally {
     }
 }
 
-/// Where the look for expired entries stands.
+/// How far the round that looks for expired entries has come.
 struct Sweep {
     hand: SlotId,
-    /// Nothing expires before this: until then there is nothing to look for.
+    /// Nothing expires before this tick: until then there is nothing to look for.
     earliest: Tick,
-    /// The same for what the hand has passed in this round, and for what was stored meanwhile.
+    /// The same for the slots that the hand has passed in this round, and for what was stored meanwhile.
     of_round: Tick,
-    /// What had happened to tags when this round began: all that this removed, it finds.
+    /// The version of the tags when this round began: the round finds all that was removed by then.
     begun: Version,
     /// The same for the last round.
     found: Version,
@@ -118,7 +118,7 @@ impl Sweep {
     }
 }
 
-/// What falls to a shard of the cache's bound.
+/// A shard's share of the cache's bound.
 #[derive(Clone, Debug)]
 pub(crate) enum Share {
     /// How many entries it will hold when the cache is full.
@@ -170,20 +170,20 @@ impl<K, V> Shard<K, V> {
         self.begun
     }
 
-    /// Nothing of it goes for good before this.
+    /// The tick before which no entry is past its last window.
     #[inline]
     pub(crate) fn earliest(&self, tags: &Tags) -> Tick {
-        // what a tag removed is gone by now, and nobody has been told
+        // entries that a tag removed are gone already, and not reported yet
         let is_behind = self.tagged > 0 && self.sweep.found != tags.version();
         if is_behind { 0 } else { self.sweep.earliest }
     }
 
-    /// How many slots a full look for the expired goes over.
+    /// How many slots a full look for expired entries visits.
     pub(crate) fn slots(&self) -> usize {
         self.table.slots()
     }
 
-    /// The slot of a key, whether what stands there is fresh or not.
+    /// The slot of a key, whether its entry is fresh or not.
     fn locate<Q>(&self, hash: Hash, key: &Q) -> Option<SlotId>
     where
         Q: ?Sized + Equivalent<K>,
@@ -191,7 +191,7 @@ impl<K, V> Shard<K, V> {
         self.locate_if(hash, key, |_| true)
     }
 
-    /// The first that `will_do`, of several keys that are equivalent to this one.
+    /// The first slot that `will_do`, if several keys are equivalent to this one.
     #[inline]
     fn locate_if<Q>(&self, hash: Hash, key: &Q, will_do: impl Fn(SlotId) -> bool) -> Option<SlotId>
     where
@@ -206,11 +206,11 @@ impl<K, V> Shard<K, V> {
         })
     }
 
-    /// The tick at which what stands in a slot was ended by one of its tags: zero if one was
-    /// removed, the end of all ticks if nothing has happened to them.
+    /// The tick at which one of a slot's tags ended its entry: zero if a tag was removed, the end of all
+    /// ticks if nothing has happened to the tags.
     #[inline]
     fn cut(&self, id: SlotId) -> Tick {
-        // most shards have no entry with tags: then its mark need not be read
+        // most shards have no entry with tags: then the mark need not be read
         if self.tagged > 0 && self.table.has_tags(id) { self.cut_by_tags(id) } else { Tick::MAX }
     }
 
@@ -223,8 +223,7 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// The tick at which the entry expires as things stand, by its life, by its tags or by not being
-    /// used.
+    /// The tick at which the entry expires as things are now: by its life, by its tags or by not being used.
     #[inline]
     fn expiry(&self, id: SlotId, entry: &Entry<K, V>, lives: &Lives) -> Tick {
         let expiry = entry.stamp.expiry().min(self.cut(id));
@@ -234,8 +233,8 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// The tick at which the entry is gone for good, as things stand. What ends by not being used
-    /// has no window after it; a life that came to its own end before has both.
+    /// The tick at which the entry is gone for good, as things are now. An entry that ends by not being used
+    /// has no stale windows; one whose life ends before that has both.
     #[inline]
     fn end(&self, id: SlotId, entry: &Entry<K, V>, lives: &Lives) -> Tick {
         self.end_if_cut(id, entry, lives, self.cut(id))
@@ -269,8 +268,8 @@ impl<K, V> Shard<K, V> {
         terms.now < self.expiry(id, entry, terms.lives)
     }
 
-    /// Whether what stands in a live slot is past its last window, and so not there any more. A
-    /// cached "not found" has none: a stale "there is none" would hide what has come since.
+    /// Whether the entry of a live slot is past its last window, and so counts as absent. A cached "not
+    /// found" has no windows: a stale one would hide a value that has come into being since.
     fn is_gone(&self, id: SlotId, terms: &Terms<'_>) -> bool {
         match self.table.entry(id) {
             Some(entry) => self.end(id, entry, terms.lives) <= terms.now,
@@ -278,7 +277,7 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// Whether a slot without an entry stands for a "not found" that still holds.
+    /// Whether a slot without an entry has a "not found" that is still valid.
     fn is_missing(&self, id: SlotId, terms: &Terms<'_>) -> bool {
         let missing = self.aside.missing(id);
         missing.is_some_and(|m| m.stamp.is_fresh(terms.now)) && terms.now < self.cut(id)

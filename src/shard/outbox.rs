@@ -1,7 +1,7 @@
-//! What left a shard while its lock was held, to be reported and dropped after it.
+//! What left a shard while its lock was held, to be reported and dropped after the lock.
 //!
-//! User code runs in a listener and in the `Drop` of keys and values, and it may call the cache: so
-//! nothing of it happens under a lock. One value leaves in the usual case; that costs no allocation.
+//! Listeners and the `Drop` of keys and values are user code, which may call the cache: so they never run
+//! under a lock. Usually only one value leaves; that costs no allocation.
 
 use crate::parts::flight::Flight;
 use crate::words::removal::{Removal, RemovalCause};
@@ -14,9 +14,9 @@ pub(crate) struct Outbox<K, V> {
 
 enum Left<K, V> {
     Value(Removal<K, V>),
-    /// Of which there is nothing to report.
+    /// A key of which there is nothing to report.
     Key(K),
-    /// It lost its key; the last handle to it drops that.
+    /// A flight that has lost its key. Its own `key` is dropped with the last handle to it.
     Flight {
         _held: Arc<Flight<K, V>>,
     },
@@ -50,13 +50,13 @@ impl<K, V> Outbox<K, V> {
         self.rest.push(Left::Flight { _held: flight });
     }
 
-    /// The value that left first; what else there is stays.
+    /// Takes the value that left first; the rest stays.
     pub(crate) fn take_first(&mut self) -> Option<Removal<K, V>> {
         self.first.take()
     }
 
-    /// Hands over the values that left, in the order in which they did. What else there is is dropped
-    /// after them: its `Drop` may panic, and must not keep a value from being reported.
+    /// Hands over the values that left, in the order in which they did. Everything else is dropped after
+    /// them: its `Drop` may panic, and must not keep a value from being reported.
     pub(crate) fn hand_over(self, mut to: impl FnMut(Removal<K, V>)) {
         self.first.into_iter().for_each(&mut to);
         let mut others = Vec::new();

@@ -1,4 +1,4 @@
-//! Loads that nobody but their callers know of: a seat on the board instead of a flight.
+//! Loads that nobody but their callers know of, which have a seat on the board instead of a flight.
 
 use super::Shard;
 use super::board::Seat;
@@ -16,8 +16,8 @@ use equivalent::Equivalent;
 use std::sync::Arc;
 
 impl<K: Eq, V> Shard<K, V> {
-    /// Seats a load of a key of which nothing is known: nothing stands there, nobody is loading it,
-    /// nothing has failed. Whether it was so; then `owned` is taken.
+    /// Seats a load of a key of which nothing is known: it has no entry, nobody is loading it, no load of it
+    /// has failed. Returns whether the load was seated; then `owned` is taken.
     #[inline]
     pub(crate) fn sit(
         &mut self,
@@ -33,7 +33,7 @@ impl<K: Eq, V> Shard<K, V> {
         if is_known || !self.board.has_seat() {
             return false;
         }
-        // what storing touches is asked for now
+        // prefetch what storing will touch
         self.policy.expect(Hash::new(hash).bits());
         self.begun += 1;
         if let Some(key) = owned.take() {
@@ -42,10 +42,10 @@ impl<K: Eq, V> Shard<K, V> {
         true
     }
 
-    /// A seated load brought a value. Stores it if that is simple: nobody has come for the key,
-    /// there is room for it here, and time left. Else the value stays where it is, and the load has
-    /// a flight, to land as all others do. None of the user's code runs in here, so once it has
-    /// left its seat, nothing is between it and its end.
+    /// A seated load brought a value. Stores it if that is simple: nobody else has come for the key, this
+    /// shard has room, and there is time left. Otherwise `value` is left as it is, and the load gets a
+    /// flight, which lands as all others do. No user code runs in here, so nothing can intervene between
+    /// leaving the seat and the end of the load.
     #[inline]
     pub(crate) fn land_seated(
         &mut self,
@@ -57,7 +57,7 @@ impl<K: Eq, V> Shard<K, V> {
     ) -> Result<Stamp, Option<Arc<Flight<K, V>>>> {
         let ttl = terms.lives.ttl;
         let Some(at) = self.board.seat(alias) else { return Err(self.board.rise(alias)) };
-        // without room at all it is refused, and nothing is begun for it
+        // with a bound of zero the value is refused, and nothing is begun for it
         let is_simple = self.fences.is_empty() && ttl > 0 && terms.budget.max() > 0;
         if !is_simple || terms.now >= self.board.posted(at).saturating_add(terms.load_timeout) {
             return Err(self.board.rise(alias));
@@ -96,12 +96,12 @@ impl<K: Eq, V> Shard<K, V> {
 }
 
 impl<K, V> Shard<K, V> {
-    /// A load that began in a seat is to land as all others do.
+    /// Turns a load that began in a seat into a flight, to land as all others do.
     pub(crate) fn rise(&mut self, alias: usize) -> Option<Arc<Flight<K, V>>> {
         self.board.rise(alias)
     }
 
-    /// Somebody wants to know of the load of a key, if there is one.
+    /// Somebody needs the flight of a key: if its load is in a seat, turns the seat into one.
     pub(crate) fn meet<Q>(&mut self, hash: u64, key: &Q)
     where
         Q: ?Sized + Equivalent<K>,

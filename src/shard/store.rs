@@ -12,16 +12,15 @@ use crate::rules::expiry::{NEVER, Stamp};
 use crate::words::removal::RemovalCause;
 use equivalent::Equivalent;
 
-/// How many entries each insert checks for expiry: more than the one that it adds, so the expired are freed
-/// faster than new ones come.
+/// How many entries each insert checks for expiry: more than the one that it adds, so expired entries are
+/// freed faster than new ones come.
 const LOOKED_AT: usize = 4;
-/// In at most so many slots: where most of them are free, there is little to be freed.
+/// In at most so many slots: if most slots are free, there is little to free.
 const SLOTS_LOOKED_AT: usize = 64;
 
 impl<K, V> Shard<K, V> {
-    /// Begins a new life of the value that stands under a flight's key, which the source says is
-    /// still the right one; its `notes` take the place of the old ones. `None` if nothing stands
-    /// there any more.
+    /// Begins a new life of the value under a flight's key, which the source says is still current; `notes`
+    /// replace the old ones. `None` if the key has no entry any more.
     pub(crate) fn renew(
         &mut self,
         flight: &Flight<K, V>,
@@ -55,8 +54,8 @@ impl<K, V> Shard<K, V> {
         self.sweep.expects(end.unwrap_or(NEVER));
     }
 
-    /// The slot of what stands under a key, for [`store`](Self::store). Most stand at home.
-    // left to itself the compiler calls it: 24 instructions more of an update's 250
+    /// The slot of a key's entry, for [`store`](Self::store). Most entries are at home.
+    // left to itself the compiler makes this a call: 24 instructions more, of an update's 250
     #[allow(clippy::inline_always, reason = "measured")]
     #[inline(always)]
     pub(crate) fn slot<Q>(&self, hash: Hash, key: &Q) -> Option<SlotId>
@@ -78,9 +77,9 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// Stores over what stands in the key's slot, if it has one, or evicts what has to go first.
-    /// Gives back what is to be stored where the shard has nothing left to evict, or clearly less than
-    /// falls to it, and the room must come from another one. None of the user's code runs in here.
+    /// Replaces the entry in the key's slot, if it has one, or else evicts what has to go first. Gives `put`
+    /// back if the room must come from another shard, because this one has nothing left to evict, or clearly
+    /// less than its share. No user code runs in here.
     #[inline]
     pub(crate) fn store(
         &mut self,
@@ -91,7 +90,7 @@ impl<K, V> Shard<K, V> {
         out: &mut Outbox<K, V>,
     ) -> Result<Stamp, Put<K, V>> {
         self.examine(SLOTS_LOOKED_AT, LOOKED_AT, terms, out);
-        // what stood there may just have been found expired
+        // the old entry may just have been found expired
         let Some(id) = standing.filter(|&id| self.table.is_live(id)) else {
             return self.admit(put, credit, terms, out);
         };
@@ -100,7 +99,7 @@ impl<K, V> Shard<K, V> {
         if held != put.units {
             credit.add(held);
             if !credit.pay(put.units) {
-                // it needs more room than its predecessor had: out with that, in as a newcomer
+                // it needs more room than its predecessor had: that goes, and this one is a newcomer
                 self.aside.set_units(id, 0);
                 self.vacate(id, cause, terms, out);
                 self.bury(id, terms);
@@ -156,8 +155,8 @@ impl<K, V> Shard<K, V> {
         Ok(self.fill(id, put, terms))
     }
 
-    /// What is not to be stored, because it has no life or weighs more than the cache may: what
-    /// stood under its key goes, and nobody is left to miss it unreported.
+    /// Refuses a value that has no life or weighs more than the whole cache may: the key's old entry goes,
+    /// and no value disappears unreported.
     pub(crate) fn refuse(
         &mut self,
         slot: &mut Option<Put<K, V>>,
@@ -177,7 +176,7 @@ impl<K, V> Shard<K, V> {
                 self.tally.rejected += 1;
                 out.value(key, value, RemovalCause::Rejected);
             }
-            // a load's caller has its value; what was inserted with no life would vanish unseen
+            // the caller of a load has its value; one that was inserted without a life would vanish unseen
             Some(value) if !is_load => out.value(key, value, RemovalCause::Expired),
             _ => out.key(key),
         }
@@ -198,7 +197,7 @@ impl<K, V> Shard<K, V> {
         stamp
     }
 
-    /// The same where there is more to it than a value.
+    /// The same for an entry that is more than a value.
     #[inline(never)]
     fn fill_in_full(&mut self, id: SlotId, put: Put<K, V>, terms: &Terms<'_>) -> Stamp {
         let Put { key, value, units, ttl, took, notes, .. } = put;
@@ -238,8 +237,8 @@ impl<K, V> Shard<K, V> {
         self.aside.set_notes(id, notes);
     }
 
-    /// Makes room for one entry: the policy says whose. Returns the units set free, which are the
-    /// caller's now; `None` if nothing is left.
+    /// Evicts one entry, chosen by the policy. Returns the units set free, which belong to the caller now;
+    /// `None` if nothing is left.
     pub(crate) fn evict(&mut self, terms: &Terms<'_>, out: &mut Outbox<K, V>) -> Option<u64> {
         let id = self.choose()?;
         if self.aside.is_bare() {

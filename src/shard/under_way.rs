@@ -1,4 +1,4 @@
-//! What is under way of a key, loads and writes at the source, and what ends it.
+//! What is under way for a key, loads and writes at the source, and what ends it.
 
 use super::Shard;
 use super::outbox::Outbox;
@@ -7,7 +7,7 @@ use equivalent::Equivalent;
 use std::sync::Arc;
 
 impl<K, V> Shard<K, V> {
-    /// Something newer happens to the key: its flight loses it, and so does a write in progress.
+    /// Something newer happens to the key: its flight loses the key, and a write in progress is disputed.
     #[inline]
     pub(crate) fn fence<Q>(&mut self, hash: u64, key: &Q, out: &mut Outbox<K, V>)
     where
@@ -70,7 +70,7 @@ impl<K, V> Shard<K, V> {
         number
     }
 
-    /// It ends. Whether nothing but it has happened to the key since it began.
+    /// The write ends. Returns whether nothing else has happened to the key since it began.
     pub(crate) fn lower<Q>(
         &mut self,
         (hash, number): (u64, u64),
@@ -84,8 +84,8 @@ impl<K, V> Shard<K, V> {
         self.lower_fence(hash, number, out)
     }
 
-    /// It ends, and its key's `Eq` has panicked: nobody knows which flight is the key's, so all lose
-    /// theirs.
+    /// The write ends, and its key's `Eq` has panicked: nobody knows which flight is the key's, so all
+    /// flights lose their keys.
     pub(crate) fn lower_blindly(&mut self, hash: u64, number: u64, out: &mut Outbox<K, V>) {
         self.fence_all(out);
         self.lower_fence(hash, number, out);

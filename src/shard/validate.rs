@@ -1,4 +1,4 @@
-//! Everything that must hold of a shard between two calls. For tests and fuzzing.
+//! Checks everything that must hold for a shard between two calls. For tests and fuzzing.
 
 use super::Shard;
 use crate::parts::eviction::Policy;
@@ -12,7 +12,7 @@ pub(crate) struct Totals {
 }
 
 impl<K: Eq, V> Shard<K, V> {
-    /// Panics where something does not hold.
+    /// Panics if an invariant does not hold.
     pub(crate) fn validate(&self) -> Totals {
         self.table.validate();
         self.validate_growth();

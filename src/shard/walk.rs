@@ -1,18 +1,18 @@
 //! Walking a shard in the order of hashes.
 //!
-//! The order does not depend on the size of the table, so a walk that lets go of the lock between
-//! two steps goes on where it was although the table grew meanwhile: nothing that stayed is skipped
-//! and nothing comes twice.
+//! The order does not depend on the size of the table, so a walk that releases the lock between two steps
+//! goes on where it was, even if the table grew meanwhile: no entry that stayed is skipped, and none comes
+//! twice.
 
 use super::Shard;
 use super::entry::{Entry, Terms};
 use crate::parts::eviction::SlotId;
 use crate::parts::group::Hash;
 
-/// The first hash that no table has.
+/// One past the last hash that a table can have.
 const END: u64 = 1 << 24;
 
-/// One step takes at least this many entries, or this many groups, whichever comes first.
+/// One step ends after at least this many entries, or this many groups, whichever comes first.
 const ENTRIES: usize = 16;
 const GROUPS: usize = 64;
 
@@ -27,8 +27,8 @@ impl Cursor {
 }
 
 impl<K, V> Shard<K, V> {
-    /// Visits the values of the next few homes: those that are fresh, and where it `keeps_stale` those
-    /// that are within a window too.
+    /// Visits the values of the next few home groups: the fresh ones, and with `keeps_stale` also those
+    /// within a window.
     pub(crate) fn walk(
         &self,
         cursor: &mut Cursor,
