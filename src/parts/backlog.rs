@@ -1,9 +1,8 @@
-//! What has been accepted and is not written yet: a queue of keys as plain data.
+//! Changes that are accepted and not written yet: a queue of keys as plain data.
 //!
-//! It is told the time and calls nobody, so its promises can be tested without threads: a key is
-//! queued once however often it changes (the last change wins), and is in the hands of one writer
-//! at a time, so that its changes arrive in their order. Nothing leaves it but what was written or
-//! was given up on.
+//! It is told the time and calls nobody, so its promises can be tested without threads: a key is queued once
+//! however often it changes (the last change wins), and only one writer has it at a time, so that its changes
+//! arrive in order. A change leaves only when it was written or given up on.
 
 use crate::rules::backoff::doubled;
 use crate::words::tick::Tick;
@@ -23,13 +22,13 @@ pub(crate) struct Item<K, V> {
 /// How changes are gathered, and what happens to those that fail.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BacklogTerms {
-    /// Keys that may be unwritten at once; at least one.
+    /// How many keys may be unwritten at once; at least one.
     pub(crate) max_pending: usize,
-    /// Ticks that a change may wait for company.
+    /// For how many ticks a change may wait for others to be written with.
     pub(crate) max_delay: u64,
-    /// Changes that are written together, at most; at least one.
+    /// How many changes are written together at most; at least one.
     pub(crate) batch: usize,
-    /// Attempts after which a change is given up on.
+    /// After how many attempts a change is given up on.
     pub(crate) attempts: u32,
     /// Ticks between the first failure and the next attempt, and between later ones at most.
     pub(crate) back_off: (u64, u64),
@@ -40,15 +39,15 @@ pub(crate) struct Backlog<K, V> {
     index: HashTable<usize>,
     slots: Vec<Option<KeySlot<K, V>>>,
     vacant: Vec<usize>,
-    /// What has not failed, in the order in which it was accepted.
+    /// Changes that have not failed, in the order in which they were accepted.
     fresh: BTreeSet<(u64, usize)>,
-    /// What has, by when it may be tried again.
+    /// Changes that have, by when they may be tried again.
     failed: BTreeSet<(Tick, u64, usize)>,
-    /// The numbers of all that is unwritten: queued, in a writer's hands, or given up on and not told.
+    /// The numbers of all unwritten changes: queued, with a writer, or given up on and not yet told.
     unwritten: BTreeSet<u64>,
     /// The number of the last change.
     last: u64,
-    /// What is numbered so or lower waits for no company any more.
+    /// Changes up to this number do not wait for others any more.
     hurry: u64,
     flying: usize,
     given_up: u64,
@@ -57,18 +56,18 @@ pub(crate) struct Backlog<K, V> {
 
 struct KeySlot<K, V> {
     queued: Option<QueuedChange<K, V>>,
-    /// What a writer has now.
+    /// The change that a writer has now.
     flying: Option<QueuedChange<K, V>>,
-    /// Failures of the key in a row, whichever change it was.
+    /// Failures of the key in a row, of whichever change.
     failures: u32,
-    /// Where its next attempt may be in a batch of more than that.
+    /// The largest batch that its next attempt may be in.
     company: usize,
 }
 
 struct QueuedChange<K, V> {
     number: u64,
     item: Arc<Item<K, V>>,
-    /// When it is written though no batch has come together; after a failure, when it may be tried.
+    /// When it is written even if the batch is not full; after a failure, when it may be tried again.
     at: Tick,
     /// How often this very change was tried.
     tries: u32,
@@ -78,10 +77,10 @@ type Back<'a, K, V> = (&'a mut KeySlot<K, V>, QueuedChange<K, V>);
 
 /// What became of a change that was offered.
 pub(crate) enum Accepted<K, V> {
-    /// It will be written. `wakes` says that a sleeping writer has something to do, `superseded`
-    /// is what it replaces.
+    /// It will be written. `wakes` says that a sleeping writer has something to do; `superseded` is the
+    /// change that it replaces.
     Yes { wakes: bool, superseded: Option<Arc<Item<K, V>>> },
-    /// So many keys are unwritten as may be.
+    /// As many keys are unwritten as may be.
     Full,
     /// Nothing is accepted any more.
     Closed,
@@ -96,16 +95,16 @@ pub(crate) enum WriterStep<K, V> {
     End,
 }
 
-/// A change in a writer's hands.
+/// A change that a writer has taken.
 pub(crate) struct Taken<K, V> {
     id: usize,
     pub(crate) item: Arc<Item<K, V>>,
 }
 
-/// What leaves the queue unwritten.
+/// A change that leaves the queue unwritten.
 pub(crate) struct Abandoned<K, V> {
     pub(crate) item: Arc<Item<K, V>>,
-    /// Its number, which is not past until [`told`](Backlog::told) says so.
+    /// Its number, which counts as unwritten until [`told`](Backlog::told) is called with it.
     pub(crate) number: u64,
     /// How often it was tried.
     pub(crate) tries: u32,
@@ -129,7 +128,7 @@ impl<K, V> Backlog<K, V> {
         }
     }
 
-    /// How many keys have something unwritten.
+    /// How many keys have an unwritten change.
     pub(crate) fn len(&self) -> usize {
         self.slots.len() - self.vacant.len()
     }
@@ -147,7 +146,7 @@ impl<K, V> Backlog<K, V> {
         self.given_up
     }
 
-    /// How many changes writers have in their hands.
+    /// How many changes writers have taken.
     pub(crate) fn flying(&self) -> usize {
         self.flying
     }
@@ -158,8 +157,8 @@ impl<K, V> Backlog<K, V> {
         self.flying == 0 && self.fresh.is_empty() && is_later
     }
 
-    /// Takes a change in, if there is room. A key that is queued takes none: its last change is
-    /// the one that is written, at the time that was set for the first.
+    /// Accepts a change, if there is room. A key that is queued already needs none: its last change is the
+    /// one that is written, at the time that was set for the first.
     pub(crate) fn accept(&mut self, item: &Arc<Item<K, V>>, now: Tick) -> Accepted<K, V>
     where
         K: Eq,
@@ -186,7 +185,7 @@ impl<K, V> Backlog<K, V> {
         if slot.flying.is_none() {
             self.fresh.insert((number, id));
         }
-        // asleep they know of nothing before the first, and of no batch before it is full
+        // sleeping writers wake for the first change, and again when a batch is full
         let fresh = self.fresh.len();
         let wakes = fresh == 1 || fresh == self.terms.batch || self.is_full();
         Accepted::Yes { wakes, superseded: None }
@@ -203,13 +202,13 @@ impl<K, V> Backlog<K, V> {
         self.slots[self.find(hash, key)?].as_ref()?.latest()
     }
 
-    /// The next batch that is due, or how long there is none.
+    /// The next batch that is due, or until when there is none.
     pub(crate) fn next(&mut self, now: Tick) -> WriterStep<K, V> {
         let retry = self.failed.first().copied();
         if let Some((_, _, id)) = retry.filter(|(at, ..)| *at <= now) {
-            // what failed together is tried again in halves: a change that the source refuses
-            // does not take its neighbours with it for long, and a source that was away for a
-            // moment is not asked for each of them alone
+            // changes that failed together are tried again in halves: so a change that the source refuses
+            // does not hold up its neighbours for long, and a source that was away for a moment is not called
+            // for each of them
             let most = self.slot(id).company.min(self.terms.batch);
             let mut batch = Vec::with_capacity(most);
             while let Some(&(at, number, id)) = self.failed.first() {
@@ -240,7 +239,7 @@ impl<K, V> Backlog<K, V> {
         WriterStep::Wait(wake)
     }
 
-    /// A batch was written. What is left of it is the caller's to drop.
+    /// A batch was written. The caller drops what is left of it.
     pub(crate) fn written(&mut self, batch: &[Taken<K, V>]) {
         for taken in batch {
             // given up on meanwhile, by somebody who could not wait
@@ -256,12 +255,13 @@ impl<K, V> Backlog<K, V> {
         }
     }
 
-    /// Whoever is to know of a change that was given up on does.
+    /// The user has been told of a change that was given up on.
     pub(crate) fn told(&mut self, number: u64) {
         self.unwritten.remove(&number);
     }
 
-    /// A change of a batch of so many was not written. Returned if it was tried often enough.
+    /// A change in a batch of so many was not written. Returns it if it is given up on, having been tried
+    /// often enough.
     pub(crate) fn failed(
         &mut self,
         taken: &Taken<K, V>,
@@ -274,7 +274,7 @@ impl<K, V> Backlog<K, V> {
         slot.company = (batch / 2).max(1);
         let at = now.saturating_add(doubled(terms.back_off, slot.failures));
         let tries = tries.saturating_add(1);
-        // a newer change takes its place: that is the one to be written
+        // a newer change takes its place, and is the one to be written
         let newer = slot.queued.take();
         if newer.is_none() && tries >= terms.attempts {
             self.given_up += 1;
@@ -291,23 +291,23 @@ impl<K, V> Backlog<K, V> {
         None
     }
 
-    /// Nothing waits for company any more. Returns the number of the last change.
+    /// Lets no change that is there wait for others any more. Returns the number of the last change.
     pub(crate) fn hurry(&mut self) -> u64 {
         self.hurry = self.last;
         self.last
     }
 
-    /// Whether all is written, or given up on and told, that is numbered so or lower.
+    /// Whether all changes up to this number are written, or given up on and told.
     pub(crate) fn is_past(&self, number: u64) -> bool {
         self.unwritten.first().is_none_or(|first| *first > number)
     }
 
-    /// Nothing is accepted any more; what is there is written without waiting for company.
+    /// Accepts nothing any more; what is there is written without waiting for a full batch.
     pub(crate) fn close(&mut self) {
         self.is_closed = true;
     }
 
-    /// Gives up on all there is, what writers have in their hands included.
+    /// Gives up on all changes, those that writers have taken included.
     pub(crate) fn abandon(&mut self) -> Vec<Abandoned<K, V>> {
         let mut given_up = Vec::with_capacity(self.len());
         for slot in self.slots.iter_mut().filter_map(Option::take) {
@@ -337,7 +337,7 @@ impl<K, V> Backlog<K, V> {
         given_up
     }
 
-    /// The slot of what a writer has done with, and what it had.
+    /// The slot of a change that a writer is done with, and the change.
     fn came_back(&mut self, taken: &Taken<K, V>) -> Option<Back<'_, K, V>> {
         let slot = self.slots.get_mut(taken.id)?.as_mut()?;
         let was = slot.flying.take_if(|flying| Arc::ptr_eq(&flying.item, &taken.item))?;
@@ -345,7 +345,7 @@ impl<K, V> Backlog<K, V> {
         Some((slot, was))
     }
 
-    /// Hands out what is queued in a slot.
+    /// Hands a slot's queued change to a writer.
     fn take(&mut self, id: usize) -> Taken<K, V> {
         let slot = self.slot_mut(id);
         let queued = slot.queued.take().expect("what is in an order is queued");

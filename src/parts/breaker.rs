@@ -1,9 +1,9 @@
-//! A circuit breaker: after so many failures in a row nobody calls the source for a while; then one
-//! does, and how that goes decides for all (M. Nygard, *Release It!*, 2007).
+//! A circuit breaker: after a number of failures in a row nobody calls the source for a while; then one call
+//! probes it, and the outcome decides for all (M. Nygard, *Release It!*, 2007).
 //!
-//! It knows nothing of caches: who wants to try says so and reports how it went, and one who does not
-//! report in time has failed. What was begun before the breaker opened says nothing about the time
-//! after, so its reports are not heard.
+//! It knows nothing of caches: a caller asks for a trial and reports how it went, and a trial that is not
+//! reported in time has failed. A trial begun before the breaker opened says nothing about the time after, so
+//! its report is ignored.
 
 use crate::words::clock::Clock;
 use crate::words::sync::Mutex;
@@ -12,19 +12,19 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
 pub(crate) struct Breaker {
-    /// So many in a row open it.
+    /// How many failures in a row open it.
     failures: u32,
-    /// Ticks that it stays open.
+    /// For how many ticks it stays open.
     open_for: u64,
     /// Ticks after which a trial without a report has failed.
     patience: u64,
     clock: Clock,
     state: Mutex<State>,
-    /// Somebody takes its transitions.
+    /// Whether somebody takes its transitions.
     is_watched: bool,
 }
 
-/// What has become of it.
+/// A change of its phase that is to be reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Transition {
     Opened,
@@ -33,23 +33,22 @@ pub(crate) enum Transition {
 
 struct State {
     phase: Phase,
-    /// Trials that have not reported yet, in the order in which they began, and when they are
-    /// overdue. All have the same patience, so the first is the one that is overdue first. While a
-    /// probe runs, it is the only one.
+    /// Trials that are not reported yet, in the order in which they began, and when they are overdue. All
+    /// have the same patience, so the first one is overdue first. A probe is the only trial while it runs.
     running: BTreeMap<u64, Tick>,
     next: u64,
-    /// What has become of it since somebody asked.
+    /// The transitions that nobody has taken yet.
     transitions: VecDeque<Transition>,
 }
 
-/// Whether calls go through.
+/// Whether it lets calls through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// They do; so many of the last ones in a row failed.
+    /// It does; the last `row` calls in a row failed.
     Closed { row: u32 },
-    /// They do not; from this tick on, the next one is the probe.
+    /// It does not; from this tick on, the next call is the probe.
     Open { until: Tick },
-    /// One is on its way to find out, and others do not go through.
+    /// The probe is under way, and no other call is let through.
     Probing,
 }
 
@@ -72,9 +71,9 @@ impl Trial {
 pub(crate) enum TrialVerdict {
     /// The source answered.
     Success,
-    /// It did not: an error, a panic, no answer in time.
+    /// The source did not answer: an error, a panic, or nothing in time.
     Failure,
-    /// Nobody knows, the one who asked went away. If it was the probe, the next call is one.
+    /// Nobody knows: the caller went away. If it was the probe, the next call is one.
     Unknown,
 }
 
@@ -87,22 +86,22 @@ impl Breaker {
         Self { failures, open_for, patience, clock, state, is_watched: false }
     }
 
-    /// The same, with somebody who takes its [transitions](Self::take_transition).
+    /// Sets whether somebody takes its [transitions](Self::take_transition).
     pub(crate) fn watched(self, is_watched: bool) -> Self {
         Self { is_watched, ..self }
     }
 
-    /// What has become of it, in order, and is not taken yet.
+    /// Takes the next transition, in order, if there is one.
     pub(crate) fn take_transition(&self) -> Option<Transition> {
         self.state.lock().transitions.pop_front()
     }
 
-    /// An address that is its own while it exists.
+    /// Its identity: an address that is unique while it exists.
     pub(crate) fn id(&self) -> usize {
         std::ptr::from_ref(self).addr()
     }
 
-    /// Asks for a trial. `None` where calls do not go through.
+    /// Asks for a trial. `None` if calls are not let through.
     pub(crate) fn admit(&self) -> Option<Trial> {
         let mut state = self.state.lock();
         let now = self.look(&mut state);
@@ -150,16 +149,16 @@ impl Breaker {
         }
     }
 
-    /// As things stand, and the time.
+    /// The current phase, and the time.
     pub(crate) fn phase(&self) -> (Phase, Tick) {
         let mut state = self.state.lock();
         let now = self.look(&mut state);
         (state.phase, now)
     }
 
-    /// Counts what is overdue, each at its time; returns what time it is now.
+    /// Counts overdue trials as failures, each as of its deadline; returns the current time.
     fn look(&self, state: &mut State) -> Tick {
-        // read under the lock: what is overdue must be so in the order in which it began
+        // read under the lock: trials must become overdue in the order in which they began
         let now = self.clock.now();
         while let Some((_, at)) = state.running.first_key_value().filter(|(_, at)| **at <= now) {
             let at = *at;

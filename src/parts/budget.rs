@@ -1,9 +1,9 @@
-//! The one bound of a cache: so many units, over all shards, never exceeded.
+//! The one bound of a cache: a number of units, over all shards, never exceeded.
 //!
-//! A unit is an entry, or a unit of weight where there is a weigher. Whoever stores takes the units
-//! first and evicts first to get them, so that at no moment more is stored than the bound says. In
-//! a full cache that is free: what an eviction yields goes straight to the entry that needed it,
-//! and nobody writes these words, which all shards read.
+//! A unit is an entry, or a unit of weight if there is a weigher. An insert takes its units before it stores,
+//! and evicts first to get them, so that at no moment more is stored than the bound allows. In a full cache
+//! that is free: the units of an evicted entry go straight to the entry that needed them, and nobody writes
+//! these words, which all shards read.
 
 use crate::words::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,7 +11,7 @@ use crate::words::sync::atomic::{AtomicU64, Ordering};
 pub(crate) struct Budget {
     max: u64,
     used: AtomicU64,
-    /// Entries, where units are weights; `None` where a unit is an entry.
+    /// The number of entries, if units are weights; `None` if a unit is an entry.
     entries: Option<AtomicU64>,
 }
 
@@ -54,7 +54,7 @@ impl Budget {
         }
     }
 
-    /// An entry came; only weighted caches count them apart.
+    /// An entry came; only weighted caches count entries separately.
     #[inline]
     pub(crate) fn entered(&self) {
         if let Some(entries) = &self.entries {

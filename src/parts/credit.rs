@@ -1,9 +1,9 @@
-//! Room on its way from whoever went to whoever comes.
+//! Room on its way from evicted entries to a new one.
 
 use super::budget::Budget;
 
-/// Units taken from the budget, or set free by an eviction, for an entry that is not stored yet.
-/// What is left of them goes back when it is dropped.
+/// Units taken from the budget, or set free by an eviction, for an entry that is not stored yet. Its drop
+/// gives back what is left of them.
 pub(crate) struct Credit<'b> {
     budget: &'b Budget,
     units: u64,
@@ -15,13 +15,13 @@ impl<'b> Credit<'b> {
         Self { budget, units: 0, may_take_own: false }
     }
 
-    /// The same for one that has asked other shards: now its own may be taken from, however little that
+    /// The same for an insert that has asked other shards: now it may take from its own, however little that
     /// has.
     pub(crate) fn at_last(budget: &'b Budget) -> Self {
         Self { may_take_own: true, ..Self::new(budget) }
     }
 
-    /// Whether its own shard may be taken from though that has less than falls to it.
+    /// Whether it may take from its own shard though that has less than its share.
     pub(crate) fn may_take_own(&self) -> bool {
         self.may_take_own
     }
@@ -30,12 +30,12 @@ impl<'b> Credit<'b> {
         self.units += units;
     }
 
-    /// Whether `units` could be had now. Nothing is taken.
+    /// Whether `units` could be paid now. Takes nothing.
     pub(crate) fn could_cover(&self, units: u64) -> bool {
         units <= self.units + (self.budget.max() - self.budget.used())
     }
 
-    /// Pays `units`, all or nothing, out of what is held and of what the budget has left.
+    /// Pays `units`, all or nothing, out of what it holds and what the budget has left.
     #[inline]
     pub(crate) fn pay(&mut self, units: u64) -> bool {
         if self.units >= units {

@@ -1,7 +1,7 @@
-//! One load of one key, and those who wait for it.
+//! One load of one key, and its waiters.
 //!
-//! A flight knows nothing of tables and shards. It lands once, with one outcome for everybody; a
-//! blocked thread and a pending task wait for it in the same way, as a waker in its list.
+//! A flight knows nothing of tables and shards. It lands once, with one outcome for all; a blocked thread and
+//! a pending task wait for it in the same way, as a waker in its list.
 
 use super::slots::{Place, Queued};
 use super::tags::{TagFate, Tagged, Version};
@@ -17,41 +17,41 @@ use std::task::Waker;
 use std::time::Duration;
 
 pub(crate) struct Flight<K, V> {
-    /// What the load was called before it had a flight; zero if it began with one.
+    /// The load's identity before it had a flight; zero if it began with one.
     alias: usize,
     pub(crate) key: K,
     pub(crate) hash: u64,
-    /// Nothing stood under the key when the load began. As long as the flight has its key, nothing
-    /// does: whatever stores takes it off, or says so.
+    /// The key had no entry when the load began. As long as the flight has its key, it still has none:
+    /// whatever stores an entry takes the flight off the board, or clears this.
     is_absent: AtomicBool,
     /// Flights of one shard are numbered from 1, in the order in which they began.
     pub(crate) number: u64,
-    /// How many loads of the key failed in a row before this one, and the number of the last;
-    /// zero if none did.
+    /// How many loads of the key failed in a row before this one, and the number of the last; zero if none
+    /// did.
     pub(crate) attempt: u32,
     pub(crate) after: u64,
     pub(crate) reason: LoadReason,
     /// It is one of several that one loader does at once: they are counted together.
     in_batch: AtomicBool,
-    /// It is to bring a successor in time, and not what is newer than all there is.
+    /// It is a refresh ahead of expiry: it needs a value that lives as long as a new one, not the newest one.
     is_ahead: AtomicBool,
-    /// A change that was accepted after it stands under its key now, or will.
+    /// A change that was accepted after this one is cached under its key now, or will be.
     is_superseded: AtomicBool,
-    /// What had happened to tags before it began.
+    /// The version of the tags when it began.
     pub(crate) since: Version,
     /// When it was begun, or got in line for a slot.
     pub(crate) posted: Tick,
     /// The tick that `load_timeout` counts from; `Tick::MAX` while it waits for a slot.
     started: AtomicU64,
-    /// It lost its key to something newer, or to its timeout: what it brings is not stored.
+    /// It lost its key to something newer, or to its timeout: its result is not stored.
     grounded: AtomicBool,
-    /// It waits for a slot behind all misses, since nobody waits for it.
+    /// It gives way: it waits for a slot behind all misses, since nobody waits for it.
     yields: AtomicBool,
-    /// How many have ever waited. Nobody joins a flight that is off the board.
+    /// How many followers it has ever had. Nobody joins a flight that is off the board.
     followers: AtomicUsize,
-    /// The tags that its caller said, from when it begins to load; those of a loader come later.
+    /// Its caller's tags, from when it begins to load; those of a loader come later.
     tagged: OnceLock<Tagged>,
-    /// What was known of tags when the last follower came.
+    /// The version of the tags when the last follower came.
     last_joined: AtomicU64,
     state: Mutex<State<V>>,
 }
@@ -62,16 +62,16 @@ struct State<V> {
     next_ticket: u64,
     /// Where it waits for a slot, or has waited.
     place: Option<Place>,
-    /// Somebody who has a slot waits for it: it must not wait for one itself.
+    /// A waiter of it has a slot: so it must not wait for one itself.
     is_urgent: bool,
 }
 
-/// What a flight came to. Cloning it clones no value.
+/// The outcome of a flight. Cloning it does not clone the value.
 pub(crate) enum Landing<V> {
     Value(Arc<Brought<V>>),
     /// The source has no such value.
     Missing,
-    /// The loader's error, of whatever type this loader's errors have.
+    /// The loader's error, type-erased.
     Failed(Arc<dyn Any + Send + Sync>),
     Panicked,
     TimedOut,
@@ -85,7 +85,7 @@ pub(crate) enum Landing<V> {
 
 pub(crate) struct Brought<V> {
     pub(crate) value: V,
-    /// In ticks, of what was not loaded now: a second tier had it.
+    /// In ticks, if it was not loaded now, but came from a second tier.
     pub(crate) age: Option<u64>,
     pub(crate) fresh_for: Duration,
     pub(crate) validator: Option<Arc<str>>,
@@ -106,10 +106,10 @@ impl<V> Clone for Landing<V> {
     }
 }
 
-/// What a flight is told of when it begins: the fields of the same names.
+/// What a flight is made from: the fields of the same names.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Begin {
-    /// What the load was called until now; zero for one that begins now.
+    /// The load's identity until now; zero for one that begins now.
     pub(crate) alias: usize,
     pub(crate) hash: u64,
     pub(crate) is_absent: bool,
@@ -144,7 +144,8 @@ impl Begin {
 #[derive(Debug, Default)]
 pub(crate) struct WaiterTicket(Option<u64>);
 
-/// The place of the load's own task, where it has one: that is to hear of its end, and does not wait for it.
+/// The ticket number of the load's own task, if it has one: it hears of the end, but does not count as a
+/// waiter.
 const OWN: u64 = u64::MAX;
 
 impl WaiterTicket {
@@ -187,12 +188,12 @@ impl<K, V> Flight<K, V> {
         }
     }
 
-    /// Whether nothing stands under its key, as long as it has that.
+    /// Whether its key has no entry, as long as the flight has its key.
     pub(crate) fn is_absent(&self) -> bool {
         self.is_absent.load(Ordering::Relaxed)
     }
 
-    /// Something stands there now, which it is to replace. To be called under the lock of its board.
+    /// The key has an entry now, which the load is to replace. To be called under the lock of its board.
     pub(crate) fn stand(&self) {
         self.is_absent.store(false, Ordering::Relaxed);
     }
@@ -202,17 +203,17 @@ impl<K, V> Flight<K, V> {
         self.in_batch.load(Ordering::Relaxed)
     }
 
-    /// It is loaded by itself, or with others after all. Whether it was with others before.
+    /// Sets whether it is loaded together with others. Returns whether it was before.
     pub(crate) fn set_in_batch(&self, in_batch: bool) -> bool {
         self.in_batch.swap(in_batch, Ordering::Relaxed)
     }
 
-    /// Whether what lives as long as a new value would will do, wherever it comes from.
+    /// Whether any value will do that lives as long as a new one would, wherever it comes from.
     pub(crate) fn is_ahead(&self) -> bool {
         self.is_ahead.load(Ordering::Relaxed)
     }
 
-    /// Said by who begins it, because the value is due.
+    /// Called by whoever begins it because the old value is due.
     pub(crate) fn set_ahead(&self) {
         self.is_ahead.store(true, Ordering::Relaxed);
     }
@@ -249,13 +250,14 @@ impl<K, V> Flight<K, V> {
         self.yields.load(Ordering::Relaxed)
     }
 
-    /// From here on whoever wants the key waits for it. To be called under the lock of its board.
+    /// It does not give way any more: whoever wants the key waits for it. To be called under the lock of its
+    /// board.
     pub(crate) fn keep_way(&self) {
         self.yields.store(false, Ordering::Relaxed);
     }
 
-    /// It waits in this place. True if it must not, since somebody with a slot waits for it. Those
-    /// who had joined it before may have something better to do than to wait with it, and are woken.
+    /// It waits in this place. Returns true if it must not, since a waiter of it has a slot. Earlier
+    /// followers may have something better to do than to wait with it, and are woken.
     pub(crate) fn wait_at(&self, place: Place) -> bool {
         let (is_urgent, waiting) = {
             let mut state = self.state.lock();
@@ -266,12 +268,13 @@ impl<K, V> Flight<K, V> {
         is_urgent
     }
 
-    /// If it has to get in line, then in the place of one who has stood there for its key.
+    /// If it has to get in line, it takes this place of an earlier load of its key.
     pub(crate) fn take_place(&self, place: Place) {
         self.state.lock().place = Some(place);
     }
 
-    /// One who has a slot is about to wait for it. Returns the place where it may wait itself.
+    /// A caller that has a slot is about to wait for it. Returns the flight's own place in line, if it has
+    /// one.
     pub(crate) fn hurry(&self) -> Option<Place> {
         let mut state = self.state.lock();
         state.is_urgent = true;
@@ -288,12 +291,12 @@ impl<K, V> Flight<K, V> {
         self.state.lock().place
     }
 
-    /// Called by whoever takes it off the board for another reason than its arrival.
+    /// Called by whoever takes it off the board for any other reason than its landing.
     pub(crate) fn ground(&self) {
         self.grounded.store(true, Ordering::Relaxed);
     }
 
-    /// Under the lock of its board, by which all order it.
+    /// To be called under the lock of its board, which orders it.
     pub(crate) fn supersede(&self) {
         self.is_superseded.store(true, Ordering::Relaxed);
     }
@@ -306,25 +309,24 @@ impl<K, V> Flight<K, V> {
         self.grounded.load(Ordering::Relaxed)
     }
 
-    /// Counts one who will wait, and knows of what happened to tags until now. Called under the
-    /// lock of the board that it was found on.
+    /// Counts a follower that knows of what happened to tags up to `now`. To be called under the lock of the
+    /// board that the flight was found on.
     pub(crate) fn follow(&self, now: Version) {
         self.followers.fetch_add(1, Ordering::Relaxed);
         self.last_joined.fetch_max(now, Ordering::Relaxed);
     }
 
-    /// The version that the last one knew who waits. Final once the flight is off the board.
+    /// The version of the tags that the last follower knew. Final once the flight is off the board.
     pub(crate) fn last_joined(&self) -> Version {
         self.last_joined.load(Ordering::Relaxed)
     }
 
-    /// What it brings will have these tags. Said once, before the loader runs.
+    /// Sets the tags of its result. Called once, before the loader runs.
     pub(crate) fn tag(&self, tagged: Tagged) {
         let _ = self.tagged.set(tagged);
     }
 
-    /// Whether something has happened to its tags since it began, as far as they are known: nobody
-    /// joins it any more.
+    /// Whether something has happened to its known tags since it began: then nobody joins it any more.
     pub(crate) fn is_outdated(&self) -> bool {
         self.tagged.get().is_some_and(|tagged| tagged.fate() != TagFate::Untouched)
     }
@@ -334,12 +336,12 @@ impl<K, V> Flight<K, V> {
         self.followers.load(Ordering::Relaxed) > 0
     }
 
-    /// The outcome, for everybody. Only the first one counts; `false` for a later one.
+    /// Sets the outcome for everybody. Only the first one counts; returns `false` for a later one.
     pub(crate) fn land(&self, landing: Landing<V>) -> bool {
         let waiting = {
             let mut state = self.state.lock();
             if state.landing.is_some() {
-                // the guard goes first, the refused landing with its value after it
+                // the guard is dropped first, the refused landing with its value after it
                 drop(state);
                 return false;
             }
@@ -354,8 +356,8 @@ impl<K, V> Flight<K, V> {
         self.state.lock().landing.clone()
     }
 
-    /// The outcome, if there is one; else `waker` is woken when there is. A waiter that is polled
-    /// again with another waker is woken through the newer one.
+    /// Returns the outcome, if there is one; else `waker` is woken when there is. A waiter that polls again
+    /// with another waker is woken through the newer one.
     pub(crate) fn poll(&self, ticket: &mut WaiterTicket, waker: &Waker) -> Option<Landing<V>> {
         // wakers are the runtime's code: cloned before the lock is taken, dropped after
         let mut waker = waker.clone();
@@ -399,7 +401,7 @@ fn wake(waiting: Vec<(u64, Waker)>) {
 }
 
 impl<K: Send + Sync, V: Send + Sync> Queued for Flight<K, V> {
-    /// Its time runs from here, so those who wait for it must look again until when.
+    /// Its time runs from here, so its waiters are woken to compute their deadline anew.
     fn begin(&self, at: Tick) {
         let was = Tick::MAX;
         if self.started.compare_exchange(was, at, Ordering::Relaxed, Ordering::Relaxed).is_err() {

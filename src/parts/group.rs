@@ -1,9 +1,9 @@
-//! Sixteen slots and the header that finds the right one of them without touching the others.
+//! Sixteen slots, with a header that finds the right one without touching the others.
 //!
-//! The idea is F14's and hashbrown's: one byte of the hash a slot, side by side, so that one
-//! comparison rules out fifteen of sixteen slots. Entries stand inline behind their tags: a hit
-//! touches the first line of the group and the line of its entry, and nothing else. An own table
-//! instead of hashbrown's with a slab was worth 1.3 to 1.7 times the rate of hits.
+//! The idea is F14's and hashbrown's: one byte of the hash a slot, side by side, so that one comparison rules
+//! out fifteen of sixteen slots. Entries are inline behind their tags: a hit touches the first cache line of
+//! the group and the line of its entry, and nothing else. A table of our own instead of hashbrown's with a
+//! slab gave 1.3 to 1.7 times the rate of hits.
 
 use super::eviction::SlotId;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
@@ -11,15 +11,15 @@ use wide::u8x16;
 
 pub(crate) const LANES: usize = 16;
 
-/// Into so many classes the entries are divided that stand beyond a full group, so that most look-ups for
-/// what is not there end at home: of those for new keys in a full cache of 100k entries, 1.7 per cent go on,
-/// and with one class 6.8 (gets and inserts mixed: 3 per cent faster). They fill what the alignment of a group
-/// would leave empty.
+/// The number of classes by which a group counts the entries that passed it, so that most look-ups of absent
+/// keys end at home: of look-ups of new keys in a full cache of 100k entries, 1.7 per cent go on, and with
+/// one class 6.8 (gets and inserts mixed: 3 per cent faster). The counts fill space that the alignment of a
+/// group would leave empty.
 pub(crate) const CLASSES: usize = 8;
 
-/// What a slot's heat lacks of the largest one, 7: three bits of its mark. Most hits find a slot as hot as
-/// can be and without tags, and so one test of the mark tells both. (With the heat itself in there it was
-/// two instructions more of a hit's 117.)
+/// Three bits of a slot's mark that store 7, the highest heat, minus the slot's heat. Most hits find a slot
+/// with the highest heat and without tags, and so one test of the mark tells both. (With the heat itself in
+/// there a hit took two instructions more, of 117.)
 pub(crate) const COLD: u8 = 0b0000_0111;
 /// The heat that a mark stands for.
 #[inline]
@@ -27,38 +27,38 @@ pub(crate) fn heat(mark: u8) -> u8 {
     mark & COLD ^ COLD
 }
 
-/// The part of a mark that stands for a heat.
+/// The bits of a mark that stand for a heat.
 #[inline]
 pub(crate) fn cold(heat: u8) -> u8 {
     debug_assert!(heat <= COLD, "a heat has three bits");
     heat ^ COLD
 }
 
-/// The policy's own bit: which queue the slot stands in.
+/// The policy's own bit: which queue the slot's id is in.
 pub(crate) const MAIN: u8 = 0b0000_1000;
 /// The slot is not free.
 pub(crate) const TAKEN: u8 = 0b0010_0000;
-/// The entry left, and the slot waits for the policy to let go of it.
+/// The entry left, and the slot waits for the policy to free it.
 pub(crate) const DEAD: u8 = 0b0001_0000;
 
-/// The entry has tags: they stand aside, and whether they still hold is to be looked up.
+/// The entry has tags: they are kept aside, and are to be checked.
 pub(crate) const TAGGED: u8 = 0b0100_0000;
 
-/// The whole mark of a slot whose entry stands in another table: see [`Group::forward`].
+/// The whole mark of a slot whose entry has moved to another table: see [`Group::forward`].
 const MOVED: u8 = 0b1000_0000;
 
 /// 32-byte alignment keeps `tags` and `marks`, which every look-up reads, in one cache line, and
 /// makes a group of `u64` to `u64` 480 bytes: 43.6 an entry at the load of 11 of 16.
 #[repr(C, align(32))]
 pub(crate) struct Group<T> {
-    /// The low 8 bits of each slot's hash. What a free slot has here says nothing.
+    /// The low 8 bits of each slot's hash; meaningless for a free slot.
     pub(crate) tags: [u8; LANES],
     /// Heat and flags. Readers under a shared lock add heat; everything else happens under the
     /// exclusive lock. The plain atomics of `std`, for explorers too: a lost increment does no harm.
     pub(crate) marks: [AtomicU8; LANES],
-    /// The policy's clock, when it last looked.
+    /// The policy's clock when it last looked at the slot.
     pub(crate) seen: [u8; LANES],
-    /// How many entries found this group full on the way from their home, and stand further on, by the
+    /// How many entries found this group full on the way from their home, and are further on, by the
     /// [class](Hash::class) of their hash.
     pub(crate) overflow: [u16; CLASSES],
     /// The other 16 bits of each slot's hash: with the tag enough to move an entry when the table
@@ -89,13 +89,13 @@ impl<T> Group<T> {
         *self.marks[lane].get_mut() = mark;
     }
 
-    /// One hit more, unless it is as hot as can be: a hot slot's line is only read.
+    /// Counts a hit, unless the slot has the highest heat: a hot slot's line is only read.
     #[inline]
     pub(crate) fn warm(&self, lane: usize) {
         self.warm_from(lane, self.mark(lane));
     }
 
-    /// The same for who has read the mark already.
+    /// The same for a caller that has read the mark already.
     #[inline]
     pub(crate) fn warm_from(&self, lane: usize, mark: u8) {
         if mark & COLD != 0 {
@@ -103,7 +103,7 @@ impl<T> Group<T> {
         }
     }
 
-    /// Whether there is more to know about the entry than its stamp.
+    /// Whether the entry has tags, so that its stamp alone does not tell its freshness.
     #[inline]
     pub(crate) fn has_tags(&self, lane: usize) -> bool {
         self.mark(lane) & TAGGED != 0
@@ -119,7 +119,7 @@ impl<T> Group<T> {
         self.mark(lane) & (TAKEN | DEAD) == TAKEN
     }
 
-    /// The entry of this slot has moved to a slot of another table. What told its hash tells which.
+    /// The entry of this slot has moved to a slot of another table. Stores the new id where the hash was.
     #[inline]
     pub(crate) fn forward(&mut self, lane: usize, to: SlotId) {
         self.high[lane] = (to >> 16) as u16;
@@ -134,23 +134,24 @@ impl<T> Group<T> {
         (self.mark(lane) == MOVED).then(|| u32::from(self.high[lane]) << 16 | low)
     }
 
-    /// Whether an entry of such a hash may stand further on.
+    /// Whether an entry of this class of hashes may be further on.
     #[inline]
     pub(crate) fn is_passed_by(&self, hash: Hash) -> bool {
         self.overflow[hash.class()] > 0
     }
 
-    /// Whether any entry may.
+    /// Whether any entry may be further on.
     pub(crate) fn is_passed(&self) -> bool {
         self.overflow.iter().any(|&passed| passed > 0)
     }
 
-    /// How many of such a hash do. No more than are within [`REACH`](super::table::REACH): 2,048.
+    /// How many entries of this class of hashes are further on. No more than fit within
+    /// [`REACH`](super::table::REACH): 2,048.
     pub(crate) fn passed_by(&mut self, hash: Hash) -> &mut u16 {
         &mut self.overflow[hash.class()]
     }
 
-    /// The slot is a newcomer's, in this queue (`MAIN` or nothing).
+    /// Gives the slot to a newcomer, in this queue (`MAIN` or nothing).
     #[inline]
     pub(crate) fn take(&mut self, lane: usize, hash: Hash, queue: u8) {
         self.tags[lane] = hash.tag();
@@ -158,7 +159,7 @@ impl<T> Group<T> {
         self.set_mark(lane, queue | TAKEN | COLD);
     }
 
-    /// A slot that is in no queue.
+    /// A free slot.
     #[inline]
     pub(crate) fn free_lane(&mut self) -> Option<usize> {
         let marks = std::array::from_fn(|lane| *self.marks[lane].get_mut());
@@ -214,8 +215,8 @@ impl Hash {
 pub(crate) struct Lanes(u32);
 
 impl Lanes {
-    /// The lanes whose byte is `wanted`. Written as a loop the compiler makes 40 instructions of
-    /// it, as arithmetic on two words 24, and of `wide`'s compare and mask nine.
+    /// The lanes whose byte is `wanted`. The compiler makes 40 instructions of a loop, 24 of arithmetic on
+    /// two words, and nine of `wide`'s compare and mask.
     #[inline]
     fn matching(bytes: &[u8; LANES], wanted: u8) -> Self {
         let mask = u8x16::from(*bytes).cmp_eq(u8x16::splat(wanted)).move_mask();

@@ -1,7 +1,8 @@
-//! Which keys were given another value with the life of the one before, while somebody wants to know.
+//! Which keys got another value that kept the life of the one before, while somebody wants to know.
 //!
-//! Who looks at values without a lock and comes back to them tells by their lives whether they are still the
-//! same. Of values whose lives were kept that says nothing: these are noted here for as long as that goes on.
+//! A caller that looks at values without a lock and comes back to them tells by their stamps whether they are
+//! still the same. If a new value kept the old life, the stamp says nothing: so such keys are noted here for
+//! as long as somebody looks.
 
 use crate::words::sync::Mutex;
 use crate::words::sync::atomic::{AtomicUsize, Ordering};
@@ -9,9 +10,9 @@ use std::collections::HashSet;
 
 #[derive(Default)]
 pub(crate) struct KeptLives {
-    /// How many want to know. While nobody does, who keeps a life reads this and no more.
+    /// How many watches there are. While there are none, a change that keeps a life reads only this.
     watchers: AtomicUsize,
-    /// What each of them was told, by its number.
+    /// The hashes noted for each watch, by its number.
     told: Mutex<Told>,
 }
 
@@ -21,7 +22,7 @@ struct Told {
     watches: Vec<(u64, HashSet<u64, ahash::RandomState>)>,
 }
 
-/// Hashes of keys are noted for it from when it is made, until it is dropped.
+/// A watch: hashes of keys are noted for it from when it is made until it is dropped.
 pub(crate) struct KeptLivesWatch<'k> {
     kept: &'k KeptLives,
     number: u64,

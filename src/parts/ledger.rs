@@ -1,13 +1,12 @@
-//! Which keys were written to lately, while somebody wants to know.
+//! Which keys were written lately, while somebody wants to know.
 //!
-//! A batch may bring more than it was asked for, and there is no flight whose key tells whether
-//! something newer happened to these. So for as long as a batch is under way, every write notes its
-//! moment under its key's hash; what was brought unasked is stored only if nothing was noted there
-//! since the batch began. Two keys may share a place: then a value is not stored that could have
-//! been, and that is all.
+//! A batch may bring more values than it was asked for, and these have no flight that could tell whether
+//! something newer happened to their keys. So for as long as a batch is under way, every write notes its
+//! moment under its key's hash; such a value is stored only if nothing was noted there since the batch began.
+//! Two keys may share a place: then a value that could have been stored is not, and that is all.
 //!
-//! Who changes one key by what stands there has a [reservation](super::reservation) of it, and writes are
-//! noted for that too.
+//! A caller that changes a key's value depending on its current value has a [reservation](super::reservation)
+//! of the key, and writes are noted for that too.
 
 use super::reservation::{Reservations, Reserved};
 use crate::words::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -46,21 +45,21 @@ impl Unasked {
 
 #[derive(Default)]
 pub(crate) struct Ledger {
-    /// How many want to know. While nobody does, a write reads this and no more.
+    /// How many watchers and reservations there are. While there are none, a write reads only this.
     watchers: AtomicUsize,
     moment: AtomicU64,
-    /// The last write to everything.
+    /// The moment of the last write to all keys.
     whole: AtomicU64,
     places: OnceLock<Box<[AtomicU64]>>,
     reservations: Reservations,
 }
 
 impl Ledger {
-    /// Begins to note; every write from now on has a later moment than the one returned. To be
-    /// ended by [`leave`](Self::leave).
+    /// Begins to note writes; each has a later moment than the one returned. To be ended by
+    /// [`leave`](Self::leave).
     pub(crate) fn watch(&self) -> Moment {
         self.places.get_or_init(|| (0..PLACES).map(|_| AtomicU64::new(0)).collect());
-        // a write that does not see this yet began before what the watcher does next
+        // a write that does not see this yet began before whatever the watcher does next
         self.watchers.fetch_add(1, Ordering::SeqCst);
         self.moment.load(Ordering::SeqCst)
     }
@@ -69,7 +68,7 @@ impl Ledger {
         self.watchers.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Every write to the key from now on is told to who reserves it, for as long as that has it.
+    /// Reserves a key: from now on every write to it revokes the reservation, until that is dropped.
     pub(crate) fn reserve(&self, hash: u64) -> Reservation<'_> {
         let reserved = self.reservations.add(hash);
         self.watchers.fetch_add(1, Ordering::SeqCst);
@@ -108,15 +107,15 @@ impl Ledger {
         }
     }
 
-    /// The same for who reserves the key alone.
+    /// The same for reservations only.
     pub(crate) fn note_for_changes(&self, hash: u64) {
         if self.watchers.load(Ordering::SeqCst) > 0 {
             self.reservations.lose(Some(hash));
         }
     }
 
-    /// Something has happened to a tag, of which who reserves a key finds out by itself, but not whether it
-    /// was its own doing.
+    /// Something has happened to a tag. The holder of a reservation finds that out by itself, but not whether
+    /// its own thread did it.
     pub(crate) fn note_tag(&self) {
         if self.watchers.load(Ordering::SeqCst) > 0 {
             self.reservations.count_own_change();
@@ -139,7 +138,7 @@ impl Ledger {
         }
     }
 
-    /// Whether nothing has happened to a key of this hash since then.
+    /// Whether nothing has happened to a key of this hash since that moment.
     pub(crate) fn is_quiet(&self, hash: u64, since: Moment) -> bool {
         let last = self.place(hash).map_or(Moment::MAX, |place| place.load(Ordering::SeqCst));
         last.max(self.whole.load(Ordering::SeqCst)) <= since

@@ -1,4 +1,4 @@
-//! Tells the user's handler of events.
+//! Calls the user's handler of events.
 
 use super::stack;
 use crate::rules::event::Event;
@@ -18,13 +18,13 @@ impl<K> Notifier<K> {
     }
 
     /// Whether the handler is running on this thread. It is called in the middle of things: a load that
-    /// waited there could wait for what its own thread has in hand.
+    /// waited in it could wait for something that its own thread is holding up.
     pub(crate) fn is_in_handler(&self) -> bool {
         stack::is_running(self.id())
     }
 
-    /// Calls the handler; with no lock held. What the handler itself causes it is not told, or it could go
-    /// on for ever. Its panics are counted, and end here.
+    /// Calls the handler. To be called with no lock held. The handler is not told what it causes itself, or
+    /// that could go on for ever. Its panics are counted, and caught here.
     #[cold]
     pub(crate) fn notify(&self, event: Event<'_, K>) {
         if self.is_in_handler() {
@@ -44,7 +44,7 @@ impl<K> Notifier<K> {
         self.panics.get()
     }
 
-    /// An address that is its own while it exists.
+    /// Its identity: an address that is unique while it exists.
     fn id(&self) -> usize {
         std::ptr::from_ref(self).addr()
     }

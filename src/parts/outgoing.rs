@@ -1,9 +1,9 @@
 //! Changes on their way to a second tier: made here, and not there yet.
 //!
-//! They are noted under the lock of their key's shard, so that they stand here in the order in which the
-//! cache made them, and one worker makes them there in that order. Of a key only the last one counts: the
-//! ones before are taken out. As long as one stands here the tier is not asked for its key, for it may
-//! still have what was taken out of the cache.
+//! They are noted under the lock of their key's shard, so they are here in the order in which the cache made
+//! them, and one worker makes them in the tier in that order. Only the last change of a key counts: earlier
+//! ones are taken out. As long as a change is here, the tier is not asked for its key, for it may still have
+//! what was removed from the cache.
 
 use crate::rules::tier::{TierChange, TierError};
 use crate::words::contain::contain;
@@ -14,15 +14,15 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-/// How many changes may stand here. While a tier cannot be reached each costs its key; beyond this many
-/// the whole tier is to be emptied instead, which is one change.
+/// How many changes there may be. While a tier cannot be reached each costs its key; beyond this many the
+/// whole tier is to be emptied instead, which is one change.
 const MOST: usize = 1 << 16;
 
-/// From here on those who make changes wait for the tier to keep up, if it does something at all: else a
-/// burst of writes would empty it. What was loaded is not told then.
+/// With more changes than this, callers that make changes wait for the tier to keep up, if it does anything
+/// at all: else a burst of writes would empty it. Loaded values are not passed on then.
 const CROWD: usize = MOST / 2;
 
-/// How many are made at once: with a tier that is a millisecond away, 100,000 a second.
+/// How many changes are made in one call: with a tier that is a millisecond away, 100,000 a second.
 const AT_ONCE: usize = 128;
 
 pub(crate) struct Outgoing<K, V> {
@@ -30,22 +30,22 @@ pub(crate) struct Outgoing<K, V> {
 }
 
 struct State<K, V> {
-    /// Those that the worker has not taken yet, in order; nothing where a later one took its place.
+    /// The changes that the worker has not taken yet, in order; `None` where a later one took the place.
     line: VecDeque<(u64, Option<TierChange<K, V>>)>,
-    /// Each key's last change that is not made.
+    /// Each key's last change that is not made yet.
     of_keys: HashMap<TierKey, LastChange, ahash::RandomState>,
-    /// The numbers of those that are about more than one key, and not made.
+    /// The numbers of the changes of more than one key that are not made yet.
     of_all: BTreeSet<u64>,
     /// The last number that was given.
     last: u64,
-    /// Up to this number all are made, or need not be made any more.
+    /// All changes up to this number are made, or need not be made any more.
     made: u64,
-    /// The last try failed so. Those behind it in the line wait for it.
+    /// The error of the last try, if it failed. Changes behind it in the line wait for it.
     failed: Option<TierError>,
-    /// Somebody has waited for it in vain since anything was made.
+    /// Somebody has waited for room in vain since the last change was made.
     is_stuck: bool,
     is_closed: bool,
-    /// The worker makes no more.
+    /// The worker has ended.
     is_over: bool,
     worker: Option<Waker>,
     waiting: Vec<Waker>,
@@ -55,11 +55,11 @@ struct State<K, V> {
 #[derive(Clone, Copy, Debug)]
 struct LastChange {
     number: u64,
-    /// It brings what was loaded, which takes nothing away from what is there.
+    /// It brings a loaded value, which invalidates nothing in the tier.
     is_load: bool,
 }
 
-/// What the worker has in hand.
+/// The changes that the worker is making.
 pub(crate) struct InHand<K, V> {
     numbers: Vec<u64>,
     pub(crate) changes: Vec<TierChange<K, V>>,
@@ -78,7 +78,7 @@ impl<K, V> InHand<K, V> {
 /// A change that was noted.
 #[must_use = "what it replaced is to be dropped where no lock is held"]
 pub(crate) struct Noted<K, V> {
-    /// What need not be made any more.
+    /// The changes that need not be made any more.
     _replaced: Vec<TierChange<K, V>>,
 }
 
@@ -101,19 +101,19 @@ impl<K, V> Outgoing<K, V> {
         }
     }
 
-    /// Whether the tier knows all that was done to a key, and may be asked for it.
+    /// Whether the tier knows everything that was done to a key, and so may be asked for it.
     pub(crate) fn is_settled(&self, key: &TierKey) -> bool {
         self.state.lock().is_settled(key)
     }
 
-    /// Whether nothing is on its way there that is about a key.
+    /// Whether no change of a key is on its way to the tier, not even a loaded value.
     pub(crate) fn is_idle(&self, key: &TierKey) -> bool {
         let state = self.state.lock();
         state.of_all.is_empty() && !state.of_keys.contains_key(key)
     }
 
-    /// Notes a change that is to be made there too. Runs none of the user's code: it is called with the
-    /// lock of a shard held.
+    /// Notes a change that is to be made in the tier too. Runs no user code: it is called with the lock of a
+    /// shard held.
     pub(crate) fn note(&self, mut change: TierChange<K, V>) -> Noted<K, V> {
         let mut state = self.state.lock();
         let mut replaced = Vec::new();
@@ -121,7 +121,7 @@ impl<K, V> Outgoing<K, V> {
         let gives_way =
             state.len() > CROWD || change.key().is_some_and(|key| !state.is_settled(key));
         if is_load && gives_way {
-            // what was done to the key since is newer than what was loaded
+            // what was done to the key since is newer than the loaded value
             replaced.push(change);
             return Noted { _replaced: replaced };
         }
@@ -131,7 +131,7 @@ impl<K, V> Outgoing<K, V> {
             let before = state.of_keys.insert(key.clone(), LastChange { number, is_load });
             if let Some(before) = before.and_then(|before| state.take_out(before.number)) {
                 if matches!(change, TierChange::Expire(_)) {
-                    // what would be served stale there is not what was cached last
+                    // the tier would serve an older value stale than the one that was cached last
                     change = TierChange::Remove(key);
                 }
                 replaced.push(before);
@@ -149,8 +149,7 @@ impl<K, V> Outgoing<K, V> {
         Noted { _replaced: replaced }
     }
 
-    /// The worker takes what is next, or is woken when there is something. Nothing if there will be no
-    /// more.
+    /// The worker takes the next changes, or is woken when there are some. `None` if there will be no more.
     pub(crate) fn poll_take(&self, waker: &Waker) -> Poll<Option<InHand<K, V>>> {
         let mut state = self.state.lock();
         let mut hand = InHand::new();
@@ -167,7 +166,7 @@ impl<K, V> Outgoing<K, V> {
         if !hand.is_empty() {
             return Poll::Ready(Some(hand));
         }
-        // what was noted last may have been a load that was given up
+        // the last change noted may have been a loaded value that was given up
         let last = state.last;
         let waiting = state.reach(last);
         let taken = if state.is_closed {
@@ -183,7 +182,7 @@ impl<K, V> Outgoing<K, V> {
         taken
     }
 
-    /// They are made, or need not be made any more.
+    /// These changes are made, or need not be made any more.
     pub(crate) fn made(&self, hand: InHand<K, V>) {
         let waiting = {
             let mut state = self.state.lock();
@@ -196,11 +195,11 @@ impl<K, V> Outgoing<K, V> {
         drop(hand);
     }
 
-    /// They could not be made. What is left to be tried again: of what was changed once more meanwhile
-    /// nothing, and of a value that was written its removal, for it may have arrived, and something newer
-    /// after it. Nor does what was loaded wait for better times, here or in the line: its ticket holds for
-    /// so long only. And what is not, to be dropped by who keeps a panic in there from taking the rest
-    /// along.
+    /// These changes could not be made. Returns first what is to be tried again: not what was changed once
+    /// more meanwhile, nor loaded values, in hand or in the line, because their tickets are valid only for a
+    /// while; and a written value is tried again as its removal, for it may have arrived, and something newer
+    /// after it. Returns second what is not tried again, to be dropped by a caller that keeps a panic in a
+    /// drop from taking the rest along.
     pub(crate) fn failed(
         &self,
         hand: InHand<K, V>,
@@ -242,8 +241,8 @@ impl<K, V> Outgoing<K, V> {
         (again, moot)
     }
 
-    /// Ready when the change of that number was made; or when it, or one before it, was tried in vain, and
-    /// will be tried again.
+    /// Ready when the change of that number was made; or when it, or one before it, has failed and will be
+    /// tried again.
     pub(crate) fn poll_made(&self, number: u64, waker: &Waker) -> Poll<Result<(), TierError>> {
         let mut state = self.state.lock();
         if number <= state.made {
@@ -259,7 +258,7 @@ impl<K, V> Outgoing<K, V> {
         }
     }
 
-    /// Ready when there is room for more, or none is to be waited for.
+    /// Ready when there is room for more changes, or it is no use to wait for that.
     pub(crate) fn poll_room(&self, waker: &Waker) -> Poll<()> {
         let mut state = self.state.lock();
         if state.len() <= CROWD || state.is_stuck || state.failed.is_some() || state.is_over {
@@ -269,7 +268,7 @@ impl<K, V> Outgoing<K, V> {
         Poll::Pending
     }
 
-    /// Somebody has waited long enough for that.
+    /// Somebody has waited for room for long enough.
     pub(crate) fn is_stuck(&self) {
         self.state.lock().is_stuck = true;
     }
@@ -286,8 +285,8 @@ impl<K, V> Outgoing<K, V> {
         }
     }
 
-    /// Waits before what failed is tried again. `false` if there is no time for that: no more changes will
-    /// come, and who drops the cache waits.
+    /// Waits before failed changes are tried again. `false` if there is no time for that: no more changes
+    /// will come, and whoever drops the cache waits.
     pub(crate) fn pause(&self, pause: Duration) -> bool {
         let until = Instant::now() + pause;
         let waker = Waker::from(Unpark::this());
@@ -297,7 +296,7 @@ impl<K, V> Outgoing<K, V> {
                 if state.is_closed {
                     return false;
                 }
-                // woken by changes as well, which can wait
+                // new changes wake it too, but they can wait
                 state.worker = Some(waker.clone());
             }
             let left = until.saturating_duration_since(Instant::now());
@@ -332,13 +331,13 @@ impl<K, V> Outgoing<K, V> {
         self.state.lock().last
     }
 
-    /// How many changes are not made.
+    /// How many changes are not made yet.
     pub(crate) fn len(&self) -> usize {
         self.state.lock().len()
     }
 }
 
-/// Waits to be woken, or for so long. Whether there may be time left.
+/// Waits to be woken, but not longer than `left`. Returns whether there may be time left.
 #[cfg(not(any(larder_loom, larder_shuttle)))]
 fn rest(left: Duration) -> bool {
     crate::words::sync::park_timeout(left);
@@ -361,7 +360,7 @@ impl<K, V> State<K, V> {
         self.of_keys.len() + self.of_all.len()
     }
 
-    /// Whether nothing has taken the place of a change since.
+    /// Whether no later change has taken the place of this one.
     fn is_last(&self, number: u64, key: Option<&TierKey>) -> bool {
         match key {
             Some(key) => self.of_keys.get(key).is_some_and(|last| last.number == number),
@@ -369,10 +368,10 @@ impl<K, V> State<K, V> {
         }
     }
 
-    /// Keeps what stands here from growing without end. `number` is the last one.
+    /// Keeps the line from growing without end. `number` is the last change's.
     fn bound(&mut self, number: u64, replaced: &mut Vec<TierChange<K, V>>) {
         if self.len() > MOST {
-            // what was loaded takes nothing away from what is there, and need not get there
+            // loaded values invalidate nothing in the tier, and need not get there
             self.drop_loads(replaced);
             self.line.retain(|(_, change)| change.is_some());
         }
@@ -386,13 +385,14 @@ impl<K, V> State<K, V> {
         }
     }
 
-    /// Takes out a change that is not the worker's yet.
+    /// Takes out a change that the worker has not taken yet.
     fn take_out(&mut self, number: u64) -> Option<TierChange<K, V>> {
         let at = self.line.binary_search_by_key(&number, |(number, _)| *number).ok()?;
         self.line[at].1.take()
     }
 
-    /// What a key has there is older than what was to be expired: that goes instead.
+    /// The tier's value of a key is older than the one that was to be expired: turns the expiry into a
+    /// removal.
     fn harden(&mut self, key: &TierKey) {
         let Some(last) = self.of_keys.get(key) else { return };
         let at = self.line.binary_search_by_key(&last.number, |(number, _)| *number);
@@ -403,7 +403,7 @@ impl<K, V> State<K, V> {
         }
     }
 
-    /// Forgets what loads brought, and what of it stands in the line.
+    /// Forgets loaded values, also those in the line.
     fn drop_loads(&mut self, dropped: &mut Vec<TierChange<K, V>>) {
         self.of_keys.retain(|_, last| !last.is_load);
         for (_, place) in &mut self.line {
@@ -414,13 +414,13 @@ impl<K, V> State<K, V> {
     }
 
     fn wait(&mut self, waker: &Waker) {
-        // who is polled again and again is woken once
+        // a task that is polled again and again is woken once
         if !self.waiting.iter().any(|other| other.will_wake(waker)) {
             self.waiting.push(waker.clone());
         }
     }
 
-    /// Up to this number nothing is left to be made. Who waits for any of that is to be woken.
+    /// Nothing up to this number is left to be made. Returns the waiters to wake.
     fn reach(&mut self, number: u64) -> Vec<Waker> {
         if number <= self.made {
             return Vec::new();

@@ -1,9 +1,9 @@
-//! Keys that somebody changes by what stands there: a reservation is lost when anything else happens to its
-//! key, and who has lost it looks again.
+//! Keys whose value somebody is changing depending on their current value: a reservation is lost when
+//! anything else happens to its key, and then its holder looks again.
 //!
 //! That is load-linked and store-conditional, for a map (E. H. Jensen, G. W. Hagensen and J. M. Broughton, "A
 //! new approach to exclusive data access in shared memory multiprocessors", 1987): nobody waits for anybody,
-//! and of several who change one key at once, one succeeds in each round.
+//! and of several callers that change one key at once, one succeeds in each round.
 
 use super::tags::{TagFate, Tagged, Tags, Version};
 use crate::words::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -11,8 +11,8 @@ use crate::words::sync::{Mutex, thread_local};
 use std::sync::Arc;
 
 thread_local! {
-    /// What tells a thread from all others that run: where this is. Nothing is to be done when it goes, so it
-    /// is there to the end, for the destructors of other thread locals too.
+    /// Its address tells a thread from all others that run. It has no destructor, so it is there to the end,
+    /// for the destructors of other thread locals too.
     // no `const` block: the explorers' macro has none
     #[allow(clippy::missing_const_for_thread_local)]
     static HERE: u8 = 0;
@@ -25,17 +25,18 @@ fn this_thread() -> usize {
     HERE.try_with(|here| std::ptr::from_ref(here).addr()).unwrap_or(NOBODY)
 }
 
-/// A key, by all of its hash: two that share one make each other look again, and that is all.
+/// A reserved key, known by its whole hash: two keys that share a hash make each other look again, and that
+/// is all.
 pub(crate) struct Reserved {
     hash: u64,
     is_lost: AtomicBool,
-    /// The thread in which the change runs, while it does.
+    /// The thread that runs the closure, while it runs.
     changed_by: AtomicUsize,
-    /// How much that has done to tags meanwhile.
+    /// How many events of tags that thread has caused meanwhile.
     own_changes: AtomicU64,
 }
 
-/// While it lives, the change runs in this thread.
+/// Guard: while it lives, the closure runs in this thread.
 pub(crate) struct Changing<'r>(&'r Reserved);
 
 impl Drop for Changing<'_> {
@@ -45,19 +46,19 @@ impl Drop for Changing<'_> {
 }
 
 impl Reserved {
-    /// From now on what happens to the key counts. To be called before the look.
+    /// Starts a round: from now on what happens to the key counts. To be called before the look.
     pub(crate) fn renew(&self) {
         self.own_changes.store(0, Ordering::SeqCst);
         self.is_lost.store(false, Ordering::SeqCst);
     }
 
-    /// Whether nothing has happened to the key since, but to tags. To be asked under its shard's lock.
+    /// Whether nothing has happened to the key since, tags aside. To be asked under its shard's lock.
     fn holds(&self) -> bool {
         !self.is_lost.load(Ordering::SeqCst)
     }
 
-    /// While the guard lives, what this thread does to the key does not count: it is a part of the change. (It
-    /// would be done again in the next round, and the round would never end.)
+    /// While the guard lives, what this thread does to the key does not count: it is a part of the change.
+    /// (If it did, each round would do it again, and the change would never end.)
     pub(crate) fn enter(&self) -> Changing<'_> {
         self.changed_by.store(this_thread(), Ordering::SeqCst);
         Changing(self)
@@ -69,28 +70,32 @@ impl Reserved {
     }
 }
 
-/// What a change was made of: a key, reserved before it was looked at, and what stood there.
+/// What a change is based on: a key, reserved before it was looked at, and the value that it had.
 pub(crate) struct Basis<'r> {
     pub(crate) reserved: &'r Reserved,
-    /// The tags of the value that was shown. What happens to them ends it, and no shard is told.
+    /// The tags of the value that was shown. An event of one of them ends the value without any shard being
+    /// told.
     pub(crate) tags: Option<Tagged>,
-    /// What had happened to tags before the look.
+    /// The version of the tags before the look.
     pub(crate) since: Version,
-    /// After it: what these have been through was still nothing when all up to this was there to be seen.
+    /// The version after it: at this version, with all earlier events visible, nothing had happened to these
+    /// tags yet.
     pub(crate) settled: Version,
 }
 
 impl Basis<'_> {
-    /// Whether it still is what stands there, or what would if it had not been evicted. To be asked under the
-    /// lock of the key's shard.
+    /// Whether the key still has the value that was shown, or would have it but for an eviction. To be asked
+    /// under the lock of the key's shard.
     pub(crate) fn holds(&self, all: &Tags) -> bool {
         self.reserved.holds() && !self.tags.as_ref().is_some_and(|tags| self.is_ended(tags, all))
     }
 
-    /// Whether anybody else has done something to these. Which of them the change itself did is not known, but
-    /// how much; where others have done something to any tag meanwhile, it looks again.
+    /// Whether somebody else has caused an event of these tags. Of the change itself only the number of its
+    /// events is known, not which they were; so if others have caused an event of any tag meanwhile, it looks
+    /// again.
     pub(crate) fn is_ended(&self, tags: &Tagged, all: &Tags) -> bool {
-        // first what happened, then how much did: so nothing is taken for the change's own doing
+        // first whether something happened, then how much: so nobody else's event is taken for the change's
+        // own
         let is_touched = tags.fate() != TagFate::Untouched;
         let own = self.reserved.own_changes.load(Ordering::SeqCst);
         is_touched && all.version() - self.settled > own
@@ -99,7 +104,7 @@ impl Basis<'_> {
 
 #[derive(Default)]
 pub(crate) struct Reservations {
-    /// How many there are: writes are noted for others too, and these are not to pay for the lock.
+    /// How many there are: while there are none, a write that is noted for others does not pay for the lock.
     count: AtomicUsize,
     list: Mutex<Vec<Arc<Reserved>>>,
 }
@@ -122,8 +127,8 @@ impl Reservations {
         }
     }
 
-    /// Something happens to the key of this hash, or to all keys. There are as many to be looked at as
-    /// there are changes in progress.
+    /// Something happens to the key of this hash, or to all keys. Looks at one reservation for each change in
+    /// progress.
     pub(crate) fn lose(&self, hash: Option<u64>) {
         if self.count.load(Ordering::SeqCst) == 0 {
             return;
@@ -136,7 +141,7 @@ impl Reservations {
         }
     }
 
-    /// This thread has done something to a tag.
+    /// This thread has caused an event of a tag.
     pub(crate) fn count_own_change(&self) {
         for reserved in self.list.lock().iter().filter(|reserved| reserved.is_changed_here()) {
             reserved.own_changes.fetch_add(1, Ordering::SeqCst);

@@ -1,11 +1,11 @@
-//! So many loads at a time, and the line of those that wait for their turn.
+//! A limited number of loads at a time, and the line of those that wait for their turn.
 //!
-//! It knows nothing of caches: who has a slot, who waits, and in which order. A blocked thread and a
-//! pending task wait in the same way, as a waker in the line. A slot that is given back goes straight
-//! to the first in line, so nobody who comes later can snatch it, and who is told that it is his turn
-//! need not look whether it is true.
+//! It knows nothing of caches, only who has a slot, who waits, and in which order. A blocked thread and a
+//! pending task wait in the same way, as a waker in the line. A slot that is given back goes straight to the
+//! first in line, so no newcomer can snatch it, and a waiter that is called need not check whether it is
+//! true.
 //!
-//! A slot is a lease: who has not given it back in time has lost it, for a loader that hangs must
+//! A slot is a lease: a load that has not given it back in time has lost it, since a loader that hangs must
 //! not keep others from the source for ever.
 
 use crate::words::clock::Clock;
@@ -27,12 +27,12 @@ pub(crate) struct LoadSlots {
 
 #[derive(Default)]
 struct State {
-    /// Who has a slot, in the order in which they got it, and until when. All leases are of one
+    /// The slots that are held, in the order in which they were given, and until when. All leases have one
     /// length, so the first is the one that ends first.
     held: BTreeMap<u64, Tick>,
-    /// Who waits, the first in line first.
+    /// The line, first place first.
     waiting: BTreeMap<u64, Waiting>,
-    /// Who has waited and got a slot, but has not come to fetch it yet; and which.
+    /// The slots of waiters that were called, but have not fetched them yet, by place.
     ready: BTreeMap<u64, LoadSlot>,
     next: u64,
 }
@@ -42,7 +42,7 @@ struct Waiting {
     load: Arc<dyn Queued>,
 }
 
-/// What waits for a slot, and is told at once when it has one: its waiter may take its time to look.
+/// A load that waits for a slot. It is told at once when it has one, since its waiter may be slow to look.
 pub(crate) trait Queued: Send + Sync {
     /// It has its slot from `at` on.
     fn begin(&self, at: Tick);
@@ -51,9 +51,9 @@ pub(crate) trait Queued: Send + Sync {
 /// Who goes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rank {
-    /// Somebody waits for what the load brings.
+    /// Somebody waits for the result.
     Miss,
-    /// Nobody does: it goes when no miss waits.
+    /// Nobody does: it has its turn when no miss waits.
     Refresh,
 }
 
@@ -80,18 +80,18 @@ pub(crate) struct Place(u64);
 /// Refreshes stand behind all misses.
 const REFRESH: u64 = 1 << 63;
 
-/// What one who waits finds.
+/// What a waiter finds when it looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Turned {
     /// Its turn.
     Yours(LoadSlot),
-    /// It had its turn, and took so long to come that the lease is over.
+    /// It had its turn, but took so long to come that the lease is over.
     Over,
-    /// Not its turn yet. Somebody's lease ends at this tick: then, at the latest, look again.
+    /// Not its turn yet. The first lease ends at this tick: then, at the latest, look again.
     Wait(Tick),
 }
 
-/// Who is to be told that it is his turn, once the lock is released.
+/// The waiters to be called once the lock is released.
 type Called = Vec<(Waiting, Tick)>;
 
 impl LoadSlots {
@@ -100,12 +100,12 @@ impl LoadSlots {
         Self { limit, lease, clock, state: Mutex::new(State::default()) }
     }
 
-    /// An address that is its own while it exists.
+    /// Its identity: an address that is unique while it exists.
     pub(crate) fn id(&self) -> usize {
         std::ptr::from_ref(self).addr()
     }
 
-    /// A slot, if one is free now. While anybody waits, none is.
+    /// Takes a slot, if one is free now. While anybody waits, none is.
     pub(crate) fn try_take(&self) -> Option<LoadSlot> {
         let mut called = Called::new();
         let slot = {
@@ -129,8 +129,8 @@ impl LoadSlots {
         are_taken
     }
 
-    /// A slot, or a place in the line: at its end, or where `before` was, which somebody left who
-    /// waited for the same.
+    /// Takes a slot, or else a place in the line: at its end, or at `before`, which somebody left who waited
+    /// for the same load.
     pub(crate) fn take(
         &self,
         rank: Rank,
@@ -153,9 +153,8 @@ impl LoadSlots {
         taken
     }
 
-    /// Looks whether it is the turn of this place; if not, `waker` is woken when it is. One that looks
-    /// again with another waker is woken through the newer one. After any answer but `Wait` the place
-    /// is gone.
+    /// Looks whether it is this place's turn; if not, `waker` is woken when it is. A waiter that looks again
+    /// with another waker is woken through the newer one. After any answer but `Wait` the place is gone.
     pub(crate) fn look(&self, place: Place, waker: &Waker) -> Turned {
         // wakers are the runtime's code: cloned before the lock is taken, dropped after
         let mut waker = waker.clone();
@@ -177,7 +176,7 @@ impl LoadSlots {
         turned
     }
 
-    /// Whoever waits there goes away. A slot that was ready for it goes to the next.
+    /// The waiter of this place goes away. A slot that was ready for it goes to the next in line.
     pub(crate) fn leave(&self, place: Place) {
         let mut called = Called::new();
         let left = {
@@ -193,8 +192,8 @@ impl LoadSlots {
         drop(left);
     }
 
-    /// One who has a slot cannot go on before this place has its turn: so that is now, one above
-    /// the limit, for the one who waits does nothing meanwhile.
+    /// A load that has a slot cannot go on before this place has its turn. So it gets a slot now, one above
+    /// the limit, since the load that waits for it does nothing meanwhile.
     pub(crate) fn let_through(&self, place: Place) {
         let mut called = Called::new();
         {
@@ -227,8 +226,8 @@ impl LoadSlots {
         self.limit
     }
 
-    /// Takes back what is overdue, and gives what is free to those who are first in line. After it,
-    /// nobody waits while there is a slot.
+    /// Takes back overdue slots, and gives free ones to the first in line. After it, nobody waits while a
+    /// slot is free.
     fn settle(&self, state: &mut State, called: &mut Called) {
         if state.held.is_empty() && state.waiting.is_empty() {
             return;

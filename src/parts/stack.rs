@@ -1,8 +1,8 @@
-//! Which loaders are running on this thread, so that one that asks for its own key is told so
+//! Which loaders are running on this thread, so that a loader that asks for its own key gets `Recursive`
 //! instead of waiting for itself.
 //!
-//! For a blocking loader that is its whole run. For an async one it is each poll of it: what the
-//! task itself awaits is seen, what it spawned and waits for is not (`load_timeout` ends that).
+//! A blocking loader is on the list for its whole run, an async one during each poll. So what the task itself
+//! awaits is detected; waiting for something that it spawned is not (`load_timeout` ends that).
 
 use crate::words::sync::thread_local;
 use std::cell::RefCell;
@@ -19,21 +19,21 @@ pub(crate) struct Running {
     loads: usize,
 }
 
-/// The load `id` runs: an address that is its own while it does.
+/// Puts a load on the list. `id` is an address that is unique while it runs.
 pub(crate) fn enter(id: usize) -> Running {
     enter_all([id].into_iter())
 }
 
-/// Several run at once, by one loader.
+/// The same for several loads that one loader runs at once.
 pub(crate) fn enter_all(ids: impl ExactSizeIterator<Item = usize>) -> Running {
     let loads = ids.len();
-    // while a thread ends it has no list any more: then nobody is told of recursion
+    // while a thread ends it has no list any more: then recursion is not detected
     let has_entered = RUNNING.try_with(|running| running.borrow_mut().extend(ids)).is_ok();
     Running { loads: if has_entered { loads } else { 0 } }
 }
 
 impl Running {
-    /// Whether it is on the list. It is not while a thread ends, which has none any more.
+    /// Whether it is on the list. It is not while its thread ends, which has no list any more.
     pub(crate) fn is_known(&self) -> bool {
         self.loads > 0
     }
@@ -55,7 +55,7 @@ pub(crate) fn is_running(id: usize) -> bool {
     RUNNING.try_with(|running| running.borrow().contains(&id)).unwrap_or(false)
 }
 
-/// Whether any does, of whatever cache.
+/// Whether any load of any cache is running on this thread.
 pub(crate) fn is_any_running() -> bool {
     RUNNING.try_with(|running| !running.borrow().is_empty()).unwrap_or(false)
 }

@@ -1,19 +1,19 @@
 //! The open-addressed table of one shard: groups in a row, an entry in its home group or in one of
 //! the next ones.
 //!
-//! A slot is free, live or dead. Live slots hold an entry, or stand for one that is kept elsewhere
-//! (a cached "not found" has no value to put into a slot). Dead ones held an entry that left while
-//! its id still stands in a queue of the policy; a newcomer of the same group takes them over, or
-//! the policy's hand frees them. What a look-up needs to know in order to stop, each group counts:
-//! how many entries passed it by because it was full.
+//! A slot is free, live or dead. A live slot holds an entry, or stands for one that is kept elsewhere (a
+//! cached "not found" has no value to put into a slot). A dead slot is a tombstone: its entry left while its
+//! id is still in a queue of the policy; a newcomer to the same group takes the slot over, or the policy's
+//! hand frees it. To tell look-ups when to stop, each group counts the entries that passed it because it was
+//! full.
 
 use super::eviction::{SlotId, Slots};
 use super::group::{CLASSES, COLD, DEAD, Group, Hash, LANES, MAIN, TAGGED, TAKEN, cold, heat};
 use crate::words::prefetch::prefetch;
 
-/// How many groups an entry may stand away from home. In a table 11/16 full, runs of full groups
-/// are short; only keys that share their hash get this far, and a bound keeps a flood of them from
-/// making each look-up walk all of the table.
+/// How many groups an entry may be away from home. In a table 11/16 full, runs of full groups are short; only
+/// keys that share their hash get this far, and the limit keeps a flood of them from making each look-up walk
+/// the whole table.
 pub(crate) const REACH: usize = 128;
 
 pub(crate) struct Table<T> {
@@ -26,7 +26,7 @@ pub(crate) struct Table<T> {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Claim {
     pub(crate) id: SlotId,
-    /// The slot was dead: its id still stands in a queue of the policy.
+    /// The slot was dead: its id is still in a queue of the policy.
     pub(crate) was_dead: bool,
 }
 
@@ -37,13 +37,13 @@ impl<T> Table<T> {
         table
     }
 
-    /// One of no groups yet, with memory for so many.
+    /// An empty table of no groups yet, with memory for so many.
     pub(crate) fn with_room_for(groups: usize) -> Self {
         Self { groups: Vec::with_capacity(groups), live: 0, dead: 0 }
     }
 
-    /// Makes it one of `n` groups. Nothing may stand in it yet: what stands in a table depends on how
-    /// many groups that has.
+    /// Makes it a table of `n` groups. It must be empty: where entries belong depends on the number of
+    /// groups.
     pub(crate) fn extend(&mut self, n: usize) {
         debug_assert!(self.taken() == 0 && n >= self.groups.len());
         self.groups.resize_with(n, Group::new);
@@ -71,7 +71,7 @@ impl<T> Table<T> {
     #[inline]
     pub(crate) fn home(&self, hash: Hash) -> Option<(usize, &Group<T>)> {
         let home = hash.home(self.groups.len());
-        // also the end of it where there is no group yet: 0 is not below 0
+        // also returns here if there is no group yet: 0 is not below 0
         if home >= self.groups.len() {
             return None;
         }
@@ -121,7 +121,7 @@ impl<T> Table<T> {
         None
     }
 
-    /// Whether any slot waits for the policy to come upon it.
+    /// Whether any slot is dead.
     #[inline]
     pub(crate) fn has_dead(&self) -> bool {
         self.dead > 0
@@ -152,8 +152,8 @@ impl<T> Table<T> {
         self.claim_beyond(hash, home).map(|claim| claim.id)
     }
 
-    /// Puts a newcomer into a free slot, in a table without dead ones: most find one at home. Gives it
-    /// back if all within reach are live.
+    /// Puts a newcomer into a free slot, in a table without dead slots: most find one at home. Gives it back
+    /// if all slots within reach are live.
     #[inline]
     pub(crate) fn settle(&mut self, hash: Hash, entry: T) -> Result<SlotId, T> {
         debug_assert!(!self.has_dead());
@@ -203,13 +203,13 @@ impl<T> Table<T> {
         self.pass(hash, g, u16::wrapping_add);
         self.live += 1;
         let group = &mut self.groups[g];
-        // a dead slot stays in the queue that it stands in
+        // a dead slot stays in the queue that it is in
         let queue = group.mark(lane) & MAIN;
         group.take(lane, hash, queue);
         Some(Claim { id: id(g, lane), was_dead })
     }
 
-    /// The entry left; the slot's id still stands in a queue.
+    /// Makes a slot dead: its entry left, and its id is still in a queue.
     pub(crate) fn kill(&mut self, id: SlotId) {
         let (group, lane) = self.group_mut(id);
         debug_assert!(group.is_live(lane) && group.slots[lane].is_none());
@@ -231,7 +231,7 @@ impl<T> Table<T> {
         &mut group.slots[lane]
     }
 
-    /// Puts an entry where another one stands, which was hit by that, and gives back the other one.
+    /// Replaces an entry, which counts as a hit, and gives back the old one.
     #[inline]
     pub(crate) fn replace(&mut self, id: SlotId, entry: T) -> Option<T> {
         let (group, lane) = self.group_mut(id);
@@ -240,7 +240,7 @@ impl<T> Table<T> {
         old
     }
 
-    /// Takes the entry out of a live slot, and frees that. Its id must be in no queue any more.
+    /// Takes the entry out of a live slot, and frees the slot. Its id must be in no queue any more.
     #[inline]
     pub(crate) fn evict(&mut self, id: SlotId) -> Option<T> {
         let (g, lane) = place(id);
@@ -283,7 +283,7 @@ impl<T> Table<T> {
         (0..LANES).filter(move |&lane| group.is_live(lane)).map(move |lane| id(g, lane))
     }
 
-    /// Whether entries whose home is `g` or before may stand behind it.
+    /// Whether entries whose home is `g` or before may be beyond it.
     pub(crate) fn overflows(&self, g: usize) -> bool {
         self.groups[g].is_passed()
     }
@@ -292,13 +292,12 @@ impl<T> Table<T> {
         if g + 1 == self.groups.len() { 0 } else { g + 1 }
     }
 
-    /// Moves all live slots into `to`, where they start with the same heat and flags; those for which
-    /// there is no room within reach stay. From front to back: whatever the number of groups, homes
-    /// keep their order, so both tables are gone through as they lie in memory. (72,000 entries in
-    /// the order of the policy's queues, which is all over them: 4.6 ms. Like this, and then the ids
-    /// in the queues: 1.3.)
+    /// Moves all live slots into `to`, where they start with the same heat and flags; those for which there
+    /// is no room within reach stay. It goes from front to back: whatever the number of groups, homes keep
+    /// their order, so both tables are traversed in memory order. (72,000 entries in the order of the
+    /// policy's queues, which is random access: 4.6 ms. In this order, and then the ids in the queues: 1.3.)
     ///
-    /// What is left is good for one thing: it knows [where](Self::moved) everything went.
+    /// The old table is then good for one thing only: it knows [where](Self::moved) every entry went.
     pub(crate) fn move_into(&mut self, to: &mut Self) {
         for g in 0..self.groups.len() {
             for lane in 0..LANES {
@@ -318,8 +317,7 @@ impl<T> Table<T> {
         }
     }
 
-    /// Where the entry of a slot went when all were [moved](Self::move_into); `None` if it had none, or
-    /// stayed.
+    /// Where a slot's entry [moved](Self::move_into); `None` if the slot had none, or it stayed.
     #[inline]
     pub(crate) fn moved(&self, id: SlotId) -> Option<SlotId> {
         let (g, lane) = place(id);
@@ -341,7 +339,7 @@ impl<T> Table<T> {
         (&mut self.groups[g], lane)
     }
 
-    /// Panics where the counters do not match the slots. For tests.
+    /// Panics if the counters do not match the slots. For tests.
     pub(crate) fn validate(&self) {
         let n = self.groups.len();
         let mut overflow = vec![[0_u16; CLASSES]; n];
@@ -448,7 +446,7 @@ impl<T> Slots for Table<T> {
         let (g, lane) = place(id);
         if let Some(group) = self.groups.get(g) {
             prefetch(group);
-            // the header may reach into the next line, where a newcomer's and a victim's hashes stand
+            // the header may reach into the next line, which has the hashes of a newcomer and a victim
             prefetch(&group.high[lane]);
             prefetch(&group.slots[lane]);
         }

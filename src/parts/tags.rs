@@ -1,11 +1,11 @@
 //! Tags: names under which entries can be removed or expired together, whatever their number.
 //!
-//! Nobody keeps a list of a tag's entries. A tag remembers when something last happened to it, as a
-//! version, and an entry when its load started; a look-up compares the two. So a removal writes a
-//! few words, and what it removed is freed as it is come upon.
+//! Nobody keeps a list of a tag's entries. A tag remembers, as a version, when something last happened to it,
+//! and an entry when its load started; a look-up compares the two. So a removal writes a few words, and the
+//! removed entries are freed as they are come upon.
 //!
-//! Versions count what happens to tags and are no clock. One counter serves all tags, so that an
-//! entry with several of them has one version, and a load need not know its tags when it starts.
+//! Versions count removals and expiries of tags; they are no clock. One counter serves all tags, so that an
+//! entry with several tags has one version, and a load need not know its tags when it starts.
 
 use crate::words::sync::Mutex;
 use crate::words::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
-/// A point between two things that happen to tags.
+/// A point between two events of tags.
 pub(crate) type Version = u64;
 
 /// All tags of a cache.
@@ -27,28 +27,27 @@ pub(crate) struct Tags {
 struct Known {
     tags: HashTable<Arc<TagRecord>>,
     hasher: ahash::RandomState,
-    /// What happened to tags of which there is nothing any more, or was not yet, by hash of their
-    /// name; empty until there is something. A tag that is named for the first time begins with
-    /// this: a load may name one that was removed while it ran. Names that share a place have a
-    /// few loads too many.
+    /// What happened to tags without a record, dropped or never made, by the hash of their name; empty until
+    /// something has. A tag that is named for the first time begins with this: a load may name a tag that was
+    /// removed while it ran. Names that share a place cause a few loads too many.
     others: Vec<Past>,
-    /// How many there may be before those that no entry has are let go.
+    /// How many tags there may be before those that no entry has are dropped.
     limit: usize,
 }
 
-/// How many places there are for what happened to tags that are not known: with one, a feed that
-/// removes what is not cached all the time would keep every load from storing that names a new tag.
+/// How many places `others` has. With one, a feed that keeps removing tags that are not cached would keep
+/// every load that names a new tag from being stored.
 const PLACES: usize = 64;
 
-/// Tags that nobody has are looked for when there are twice as many as were in use at the last look,
-/// and this many at least.
+/// Unused tags are looked for when there are twice as many tags as were in use at the last look, and this
+/// many at least.
 const FEW: usize = 64;
 
 /// One tag: its name, and what happened to it.
 struct TagRecord {
     name: Box<str>,
     hash: u64,
-    /// When something happened to it last: all that a look-up of a fresh entry reads.
+    /// The version of its last event: all that a look-up of a fresh entry reads.
     last: AtomicU64,
     past: Mutex<Past>,
 }
@@ -65,18 +64,18 @@ impl Past {
         self.removed.last().max(self.expired.last())
     }
 
-    /// Takes in what happened to another tag.
+    /// Adds what happened to another tag.
     fn absorb(&mut self, other: &Self) {
         self.removed.absorb(&other.removed);
         self.expired.absorb(&other.expired);
     }
 }
 
-/// The versions at which something happened, and the ticks: the last few exactly.
+/// The versions and ticks of events; only the last few are exact.
 ///
-/// What is older is merged, in favour of an earlier end: whoever asks for the first event after a
-/// version that old may be told of one before it. That ends the stale windows of an entry too early
-/// that was not reloaded although its tags were expired so many times.
+/// Older ones are merged, in favour of an earlier end: a question for the first event after a version that
+/// old may be answered with an event before it. That ends the stale windows too early of an entry that was
+/// not reloaded although its tags were expired so many times.
 #[derive(Clone, Debug, Default)]
 struct History {
     events: VecDeque<(Version, Tick)>,
@@ -123,7 +122,7 @@ impl History {
         }
         let mut events: Vec<_> = self.events.iter().chain(&other.events).copied().collect();
         events.sort_unstable();
-        // what one of them merged may have been between the other's
+        // events that one of them has merged may lie between the other's
         if self.is_merged || other.is_merged {
             let merged = [&*self, other].into_iter().filter(|history| history.is_merged);
             let upto = merged.filter_map(|history| history.events.front()).max().copied();
@@ -153,7 +152,7 @@ pub(crate) enum TagFate {
     Removed,
 }
 
-/// Some tags, found.
+/// The records of some tags.
 #[derive(Clone)]
 pub(crate) struct FoundTags(Arc<[Arc<TagRecord>]>);
 
@@ -176,19 +175,19 @@ impl Tags {
         Self { version: AtomicU64::new(0), known: Mutex::new(known) }
     }
 
-    /// Now. What happens to a tag from here on has a later version.
+    /// The current version. Whatever happens to a tag from here on has a later one.
     #[inline]
     pub(crate) fn version(&self) -> Version {
         self.version.load(Ordering::SeqCst)
     }
 
-    /// The same, when what has an earlier version is there for all to see.
+    /// The same, once every event of an earlier version is visible to all.
     pub(crate) fn settled(&self) -> Version {
         let _known = self.known.lock();
         self.version()
     }
 
-    /// Finds the tags of these names, makes those that are not there yet. `None` for no names.
+    /// Finds the tags of these names, and makes those that do not exist yet. `None` for no names.
     pub(crate) fn find<'t>(&self, names: impl Iterator<Item = &'t str>) -> Option<FoundTags> {
         let mut names = names.peekable();
         names.peek()?;
@@ -200,12 +199,12 @@ impl Tags {
         Some(FoundTags(found.into()))
     }
 
-    /// From now on, what has this tag is not there any more.
+    /// From now on, entries with this tag count as removed.
     pub(crate) fn remove(&self, name: &str) {
         self.happens(name, 0, |past| &mut past.removed);
     }
 
-    /// From now on, what has this tag is not fresh any more.
+    /// From now on, entries with this tag are not fresh any more.
     pub(crate) fn expire(&self, name: &str, now: Tick) {
         self.happens(name, now, |past| &mut past.expired);
     }
@@ -222,7 +221,7 @@ impl Tags {
         }
     }
 
-    /// Lets go of the tags that no entry has and no load names.
+    /// Drops the tags that no entry has and no load names.
     pub(crate) fn sweep(&self) {
         self.known.lock().sweep();
     }
@@ -263,7 +262,7 @@ impl Known {
     fn sweep(&mut self) {
         let others = &mut self.others;
         self.tags.retain(|tag| {
-            // handles are made under the lock that we hold, or from one that somebody else has
+            // handles are made under the lock that we hold, or cloned from another handle
             let is_used = Arc::strong_count(tag) > 1;
             if !is_used {
                 let past = tag.past.lock();
@@ -281,12 +280,12 @@ impl Known {
 }
 
 impl FoundTags {
-    /// The tags of what was loaded, or written, from that version on.
+    /// The tags of a value whose load or write began at that version.
     pub(crate) fn since(self, since: Version) -> Tagged {
         Tagged { names: self, since }
     }
 
-    /// These and those.
+    /// The union of both.
     pub(crate) fn and(&self, other: &Self) -> Self {
         let mut all: Vec<_> = self.0.iter().chain(&*other.0).cloned().collect();
         all.sort_unstable_by_key(Arc::as_ptr);
@@ -294,7 +293,7 @@ impl FoundTags {
         Self(all.into())
     }
 
-    /// The version of the first thing that happened to any of them after `since`.
+    /// The version of the first event of any of them after `since`.
     pub(crate) fn first_after(&self, since: Version) -> Option<Version> {
         let tags = self.0.iter().filter(|tag| tag.last.load(Ordering::SeqCst) > since);
         let first = |tag: &Arc<TagRecord>| {
@@ -331,7 +330,7 @@ impl Tagged {
         fate
     }
 
-    /// The version of the first thing that happened to any of them since then, if anything did.
+    /// The version of the first event of any of them since the load started, if there was one.
     pub(crate) fn first_change(&self) -> Option<Version> {
         self.names.first_after(self.since)
     }
@@ -340,7 +339,7 @@ impl Tagged {
         self.names
     }
 
-    /// What they are called.
+    /// Their names.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &str> {
         self.names.0.iter().map(|tag| &*tag.name)
     }

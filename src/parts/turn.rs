@@ -1,4 +1,4 @@
-//! Waiting for a slot, as a thread or as a task, until it is there or a deadline comes.
+//! Waiting for a slot, as a thread or as a task, until there is one or a deadline passes.
 
 use super::slots::{LoadSlot, LoadSlots, Place, Queued, Rank, Turned};
 use super::waiter::Bell;
@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-/// One who waits for its turn. Dropping it leaves the line, and touches nobody else's place.
+/// A waiter in line for a slot. Dropping it leaves the line, and touches nobody else's place.
 pub(crate) struct Turn<'s> {
     slots: &'s LoadSlots,
     clock: &'s Clock,
@@ -21,26 +21,26 @@ pub(crate) struct Turn<'s> {
     bell: Bell,
 }
 
-/// What one who waits has.
+/// What a waiter has.
 #[derive(Clone, Copy, Debug)]
 enum Has {
     Place(Place),
     Slot(LoadSlot),
-    /// It has been told.
+    /// Its outcome has been returned.
     Nothing,
 }
 
-/// Why somebody has no slot.
+/// Why a waiter got no slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NoSlot {
     /// The deadline came first.
     Late,
-    /// It was this one's turn, and it came to look only when that was over.
+    /// It was its turn, but it came to look only after that was over.
     Over,
 }
 
 impl<'s> Turn<'s> {
-    /// Gets in line: at its end, or at the place of somebody who left it and waited for the same.
+    /// Gets in line: at its end, or at the place that somebody left who waited for the same load.
     pub(crate) fn new(
         slots: &'s LoadSlots,
         clock: &'s Clock,
@@ -56,7 +56,7 @@ impl<'s> Turn<'s> {
         Self { slots, clock, load, has, deadline, bell: Bell::default() }
     }
 
-    /// Where it stands; `None` if its turn was at once.
+    /// Its place in line; `None` if it got a slot at once.
     pub(crate) fn place(&self) -> Option<Place> {
         match self.has {
             Has::Place(place) => Some(place),
@@ -75,7 +75,7 @@ impl<'s> Turn<'s> {
         }
     }
 
-    /// The outcome, or when to look again at the latest.
+    /// Returns the outcome, or when to look again at the latest.
     fn look(&mut self, waker: &Waker) -> Result<Result<LoadSlot, NoSlot>, Tick> {
         let turned = match self.has {
             Has::Place(place) => self.slots.look(place, waker),
@@ -90,7 +90,7 @@ impl<'s> Turn<'s> {
             },
             Turned::Yours(slot) => {
                 self.has = Has::Nothing;
-                // whoever gave it is about to say so as well, but perhaps not yet
+                // whoever gave the slot is about to tell the load too, but may not have done so yet
                 self.load.begin(slot.since());
                 Ok(Ok(slot))
             }

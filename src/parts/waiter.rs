@@ -1,4 +1,4 @@
-//! Waiting for a flight, as a thread or as a task, until it lands or a deadline comes.
+//! Waiting for a flight, as a thread or as a task, until it lands or a deadline passes.
 
 use super::flight::{Flight, Landing, WaiterTicket};
 
@@ -11,28 +11,28 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-/// How long one waits.
+/// How long a waiter waits.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     /// How many ticks the load may take.
     pub(crate) load: u64,
-    /// After how many ticks of it there may be something better to do than to wait.
+    /// After how many ticks of the load there may be something better to do than to wait.
     pub(crate) soft: Option<u64>,
     /// The tick at which the waiter's own patience ends.
     pub(crate) own: Option<Tick>,
-    /// While the load waits for a slot there may be something better to do than to wait with it.
+    /// Whether there may be something better to do than to wait while the load itself waits for a slot.
     pub(crate) minds_line: bool,
 }
 
 impl Limits {
-    /// Which comes first, for a load that began at `started`.
+    /// The first of the limits, for a load that began at `started`.
     fn first(&self, started: Tick) -> Tick {
         let after = |ticks: u64| started.saturating_add(ticks);
         self.soft.map(after).into_iter().chain(self.own).fold(after(self.load), Tick::min)
     }
 }
 
-/// One who waits. Dropping it takes it off the flight's list and touches nobody else.
+/// A waiter of a flight. Dropping it takes it off the flight's list and touches nobody else.
 pub(crate) struct Waiter<K, V> {
     flight: Arc<Flight<K, V>>,
     clock: Clock,
@@ -57,13 +57,13 @@ impl<K, V> Waiter<K, V> {
         }
     }
 
-    /// What there is, or until when to wait for it.
+    /// Returns the outcome, or until when to wait for it.
     fn look(&mut self, waker: &Waker) -> Result<Option<Landing<V>>, Option<Tick>> {
         if let Some(landing) = self.flight.poll(&mut self.ticket, waker) {
             return Ok(Some(landing));
         }
-        // asked after the waker was left: when a load begins that had to wait for a slot, its time
-        // changes, and then all who wait are woken
+        // computed after the waker was left: when a load begins that had to wait for a slot, its start time
+        // changes, and all waiters are woken
         let deadline = self.limits.first(self.flight.started());
         if deadline <= self.clock.now() || self.limits.minds_line && self.flight.is_waiting() {
             return Ok(None);
@@ -81,7 +81,7 @@ impl<K, V> Future for Waiter<K, V> {
             Ok(landing) => Poll::Ready(landing),
             Err(deadline) => {
                 if let Some(at) = deadline {
-                    // a clock that has passed it meanwhile rings at once
+                    // if the clock has passed `at` meanwhile, it rings at once
                     this.bell.set(&this.clock, at, task.waker());
                 }
                 Poll::Pending

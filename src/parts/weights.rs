@@ -1,21 +1,21 @@
-//! What the entries of a shard weigh, where a weigher says so.
+//! The weights of a shard's entries, if there is a weigher.
 
 use super::eviction::{Bulk, SlotId};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// How much a shard may have less than falls to it, as a part of that, before the room for its newcomers
-/// is taken from others. A fourth or a sixteenth give the same hit ratios; the less, the more newcomers
-/// have to ask others.
+/// How much less than its share a shard may have (this is the divisor of the share) before the room for its
+/// newcomers is taken from other shards. A fourth or a sixteenth give the same hit ratios; the smaller the
+/// part, the more newcomers have to ask other shards.
 const SLACK: u64 = 8;
 
-/// What falls to a shard of a bound on weight. Entries heavier than an eighth of an equal part are nobody's
-/// to balance: they stay where they are for as long as they are hit, and what they leave is shared.
+/// A shard's share of a bound on weight. Entries heavier than an eighth of an equal part are not balanced:
+/// they stay where they are for as long as they are hit, and only what they leave is shared.
 #[derive(Clone, Debug)]
 pub(crate) struct WeightPart {
     max: u64,
     shards: u64,
-    /// What those entries weigh, in all shards together.
+    /// The weight of those entries, in all shards together.
     heavy: Arc<AtomicU64>,
 }
 
@@ -33,7 +33,7 @@ impl WeightPart {
     }
 }
 
-/// The weight of each slot's entry, 0 for none, and of all.
+/// The weight of each slot's entry, 0 for none, and the sum.
 pub(crate) struct Weights {
     of: Vec<u64>,
     sum: u64,
@@ -47,7 +47,7 @@ impl Weights {
         Self { of: vec![0; slots], sum: 0, light: 0, part }
     }
 
-    /// None of so many slots, for the same part.
+    /// Empty weights of so many slots, for the same part.
     pub(crate) fn sized(&self, slots: usize) -> Self {
         Self::new(slots, self.part.clone())
     }
@@ -62,21 +62,21 @@ impl Weights {
         self.sum
     }
 
-    /// What a weight is beside the mean of so many entries.
+    /// A weight relative to the mean of so many entries.
     pub(crate) fn bulk(&self, weight: u64, entries: usize) -> Bulk {
         // in eighths: the mean of small weights is no whole number
         let mean = self.sum.saturating_mul(8) / (entries as u64).max(1);
         Bulk::of(weight, mean)
     }
 
-    /// Whether the shard has clearly less than falls to it.
+    /// Whether the shard has clearly less than its share.
     pub(crate) fn are_short(&self) -> bool {
         let share = self.part.share();
-        // one alone has nobody to take from
+        // a single shard has no other to take from
         self.part.shards > 1 && self.light < share - share / SLACK
     }
 
-    /// Whether it has more.
+    /// Whether the shard has more than its share.
     pub(crate) fn are_above_share(&self) -> bool {
         self.light > self.part.share()
     }
@@ -98,7 +98,7 @@ impl Weights {
     }
 }
 
-/// What has moved to the weights of a larger table is counted there.
+/// Entries that have moved to a larger table are counted by its weights.
 impl Drop for Weights {
     fn drop(&mut self) {
         self.part.heavy.fetch_sub(self.sum - self.light, Relaxed);

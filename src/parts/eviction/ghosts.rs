@@ -1,26 +1,26 @@
-//! Who left, and when: fingerprints of the keys that were evicted last.
+//! Ghosts: fingerprints of the keys that were evicted last, with dates.
 //!
-//! A table of lines of sixteen, each one cache line, so that asking for a key and remembering one
-//! cost one miss each. The oldest ghost of a line makes room for a new one. Sixteen are enough for
-//! the lines' uneven load to cost nothing that could be measured; eight, in a line shared with the
-//! entries, let loops fall to a hit ratio of 0.
+//! They are in a table of lines of sixteen, each one cache line, so that asking for a key and remembering one
+//! cost one cache miss each. The oldest ghost of a line makes room for a new one. Sixteen are enough for the
+//! lines' uneven load to cost nothing that could be measured; eight, in a line shared with the entries, let
+//! loops fall to a hit ratio of 0.
 
 use super::ticks::{OLDEST, Ticks};
 use crate::words::prefetch::prefetch;
 use wide::{CmpEq, i16x8, u8x16};
 
 const WAYS: usize = 16;
-/// So many prints are compared at once.
+/// How many prints are compared at once.
 const HALF: usize = WAYS / 2;
 /// 15 bits of the hash tell the ghosts of a line apart: one lookup in two thousand errs.
 const PRINT: i16 = 0x7fff;
-/// Set in a ghost that the main queue evicted.
+/// Set in the ghost of a key that the main queue evicted.
 const MAIN: i16 = i16::MIN;
 /// Ghosts of the smallest table, 4 KiB. A small shard profits from many times its size: OLTP at
 /// 250 entries gains 2 points.
 const LEAST: usize = 1_024;
 
-/// What is remembered of one key.
+/// What is remembered of one evicted key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ghost {
     /// The window let it go.
@@ -52,7 +52,7 @@ impl GhostLine {
         Self { print: [[0; HALF]; 2], used: [now.oldest(); WAYS], gone: [0; WAYS] }
     }
 
-    /// The place of a ghost. All sixteen at once, for most keys have none.
+    /// The place of a ghost. Compares all sixteen at once, for most keys have no ghost.
     #[inline]
     fn find(&self, print: i16) -> Option<usize> {
         let found = self.matching(print);
@@ -74,9 +74,9 @@ impl GhostLine {
         &mut self.print[at / HALF % 2][at % HALF]
     }
 
-    /// The place to write: the one used longest ago. Every stamp is visited on the way, and set to
-    /// the greatest age that can be told if it has passed it. All sixteen at once: one by one, this
-    /// was a sixth of an insert.
+    /// The place to write: the one used longest ago. Visits every stamp on the way, and sets it to the
+    /// greatest age that can be told if it has passed that. All sixteen at once: one by one, this was a sixth
+    /// of an insert.
     #[inline]
     #[allow(clippy::cast_sign_loss, reason = "sixteen bits")]
     fn oldest(&mut self, now: Ticks) -> usize {
@@ -119,8 +119,8 @@ impl Ghosts {
         entries.max(LEAST)
     }
 
-    /// Makes room for the ghosts of so many entries, if there is far too little or too much. Those
-    /// there were are forgotten: their hashes are not kept, so they cannot be moved.
+    /// Makes room for the ghosts of so many entries, if there is far too little or too much. The old ghosts
+    /// are forgotten: their hashes are not kept, so they cannot be moved.
     pub(super) fn fit(&mut self, entries: usize, now: Ticks) {
         let wanted = Self::wanted(entries);
         if self.len() >= wanted / 2 && self.len() / 2 <= wanted {

@@ -1,4 +1,4 @@
-//! Which entry goes: the seam between a shard's table and the rule that chooses its victims.
+//! Which entry goes: the interface between a shard's table and the rule that chooses its victims.
 
 mod ghosts;
 #[cfg(test)]
@@ -10,13 +10,13 @@ mod window;
 
 pub(crate) use window::ClockWindow;
 
-/// Where an entry lives in its shard's table. Stable from insertion until the entry is freed, but
-/// for growth, which renumbers all of them at once ([`Policy::renumber`]).
+/// Where an entry is in its shard's table. Stable from insertion until the entry is freed, except that growth
+/// renumbers all ids at once ([`Policy::renumber`]).
 pub(crate) type SlotId = u32;
 
-/// What a policy may see and change of the table's slots. A slot is *live* (holds an entry),
-/// *dead* (its entry left by removal or expiry, while its id still stands in the policy's queues)
-/// or *free* (in no queue).
+/// What a policy may see and change of the table's slots. A slot is *live* (holds an entry), *dead* (its
+/// entry left by removal or expiry, while its id is still in one of the policy's queues) or *free* (in no
+/// queue).
 pub(crate) trait Slots {
     /// Whether the slot holds an entry; `false` for a dead one.
     fn is_live(&self, id: SlotId) -> bool;
@@ -25,18 +25,18 @@ pub(crate) trait Slots {
     /// Hits since the policy last looked, up to seven.
     fn heat(&self, id: SlotId) -> u8;
     fn set_heat(&mut self, id: SlotId, heat: u8);
-    /// The policy's own clock, when it last looked at the entry.
+    /// The time of the policy's own clock when it last looked at the entry.
     fn seen(&self, id: SlotId) -> u8;
     fn set_seen(&mut self, id: SlotId, seen: u8);
-    /// One bit of the policy's own: which queue the slot stands in.
+    /// One bit of the policy's own: which queue the slot's id is in.
     fn in_main(&self, id: SlotId) -> bool;
     fn set_in_main(&mut self, id: SlotId, main: bool);
-    /// How hot a live slot is; `None` for a dead one.
+    /// The heat of a live slot; `None` for a dead one.
     #[inline]
     fn live_heat(&self, id: SlotId) -> Option<u8> {
         self.is_live(id).then(|| self.heat(id))
     }
-    /// A live slot stands in this queue now, was looked at now, and is so hot.
+    /// Sets the queue, the heat and the time of the last look of a live slot.
     #[inline]
     fn stand(&mut self, id: SlotId, main: bool, heat: u8, seen: u8) {
         self.set_in_main(id, main);
@@ -46,7 +46,7 @@ pub(crate) trait Slots {
     /// 24 well-mixed bits of the key's hash, the same ones that [`Policy::arrive`] is given. The
     /// low bits are those that keys of one group differ in.
     fn hash(&self, id: SlotId) -> u32;
-    /// How much of the room the entry takes.
+    /// How much room the entry takes.
     #[inline]
     fn bulk(&self, _id: SlotId) -> Bulk {
         Bulk::AVERAGE
@@ -55,14 +55,14 @@ pub(crate) trait Slots {
     fn prefetch(&self, _id: SlotId) {}
 }
 
-/// What an entry weighs beside the mean of its shard, in eighths, from one to sixteen. Of 19 rows with
-/// sizes from 64 bytes to 256 KiB, 51.9 per cent are hits; with one that may count for a 64th 52.2. With
-/// one that may count for eight the hits are the same, and 3 points fewer bytes are.
+/// An entry's weight relative to the mean of its shard, in eighths, from one to sixteen. Of 19 rows with
+/// sizes from 64 bytes to 256 KiB, 51.9 per cent are hits; if an entry may count for as little as a 64th,
+/// 52.2. If it may count for as much as eight, the hits are the same, and 3 points fewer bytes are hits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Bulk(u32);
 
 impl Bulk {
-    /// Of all entries, where a unit is an entry.
+    /// The bulk of every entry if a unit is an entry.
     pub(crate) const AVERAGE: Self = Self(8);
 
     /// `mean` is in eighths.
@@ -70,7 +70,7 @@ impl Bulk {
         Self((weight.saturating_mul(64) / mean.max(1)).clamp(1, 16) as u32)
     }
 
-    /// The heat that lasts for one look.
+    /// The heat that survives one look.
     #[inline]
     fn one_look(self) -> u8 {
         self.0.div_ceil(8) as u8
@@ -82,17 +82,17 @@ impl Bulk {
         ((self.0 / 8) as u8, self.0 % 8)
     }
 
-    /// A time, as it counts for an entry of this bulk.
+    /// A time, scaled by this bulk.
     #[inline]
     fn times(self, ticks: u32) -> u64 {
         u64::from(self.0) * u64::from(ticks)
     }
 }
 
-/// What [`Policy::arrive`] found out about a newcomer from the ghosts of those who left.
+/// What [`Policy::arrive`] found out about a newcomer from the ghosts of evicted keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Admission {
-    /// It left lately enough to be worth more than the main queue's next victim.
+    /// Its key left lately enough to be worth more than the main queue's next victim.
     Passed,
     /// Unknown, or gone for too long: it starts in the window like everybody.
     Ordinary,
@@ -106,18 +106,18 @@ pub(crate) trait Policy: Sized {
     /// is not known (weighted or unbounded): then the number of entries it has when something must
     /// first go is taken, and followed from there.
     fn new(capacity: usize, seed: u64) -> Self;
-    /// A key that is not resident is being loaded: what storing it will touch is wanted soon.
+    /// A key that is not resident is being loaded: prefetch what storing it will touch.
     fn expect(&self, hash: u32);
-    /// A key that is not resident is about to be stored, and will take so much of the room.
+    /// A key that is not resident is about to be stored, and will take so much room.
     fn arrive(&mut self, slots: &mut impl Slots, hash: u32, bulk: Bulk) -> Admission;
-    /// It has been given a slot that was free.
+    /// The newcomer has been given a slot that was free.
     fn place(&mut self, slots: &mut impl Slots, id: SlotId, admission: Admission);
-    /// It has been given a dead slot, whose id still stands in a queue: the newcomer inherits the
-    /// position. Called when the slot is live again; `in_main` is as it was when the slot died.
+    /// The newcomer has been given a dead slot, whose id is still in a queue: it inherits the position.
+    /// Called when the slot is live again; `in_main` is as it was when the slot died.
     fn revive(&mut self, slots: &mut impl Slots, id: SlotId, admission: Admission, bulk: Bulk);
-    /// Picks who goes, takes it out of its queue and remembers it among the ghosts. The slot is
-    /// still live: the caller takes the entry out and frees the slot. Dead slots met on the way
-    /// are freed. `None` if there is no live entry.
+    /// Chooses a victim, takes it out of its queue and remembers it among the ghosts. The slot is still live:
+    /// the caller takes the entry out and frees the slot. Dead slots met on the way are freed. `None` if
+    /// there is no live entry.
     fn evict(&mut self, slots: &mut impl Slots) -> Option<SlotId>;
     /// A live entry leaves otherwise (removed, expired): its slot is dead from now on, and its id
     /// stays in its queue until the hand meets it. Called before the slot is marked dead.
@@ -127,7 +127,7 @@ pub(crate) trait Policy: Sized {
     fn renumber(&mut self, f: impl FnMut(SlotId) -> Option<SlotId>);
     /// All slots were freed at once.
     fn clear(&mut self);
-    /// Panics where the queues do not match the slots: an id queued twice, a live count that is
-    /// off, an `in_main` that lies. For tests.
+    /// Panics if the queues do not match the slots: an id queued twice, a live count that is off, an
+    /// `in_main` that is wrong. For tests.
     fn validate(&self, slots: &impl Slots);
 }

@@ -1,8 +1,7 @@
 //! The two queues of slot ids, first in, first out, over one pool of chunks.
 //!
-//! The window may shrink to a hundredth of the shard or grow to nine tenths of it, so two arrays of
-//! fixed size would cost 8 bytes an entry. Chunks that wander between the queues cost 4, and a few
-//! chunks more.
+//! The window may shrink to a hundredth of the shard or grow to nine tenths of it, so two arrays of fixed
+//! size would cost 8 bytes an entry. Chunks that move between the queues cost 4, and a few chunks more.
 
 use super::SlotId;
 
@@ -19,7 +18,7 @@ pub(super) enum Queue {
     Main,
 }
 
-/// What there is to know of a chunk beside its ids.
+/// The metadata of a chunk.
 #[derive(Clone, Debug)]
 struct ChunkLink {
     /// The next younger chunk of the queue, or the next free one.
@@ -31,9 +30,9 @@ struct ChunkLink {
 /// One queue: a list of chunks, read at the old end and written at the young one.
 #[derive(Clone, Debug)]
 struct Ends {
-    /// Where the oldest id stands among all ids.
+    /// The position of the oldest id in `ids`.
     old: u32,
-    /// Behind the youngest one; at the end of a chunk, a new chunk comes next.
+    /// The position after the youngest id; at the end of a chunk, a new chunk comes next.
     young: u32,
     len: usize,
 }
@@ -63,7 +62,7 @@ fn chunk(at: u32) -> usize {
     at as usize / CHUNK
 }
 
-/// Whether it is where a chunk begins, or the one before ended.
+/// Whether a position is where a chunk begins, or the one before ended.
 #[inline]
 fn is_edge(at: u32) -> bool {
     at as usize % CHUNK == 0
@@ -112,8 +111,7 @@ impl Rings {
         if ends.len == 0 { None } else { self.ids.get(ends.old as usize).copied() }
     }
 
-    /// The two oldest ids, to be asked for ahead of time: where they stand in two chunks, the second
-    /// one is any.
+    /// The two oldest ids, for prefetching: if they are in two chunks, the second one is arbitrary.
     #[inline]
     pub(super) fn peek_two(&self, queue: Queue) -> Option<(SlotId, SlotId)> {
         let ends = self.ends(queue);
@@ -216,9 +214,9 @@ impl Rings {
         self.free = old as u32;
     }
 
-    /// Replaces every id by what `f` makes of it, oldest first; `None` drops it. Ids change chunks
-    /// where some were dropped, so a chunk is then dated by when its first id was pushed at the
-    /// latest: what is older than the next chunk stays so.
+    /// Replaces every id by what `f` makes of it, oldest first; `None` drops it. Ids change chunks if some
+    /// were dropped, so a chunk is then dated by the latest time at which its first id can have been pushed:
+    /// an id that is older than the next chunk stays so.
     pub(super) fn renumber(&mut self, now: u32, mut f: impl FnMut(SlotId) -> Option<SlotId>) {
         for queue in [Queue::Window, Queue::Main] {
             for _ in 0..self.len(queue) {

@@ -1,4 +1,4 @@
-//! Coarse time, counted in events and cheap enough to stand in one byte beside each entry.
+//! Coarse time, counted in events and small enough to fit in one byte beside each entry.
 
 /// A clock that events drive. It moves on once every `period` events; a change of the period
 /// leaves what was stamped before comparable, because a stamp counts ticks and not events.

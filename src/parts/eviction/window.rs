@@ -1,10 +1,10 @@
 //! The adaptive clock window.
 //!
-//! Newcomers stand in a small queue, the *window*; those that are hit there often enough move on
-//! to the *main* queue, the others leave as *ghosts*: a fingerprint and a date. A newcomer with a
-//! ghost goes to the main queue at once, if it was used later than the main queue's next victim
-//! was looked at. Which ghosts come back tells how large the window should be. All this happens
-//! on a miss; a hit only raises a counter in the entry.
+//! Newcomers enter a small queue, the *window*; those that are hit there often enough move on to the *main*
+//! queue, the others are evicted and leave *ghosts*: a fingerprint and a date. A newcomer with a ghost goes
+//! to the main queue at once, if it was last used later than the main queue's next victim was looked at.
+//! Which ghosts come back tells how large the window should be. All this happens on a miss; a hit only raises
+//! a counter in the entry.
 //!
 //! The rules come out of a comparison of some 480 configurations of 26 policies on 29 traces. On
 //! the traces it was tuned on, the mean hit ratio is 50.1 (Belady's optimum, which knows the future:
@@ -19,15 +19,15 @@
 //! | P3, 76,254 | 16.8 | 36.6 | 55.2 | | cache2k web07, 2,048 | 55.7 | 58.2 | 68.1 |
 //! | P3, 190,636 | 57.7 | 58.3 | 73.4 | | gcc, 350 | 91.8 | 92.0 | 92.8 |
 //!
-//! Where entries have weights, each look at an entry costs heat in proportion to its bulk, and who comes
-//! back has to beat somebody by its time away times its bulk: what is kept is what answers most calls
-//! with the room it takes. (Ten rows, with sizes from 64 bytes to 256 KiB, one shard: hits 52.1 per cent
+//! If entries have weights, each look at an entry costs it heat in proportion to its bulk, and for a
+//! returning key the test compares time away times bulk: the entries that are kept are those with the most
+//! hits for the room they take. (Ten rows, with sizes from 64 bytes to 256 KiB, one shard: hits 52.1 per cent
 //! instead of 45.5, bytes that are hits 44.2 instead of 45.5; moka 52.0 and 38.8. `peers weights`.)
 //!
-//! Dates of one byte and 15-bit fingerprints cost 0.1 points against exact ones. It loses to LRU
-//! where nothing is worth keeping for its frequency: 5,000 keys, all alike, that are exchanged for
-//! others every 100,000 accesses (5,000 entries: 87.7 against 95.0), and keys that come twice and
-//! never again (1,000 entries: 15.9 against 18.4).
+//! Dates of one byte and 15-bit fingerprints cost 0.1 points against exact ones. It loses to LRU where no
+//! entry is worth keeping for its frequency: 5,000 keys, all alike, that are replaced by others every 100,000
+//! accesses (5,000 entries: 87.7 against 95.0), and keys that come twice and never again (1,000 entries: 15.9
+//! against 18.4).
 
 use super::ghosts::{Ghost, Ghosts};
 use super::ring::{Queue, Rings};
@@ -38,12 +38,11 @@ use super::{Admission, Bulk, Policy, SlotId, Slots};
 #[cfg(test)]
 mod tests;
 
-/// Heat that takes an entry from the window into the main queue without a detour. Less earns a
-/// second look.
+/// The heat that takes an entry from the window straight into the main queue. Less earns it another round.
 const HOT: u8 = 3;
-/// Live entries that an eviction or a sweep looks at, at most; then heat counts as none. With 8 the hit
-/// ratio falls by 0.35 points, with more it does not rise. (An eviction lets go of all dead slots that
-/// it meets besides: each only once.)
+/// How many live entries an eviction or a sweep looks at, at most; after that, heat counts as zero. With 8
+/// the hit ratio falls by 0.35 points, with more it does not rise. (Besides, an eviction frees all dead slots
+/// that it meets: each only once.)
 const ROUNDS: u32 = 64;
 /// Ticks in which as many events happen as there are ghosts. Half as many leave loops at 1,000
 /// entries 3 points behind exact times; twice as many, and a ghost's stamp (one byte) comes round
@@ -70,7 +69,7 @@ pub(crate) struct ClockWindow {
     capacity: usize,
     /// Whether `capacity` was guessed from what the shard held.
     guessed: bool,
-    /// Whether something had to go already.
+    /// Whether anything has been evicted already.
     filled: bool,
     /// Misses; entries and ghosts are dated by them.
     misses: Ticks,
@@ -95,7 +94,7 @@ impl ClockWindow {
         }
     }
 
-    /// Takes what the shard holds for its capacity, if that is unknown.
+    /// Takes the number of entries that the shard holds for its capacity, if that is unknown.
     fn follow(&mut self) {
         let live = self.window + self.main;
         if self.guessed && self.capacity.abs_diff(live) > self.capacity / 8 {
@@ -104,7 +103,7 @@ impl ClockWindow {
         }
     }
 
-    /// Something must go: from here on there are ghosts.
+    /// Something must be evicted: from here on there are ghosts.
     #[inline]
     fn fill(&mut self) {
         if !self.filled || self.guessed {
@@ -119,8 +118,8 @@ impl ClockWindow {
         self.ghosts.fit(self.capacity, self.misses);
     }
 
-    /// Whether a newcomer goes to the main queue because there is nothing yet to weigh it against:
-    /// nothing ever had to go, and the window is to have what is left over.
+    /// Whether a newcomer goes to the main queue because nothing was ever evicted: then there is nothing to
+    /// weigh it against, and the window gets what is left over.
     #[inline]
     fn warming(&mut self) -> bool {
         !self.filled && self.wants_main()
@@ -144,7 +143,7 @@ impl ClockWindow {
         self.requeue(slots, id, queue, 0);
     }
 
-    /// Puts the id at the young end, looked at just now.
+    /// Puts the id at the young end of a queue, as looked at just now.
     #[inline]
     fn requeue(&mut self, slots: &mut impl Slots, id: SlotId, queue: Queue, heat: u8) {
         slots.stand(id, queue == Queue::Main, heat, self.misses.stamp());
@@ -187,11 +186,11 @@ impl ClockWindow {
         }
     }
 
-    /// Whether a key that left at `used` comes back sooner than the main queue's next victim was
-    /// looked at. This is LIRS's "is it still in the stack" in terms of clocks: a loop or a scan
-    /// does not turn the main queue over. Without it, 45.8 instead of 50.1; if a tie passes, loops
-    /// lose up to 7 points, and up to 20 in four shards. Times the room that each takes: whoever takes
-    /// half as much may have been away for twice as long.
+    /// Whether a key that left at `used` comes back sooner than the main queue's next victim was looked at.
+    /// This is LIRS's "is it still in the stack" in terms of clocks: a loop or a scan does not turn the main
+    /// queue over. Without it, 45.8 instead of 50.1; if a tie passes, loops lose up to 7 points, and up to 20
+    /// in four shards. Both times are multiplied by the room that each takes: a key that takes half as much
+    /// may have been away for twice as long.
     fn passes(&mut self, slots: &mut impl Slots, used: u8, bulk: Bulk) -> bool {
         let Some(victim) = self.sweep(slots) else {
             return true;
@@ -205,10 +204,10 @@ impl ClockWindow {
     /// So the main queue is refilled after a change to a loop longer than the ghosts reach, when
     /// no newcomer can pass.
     ///
-    /// What was hot then may be so no more, and no sweep comes by to cool it: it is cooled, and
-    /// goes if it is not hit until it is stale again. (Loop of 900, then one of 20,000, at 1,000
-    /// entries: 13.8 against 10.2 without the valve and 10.2 with one that spares the hot; P3 at
-    /// 1 %: 5.0 against 4.3 and 5.1; elsewhere no difference.)
+    /// An entry that was hot then may not be so any more, and no sweep comes by to cool it: so the valve
+    /// cools it, and it goes if it is not hit until it is stale again. (Loop of 900, then one of 20,000, at
+    /// 1,000 entries: 13.8 against 10.2 without the valve and 10.2 with one that spares the hot; P3 at 1 %:
+    /// 5.0 against 4.3 and 5.1; elsewhere no difference.)
     fn stale(&mut self, slots: &mut impl Slots) -> Option<SlotId> {
         let born = self.rings.born(Queue::Main)?;
         if self.misses.now().wrapping_sub(born) <= STALE || self.draw() % 4 != 0 {
@@ -226,10 +225,10 @@ impl ClockWindow {
         None
     }
 
-    /// A newcomer. Where as many came as the shard holds and no key came back soon, nothing speaks for
-    /// the window's size any more: it may have been right for what went on before. (A phase that
-    /// wanted a large window, then a loop of 1,000 at 512 entries: 48.8 with this, 43.6 without; the
-    /// traces by themselves lose 0.05 points.)
+    /// Counts a newcomer. If as many came as the shard holds and no key came back soon, nothing speaks for
+    /// the window's size any more: it may have been right only for an earlier phase. (A phase that wanted a
+    /// large window, then a loop of 1,000 at 512 entries: 48.8 with this, 43.6 without; the traces by
+    /// themselves lose 0.05 points.)
     #[inline]
     fn listen(&mut self) {
         self.unheard += 1;
@@ -239,9 +238,9 @@ impl ClockWindow {
         }
     }
 
-    /// Asks for what the next evictions will touch: the ghosts' line of the next one, whose slot was
-    /// asked for an eviction ago, and the slot of the one after it. (`get_or_insert_with` over a Zipf of
-    /// 1M keys in 100k entries: 42 ns, and 50 if each insert asks for its own.)
+    /// Prefetches what the next evictions will touch: the ghosts' line of the next victim, whose slot was
+    /// prefetched an eviction ago, and the slot of the one after it. (`get_or_insert_with` over a Zipf of 1M
+    /// keys in 100k entries: 42 ns, and 50 if each insert fetches its own.)
     #[inline]
     fn look_ahead(&self, slots: &impl Slots) {
         if let Some((next, after)) = self.rings.peek_two(Queue::Window) {
@@ -258,9 +257,9 @@ impl ClockWindow {
         self.random
     }
 
-    /// What is left of an entry's heat when it has been looked at; `None` if it is to go. A look costs
-    /// one, times the entry's bulk: so what takes an eighth of the room of others stays for eight times
-    /// as many looks, and what takes twice the room has to be hit twice as often.
+    /// What a look leaves of an entry's heat; `None` if the entry is to go. A look costs one times the
+    /// entry's bulk: so an entry that takes an eighth of the room of others stays for eight times as many
+    /// looks, and one that takes twice the room has to be hit twice as often.
     #[inline]
     fn cool(&mut self, slots: &impl Slots, id: SlotId, heat: u8) -> Option<u8> {
         let (ones, eighths) = slots.bulk(id).parts();
@@ -327,8 +326,8 @@ impl Policy for ClockWindow {
         self.listen();
         match self.ghosts.take(hash, self.misses) {
             Some(Ghost::Window { used, gone }) if self.passes(slots, used, bulk) => {
-                // Only who passes may let the window grow: else a loop slightly larger than the
-                // shard makes the window eat the main queue (loop at 1,000: 33 instead of 96.6).
+                // Only a key that passes may let the window grow: else a loop slightly larger than the shard
+                // makes the window eat the main queue (loop at 1,000: 33 instead of 96.6).
                 if self.window_left.age(gone) <= self.soon {
                     self.target.grow();
                     self.unheard = 0;
@@ -353,8 +352,8 @@ impl Policy for ClockWindow {
     }
 
     fn revive(&mut self, slots: &mut impl Slots, id: SlotId, admission: Admission, bulk: Bulk) {
-        // The position may be the next to go, so the hand must forgive it once. Who passed and
-        // stands in the window is sent on to the main queue, where it belongs.
+        // The inherited position may be the next to go, so the hand must spare it once. A newcomer that
+        // passed but is in the window gets the heat that sends it on to the main queue, where it belongs.
         let main = slots.in_main(id);
         let passed = !main && admission == Admission::Passed;
         slots.set_heat(id, if passed { HOT } else { bulk.one_look() });
