@@ -1,4 +1,4 @@
-//! Many keys at once, by several who want the same ones.
+//! Batches: several callers that load many keys at once, and want the same ones.
 
 use super::explore::{draw, explore};
 use super::futures::impatient;

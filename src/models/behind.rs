@@ -1,4 +1,4 @@
-//! Write-behind: what is accepted is written, and nobody reads what is older.
+//! Write-behind: every accepted change is written, and nobody reads an older value.
 
 use super::explore::{draw, explore};
 use super::setting::{Fixed, KEY, Moments, Shelf, builder, shelf};

@@ -1,4 +1,4 @@
-//! The bound holds at every moment, and whoever needs much room gets it.
+//! The bound holds at every moment, and an insert that needs much room gets it.
 
 use super::explore::{draw, explore};
 use super::setting::{Shelf, Source, builder};

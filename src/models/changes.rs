@@ -1,4 +1,4 @@
-//! Changes of a value by what stands there: each is of the value before it, and none is lost.
+//! Changes that depend on the current value: each builds on the one before it, and none is lost.
 
 use super::explore::{draw, explore};
 use super::setting::{KEY, Moments, Shelf, builder, shelf};

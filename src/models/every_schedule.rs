@@ -1,4 +1,4 @@
-//! What is small enough to be run on every schedule, with the memory model.
+//! Races that are small enough to be run on every schedule, under the memory model.
 
 use super::explore::{explore, explore_up_to};
 use super::setting::{KEY, Moments, Shelf, builder, shelf};

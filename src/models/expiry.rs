@@ -1,4 +1,4 @@
-//! What expires while a caller waits for a lock: Caffeine 4967b480b.
+//! Values that expire while a caller waits for a lock: Caffeine 4967b480b.
 
 use super::explore::explore;
 use super::setting::Fixed;

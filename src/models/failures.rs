@@ -1,4 +1,4 @@
-//! What those who wait get when there is no value.
+//! What waiters get when a load brings no value.
 
 use super::explore::explore;
 use super::setting::{KEY, Moments, Shelf, shelf};

@@ -1,4 +1,4 @@
-//! Tasks that behave as they may: they lose patience, and they are polled with a waker each time.
+//! Tasks that do everything tasks may do: they lose patience, and every poll comes with another waker.
 
 use super::setting::{KEY, Shelf, Source, shelf};
 use crate::words::sync::Mutex;

@@ -1,4 +1,4 @@
-//! So many loads at a time, and one probe of a source that failed.
+//! The guards: a limited number of loads at a time, and one probe of a source that failed.
 
 use super::explore::{draw, explore};
 use super::futures::{Gate, impatient};

@@ -1,4 +1,4 @@
-//! Each key is as if its calls had come one after the other.
+//! Linearizability: each key behaves as if its calls had come one after the other.
 
 use super::explore::{draw, explore};
 use super::search::{Did, HistoryStep, is_linearizable};

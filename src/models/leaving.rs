@@ -1,4 +1,4 @@
-//! What leaves is reported once, outside of all locks.
+//! Every value that leaves is reported once, outside of all locks.
 
 use super::explore::{draw, explore};
 use super::setting::{Fixed, Moments, Shelf, builder};

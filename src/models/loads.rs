@@ -1,4 +1,4 @@
-//! How many loads there are.
+//! How often a key is loaded.
 
 use super::explore::{draw, explore};
 use super::futures::impatient;

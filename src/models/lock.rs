@@ -1,6 +1,6 @@
-//! The lock of the shards, which explorers otherwise see replaced by their own: its protocol alone,
-//! around a cell that notices when two are inside who must not be, or when one does not see what
-//! the other did before. A wake-up that is lost is a deadlock here.
+//! The protocol of the shards' lock, in whose place the explorers otherwise see their own. Here it guards a
+//! cell that detects two threads inside that must exclude each other, and one that does not see what another
+//! did before. A lost wake-up shows as a deadlock.
 
 use super::explore::{explore, explore_up_to};
 use crate::words::raw_lock::{Raw, ReaderPlace};

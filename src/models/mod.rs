@@ -1,20 +1,19 @@
 //! Races, each with a name, run through their interleavings.
 //!
 //! Under `--cfg larder_shuttle` a race is run on a thousand random schedules, and on as many with few
-//! preemptions at random places, which is where most bugs of this kind show (PCT: Burckhardt and
-//! others, 2010):
+//! preemptions at random places, where most bugs of this kind show (PCT: Burckhardt and others, 2010):
 //!
 //! ```text
 //! RUSTFLAGS="--cfg larder_shuttle" cargo test --release --lib models
 //! ```
 //!
-//! `LARDER_SCHEDULES` says how many of each, `SHUTTLE_RANDOM_SEED` which, and a schedule that failed is
-//! printed: put into a file, and that named by `LARDER_REPLAY`, it is run again. Under
-//! `--cfg larder_loom`, what is small enough is run on all schedules there are, or on all with up to
-//! four preemptions, and under the memory model.
+//! `LARDER_SCHEDULES` sets how many of each, `SHUTTLE_RANDOM_SEED` which. A schedule that failed is printed;
+//! to run it again, put it into a file and name the file in `LARDER_REPLAY`. Under `--cfg larder_loom`, races
+//! that are small enough are run on all schedules, or on all with up to four preemptions, and under the
+//! memory model.
 //!
-//! Whatever happens by time happens by a manual clock, and hashes are the same in every run: a
-//! schedule is replayed by its decisions alone.
+//! All time is that of a manual clock, and hashes are the same in every run: so a schedule's decisions are
+//! enough to replay it.
 
 mod explore;
 mod setting;

@@ -1,4 +1,4 @@
-//! Loads that nobody waits for, against everybody else.
+//! Loads that nobody waits for, racing with everything else.
 
 use super::explore::{draw, explore};
 use super::futures::impatient;

@@ -1,7 +1,7 @@
-//! Whether a history of one key can have happened one step after the other.
+//! Whether a history of one key is linearizable: whether its steps can have happened one after the other.
 //!
-//! The search of Wing and Gong (1993): take any step that began before all that are left have ended,
-//! see whether the map allows it, and go on; with Lowe's memory (2017) of what led nowhere.
+//! The search of Wing and Gong (1993): take any step that began before any of the remaining ones ended, see
+//! whether the map allows it, and go on; with Lowe's memory (2017) of states that led nowhere.
 
 use std::collections::HashSet;
 

@@ -1,4 +1,4 @@
-//! What the models play with: caches that behave the same in every run, and a count of moments.
+//! What the models share: caches that behave the same in every run, and a count of moments.
 
 use crate::{Cache, CacheBuilder, Clock, ManualClock};
 use std::collections::hash_map::DefaultHasher;

@@ -1,4 +1,4 @@
-//! Groups that leave while others load: `FusionCache` #628.
+//! Tags that are removed or expired during loads: `FusionCache` #628.
 
 use super::explore::explore;
 use super::setting::{KEY, Moments, Shelf, builder};

@@ -1,5 +1,5 @@
-//! A second tier between the processes that share it: in the end none has what the source no longer has,
-//! nor has the tier.
+//! A second tier and the processes that share it: in the end neither they nor the tier have a value that the
+//! source no longer has.
 
 use super::explore::{draw, explore};
 use super::setting::{Fixed, KEY, Moments, Row, Shelf};

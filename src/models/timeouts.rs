@@ -1,4 +1,4 @@
-//! A hung load does not own its key.
+//! A hung load does not keep its key.
 
 use super::explore::{draw, explore};
 use super::futures::Gate;

@@ -1,4 +1,4 @@
-//! Walking while others write: dashmap #74, moka #116.
+//! Walks during writes: dashmap #74, moka #116.
 
 use super::explore::{draw, explore};
 use super::setting::{KEY, Shelf, builder};

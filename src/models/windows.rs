@@ -1,5 +1,4 @@
-//! Values past their lives, while threads and tasks ask for them, write them and load their
-//! successors.
+//! Values past their lives, while threads and tasks read them, write them and load their successors.
 
 use super::explore::{draw, explore};
 use super::futures::Gate;

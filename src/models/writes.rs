@@ -1,5 +1,4 @@
-//! What is written at the source while others load: in the end, what is cached is what the source
-//! has.
+//! Writes at the source during loads: in the end, the cached value is the source's.
 
 use super::explore::{draw, explore};
 use super::futures::impatient;

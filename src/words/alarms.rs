@@ -7,14 +7,14 @@ use std::task::Waker;
 use super::contain::contain;
 use super::tick::Tick;
 
-/// Where a waker stands in the queue: its deadline, and a number that tells equal deadlines apart
-/// and keeps them in the order they came.
+/// A waker's position in the queue: its deadline, and a number that tells equal deadlines apart and keeps
+/// them in the order in which they came.
 pub(crate) type AlarmTicket = (Tick, u64);
 
 /// A queue of deadlines.
 ///
-/// It calls nobody: whoever owns it takes out what is due under his lock, lets go of the lock, and
-/// calls [`fire`]. A map and not a heap, since most alarms are taken back before they ring.
+/// It calls nobody: its owner takes out what is due under a lock, releases the lock, and calls [`fire`]. It
+/// is a map and not a heap, since most alarms are taken back before they ring.
 #[derive(Debug, Default)]
 pub(crate) struct Alarms {
     waiting: BTreeMap<AlarmTicket, Waker>,
@@ -35,16 +35,16 @@ impl Alarms {
         ticket
     }
 
-    /// Takes a waker back, if it has not been handed out. To be dropped outside the lock: the drop
-    /// of a waker is code of the user's runtime.
+    /// Takes a waker back, if it has not been handed out. The waker is to be dropped outside the lock: its
+    /// drop is code of the user's runtime.
     #[must_use]
     pub(crate) fn take_back(&mut self, ticket: AlarmTicket) -> Option<Waker> {
         self.waiting.remove(&ticket)
     }
 
-    /// Hands out what is due at `now`, the earliest first. To be fired outside the lock.
+    /// Hands out the wakers that are due at `now`, the earliest first. To be fired outside the lock.
     pub(crate) fn due(&mut self, now: Tick) -> Due {
-        // asked some hundred times a second while the keeper ticks, mostly in vain
+        // called some hundred times a second while the keeper ticks, mostly in vain
         if self.earliest().is_none_or(|at| at > now) {
             return BTreeMap::new().into_values();
         }
@@ -61,7 +61,7 @@ impl Alarms {
 /// Wakers that came due, in the order of their deadlines.
 pub(crate) type Due = IntoValues<AlarmTicket, Waker>;
 
-/// Wakes them all: one that panics does not cost the others their call.
+/// Wakes them all: one that panics does not keep the others from being called.
 pub(crate) fn fire(due: Due) {
     for waker in due {
         contain(|| waker.wake());

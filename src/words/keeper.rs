@@ -1,9 +1,9 @@
-//! The one thread of our own that a process with caches has, whatever their number.
+//! The keeper: the one thread of our own in a process with caches, however many there are.
 //!
-//! It rings alarms, has the caches' jobs run, and winds the system clock while that is worth it. The
-//! first need starts it, it sleeps until its earliest deadline, holds what it serves weakly, and ends
-//! with the last of it. After a `fork` without `exec` the child has none of this: caches are not for
-//! use there.
+//! It rings alarms, has the caches' jobs run, and winds the system clock while that is worth it. It is
+//! started when first needed, sleeps until its earliest deadline, holds what it serves by weak references,
+//! and ends with the last of that. After a `fork` without `exec` the child has no keeper: caches must not be
+//! used there.
 
 #[cfg(any(larder_loom, larder_shuttle))]
 pub(crate) use explored::*;
@@ -15,9 +15,9 @@ mod tests;
 
 use super::tick::Tick;
 
-/// Work that a cache wants done by the clock.
+/// Work that a cache wants done at a certain time.
 pub(crate) trait ScheduledJob: Send + Sync {
-    /// Does its work, on a thread [aside](super::aside), and says when it wants to run again, if ever.
+    /// Does the work, on a thread [aside](super::aside), and returns when it wants to run again, if ever.
     #[cfg_attr(any(larder_loom, larder_shuttle), allow(dead_code, reason = "no keeper there"))]
     fn run(&self, now: Tick) -> Option<Tick>;
 }
@@ -36,15 +36,15 @@ mod real {
     use crate::words::contain::contain;
     use crate::words::sync::{Mutex, thread};
 
-    /// Between two beats of a wound clock. With 1 to 8 spinning threads on 2 cores, 2 ms left 99.9 %
-    /// of readings late by at most 7 ms, and 1 ms by 9, for twice the wake-ups: there it is the
-    /// scheduler that decides.
+    /// The time between two beats of a wound clock. With 1 to 8 spinning threads on 2 cores, 99.9 % of
+    /// readings were late by at most 7 ms with 2 ms, and by at most 9 with 1 ms, for twice the wake-ups:
+    /// there the scheduler decides.
     const BEAT: Duration = Duration::from_millis(2);
-    /// So many beats (half a second) it runs once it is wound. Then it stands still, and busy readers
-    /// wind it again within a few milliseconds; this way it needs no word from them in between, and
-    /// they write nothing while it runs.
+    /// For how many beats the clock runs once it is wound: half a second. Then it stands still, and busy
+    /// readers wind it again within a few milliseconds. This way they need not signal anything in between,
+    /// and write nothing while it runs.
     const SPRING: u32 = 250;
-    /// When a job that panicked is tried again, in ticks: late enough not to fill the log with panics,
+    /// After how many ticks a job that panicked is tried again: late enough not to fill the log with panics,
     /// soon enough that what it looks after does not rot.
     const AFTER_PANIC: Tick = 1_000;
 
@@ -59,10 +59,10 @@ mod real {
         wind: false,
     });
 
-    /// [`State::sleeps_until`] while it is up: it will look at the list before it sleeps.
+    /// [`State::sleeps_until`] while the keeper is awake: it will look at the list before it sleeps.
     const AWAKE: Tick = 0;
 
-    /// No user's code runs under its lock: no waker, no job, no drop of either.
+    /// No user code runs under its lock: no waker, no job, no drop of either.
     struct State {
         alarms: Alarms,
         jobs: BTreeMap<AlarmTicket, Weak<dyn ScheduledJob>>,
@@ -71,8 +71,8 @@ mod real {
         sleeps_until: Tick,
         /// Some job may have died.
         look: bool,
-        /// A cache died and nobody has come since: what is left may be the alarms of its last
-        /// callers, and to go with them.
+        /// A cache died and nobody has come since: what is left may be the alarms of its last callers, and
+        /// the keeper is to end when they are gone.
         orphaned: bool,
         /// The system clock is read often.
         wind: bool,
@@ -84,7 +84,7 @@ mod real {
         End,
     }
 
-    /// Queues a waker; None if it was due, and has been called.
+    /// Queues a waker; `None` if it was due already, and has been called.
     pub(crate) fn alarm(at: Tick, waker: Waker) -> Option<AlarmTicket> {
         if system::refresh() >= at {
             contain(|| waker.wake());
@@ -99,8 +99,8 @@ mod real {
     pub(crate) fn take_back(ticket: AlarmTicket) {
         let mut state = KEEPER.lock();
         let waker = state.alarms.take_back(ticket);
-        // Otherwise the keeper is not told, and wakes in vain once: alarms are taken back far more
-        // often than they ring.
+        // In other cases the keeper is not told, and wakes in vain once: alarms are taken back far more often
+        // than they ring.
         if state.orphaned && state.alarms.earliest().is_none() {
             state.rouse();
         }
@@ -108,19 +108,19 @@ mod real {
         drop(waker);
     }
 
-    /// Runs `job` at or soon after `at`, and then whenever it asks. Twice if it is scheduled twice.
+    /// Runs `job` at or soon after `at`, and then whenever it asks. A job that is scheduled twice runs twice.
     pub(crate) fn schedule(at: Tick, job: Weak<dyn ScheduledJob>) {
         let mut state = KEEPER.lock();
         state.enlist(at, job);
         state.expect(at);
     }
 
-    /// Starts the thread if it is not there.
+    /// Starts the thread if it is not running.
     pub(crate) fn start() {
         KEEPER.lock().expect(Tick::MAX);
     }
 
-    /// Has it look at its list at once, since something in it may have died.
+    /// Has the keeper look at its list at once, since something in it may have died.
     pub(crate) fn nudge() {
         let mut state = KEEPER.lock();
         state.look = true;
@@ -128,7 +128,7 @@ mod real {
         state.rouse();
     }
 
-    /// Has it wind the system clock.
+    /// Has the keeper wind the system clock.
     pub(crate) fn wind() {
         let mut state = KEEPER.lock();
         state.wind = true;
@@ -147,13 +147,13 @@ mod real {
             self.next += 1;
         }
 
-        /// Makes sure that there is somebody, and that he is up at `at`.
+        /// Makes sure that the thread is running, and awake at `at`.
         fn expect(&mut self, at: Tick) {
             self.orphaned = false;
             if self.thread.is_none() {
                 let name = "larder-keeper".to_owned();
-                // No thread to be had: the next who needs one tries again. Until then nothing rings,
-                // which is late, and no worse.
+                // No thread can be started: the next caller that needs one tries again. Until then nothing
+                // rings; alarms are late, and nothing worse happens.
                 if let Ok(handle) = thread::Builder::new().name(name).spawn(keep) {
                     self.thread = Some(handle.thread().clone());
                     self.sleeps_until = AWAKE;
@@ -169,7 +169,7 @@ mod real {
             }
         }
 
-        /// What to do now.
+        /// Decides what to do now.
         fn step(&mut self, now: Tick) -> KeeperStep {
             self.sleeps_until = AWAKE;
             if std::mem::take(&mut self.look) {
@@ -189,7 +189,7 @@ mod real {
             let job = self.jobs.first_key_value().map(|((at, _), _)| *at);
             let deadline = self.alarms.earliest().into_iter().chain(job).min();
             if deadline.is_none() && !system::wanted() {
-                // under the lock: who comes later finds nobody here, and starts another
+                // under the lock: a later caller finds no thread, and starts another
                 system::still();
                 self.thread = None;
                 self.wind = false;
@@ -213,7 +213,7 @@ mod real {
             match step {
                 KeeperStep::End => return,
                 KeeperStep::Serve(wakers, jobs) => {
-                    // for as long as this takes nobody winds the clock
+                    // nobody winds the clock for as long as this takes
                     system::still();
                     fire(wakers);
                     for job in jobs {
@@ -240,19 +240,19 @@ mod real {
         }
     }
 
-    /// Runs one job. Its last owner may have gone meanwhile: then it dies here, and whatever its drop
-    /// does is contained as well.
+    /// Runs one job. If its last owner has gone meanwhile, the job is dropped here, and a panic in its drop
+    /// is contained as well.
     fn run(job: &Weak<dyn ScheduledJob>, now: Tick) {
         let mut next = Some(now + AFTER_PANIC);
         contain(|| next = job.upgrade().and_then(|job| job.run(now)));
         if let Some(at) = next.filter(|_| job.strong_count() > 0) {
-            // not at once again, whatever it says: there is other work
+            // not again at once, whatever it asks: there is other work
             schedule(at.max(now + 1), job.clone());
         }
     }
 }
 
-/// The explorers schedule every thread there is: one that never ends would keep them for ever.
+/// The explorers schedule every thread there is: one that never ends would keep them busy for ever.
 #[cfg(any(larder_loom, larder_shuttle))]
 mod explored {
     use std::sync::Weak;

@@ -1,9 +1,9 @@
-//! The lock around a shard: many readers, who write nothing that threads share, or one writer.
+//! The lock around a shard: many readers, which write nothing that threads share, or one writer.
 //!
-//! How one enters is decided in [`raw_lock`](super::raw_lock), in safe code. This file adds the cell with the data, and it
-//! is the only one of the library with `unsafe` in it (its model, `models/lock.rs`, has a cell of its own): no lock
-//! of the standard library or of `parking_lot` lets a reader in without writing a shared word, and that word is
-//! what limits reading on more than one core.
+//! The protocol is in [`raw_lock`](super::raw_lock), in safe code. This file adds the cell with the data, and
+//! is the only one of the library with `unsafe` in it (its model, `models/lock.rs`, has a cell of its own).
+//! The reason is that no lock of the standard library or of `parking_lot` lets a reader in without writing a
+//! shared word, and that word is what limits reading on more than one core.
 
 #![allow(unsafe_code)]
 
@@ -19,7 +19,7 @@ static PLACES: [ReaderPlace; NUMBERS] = [const { ReaderPlace::new() }; NUMBERS];
 /// The place of this thread, if it has a number.
 #[inline]
 fn place() -> Option<&'static ReaderPlace> {
-    // a thread that has counted a look-up has one, and until then it enters by the word
+    // a thread has a number once it has counted a look-up; until then it enters by the word
     PLACES.get(thread_number::get())
 }
 
@@ -43,23 +43,22 @@ impl<T> RwLock<T> {
         Self { raw: Raw::new(), data: UnsafeCell::new(data) }
     }
 
-    /// Shared access. A thread that has it must not ask for it again, nor for the other one.
+    /// Shared access. A thread that has it must not ask for it again, nor for exclusive access.
     #[inline]
     pub(crate) fn read(&self) -> ReadGuard<'_, T> {
         let entered = self.raw.enter_to_read(place);
         ReadGuard { lock: self, entered, stays: PhantomData }
     }
 
-    /// Shared access, if it is to be had without a call and without writing what threads share:
-    /// while the lock is biased.
+    /// Shared access, if the lock is biased: without a function call, and without writing anything that
+    /// threads share.
     #[inline]
     pub(crate) fn read_biased(&self) -> Option<BiasedGuard<'_, T>> {
         let place = self.raw.enter_biased(place)?;
         Some(BiasedGuard { lock: self, place, stays: PhantomData })
     }
 
-    /// Shared access, if it is to be had without waiting and the lock is not biased: by the word that
-    /// threads share.
+    /// Shared access by the word that threads share, if the lock is not biased and no wait is needed.
     #[inline]
     pub(crate) fn read_counted(&self) -> Option<CountedGuard<'_, T>> {
         self.raw.enter_counted().then(|| CountedGuard { lock: self, stays: PhantomData })
@@ -83,7 +82,7 @@ impl<T> fmt::Debug for RwLock<T> {
 pub(crate) struct ReadGuard<'l, T> {
     lock: &'l RwLock<T>,
     entered: Entered<'static>,
-    /// It is given back by the thread that has it: the place is that thread's.
+    /// Not `Send`: it is given back by the thread that has it, because the place is that thread's.
     stays: PhantomData<*const ()>,
 }
 

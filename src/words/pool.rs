@@ -1,4 +1,4 @@
-//! The threads of one cache's own, for loads that nobody waits for.
+//! A cache's own threads, for loads that nobody waits for.
 
 #[cfg(not(any(larder_loom, larder_shuttle)))]
 pub(crate) use real::Pool;
@@ -19,22 +19,22 @@ mod real {
     use std::thread;
     use std::time::Duration;
 
-    /// How many threads it has, at most. They wait for a source more than they work, so it is no
-    /// matter of cores, and each is a connection that a source has to bear.
+    /// How many threads it has at most. They wait for a source more than they work, so the number of cores
+    /// does not matter, and each is a connection that a source has to bear.
     const THREADS: usize = 8;
 
-    /// How many jobs wait, at most: each is a key and a few words. When the source is so slow that
-    /// more come, hits leave theirs to later ones; who asks for a load by name does it, which holds him
-    /// back.
+    /// How many jobs wait at most: each is a key and a few words. When the source is so slow that more come,
+    /// hits leave their refreshes to later hits; a caller that explicitly asks for a load does it itself,
+    /// which slows it down.
     const QUEUE: usize = 1_024;
 
-    /// A thread that has had nothing to do for so long ends. The next job starts another.
+    /// How long a thread without work waits before it ends. The next job starts another.
     const IDLE: Duration = Duration::from_secs(10);
 
     type Job = Box<dyn FnOnce() + Send>;
 
-    /// Threads that start when there is something to do, and end when there was nothing for a while.
-    /// When it is dropped, what was not begun is dropped, and each thread ends with its job.
+    /// Threads that start when there is work, and end when there was none for a while. When the pool is
+    /// dropped, jobs that have not begun are dropped, and each thread ends with its current job.
     pub(crate) struct Pool(Arc<Shared>);
 
     struct Shared {
@@ -46,7 +46,7 @@ mod real {
     struct State {
         queue: VecDeque<Job>,
         threads: usize,
-        /// Of these, how many wait for a job.
+        /// How many of the threads wait for a job.
         idle: usize,
         is_shut_down: bool,
     }
@@ -83,9 +83,9 @@ mod real {
             }
             let mut state = self.0.state.lock();
             state.threads -= 1;
-            // With other threads there, one of them comes to it; without, nobody does, nor to what was left
-            // to a thread that could not be started either. It is dropped, and so done by its callers or
-            // not begun.
+            // If there are other threads, one of them gets to the job. If not, nobody does, nor to jobs that
+            // were left to other threads that could not be started: all are dropped, and so done by their
+            // callers or not begun.
             let none = VecDeque::new();
             let left = if state.threads == 0 { std::mem::take(&mut state.queue) } else { none };
             drop(state);
@@ -109,7 +109,7 @@ mod real {
                 std::mem::take(&mut state.queue)
             };
             self.0.changed.notify_all();
-            // No thread is waited for: it may be in a loader that takes its time, and may be this one.
+            // Waits for no thread: it may be in a loader that takes its time, or may be this very thread.
             drop(dropped);
         }
     }
@@ -121,7 +121,7 @@ mod real {
             }
         }
 
-        /// The next job; none if this thread is to end.
+        /// The next job; `None` if this thread is to end.
         fn next(&self) -> Option<Job> {
             let mut state = self.state.lock();
             loop {

@@ -1,15 +1,15 @@
-//! Who may enter: the protocol of the lock, without the data that it guards.
+//! The protocol of the lock, without the data that it guards: who may enter.
 //!
-//! One word counts the readers inside and says whether a writer is; a reader that finds no writer
-//! has entered with a single addition. Whoever cannot enter stands in a line, and only its first
+//! One word counts the readers inside and says whether a writer is inside; a reader that finds no writer has
+//! entered with a single addition. Threads that cannot enter stand in a line, and only the first of them
 //! watches the word: it spins for a moment, then parks.
 //!
-//! A lock that is read and not written becomes *biased*: readers then leave the word alone and write
-//! the lock's name into a place of their thread's own, one line a thread for all locks. Nothing that
-//! threads share is written by a read, so readers on different cores do not slow each other down.
-//! The next writer takes the bias away, and looks through all places for readers that are inside.
-//! This is BRAVO (D. Dice and A. Kogan, "BRAVO: Biased Locking for Reader-Writer Locks", USENIX ATC
-//! 2019) with a place for each thread instead of a hashed table.
+//! A lock that is read and not written becomes *biased*: readers then leave the word alone and write the
+//! lock's name into their own thread's *place*, one cache line a thread for all locks. A read then writes
+//! nothing that threads share, so readers on different cores do not slow each other down. The next writer
+//! takes the bias away, and looks through all places for readers that are inside. This is BRAVO (D. Dice and
+//! A. Kogan, "BRAVO: Biased Locking for Reader-Writer Locks", USENIX ATC 2019) with a place for each thread
+//! instead of a hashed table.
 //!
 //! Against `parking_lot`'s lock, ratio to `quick_cache` in the same run (`peers throughput --rows
 //! s,a,c`): hits in 1,000 entries with two threads 1.0 before and 2.3 after, in 64k 1.2 and 2.4, one
@@ -21,27 +21,27 @@ use crate::words::sync::{Mutex, thread};
 
 /// A writer is inside.
 const WRITER: u32 = 1;
-/// The first in the line is parked, or about to: newcomers go to the end of the line, and whoever
-/// leaves wakes it.
+/// The first in the line is parked, or about to park: newcomers go to the end of the line, and whoever leaves
+/// the lock wakes it.
 const PARKED: u32 = 2;
-/// One reader inside. There is room for a billion, more than threads.
+/// One reader inside. There is room for a billion, more than there can be threads.
 const READER: u32 = 4;
 
-/// How often the first in the line looks before it parks: some two microseconds, ten times as long
-/// as most of what is done under the lock.
+/// How often the first in the line looks before it parks: some two microseconds, ten times as long as most
+/// critical sections.
 #[cfg(not(any(larder_loom, larder_shuttle)))]
 const SPINS: u32 = 64;
 #[cfg(any(larder_loom, larder_shuttle))]
 const SPINS: u32 = 0;
 
-/// Reads without a write among them that make a lock biased. To take the bias away costs a writer
-/// a look at each thread's place, some 5 ns each if it is in use: what the bias saved has paid for it.
+/// How many reads without a write among them make a lock biased. Taking the bias away costs a writer a look
+/// at each thread's place, some 5 ns each if it is in use: what the bias has saved by then pays for it.
 #[cfg(not(any(larder_loom, larder_shuttle)))]
 const PATIENCE: u32 = 256;
 #[cfg(any(larder_loom, larder_shuttle))]
 const PATIENCE: u32 = 1;
 
-/// Where a thread writes the address of the biased lock that it reads under; 0 for none. Two lines
+/// Where a thread writes the address of the biased lock that it reads under; 0 for none. Two cache lines
 /// each, because processors fetch them in pairs.
 #[derive(Debug)]
 #[repr(align(128))]
@@ -58,7 +58,7 @@ impl ReaderPlace {
         Self(AtomicUsize::new(0))
     }
 
-    /// The reader who entered by it is outside again.
+    /// The reader that entered by this place leaves the lock.
     #[inline]
     pub(crate) fn leave(&self) {
         self.0.store(0, Ordering::Release);
@@ -77,10 +77,10 @@ pub(crate) enum Entered<'p> {
 #[derive(Debug)]
 pub(crate) struct Raw {
     word: AtomicU32,
-    /// Set by readers that are inside by the word, taken away by writers inside: so nobody is
-    /// biased while a writer is.
+    /// Set by readers that are inside by the word, cleared by writers that are inside: so the lock is not
+    /// biased while a writer is at work.
     is_biased: AtomicBool,
-    /// Reads by the word since the last write, about: lost counts do no harm.
+    /// About how many reads by the word there were since the last write: lost counts do no harm.
     reads: AtomicU32,
     line: Mutex<()>,
     first: Mutex<Option<thread::Thread>>,
@@ -113,8 +113,8 @@ impl Raw {
         Entered::Counted
     }
 
-    /// Enters as a reader by the word, if nobody has to be waited for, and if it is not biased: then
-    /// readers are to leave the word alone.
+    /// Enters as a reader by the word, if that needs no wait and the lock is not biased: readers of a biased
+    /// lock leave the word alone.
     #[inline]
     pub(crate) fn enter_counted(&self) -> bool {
         if self.is_biased.load(Ordering::Relaxed) {
@@ -144,21 +144,21 @@ impl Raw {
         &self,
         place: impl FnOnce() -> Option<&'p ReaderPlace>,
     ) -> Option<&'p ReaderPlace> {
-        // a guess; what counts is the look after the name was written
+        // only a guess: what counts is the look after the name was written
         if !self.is_biased.load(Ordering::Relaxed) {
             return None;
         }
         let place = place()?;
-        // occupied where user code that runs under a lock reads another cache
+        // occupied if user code that runs under a lock reads another cache
         if place.0.load(Ordering::Relaxed) != 0 {
             return None;
         }
         place.0.swap(self.name(), Ordering::SeqCst);
-        // loom knows of sequential consistency in fences only
+        // loom models sequential consistency for fences only
         #[cfg(larder_loom)]
         fence(Ordering::SeqCst);
-        // Either this look, or the one of a writer at the place, comes later: if the bias still
-        // stands, the writer will see the name and wait.
+        // Of this look and a writer's look at the place, one comes later: if the bias is still on here, the
+        // writer will see the name and wait.
         if self.is_biased.load(Ordering::SeqCst) {
             return Some(place);
         }
@@ -179,7 +179,7 @@ impl Raw {
         }
     }
 
-    /// Enters as the only one. `places` are those of all threads that may have one.
+    /// Enters as the writer. `places` are those of all threads that may have one.
     #[inline]
     pub(crate) fn enter_to_write<'p>(&self, places: impl FnOnce() -> &'p [ReaderPlace]) {
         let free = self.word.compare_exchange(0, WRITER, Ordering::Acquire, Ordering::Relaxed);
@@ -197,7 +197,8 @@ impl Raw {
         self.leave(WRITER);
     }
 
-    /// What stands for this lock in a place: its address, which is no other lock's while it lives.
+    /// What a place has while its thread reads under this lock: the lock's address, which is unique while the
+    /// lock lives.
     fn name(&self) -> usize {
         std::ptr::from_ref(self).addr()
     }
@@ -208,7 +209,8 @@ impl Raw {
         self.is_biased.swap(false, Ordering::SeqCst);
         #[cfg(larder_loom)]
         fence(Ordering::SeqCst);
-        // asked for after the bias is gone: who has a place since then does not find it any more
+        // asked for after the bias is gone: a thread that got a place since then does not find the lock
+        // biased
         for place in places() {
             let mut looks = 0_u32;
             while place.0.load(Ordering::SeqCst) == self.name() {
@@ -216,7 +218,7 @@ impl Raw {
                 if looks < SPINS {
                     std::hint::spin_loop();
                 } else {
-                    // it lost its core in the middle of a read, and does not know of us
+                    // the reader lost its core in the middle of a read, and does not know that we wait
                     thread::yield_now();
                 }
             }
@@ -230,7 +232,8 @@ impl Raw {
         self.wait_in_line(WRITER, READER);
     }
 
-    /// Enters as `mine` as soon as nothing of `blockers` is inside and it is the first in the line.
+    /// Waits until this thread is the first in the line and nothing of `blockers` is inside, and enters as
+    /// `mine`.
     #[cold]
     #[inline(never)]
     fn wait_in_line(&self, blockers: u32, mine: u32) {
@@ -261,8 +264,8 @@ impl Raw {
         *self.first.lock() = None;
         drop(turn);
         if has_parked {
-            // It may have been for something else that this thread was woken: a task that it runs,
-            // say. Whoever parks for that looks in vain now and then, but is not left asleep.
+            // This thread may have been unparked for something else: a task that it runs, say. So its token
+            // is set again: code that parks for that may look in vain now and then, but is not left asleep.
             me.unpark();
         }
     }
@@ -282,7 +285,7 @@ impl Raw {
     #[cold]
     #[inline(never)]
     fn wake_first(&self) {
-        // who set the mark had said its name before
+        // whoever set `PARKED` had stored its thread in `first` before
         fence(Ordering::Acquire);
         let first = self.first.lock().clone();
         if let Some(first) = first {

@@ -1,12 +1,12 @@
-//! Counting what happens millions of times a second.
+//! Striped counters, for events that happen millions of times a second.
 //!
-//! One counter that every hit writes is a line that all cores pull from each other, and even alone
-//! an atomic addition is a fifth of a hit. So each thread has a line of its own in every counter, by
-//! its [number](super::thread_number), which it alone writes: a load and a store, nothing lost.
+//! One counter that every hit writes is a cache line that all cores pull from each other, and even without
+//! contention an atomic addition is a fifth of a hit. So in every counter each thread has a line of its own,
+//! by its [number](super::thread_number), which only it writes: a load and a store, and no count is lost.
 //! Threads without a number share the last line and pay for the atomic addition.
 //!
-//! A number is handed from one thread to the next through a lock, so what the first one counted is
-//! seen by the second.
+//! A number passes from one thread to the next through a lock, so the second thread sees what the first one
+//! counted.
 
 use super::thread_number::{self, NUMBERS};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -27,7 +27,7 @@ pub(crate) struct CounterLine {
 }
 
 impl CounterLine {
-    /// One hit more, by the thread whose line it is; returns how many stand in it now.
+    /// Counts a hit, by the thread whose line it is; returns how many the line has now.
     #[inline]
     pub(crate) fn hit(&self) -> u64 {
         let hits = self.hits.load(Relaxed) + 1;
@@ -48,7 +48,7 @@ impl Lookups {
         if number < NUMBERS { Some(&self.lines[number]) } else { None }
     }
 
-    /// Returns how many hits stand in this thread's line now.
+    /// Counts a hit; returns how many this thread's line has now.
     #[inline]
     pub(crate) fn hit(&self) -> u64 {
         self.add(|line| &line.hits)
@@ -85,7 +85,7 @@ impl Lookups {
     #[cold]
     #[inline(never)]
     fn add_shared(&self, counter: impl Fn(&CounterLine) -> &AtomicU64) -> u64 {
-        // right for a line of one's own as well, for this once
+        // correct for a line of its own as well, this one time
         let number = thread_number::take().unwrap_or(NUMBERS);
         counter(&self.lines[number]).fetch_add(1, Relaxed) + 1
     }

@@ -21,7 +21,7 @@ mod real {
     pub(crate) use std::thread_local;
 }
 
-/// Parks this thread for so long at most; under the explorers, which know no time, until it is unparked.
+/// Parks this thread for at most `limit`; under the explorers, which know no time, until it is unparked.
 #[cfg(not(any(larder_loom, larder_shuttle)))]
 pub(crate) fn park_timeout(limit: std::time::Duration) {
     std::thread::park_timeout(limit);
@@ -32,7 +32,7 @@ pub(crate) fn park_timeout(_: std::time::Duration) {
     thread::park();
 }
 
-/// A statistic: it orders nothing and guards nothing, so the explorers need not branch on it.
+/// A counter for statistics: it orders nothing and guards nothing, so the explorers need not branch on it.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(std::sync::atomic::AtomicU64);
 
@@ -88,12 +88,12 @@ mod explored {
             self.0.read().unwrap_or_else(PoisonError::into_inner)
         }
 
-        /// Never, for the lock of the explorers is not ours.
+        /// Never succeeds, for the explorers' lock is not ours.
         pub(crate) fn read_biased(&self) -> Option<imp::RwLockReadGuard<'_, T>> {
             None
         }
 
-        /// Waits all the same.
+        /// Unlike the real one, waits.
         #[allow(clippy::unnecessary_wraps, reason = "as the real one")]
         pub(crate) fn read_counted(&self) -> Option<imp::RwLockReadGuard<'_, T>> {
             Some(self.read())
@@ -104,8 +104,8 @@ mod explored {
         }
     }
 
-    /// Threads that park. loom's own park loses an unpark that comes while the thread waits for a
-    /// lock (it wakes it from that wait instead), which real threads do not.
+    /// Threads that park. loom's own park loses an unpark that comes while the thread waits for a lock (the
+    /// unpark ends that wait instead); real threads do not lose it.
     #[cfg(larder_loom)]
     pub(crate) mod thread {
         #[cfg(test)]

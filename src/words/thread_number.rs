@@ -1,14 +1,14 @@
-//! A small number for each running thread, to have a place of its own in what all threads share.
+//! A small number for each running thread, which gives it a place of its own in data that all threads share.
 //!
-//! Numbers are given back when a thread ends, and taken by the next one through a lock, so what the
-//! first one wrote in its places is seen by the second. Nobody waits for anybody by them, so none of
-//! this is for the explorers, and the lock is the real one under them too.
+//! A thread that ends gives its number back, and another takes it, through a lock, so the second thread sees
+//! what the first one wrote in its places. No thread waits for another by means of numbers, so the explorers
+//! need not see any of this, and the lock is the real one under them too.
 
 use parking_lot::Mutex;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// How many threads have a number at a time; further ones do without.
+/// How many threads can have a number at a time; others do without.
 pub(crate) const NUMBERS: usize = 63;
 
 /// No number taken yet.
@@ -29,12 +29,12 @@ pub(crate) fn get() -> usize {
     NUMBER.get()
 }
 
-/// This thread's number, which it is given now if it has none, and if there is one left.
+/// This thread's number; if it has none, it gets one now, if one is left.
 #[cold]
 #[inline(never)]
 pub(crate) fn take() -> Option<usize> {
     if NUMBER.get() == NONE {
-        // while a thread ends it has no lease any more, and gets no number either
+        // a thread that is ending has no lease any more, and gets no number either
         let number = LEASE.try_with(|_| FREE.lock().take()).ok().flatten().unwrap_or(NUMBERS);
         if number < NUMBERS {
             USED.fetch_max(number + 1, Ordering::SeqCst);
