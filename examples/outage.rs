@@ -1,7 +1,7 @@
 //! A source goes down and comes back: what happens to it and to its callers with a time to live alone, with
 //! windows in which stale values are served too, and with back-off and a circuit breaker as well.
 //!
-//! Time is simulated, by a clock that is moved by hand, so that two minutes take seconds and each
+//! Time is simulated, by a clock that is moved by hand, so that a minute and a half takes seconds and each
 //! run prints the same: `cargo run --release --example outage`.
 
 use std::cell::{Cell, RefCell};

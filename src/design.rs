@@ -177,8 +177,8 @@
 //! * The mutexes of the slots and of the breaker are taken on their own, under no other lock; the clock is
 //!   read under them.
 //! * Also taken under none of the above are the mutexes of a gathering and of the place where callers find it
-//!   (the latter first), of the pool, of work on its way to a runtime, of a warm-up, of the fences that are
-//!   held after their write, and of the sweeps that wait for a thread.
+//!   (the latter first), of the pool, of work on its way to a runtime, of a warm-up, of the list of loads without
+//!   a caller, of the fences that are held after their write, and of the sweeps that wait for a thread.
 //! * The list of reservations has a mutex that each write takes under a shard's lock while the list is not
 //!   empty. The record of kept lives has one that is taken there too, by changes while a `remove_if` runs and
 //!   by the `remove_if` itself.
@@ -265,7 +265,8 @@
 //! | its leader's end by drop or panic | there will be no landing |
 //!
 //! A blocking load of a key of which nothing is known begins in a *seat*, if the cache asks nothing of its
-//! loads but their values: no windows, no weigher, no guards, no refreshes. Its caller identifies it by an
+//! loads but their values: no windows, no weigher, no guards, no loader of its own, no
+//! refreshes, no second tier. Its caller identifies it by an
 //! alias, an address on the caller's own stack. Whoever needs the load of that key, to follow it, to ground
 //! it or only to look at it, *meets* it: the seat becomes a flight, on the board as if it had begun there.
 //! The flight is also kept for the caller, who finds it by the alias when its loader returns, whether it is
@@ -320,8 +321,8 @@
 //! the shard's *fences* (`shard/fences.rs`); a flight that lands and finds its key fenced is not stored, and
 //! the end of the write grounds the flights that began meanwhile. A fence is *disputed* as soon as something
 //! else happens to its key, above all another write: nobody knows in which order the source saw the two, so
-//! none of them leaves its value in the cache. There are as many fences as writes in progress, and without
-//! any a landing pays one comparison. A fence that is held for lagging replicas stays up until an alarm ends
+//! none of them leaves its value in the cache. A fence costs its writers an entry in a small table, and
+//! without any a landing pays one comparison. A fence that is held for lagging replicas stays up until an alarm ends
 //! it.
 //!
 //! `alter` (`engine/alter.rs`) is optimistic: it looks, runs the user's closure, and writes only if nothing

@@ -27,10 +27,11 @@ pub(crate) enum By<'a, K, V> {
     /// A write in progress at the source brought it: store it if nothing else has happened to the key since
     /// the write began.
     Fence,
-    /// A load that was not asked for it brought it too: if nothing else happened to the key since it began.
+    /// A batch brought it without being asked for it: store it if nothing but this batch has happened to the
+    /// key since the batch began.
     Extra(&'a Unasked),
-    /// The second tier has it, past its life: to be served if this flight comes to nothing. If the key is
-    /// still the flight's, and if nothing is there.
+    /// The second tier has it, past its life, to be served if this flight comes to nothing: store it if the
+    /// key is still the flight's, and has no entry.
     Shown(&'a Arc<Flight<K, V>>),
     /// It comes from an earlier process: store it as [`Extra`](Self::Extra), and only if the key has no
     /// entry.

@@ -70,9 +70,10 @@ pub(crate) struct Store<K, V, S> {
     pub(super) kept: KeptLives,
     pub(crate) tags: Tags,
     pub(super) holds: Holds,
-    /// Loads without a caller: those that are not done, and some that are.
+    /// Loads without a caller: those that are not done, and some that are. They are told when the store is
+    /// dropped, also those that have lost their key and so are on no board.
     pub(super) sent_away: Mutex<Vec<Weak<Flight<K, V>>>>,
-    /// Held by the one insert at a time that takes its room from other shards.
+    /// The heavy turn, held by the one insert at a time that takes its room from other shards.
     pub(super) heavy: Mutex<()>,
     /// Whether the keeper has a sweep of this store on its list.
     pub(super) is_swept: AtomicBool,

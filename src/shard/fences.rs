@@ -1,8 +1,7 @@
 //! The keys that somebody is writing to at the source, under the shard's lock.
 //!
 //! While a key is in here, no load of it is stored: nobody knows whether it read before the write or after.
-//! There are as many fences as writes in progress, and while there are none, everybody else pays one
-//! comparison.
+//! Writes of one key at a time share an entry here; while there are none, everybody else pays one comparison.
 
 use equivalent::Equivalent;
 use hashbrown::HashTable;

@@ -32,7 +32,8 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// Takes the key's flight off the board, if there is one: it began before what happens now.
+    /// Takes the key's flight off the board, if there is one: it began before what happens now. The key's
+    /// failures are forgotten.
     #[inline(never)]
     pub(crate) fn ground<Q>(&mut self, hash: u64, key: &Q, out: &mut Outbox<K, V>)
     where
@@ -137,7 +138,8 @@ impl<K, V> Shard<K, V> {
         self.board.get(hash, key).cloned()
     }
 
-    /// Puts a flight back that was taken off in this same critical section.
+    /// Puts a flight on the board: one that was taken off in this same critical section, or a new one in its
+    /// place.
     pub(crate) fn put_back(&mut self, flight: &Arc<Flight<K, V>>) {
         self.board.post(Arc::clone(flight));
     }

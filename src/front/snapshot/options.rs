@@ -189,7 +189,8 @@ impl<K, V, S> Cache<K, V, S> {
     ///
     /// # Errors
     ///
-    /// As `save_to`; `path` is then as it was.
+    /// As `save_to`; `path` is then as it was. (Or the new snapshot, if all but the last step succeeded, which
+    /// makes its name in the directory last a power failure.)
     pub fn save_to_file(&self, path: impl AsRef<Path>) -> Result<Saved, SnapshotError>
     where
         K: Serialize + Clone,
@@ -209,8 +210,8 @@ where
     /// Returns what became of the entries.
     ///
     /// Lives go on where they were: the time since the snapshot was written, by the wall clock, is taken off
-    /// each life and each time to idle. If that clock was set back in between, nothing is taken off; if it
-    /// was set ahead, more expires. If this cache's time to live is shorter than that of the saved cache, no
+    /// each life and each time to idle. If that clock was set back in between, less is taken off, or nothing; if
+    /// it was set ahead, more expires. If this cache's time to live is shorter than that of the saved cache, no
     /// restored value grows older than that, not even one that was given a longer life of its own. If a key
     /// is in this cache when its entry's turn comes, or was stored, removed or expired since this call began,
     /// that is newer, and the entry is skipped. (What was removed before the call comes back.) A load in

@@ -17,7 +17,8 @@ use std::sync::Arc;
 pub struct Restored {
     /// Entries that were stored in the cache; some may have been evicted since, to make room for others.
     pub restored: u64,
-    /// Entries whose life, or `time_to_idle`, has ended since the snapshot was written.
+    /// Entries whose life, or `time_to_idle`, has ended since the snapshot was written, or that are older than
+    /// this cache's time to live.
     pub expired: u64,
     /// Entries that were not stored, because something newer is there, or was while the snapshot was read, or
     /// because they weigh too much.

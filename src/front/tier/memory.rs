@@ -144,7 +144,7 @@ impl<K, V> MemoryTier<K, V> {
         drop(entries);
     }
 
-    /// Returns how many keys the tier was asked for.
+    /// Returns how many keys the tier was asked for, without those while it is told to fail.
     pub fn asked(&self) -> u64 {
         self.shared.state.lock().asked
     }

@@ -142,7 +142,8 @@ impl<C: Codec> RedisTierBuilder<C> {
     ///
     /// # Errors
     ///
-    /// [`TierError::Invalid`] for settings that are not accepted, [`TierError::Unreachable`] if there is no
+    /// [`TierError::Invalid`] for settings that are not accepted, [`TierError::Refused`] if the server refuses
+    /// the credentials or a command that the tier needs, [`TierError::Unreachable`] if there is no
     /// connection within [`connect_timeout`](Self::connect_timeout), unless [`lazy`](Self::lazy) is set.
     pub fn open(self) -> Result<RedisTier<C>, TierError> {
         let mut connecting = pin!(self.connected());
