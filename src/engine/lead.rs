@@ -113,13 +113,7 @@ impl<K, V, S> Lead<K, V, S> {
                 self.flight.give_way();
             }
         }
-        {
-            let mut sent_away = self.store.sent_away.lock();
-            if sent_away.len() == sent_away.capacity() {
-                sent_away.retain(|flight| flight.strong_count() > 0);
-            }
-            sent_away.push(Arc::downgrade(&self.flight));
-        }
+        self.store.sent_away.lock().push(&self.flight);
         self.away()
     }
 

@@ -147,6 +147,15 @@ where
         Stored::No
     }
 
+    /// Whether the key's value is on its way from somebody else: a running load will bring its own, and a
+    /// source that has a write pending told of an old one.
+    fn is_under_way(&self, shard: &Shard<K, V>, hash: u64, put: &Put<K, V>) -> bool {
+        shard.is_loading(hash, &put.key)
+            || shard.is_fenced(hash, &put.key)
+            || self.queues.holds(hash, &|other| *other == put.key)
+            || put.is_outdated()
+    }
+
     /// One attempt, within the key's own shard. `None` if the room has to come from other shards.
     pub(super) fn try_put(
         &self,
@@ -181,20 +190,13 @@ where
                     || shard.stands(Hash::new(hash), &put.key, &terms)
                     || put.is_outdated()
             }
-            By::Restored(_) if shard.stands(Hash::new(hash), &put.key, &terms) => true,
-            By::Extra(_) | By::Restored(_) => {
-                let is_quiet = match by {
-                    By::Extra(unasked) => self.ledger.is_quiet_for(hash, unasked),
-                    By::Restored(since) => self.ledger.is_quiet(hash, since),
-                    _ => true,
-                };
-                // a load that runs will bring its own, and a source that has yet to be written to
-                // told of what was
-                !is_quiet
-                    || shard.is_loading(hash, &put.key)
-                    || shard.is_fenced(hash, &put.key)
-                    || self.queues.holds(hash, &|other| *other == put.key)
-                    || put.is_outdated()
+            By::Extra(unasked) => {
+                !self.ledger.is_quiet_for(hash, unasked) || self.is_under_way(&shard, hash, put)
+            }
+            By::Restored(since) => {
+                shard.stands(Hash::new(hash), &put.key, &terms)
+                    || !self.ledger.is_quiet(hash, since)
+                    || self.is_under_way(&shard, hash, put)
             }
         };
         if is_fenced {

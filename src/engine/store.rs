@@ -28,6 +28,7 @@ use crate::words::striped::Lookups;
 use crate::words::sync::atomic::{AtomicBool, AtomicU64};
 use crate::words::sync::{Counter, Mutex, RwLock};
 use crate::words::tick::Tick;
+use crate::words::weak_list::WeakList;
 use std::any::TypeId;
 use std::hash::{BuildHasher, Hash as StdHash};
 use std::sync::{Arc, Weak};
@@ -70,9 +71,8 @@ pub(crate) struct Store<K, V, S> {
     pub(super) kept: KeptLives,
     pub(crate) tags: Tags,
     pub(super) holds: Holds,
-    /// Loads without a caller: those that are not done, and some that are. They are told when the store is
-    /// dropped, also those that have lost their key and so are on no board.
-    pub(super) sent_away: Mutex<Vec<Weak<Flight<K, V>>>>,
+    /// Loads without a caller. They are told when the store is dropped, also those that have lost their key and so are on no board.
+    pub(super) sent_away: Mutex<WeakList<Flight<K, V>>>,
     /// The heavy turn, held by the one insert at a time that takes its room from other shards.
     pub(super) heavy: Mutex<()>,
     /// Whether the keeper has a sweep of this store on its list.
@@ -201,7 +201,7 @@ impl<K, V, S> Store<K, V, S> {
             kept: KeptLives::default(),
             tags: Tags::new(),
             holds: no_holds(),
-            sent_away: Mutex::new(Vec::new()),
+            sent_away: Mutex::new(WeakList::default()),
             heavy: Mutex::new(()),
             is_swept: AtomicBool::new(false),
             queues: Queues::new(),
@@ -391,7 +391,7 @@ impl<K, V, S> Drop for Store<K, V, S> {
             }
             // and those that lost their key meanwhile
             let sent_away = std::mem::take(&mut *self.sent_away.lock());
-            for flight in sent_away.iter().filter_map(Weak::upgrade) {
+            for flight in sent_away.into_living() {
                 flight.land(Landing::Abandoned);
             }
         }

@@ -192,7 +192,8 @@ impl<K> Keys<K> {
         self.progress.missing.add(missing as u64);
         self.progress.failed.add(failed as u64);
         // what was loaded, and stood twice in the chunk, is there by now
-        self.progress.present.add((chunk.len() - loaded - missing - failed) as u64);
+        let present = chunk.len().saturating_sub(loaded + missing + failed);
+        self.progress.present.add(present as u64);
     }
 }
 

@@ -23,3 +23,4 @@ pub(crate) mod thread_number;
 pub(crate) mod tick;
 pub(crate) mod tier_key;
 pub(crate) mod unpark;
+pub(crate) mod weak_list;

@@ -2,6 +2,7 @@
 
 use super::runtime::{Refused, Runtime};
 use super::sync::Mutex;
+use super::weak_list::WeakList;
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
@@ -52,8 +53,8 @@ struct Inner {
 #[derive(Default)]
 struct State {
     ready: VecDeque<Work>,
-    /// All that are not done, and some that are.
-    tasks: Vec<Weak<Stepped>>,
+    /// All that are not done.
+    tasks: WeakList<Stepped>,
     is_shut_down: bool,
 }
 
@@ -105,7 +106,7 @@ impl SteppingRuntime {
             (std::mem::take(&mut state.ready), std::mem::take(&mut state.tasks))
         };
         drop(ready);
-        for task in tasks.iter().filter_map(Weak::upgrade) {
+        for task in tasks.into_living() {
             let dropped = task.polled.lock().task.take();
             drop(dropped);
         }
@@ -118,10 +119,7 @@ impl SteppingRuntime {
             return Err(Refused);
         }
         if let Work::Task(task) = &work {
-            if state.tasks.len() == state.tasks.capacity() {
-                state.tasks.retain(|task| task.strong_count() > 0);
-            }
-            state.tasks.push(Arc::downgrade(task));
+            state.tasks.push(task);
         }
         state.ready.push_back(work);
         Ok(())
