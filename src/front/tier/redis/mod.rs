@@ -35,8 +35,8 @@ pub use codec::{Codec, CodecError, Json, Postcard};
 pub use stats::RedisTierStats;
 
 /// A second [`Tier`] on a Redis server, which the caches of several processes share, and which outlives them.
-/// It needs Redis 6 or newer, or Valkey (for RESP3, and for invalidations that the server pushes); it does
-/// not support Redis Cluster.
+/// It needs Redis 6 or newer, or Valkey (for RESP3, and for invalidations that the server pushes), and is
+/// tested with Redis 6.2 and 7.0 and with Valkey 9.1. It does not support Redis Cluster.
 ///
 /// ```no_run
 /// use larder::RedisTier;

@@ -194,7 +194,9 @@ fn a_server_without_memory_forgets_what_is_to_go() {
     recorder.hears("changed ada");
     assert_eq!(value(&b, "ada"), None);
     let writing = [Change::Write(key("ada"), entry("ada", "x"))];
-    assert!(wait(a.apply(&writing)).is_err());
+    // Valkey 9 lets a script go on that has deleted something; Redis refuses this one
+    let is_written = wait(a.apply(&writing)).is_ok();
+    assert_eq!(value(&b, "ada").is_some(), is_written);
     server.client().say("CONFIG SET maxmemory 0");
     assert_eq!(wait(a.apply(&removal)), Ok(()));
 }

@@ -16,6 +16,9 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
+/// The environment variable that names the server's program.
+const PROGRAM: &str = "LARDER_REDIS";
+
 /// Ends with the test.
 pub(crate) struct Server {
     child: Child,
@@ -24,7 +27,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Nothing where there is no `redis-server`: then the test says so, and is none.
+    /// The program that `LARDER_REDIS` names (a Valkey, or a Redis of another version), else `redis-server`.
+    /// `None` where there is no `redis-server` and none was named: then the test says so, and is none.
     pub(crate) fn start() -> Option<Self> {
         Self::start_with(None)
     }
@@ -50,8 +54,8 @@ impl Server {
                 Some(server)
             }
             Err(error) => {
-                let is_needed = std::env::var_os("LARDER_REDIS").is_some();
-                assert!(!is_needed, "there is no redis-server: {error}");
+                let is_needed = std::env::var_os(PROGRAM).is_some();
+                assert!(!is_needed, "{PROGRAM} does not start: {error}");
                 let test = thread::current().name().unwrap_or("a test").to_owned();
                 eprintln!("{test}: left out, there is no redis-server: {error}");
                 None
@@ -92,7 +96,7 @@ impl Server {
 }
 
 fn spawn(dir: &std::path::Path, port: Option<u16>) -> std::io::Result<Child> {
-    Command::new("redis-server")
+    Command::new(std::env::var_os(PROGRAM).unwrap_or("redis-server".into()))
         .args(["--save", "", "--appendonly", "no", "--loglevel", "warning"])
         .args(["--hz", "100", "--bind", "127.0.0.1"])
         .args(["--port", &port.unwrap_or(0).to_string()])
