@@ -31,7 +31,7 @@ where
     /// Whether a written value only has to be stored.
     #[inline]
     pub(super) fn stores_only(&self, ttl: u64) -> bool {
-        self.weigher.is_none() && ttl > 0 && self.budget.max() > 0 && self.tier.is_none()
+        self.stores_bare && ttl > 0
     }
 
     /// Stores a value without notes, if [nothing else](Self::stores_only) is to be done.

@@ -41,6 +41,8 @@ pub(crate) struct Store<K, V, S> {
     pub(super) cells: Box<[Cell<K, V>]>,
     /// A hit needs nothing but the value, and the clock is the system's.
     pub(super) is_plain: bool,
+    /// A value that is written, and has a life, only has to be stored.
+    pub(super) stores_bare: bool,
     /// While the clock shows less than this, freshness is decided by what it shows: 0 if the cache is not
     /// plain, [`STILL`] if its lives end, else [`u64::MAX`].
     pub(super) glances_below: u64,
@@ -165,6 +167,7 @@ impl<K, V, S> Store<K, V, S> {
         let is_guarded = slots.is_some() || breaker.is_some();
         let guards = is_guarded.then(|| Arc::new(Guards { slots, breaker }));
         let is_plain = !clock.is_manual() && lives.idle == NEVER && lives.ahead.is_never();
+        let stores_bare = !weighted && bound > 0 && plan.tier.is_none();
         let glances_below = match (is_plain, lives_end) {
             (false, _) => 0,
             (true, true) => STILL,
@@ -191,6 +194,7 @@ impl<K, V, S> Store<K, V, S> {
             refresher: plan.refresher,
             detaches: plan.detaches,
             is_plain,
+            stores_bare,
             glances_below,
             loads_alone,
             horizon: AtomicU64::new(lives.ahead.horizon(1)),
@@ -232,8 +236,8 @@ impl<K, V, S> Store<K, V, S> {
 
     #[inline]
     pub(super) fn index(&self, hash: u64) -> usize {
-        // the high half picks the shard, the low one the group
-        (((hash >> 32) * self.cells.len() as u64) >> 32) as usize
+        // the high bits pick the shard, the low ones the group
+        ((u128::from(hash) * self.cells.len() as u128) >> 64) as usize
     }
 
     #[inline]

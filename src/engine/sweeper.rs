@@ -67,7 +67,7 @@ where
     /// Something that expires was stored: sees to it that a sweep will come. With a manual clock none comes:
     /// nothing happens behind a test's back.
     pub(super) fn request_sweep(&self) {
-        if self.clock.is_manual() || self.is_swept.load(Ordering::Relaxed) {
+        if self.is_swept.load(Ordering::Relaxed) || self.clock.is_manual() {
             return;
         }
         if !self.is_swept.swap(true, Ordering::SeqCst) {

@@ -17,8 +17,7 @@ impl<K, V> Shard<K, V> {
     where
         Q: ?Sized + Equivalent<K>,
     {
-        self.fences.is_empty()
-            && self.board.is_empty()
+        self.fences.len() | self.board.len() == 0
             && (self.failures.is_empty() || self.failures.get(hash, key).is_none())
             && self.aside.is_bare()
             && now < self.sweep.earliest

@@ -11,8 +11,8 @@ use crate::parts::credit::Credit;
 use crate::parts::eviction::{Policy, Slots};
 use crate::parts::group::{Hash, LANES};
 use crate::parts::table::{Claim, Table};
+use crate::rules::expiry::NEVER;
 use crate::words::removal::RemovalCause;
-use crate::words::tick::Tick;
 
 /// How many groups of the next table a newcomer prepares: half a page of small entries. More would hold the
 /// newcomer up; with fewer, the next table would have to be begun, and its memory held, earlier.
@@ -169,7 +169,7 @@ impl<K, V> Shard<K, V> {
         self.growth.from = self.limit().saturating_sub(newcomers);
         // the look for expired entries begins a new round, which passes all entries again
         self.sweep.hand = 0;
-        self.sweep.of_round = Tick::MAX;
+        self.sweep.of_round = NEVER;
     }
 
     fn next_groups(&self) -> usize {

@@ -7,7 +7,7 @@ use super::{Shard, Sweep};
 use crate::parts::eviction::{Policy, SlotId, Slots};
 use crate::parts::group::Hash;
 use crate::parts::table::Table;
-use crate::rules::expiry::Stamp;
+use crate::rules::expiry::{NEVER, Stamp};
 use crate::words::removal::RemovalCause;
 use crate::words::tick::Tick;
 use equivalent::Equivalent;
@@ -218,13 +218,13 @@ impl<K, V> Shard<K, V> {
                     self.take_out(id, RemovalCause::Expired, terms, out);
                     freed += 1;
                 } else if let Some(at) = self.expires(id, terms) {
-                    self.sweep.of_round = self.sweep.of_round.min(at);
+                    self.sweep.expects(at);
                 }
             }
             self.sweep.hand += 1;
             if self.sweep.hand as usize == self.table.slots() {
                 self.sweep.hand = 0;
-                self.sweep.earliest = std::mem::replace(&mut self.sweep.of_round, Tick::MAX);
+                self.sweep.earliest = std::mem::replace(&mut self.sweep.of_round, NEVER);
                 self.sweep.found = self.sweep.begun;
                 self.sweep.begun = terms.tags.version();
             }

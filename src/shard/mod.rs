@@ -94,9 +94,10 @@ impl Tally {
 /// How far the round that looks for expired entries has come.
 struct Sweep {
     hand: SlotId,
-    /// Nothing expires before this tick: until then there is nothing to look for.
+    /// Nothing expires before this tick: until then there is nothing to look for. [`NEVER`] or less.
     earliest: Tick,
-    /// The same for the slots that the hand has passed in this round, and for what was stored meanwhile.
+    /// The same for the slots that the hand has passed in this round, and for what was stored meanwhile: no
+    /// less than `earliest`.
     of_round: Tick,
     /// The version of the tags when this round began: the round finds all that was removed by then.
     begun: Version,
@@ -106,14 +107,16 @@ struct Sweep {
 
 impl Sweep {
     fn new() -> Self {
-        Self { hand: 0, earliest: Tick::MAX, of_round: Tick::MAX, begun: 0, found: 0 }
+        Self { hand: 0, earliest: NEVER, of_round: NEVER, begun: 0, found: 0 }
     }
 
+    /// Something was stored that ends then. Most that is stored ends later than what was stored before.
     #[inline]
     fn expects(&mut self, at: Tick) {
-        if at < NEVER {
+        debug_assert!(self.earliest <= self.of_round, "a round passes what is there");
+        if at < self.of_round {
+            self.of_round = at;
             self.earliest = self.earliest.min(at);
-            self.of_round = self.of_round.min(at);
         }
     }
 }
