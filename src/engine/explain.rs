@@ -14,7 +14,7 @@ impl<K, V, S> Store<K, V, S> {
         Q: ?Sized + Equivalent<K>,
     {
         let cell = self.cell(hash);
-        if self.loads_alone && cell.shard.read().is_loading(hash, key) {
+        if self.shortcuts.loads && cell.shard.read().is_loading(hash, key) {
             cell.shard.write().meet(hash, key);
         }
         let (mut told, flight, now) = {

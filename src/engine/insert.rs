@@ -31,7 +31,7 @@ where
     /// Whether a written value only has to be stored.
     #[inline]
     pub(super) fn stores_only(&self, ttl: u64) -> bool {
-        self.stores_bare && ttl > 0
+        self.shortcuts.writes && ttl > 0
     }
 
     /// Stores a value without notes, if [nothing else](Self::stores_only) is to be done.

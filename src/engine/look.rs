@@ -102,7 +102,7 @@ impl<K, V, S> Store<K, V, S> {
         Q: ?Sized + Equivalent<K>,
         V: Clone,
     {
-        if !self.is_plain {
+        if !self.shortcuts.hits {
             return None;
         }
         let line = self.lookups.own()?;
@@ -128,7 +128,7 @@ impl<K, V, S> Store<K, V, S> {
         S: Send + Sync + 'static,
     {
         if shown() >= self.glances_below {
-            return if self.is_plain {
+            return if self.shortcuts.hits {
                 self.get_still(hash, key, purpose)
             } else {
                 self.get_in_full(hash, key, purpose)

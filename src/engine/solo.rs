@@ -62,7 +62,7 @@ where
     where
         Q: ?Sized + Equivalent<K> + ToOwned<Owned = K>,
     {
-        if !self.loads_alone || self.is_in_handler() {
+        if !self.shortcuts.loads || self.is_in_handler() {
             return None;
         }
         // the user's `Clone` runs before the lock is taken, and its `Drop` after

@@ -39,15 +39,10 @@ pub(crate) type Listener<K, V> = Box<dyn Fn(Removal<K, V>) + Send + Sync>;
 
 pub(crate) struct Store<K, V, S> {
     pub(super) cells: Box<[Cell<K, V>]>,
-    /// A hit needs nothing but the value, and the clock is the system's.
-    pub(super) is_plain: bool,
-    /// A value that is written, and has a life, only has to be stored.
-    pub(super) stores_bare: bool,
-    /// While the clock shows less than this, freshness is decided by what it shows: 0 if the cache is not
-    /// plain, [`STILL`] if its lives end, else [`u64::MAX`].
+    pub(super) shortcuts: Shortcuts,
+    /// While the clock shows less than this, freshness is decided by what it shows: 0 if hits have no
+    /// shortcut, [`STILL`] if its lives end, else [`u64::MAX`].
     pub(super) glances_below: u64,
-    /// A load needs nothing but its value: see [`solo`](super::solo).
-    pub(super) loads_alone: bool,
     hasher: S,
     pub(crate) clock: Clock,
     pub(super) lives: Lives,
@@ -85,6 +80,16 @@ pub(crate) struct Store<K, V, S> {
     pub(super) me: Weak<Self>,
     pub(crate) name: Option<Arc<str>>,
     _ticking: Option<Ticking>,
+}
+
+/// What is so simple in this cache that a shortcut may do it; decided when it is built.
+pub(super) struct Shortcuts {
+    /// A hit needs nothing but the value, and the clock is the system's.
+    pub(super) hits: bool,
+    /// A value that is written, and has a life, only has to be stored.
+    pub(super) writes: bool,
+    /// A load needs nothing but its value: see [`solo`](super::solo).
+    pub(super) loads: bool,
 }
 
 /// One shard behind its lock, on lines of its own: two, because processors fetch them in pairs.
@@ -166,19 +171,21 @@ impl<K, V, S> Store<K, V, S> {
         });
         let is_guarded = slots.is_some() || breaker.is_some();
         let guards = is_guarded.then(|| Arc::new(Guards { slots, breaker }));
-        let is_plain = !clock.is_manual() && lives.idle == NEVER && lives.ahead.is_never();
-        let stores_bare = !weighted && bound > 0 && plan.tier.is_none();
-        let glances_below = match (is_plain, lives_end) {
+        let shortcuts = Shortcuts {
+            hits: !clock.is_manual() && lives.idle == NEVER && lives.ahead.is_never(),
+            writes: !weighted && bound > 0 && plan.tier.is_none(),
+            loads: guards.is_none()
+                && !weighted
+                && plan.refresher.is_none()
+                && plan.tier.is_none()
+                && lives.ahead.is_never()
+                && !lives.windows.is_any(),
+        };
+        let glances_below = match (shortcuts.hits, lives_end) {
             (false, _) => 0,
             (true, true) => STILL,
             (true, false) => u64::MAX,
         };
-        let loads_alone = guards.is_none()
-            && !weighted
-            && plan.refresher.is_none()
-            && plan.tier.is_none()
-            && lives.ahead.is_never()
-            && !lives.windows.is_any();
         Arc::new_cyclic(|me| Self {
             cells,
             hasher,
@@ -193,10 +200,8 @@ impl<K, V, S> Store<K, V, S> {
             guards,
             refresher: plan.refresher,
             detaches: plan.detaches,
-            is_plain,
-            stores_bare,
+            shortcuts,
             glances_below,
-            loads_alone,
             horizon: AtomicU64::new(lives.ahead.horizon(1)),
             seed,
             counts: Counts::default(),
@@ -360,9 +365,10 @@ impl<K, V, S> Store<K, V, S> {
     where
         K: Eq,
     {
+        let terms = self.terms();
         let (mut entries, mut units) = (0, 0);
         for cell in &self.cells {
-            let held = cell.shard.read().validate();
+            let held = cell.shard.read().validate(&terms);
             entries += held.entries;
             units += held.units;
         }

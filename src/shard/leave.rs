@@ -253,7 +253,7 @@ impl<K, V> Shard<K, V> {
         self.sweep = Sweep::new();
     }
 
-    fn expires(&self, id: SlotId, terms: &Terms<'_>) -> Option<Tick> {
+    pub(super) fn expires(&self, id: SlotId, terms: &Terms<'_>) -> Option<Tick> {
         let at = match self.table.entry(id) {
             Some(entry) => self.end(id, entry, terms.lives),
             None => self.aside.missing(id)?.stamp.expiry(),

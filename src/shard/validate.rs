@@ -1,6 +1,7 @@
 //! Checks everything that must hold for a shard between two calls. For tests and fuzzing.
 
 use super::Shard;
+use super::entry::Terms;
 use crate::parts::eviction::Policy;
 use crate::parts::weights::Weights;
 
@@ -13,7 +14,7 @@ pub(crate) struct Totals {
 
 impl<K: Eq, V> Shard<K, V> {
     /// Panics if an invariant does not hold.
-    pub(crate) fn validate(&self) -> Totals {
+    pub(crate) fn validate(&self, terms: &Terms<'_>) -> Totals {
         self.table.validate();
         self.validate_growth();
         self.policy.validate(&self.table);
@@ -35,6 +36,10 @@ impl<K: Eq, V> Shard<K, V> {
                     missing += 1;
                     &self.aside.missing(id).expect("a live slot stands for nothing").key
                 };
+                let end = self.expires(id, terms);
+                // the end of one with tags may be earlier: that of a tag
+                let is_expected = has_tags || end.is_none_or(|end| self.sweep.earliest <= end);
+                assert!(is_expected, "an entry ends before anything does");
                 let found = self.locate(self.table.hash_of(id), key);
                 assert_eq!(found, Some(id), "a key stands twice, or where nobody finds it");
             }
