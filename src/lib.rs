@@ -569,11 +569,12 @@
 //! # Keys
 //!
 //! Look-ups take keys in borrowed form: a `Cache<String, V>` takes `&str`, a `Cache<Vec<u8>, V>`
-//! takes `&[u8]`. For a composite key, write a struct that borrows its parts, hashes like the key
-//! and is [`Equivalent`] to it; then a look-up allocates nothing:
+//! takes `&[u8]`. For a composite key, write a struct that borrows its parts, hashes like the key and
+//! is [`Equivalent`] to it, and say with [`ToKey`] how a key is made of it. Then no look-up allocates; a
+//! load makes the key when it has to:
 //!
 //! ```
-//! use larder::{Cache, Equivalent};
+//! use larder::{Cache, Equivalent, ToKey};
 //!
 //! #[derive(Hash)] // field by field, as the tuple does
 //! struct Sensor<'a>(&'a str, u32);
@@ -584,23 +585,22 @@
 //!     }
 //! }
 //!
-//! let cache: Cache<(String, u32), f64> = Cache::new(1_000);
-//! cache.insert(("roof".to_owned(), 7), 21.5);
-//! assert_eq!(cache.get(&Sensor("roof", 7)), Some(21.5));
+//! impl ToKey<(String, u32)> for Sensor<'_> {
+//!     fn to_key(&self) -> (String, u32) {
+//!         (self.0.to_owned(), self.1)
+//!     }
+//! }
 //!
-//! // a call that may store has to make an owned key, and cannot make one of a `Sensor`
-//! let read = |place: &str, n| match cache.get(&Sensor(place, n)) {
-//!     Some(value) => Ok(value),
-//!     None => cache.get_or_load(&(place.to_owned(), n), || "19.0".parse::<f64>()),
-//! };
+//! let cache: Cache<(String, u32), f64> = Cache::new(1_000);
+//! let read = |place, n| cache.get_or_load(&Sensor(place, n), || "19.0".parse::<f64>());
 //! assert_eq!(read("cellar", 1).unwrap(), 19.0);
+//! assert_eq!(cache.get(&Sensor("cellar", 1)), Some(19.0));
 //! ```
 //!
-//! The loading calls, and [`At`], need `ToOwned<Owned = K>` as well. The key type itself has it, and so have
-//! `str` for `String`, `[T]` for `Vec<T>` and `Path` for `PathBuf`. (A call of `read` that misses counts as
-//! two look-ups in the stats. And `get` serves nothing stale, and starts a refresh only in a cache that owns
-//! its loader: if the cache is to do that, call the loading form directly, with an owned key.) A cache with keys of `Arc<str>` takes a `&str`
-//! in a look-up, and a `&Arc::from("..")` in a loading call.
+//! The calls that may store (those that load, [`alter`](Cache::alter), and what [`At`] does) need [`ToKey`];
+//! the key type itself has it, and so have `str` for `String`, `[T]` for `Vec<T>` and `Path` for `PathBuf`.
+//! With keys of `Arc<str>` they take a `&Arc::from("..")`, with keys of `&'static str` a `&".."`, where a
+//! look-up takes a `&str`.
 //!
 //! # Your code and our locks
 //!
@@ -731,6 +731,7 @@ pub use words::removal::{Removal, RemovalCause};
 pub use words::runtime::{Refused, Runtime};
 pub use words::stepping::SteppingRuntime;
 pub use words::tier_key::TierKey;
+pub use words::to_key::ToKey;
 
 /// The examples of the README are tests.
 #[doc = include_str!("../README.md")]

@@ -18,6 +18,7 @@ use crate::shard::look::Looked;
 use crate::shard::outbox::Outbox;
 use crate::words::sync::atomic::Ordering;
 use crate::words::tick::Tick;
+use crate::words::to_key::ToKey;
 use equivalent::Equivalent;
 use std::sync::Arc;
 
@@ -176,10 +177,10 @@ where
     /// Has the key loaded in the background, unless somebody is loading it already.
     pub(crate) fn refresh<Q>(self: &Arc<Self>, hash: u64, key: &Q)
     where
-        Q: ?Sized + Equivalent<K> + ToOwned<Owned = K>,
+        Q: ?Sized + Equivalent<K> + ToKey<K>,
     {
         let Some(refresher) = &self.refresher else { return };
-        if let Some(lead) = self.take_ahead(hash, key, key.to_owned(), None, false) {
+        if let Some(lead) = self.take_ahead(hash, key, key.to_key(), None, false) {
             self.counts.refreshes.add(1);
             if let Err(away) = refresher.refresh(lead.send_away()) {
                 // a handler of events loads nothing

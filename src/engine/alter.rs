@@ -14,6 +14,7 @@ use crate::rules::tag::Tag;
 use crate::rules::tier::TierChange;
 use crate::shard::entry::{LifeBegan, Notes, Put};
 use crate::shard::outbox::Outbox;
+use crate::words::to_key::ToKey;
 use equivalent::Equivalent;
 use std::sync::Arc;
 
@@ -63,7 +64,7 @@ where
         change: impl FnMut(Option<V>) -> Altered<V>,
     ) -> Option<V>
     where
-        Q: ?Sized + Equivalent<K> + std::hash::Hash + ToOwned<Owned = K>,
+        Q: ?Sized + Equivalent<K> + std::hash::Hash + ToKey<K>,
     {
         self.alter_by(
             hash,
@@ -72,7 +73,7 @@ where
             change,
             |changed, stood, basis| match (changed, stood) {
                 (Altered::Put(value), stood) => {
-                    let entry = (key.to_owned(), value.clone());
+                    let entry = (key.to_key(), value.clone());
                     self.store_changed(hash, entry, said, (stood.stamp(), basis))
                         .then_some(Some(value))
                 }

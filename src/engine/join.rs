@@ -10,6 +10,7 @@ use crate::rules::got::{Got, How, StaleWhy};
 use crate::shard::ask::Ask;
 use crate::shard::join::{Joined, Role};
 use crate::shard::outbox::Outbox;
+use crate::words::to_key::ToKey;
 use equivalent::Equivalent;
 use std::sync::Arc;
 
@@ -42,7 +43,7 @@ impl<K, V, S> Store<K, V, S> {
     /// Decides who loads.
     pub(crate) fn join<Q>(self: &Arc<Self>, hash: u64, key: &Q, ask: &Ask) -> Next<K, V, S>
     where
-        Q: ?Sized + Equivalent<K> + ToOwned<Owned = K>,
+        Q: ?Sized + Equivalent<K> + ToKey<K>,
         K: Clone + Eq + Send + Sync + 'static,
         V: Clone + Send + Sync + 'static,
         S: Send + Sync + 'static,
@@ -54,7 +55,7 @@ impl<K, V, S> Store<K, V, S> {
             return self.join_nobody(hash, key, ask);
         }
         // the user's `Clone` runs before the lock is taken, and its `Drop` after
-        let mut owned = Some(key.to_owned());
+        let mut owned = Some(key.to_key());
         let mut out = Outbox::new();
         // outlives the lock: it may be the last handle to a value that was written just now
         let unwritten;

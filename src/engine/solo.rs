@@ -12,6 +12,7 @@ use crate::rules::loaded::Loaded;
 use crate::shard::outbox::Outbox;
 use crate::words::error::LoadError;
 use crate::words::tick::Tick;
+use crate::words::to_key::ToKey;
 use equivalent::Equivalent;
 use std::sync::Arc;
 
@@ -60,13 +61,13 @@ where
         alias: &'s Alias,
     ) -> Option<Solo<'s, K, V, S>>
     where
-        Q: ?Sized + Equivalent<K> + ToOwned<Owned = K>,
+        Q: ?Sized + Equivalent<K> + ToKey<K>,
     {
         if !self.shortcuts.loads || self.is_in_handler() {
             return None;
         }
         // the user's `Clone` runs before the lock is taken, and its `Drop` after
-        let mut owned = Some(key.to_owned());
+        let mut owned = Some(key.to_key());
         let unwritten;
         let (is_seated, began) = {
             let mut shard = self.cell(hash).shard.write();

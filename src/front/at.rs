@@ -12,6 +12,7 @@ use crate::rules::got::{Got, How};
 use crate::rules::loaded::{LoadCx, Loaded};
 use crate::shard::ask::Ask;
 use crate::words::error::LoadError;
+use crate::words::to_key::ToKey;
 use equivalent::Equivalent;
 use std::fmt;
 use std::future::Future;
@@ -165,7 +166,7 @@ where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
     S: BuildHasher + Send + Sync + 'static,
-    Q: ?Sized + Hash + Equivalent<K> + ToOwned<Owned = K>,
+    Q: ?Sized + Hash + Equivalent<K> + ToKey<K>,
 {
     /// What is said here, as the engine takes it.
     fn call<E: 'static>(&self, hash: u64) -> Call {
@@ -188,7 +189,7 @@ where
             return;
         }
         let store = self.store;
-        let (hash, key, ttl) = (store.hash(self.key), self.key.to_owned(), self.ttl.map(ticks));
+        let (hash, key, ttl) = (store.hash(self.key), self.key.to_key(), self.ttl.map(ticks));
         if self.tags.is_empty() {
             store.insert(hash, key, value, ttl);
         } else {
@@ -223,7 +224,7 @@ where
         value: V,
         write: impl FnOnce(&K, &V) -> Result<(), E>,
     ) -> Result<(), E> {
-        let (key, ttl) = (self.key.to_owned(), self.ttl.map(ticks));
+        let (key, ttl) = (self.key.to_key(), self.ttl.map(ticks));
         writing::write_through(self.store, key, value, ttl, self.tags.iter(), write)
     }
 
@@ -242,7 +243,7 @@ where
         F: FnOnce(K, V) -> Fut,
         Fut: Future<Output = Result<(), E>>,
     {
-        let (key, ttl) = (self.key.to_owned(), self.ttl.map(ticks));
+        let (key, ttl) = (self.key.to_key(), self.ttl.map(ticks));
         writing::write_through_async(self.store, key, value, ttl, self.tags.iter(), write).await
     }
 

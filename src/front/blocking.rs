@@ -21,6 +21,7 @@ use crate::shard::ask::Ask;
 use crate::words::block_on::block_on_until;
 use crate::words::error::LoadError;
 use crate::words::tick::Tick;
+use crate::words::to_key::ToKey;
 use equivalent::Equivalent;
 use std::sync::Arc;
 
@@ -34,7 +35,7 @@ pub(super) fn load<Q, K, V, S, E>(
     load: impl FnOnce(&mut Lead<K, V, S>) -> Result<Loaded<V>, E>,
 ) -> Result<Got<V>, LoadError<E>>
 where
-    Q: ?Sized + Equivalent<K> + ToOwned<Owned = K>,
+    Q: ?Sized + Equivalent<K> + ToKey<K>,
     K: Clone + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
     S: Send + Sync + 'static,
@@ -59,7 +60,7 @@ pub(super) fn search<Q, K, V, S, E>(
     load: impl FnOnce() -> Result<Option<V>, E>,
 ) -> Result<V, LoadError<E>>
 where
-    Q: ?Sized + Equivalent<K> + ToOwned<Owned = K>,
+    Q: ?Sized + Equivalent<K> + ToKey<K>,
     K: Clone + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
     S: Send + Sync + 'static,
@@ -81,7 +82,7 @@ fn load_simply<Q, K, V, S, E>(
     load: impl FnOnce() -> Result<Option<V>, E>,
 ) -> Result<V, LoadError<E>>
 where
-    Q: ?Sized + Equivalent<K> + ToOwned<Owned = K>,
+    Q: ?Sized + Equivalent<K> + ToKey<K>,
     K: Clone + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
     S: Send + Sync + 'static,
@@ -104,7 +105,7 @@ fn decide<Q, K, V, S, E>(
     load: impl FnOnce(&mut Lead<K, V, S>) -> Result<Loaded<V>, E>,
 ) -> Result<Got<V>, LoadError<E>>
 where
-    Q: ?Sized + Equivalent<K> + ToOwned<Owned = K>,
+    Q: ?Sized + Equivalent<K> + ToKey<K>,
     K: Clone + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
     S: Send + Sync + 'static,
@@ -187,7 +188,7 @@ pub(super) fn search_or_make<Q, K, V, S>(
     make: impl FnOnce() -> V,
 ) -> V
 where
-    Q: ?Sized + Equivalent<K> + ToOwned<Owned = K>,
+    Q: ?Sized + Equivalent<K> + ToKey<K>,
     K: Clone + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
     S: Send + Sync + 'static,
@@ -202,7 +203,7 @@ where
 #[inline(never)]
 fn make<Q, K, V, S>(store: &Arc<Store<K, V, S>>, hash: u64, key: &Q, make: impl FnOnce() -> V) -> V
 where
-    Q: ?Sized + Equivalent<K> + ToOwned<Owned = K>,
+    Q: ?Sized + Equivalent<K> + ToKey<K>,
     K: Clone + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
     S: Send + Sync + 'static,
@@ -226,7 +227,7 @@ fn make_known<Q, K, V, S>(
     make: impl FnOnce() -> V,
 ) -> V
 where
-    Q: ?Sized + Equivalent<K> + ToOwned<Owned = K>,
+    Q: ?Sized + Equivalent<K> + ToKey<K>,
     K: Clone + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
     S: Send + Sync + 'static,

@@ -13,6 +13,7 @@ use crate::rules::got::Got;
 use crate::rules::many::Many;
 use crate::rules::stats::Stats;
 use crate::words::error::LoadError;
+use crate::words::to_key::ToKey;
 use equivalent::Equivalent;
 use std::fmt;
 use std::future::Future;
@@ -218,7 +219,7 @@ where
     /// If `change` does: then nothing has happened to the key.
     pub fn alter<Q, R>(&self, key: &Q, change: impl FnMut(Option<V>) -> R) -> Option<V>
     where
-        Q: ?Sized + Hash + Equivalent<K> + ToOwned<Owned = K>,
+        Q: ?Sized + Hash + Equivalent<K> + ToKey<K>,
         R: Into<Altered<V>>,
     {
         self.at(key).alter(change)
@@ -288,7 +289,7 @@ where
         load: impl FnOnce() -> Result<V, E>,
     ) -> Result<V, LoadError<E>>
     where
-        Q: ?Sized + Hash + Equivalent<K> + ToOwned<Owned = K>,
+        Q: ?Sized + Hash + Equivalent<K> + ToKey<K>,
         E: Send + Sync + 'static,
     {
         let hash = self.store.hash(key);
@@ -323,7 +324,7 @@ where
     /// If the loader does.
     pub async fn get_or_load_async<Q, E, F, Fut>(&self, key: &Q, load: F) -> Result<V, LoadError<E>>
     where
-        Q: ?Sized + Hash + Equivalent<K> + ToOwned<Owned = K>,
+        Q: ?Sized + Hash + Equivalent<K> + ToKey<K>,
         E: Send + Sync + 'static,
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<V, E>>,
@@ -354,7 +355,7 @@ where
     /// If `make` does.
     pub fn get_or_insert_with<Q>(&self, key: &Q, make: impl FnOnce() -> V) -> V
     where
-        Q: ?Sized + Hash + Equivalent<K> + ToOwned<Owned = K>,
+        Q: ?Sized + Hash + Equivalent<K> + ToKey<K>,
     {
         let hash = self.store.hash(key);
         match self.store.glance(hash, key) {
@@ -370,7 +371,7 @@ where
     /// If `make` or its future does.
     pub async fn get_or_insert_with_async<Q, F, Fut>(&self, key: &Q, make: F) -> V
     where
-        Q: ?Sized + Hash + Equivalent<K> + ToOwned<Owned = K>,
+        Q: ?Sized + Hash + Equivalent<K> + ToKey<K>,
         F: FnOnce() -> Fut,
         Fut: Future<Output = V>,
     {
@@ -415,7 +416,7 @@ where
         load: impl FnOnce() -> Result<Option<V>, E>,
     ) -> Result<Option<V>, LoadError<E>>
     where
-        Q: ?Sized + Hash + Equivalent<K> + ToOwned<Owned = K>,
+        Q: ?Sized + Hash + Equivalent<K> + ToKey<K>,
         E: Send + Sync + 'static,
     {
         let hash = self.store.hash(key);
@@ -440,7 +441,7 @@ where
         load: F,
     ) -> Result<Option<V>, LoadError<E>>
     where
-        Q: ?Sized + Hash + Equivalent<K> + ToOwned<Owned = K>,
+        Q: ?Sized + Hash + Equivalent<K> + ToKey<K>,
         E: Send + Sync + 'static,
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<Option<V>, E>>,

@@ -20,6 +20,7 @@ use crate::rules::loaded::Loaded;
 use crate::rules::tier::{TierError, TierFound};
 use crate::words::error::LoadError;
 use crate::words::tick::Tick;
+use crate::words::to_key::ToKey;
 use equivalent::Equivalent;
 use std::future::{Future, poll_fn};
 use std::hash::{BuildHasher, Hash};
@@ -40,7 +41,7 @@ pub(super) async fn load<Q, K, V, S, R, E, F, Fut, T>(
     finish: impl FnOnce(Result<Got<V>, LoadError<E>>) -> T,
 ) -> T
 where
-    Q: ?Sized + Equivalent<K> + ToOwned<Owned = K>,
+    Q: ?Sized + Equivalent<K> + ToKey<K>,
     K: Clone + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
     S: Send + Sync + 'static,
@@ -147,7 +148,7 @@ pub(super) async fn make<Q, K, V, S, F, Fut>(
     make: F,
 ) -> V
 where
-    Q: ?Sized + Equivalent<K> + ToOwned<Owned = K>,
+    Q: ?Sized + Equivalent<K> + ToKey<K>,
     K: Clone + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
     S: Send + Sync + 'static,

@@ -25,6 +25,7 @@ use crate::parts::waiter::Bell;
 use crate::words::error::LoadError;
 use crate::words::sync::Mutex;
 use crate::words::tick::Tick;
+use crate::words::to_key::ToKey;
 use crate::words::unpark::Unpark;
 use equivalent::Equivalent;
 use std::future::{Future, poll_fn};
@@ -161,7 +162,7 @@ struct GatherCall<'c, Q: ?Sized, K, V, S> {
 
 impl<'c, Q, K, V, S> GatherCall<'c, Q, K, V, S>
 where
-    Q: ?Sized + Equivalent<K> + ToOwned<Owned = K>,
+    Q: ?Sized + Equivalent<K> + ToKey<K>,
     K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
     S: BuildHasher + Send + Sync + 'static,
@@ -373,7 +374,7 @@ pub(super) fn load<Q, K, V, S, E>(
     load: impl Fn(&[K]) -> LoaderReply<K, V, E>,
 ) -> Outcome<V, E>
 where
-    Q: ?Sized + Equivalent<K> + ToOwned<Owned = K>,
+    Q: ?Sized + Equivalent<K> + ToKey<K>,
     K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
     S: BuildHasher + Send + Sync + 'static,
@@ -404,7 +405,7 @@ pub(super) async fn load_async<Q, K, V, S, E, Fut>(
     load: impl Fn(Vec<K>) -> Fut,
 ) -> Outcome<V, E>
 where
-    Q: ?Sized + Equivalent<K> + ToOwned<Owned = K>,
+    Q: ?Sized + Equivalent<K> + ToKey<K>,
     K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
     S: BuildHasher + Send + Sync + 'static,

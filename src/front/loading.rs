@@ -12,6 +12,7 @@ use crate::rules::loaded::LoadCx;
 use crate::rules::many::Many;
 use crate::words::error::LoadError;
 use crate::words::runtime::Runtime;
+use crate::words::to_key::ToKey;
 use equivalent::Equivalent;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
@@ -105,7 +106,7 @@ where
     /// the stale value.
     pub fn load<Q>(&self, key: &Q) -> Result<V, LoadError<L::Error>>
     where
-        Q: ?Sized + Hash + Equivalent<K> + ToOwned<Owned = K>,
+        Q: ?Sized + Hash + Equivalent<K> + ToKey<K>,
     {
         let store = &self.cache.store;
         let hash = store.hash(key);
@@ -179,7 +180,7 @@ where
     /// [`max_concurrent_loads`](crate::CacheBuilder::max_concurrent_loads), nothing is loaded.
     pub fn refresh<Q>(&self, key: &Q)
     where
-        Q: ?Sized + Hash + Equivalent<K> + ToOwned<Owned = K>,
+        Q: ?Sized + Hash + Equivalent<K> + ToKey<K>,
     {
         let store = &self.cache.store;
         store.refresh(store.hash(key), key);

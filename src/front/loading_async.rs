@@ -13,6 +13,7 @@ use crate::rules::loaded::LoadCx;
 use crate::rules::many::Many;
 use crate::words::error::LoadError;
 use crate::words::runtime::Runtime;
+use crate::words::to_key::ToKey;
 use equivalent::Equivalent;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
@@ -109,7 +110,7 @@ where
     /// stale value.
     pub async fn load<Q>(&self, key: &Q) -> Result<V, LoadError<L::Error>>
     where
-        Q: ?Sized + Hash + Equivalent<K> + ToOwned<Owned = K>,
+        Q: ?Sized + Hash + Equivalent<K> + ToKey<K>,
     {
         let store = &self.cache.store;
         let hash = store.hash(key);
@@ -172,7 +173,7 @@ where
     /// [`refused`](crate::Stats::refused) counts it.
     pub fn refresh<Q>(&self, key: &Q)
     where
-        Q: ?Sized + Hash + Equivalent<K> + ToOwned<Owned = K>,
+        Q: ?Sized + Hash + Equivalent<K> + ToKey<K>,
     {
         let store = &self.cache.store;
         store.refresh(store.hash(key), key);

@@ -4,6 +4,7 @@ use super::cache::Cache;
 use crate::engine::store::Store;
 use crate::engine::writing::{Fence, Leave};
 use crate::rules::expiry::ticks;
+use crate::words::to_key::ToKey;
 use equivalent::Equivalent;
 use std::fmt;
 use std::future::Future;
@@ -112,10 +113,10 @@ where
     /// ```
     pub fn writing<Q>(&self, key: &Q) -> WriteFence<K, V, S>
     where
-        Q: ?Sized + Hash + Equivalent<K> + ToOwned<Owned = K>,
+        Q: ?Sized + Hash + Equivalent<K> + ToKey<K>,
     {
         let hash = self.store.hash(key);
-        WriteFence { fence: Fence::raise(&self.store, hash, key.to_owned(), Leave::Nothing) }
+        WriteFence { fence: Fence::raise(&self.store, hash, key.to_key(), Leave::Nothing) }
     }
 }
 

@@ -22,5 +22,6 @@ pub(crate) mod sync;
 pub(crate) mod thread_number;
 pub(crate) mod tick;
 pub(crate) mod tier_key;
+pub(crate) mod to_key;
 pub(crate) mod unpark;
 pub(crate) mod weak_list;

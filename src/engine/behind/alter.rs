@@ -6,6 +6,7 @@ use crate::engine::store::Store;
 use crate::parts::backlog::Item;
 use crate::rules::altered::Altered;
 use crate::words::tick::Tick;
+use crate::words::to_key::ToKey;
 use equivalent::Equivalent;
 use std::sync::Arc;
 
@@ -27,7 +28,7 @@ where
         mut accept: impl FnMut(&Arc<Item<K, V>>, Tick) -> Result<(), E>,
     ) -> Result<Option<V>, E>
     where
-        Q: ?Sized + Equivalent<K> + ToOwned<Owned = K>,
+        Q: ?Sized + Equivalent<K> + ToKey<K>,
     {
         self.alter_by(hash, key, unwritten, change, |changed, stood, basis| {
             let value = match (changed, stood) {
@@ -38,7 +39,7 @@ where
                 (Altered::Remove, _) => None,
                 (Altered::Keep(value), _) => return Some(Ok(value)),
             };
-            let item = Arc::new(Item { hash, key: key.to_owned(), value: value.clone() });
+            let item = Arc::new(Item { hash, key: key.to_key(), value: value.clone() });
             let taken = self.record(&item, || basis.holds(&self.tags), |now| accept(&item, now))?;
             Some(taken.map(|()| value))
         })

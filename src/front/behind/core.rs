@@ -10,6 +10,7 @@ use crate::rules::altered::Altered;
 use crate::rules::expiry::ticks;
 use crate::words::contain::contain;
 use crate::words::tick::Tick;
+use crate::words::to_key::ToKey;
 use equivalent::Equivalent;
 use std::cell::OnceCell;
 use std::hash::{BuildHasher, Hash};
@@ -60,7 +61,7 @@ where
         change: impl FnMut(Option<V>) -> Altered<V>,
     ) -> Result<Option<V>, NotAccepted>
     where
-        Q: ?Sized + Hash + Equivalent<K> + ToOwned<Owned = K>,
+        Q: ?Sized + Hash + Equivalent<K> + ToKey<K>,
     {
         let hash = self.store.hash(key);
         let mut left = LeftToDo::new();

@@ -12,6 +12,7 @@ use crate::rules::altered::Altered;
 use crate::words::contain::contain;
 use crate::words::error::ConfigError;
 use crate::words::sync::atomic::{AtomicBool, Ordering};
+use crate::words::to_key::ToKey;
 use equivalent::Equivalent;
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -248,7 +249,7 @@ where
         mut change: impl FnMut(Option<V>) -> A,
     ) -> Result<Option<V>, WriteError>
     where
-        Q: ?Sized + Hash + Equivalent<K> + ToOwned<Owned = K>,
+        Q: ?Sized + Hash + Equivalent<K> + ToKey<K>,
         A: Into<Altered<V>>,
     {
         let core = &self.crew.core;

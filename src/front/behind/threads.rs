@@ -10,6 +10,7 @@ use crate::rules::altered::Altered;
 use crate::words::contain::contain;
 use crate::words::sync::atomic::{AtomicBool, Ordering};
 use crate::words::sync::{Mutex, thread};
+use crate::words::to_key::ToKey;
 use crate::words::unpark::Unpark;
 use equivalent::Equivalent;
 use std::fmt;
@@ -248,7 +249,7 @@ where
         mut change: impl FnMut(Option<V>) -> A,
     ) -> Result<Option<V>, WriteError>
     where
-        Q: ?Sized + Hash + Equivalent<K> + ToOwned<Owned = K>,
+        Q: ?Sized + Hash + Equivalent<K> + ToKey<K>,
         A: Into<Altered<V>>,
     {
         let core = &self.crew.core;
