@@ -5,6 +5,7 @@ use super::CacheBuilder;
 impl<K, V, S> CacheBuilder<K, V, S> {
     /// Bounds the cache to `entries` entries, cached "not found" included. Zero stores nothing; loads are
     /// still shared.
+    #[doc(alias = "max_capacity")]
     pub fn max_entries(mut self, entries: u64) -> Self {
         self.settings.max_entries = Some(entries);
         self
@@ -22,6 +23,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     ///
     /// An insert that has to evict others takes some 0.2 µs. If its shard holds clearly less than its part of
     /// the bound, it evicts in other shards, one after the other; such inserts take turns.
+    #[doc(alias("max_capacity", "weight_capacity"))]
     pub fn max_weight(mut self, weight: u64) -> Self {
         self.settings.max_weight = Some(weight);
         self
@@ -39,6 +41,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// stored, with no lock held. Its number is taken as it is: entries of weight zero are not bounded, and
     /// an entry heavier than the whole budget is refused and reported as
     /// [`Rejected`](crate::RemovalCause::Rejected).
+    #[doc(alias = "weighter")]
     pub fn weigher(mut self, weigher: impl Fn(&K, &V) -> u64 + Send + Sync + 'static) -> Self {
         self.settings.weigher = Some(Box::new(weigher));
         self

@@ -9,6 +9,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// rounded up; more than 69 years means for ever; zero stores nothing. (Where a second
     /// [`tier`](Self::tier) has a longer time to live of its own, this is how long a copy is kept before the
     /// tier is asked again.)
+    #[doc(alias = "expire_after_write")]
     pub fn time_to_live(mut self, ttl: Duration) -> Self {
         self.settings.ttl = Some(ttl);
         self
@@ -37,6 +38,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// live, which hits do not prolong. `peek`, `contains` and `entries` do not count as hits. In whole
     /// milliseconds, rounded up. Costs twelve more bytes per entry. Refused together with a second
     /// [`tier`](Self::tier), which does not know what is used elsewhere.
+    #[doc(alias("expire_after_access", "sliding"))]
     pub fn time_to_idle(mut self, idle: Duration) -> Self {
         self.settings.idle = Some(idle);
         self
@@ -108,6 +110,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// assert_eq!(cache.get_or_load("price", || Err("the source is away")).unwrap(), 10);
     /// # Ok::<_, larder::ConfigError>(())
     /// ```
+    #[doc(alias = "fail_safe")]
     pub fn stale_if_error(mut self, window: Duration) -> Self {
         self.settings.on_error = window;
         self
@@ -133,6 +136,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// Sets how long the answer "the source has no such value" is cached (negative caching), in whole
     /// milliseconds, rounded up. Zero, the default, does not cache it. Jitter does not shorten it, and no
     /// stale window follows.
+    #[doc(alias = "cache_none")]
     pub fn negative_ttl(mut self, ttl: Duration) -> Self {
         self.settings.negative = ttl;
         self
@@ -160,6 +164,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// loads as for a miss.
     ///
     /// No refresh of a key begins while a load of it is in flight, so there is only one at a time.
+    #[doc(alias("refresh_after_write", "eager_refresh"))]
     pub fn refresh_ahead(mut self, when: RefreshAhead) -> Self {
         self.settings.refresh_ahead = when;
         self

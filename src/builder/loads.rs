@@ -24,6 +24,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// [`Stats::abandoned`](crate::Stats::abandoned) does. To have a load finish even if its caller goes
     /// away, run it in a task of its own: call [`detached_loads`](Self::detached_loads) for a cache with an
     /// async loader, and elsewhere put a `tokio::spawn` around the call.
+    #[doc(alias = "factory_hard_timeout")]
     pub fn load_timeout(mut self, timeout: Duration) -> Self {
         self.settings.load_timeout = timeout;
         self
@@ -89,6 +90,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// runtime refuses it, if it is nested in another load or belongs to a [`batch`](Self::batch) or a
     /// `load_many`, or if there is nothing stale that may be served (unless the load is
     /// [detached](Self::detached_loads)).
+    #[doc(alias = "factory_soft_timeout")]
     pub fn soft_timeout(mut self, timeout: Duration) -> Self {
         self.settings.soft_timeout = Some(timeout);
         self

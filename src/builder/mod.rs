@@ -75,6 +75,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
 
     /// Replaces the default hasher, which is keyed by the operating system's randomness and withstands
     /// callers who choose their keys to collide.
+    #[doc(alias = "build_with_hasher")]
     pub fn hasher<S2: BuildHasher>(self, hasher: S2) -> CacheBuilder<K, V, S2> {
         CacheBuilder { settings: self.settings, hasher }
     }
@@ -154,6 +155,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// files.insert(2, "b".to_owned()); // 1: Evicted
     /// # Ok::<_, larder::ConfigError>(())
     /// ```
+    #[doc(alias("eviction_listener", "lifecycle"))]
     pub fn on_removal(mut self, listener: impl Fn(Removal<K, V>) + Send + Sync + 'static) -> Self {
         self.settings.listener = Some(Box::new(listener));
         self

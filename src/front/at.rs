@@ -55,6 +55,7 @@ impl<'a, K, V, S, Q: ?Sized> At<'a, K, V, S, Q> {
     /// too. [`Duration::ZERO`] stores nothing and removes what was there, [`Duration::MAX`] means for ever.
     /// If the loader returns a [`Loaded::ttl`], that counts instead. It applies to values only: "not found"
     /// lives for [`negative_ttl`](crate::CacheBuilder::negative_ttl), or as the loader says.
+    #[doc(alias("expire_after", "expire_after_create"))]
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
         self
@@ -309,6 +310,7 @@ where
     /// As [`Cache::get_or_load`](crate::Cache::get_or_load); [`LoadError::NotFound`] if the loader said that
     /// there is no such value, now or within `negative_ttl`; with [`timeout`](Self::timeout) those that it
     /// names.
+    #[doc(alias = "is_fresh")]
     pub fn load<R, E>(
         self,
         load: impl FnOnce(&LoadCx<V>) -> Result<R, E>,

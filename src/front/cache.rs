@@ -54,6 +54,7 @@ impl<K, V, S> Cache<K, V, S> {
 
     /// Returns how many entries are stored, including cached "not found", and expired entries that are not
     /// freed yet. Never more than `max_entries`. Reads one counter.
+    #[doc(alias = "entry_count")]
     pub fn len(&self) -> u64 {
         self.store.len()
     }
@@ -66,6 +67,7 @@ impl<K, V, S> Cache<K, V, S> {
     /// Returns the total weight of the stored entries, in the weigher's units (without a weigher, one per
     /// entry). Never more than `max_weight`; an insert in progress counts as soon as it has made its room.
     /// Reads one counter.
+    #[doc(alias = "weighted_size")]
     pub fn weight(&self) -> u64 {
         self.store.weight()
     }
@@ -135,6 +137,7 @@ where
     /// Returns whether [`get`](Self::get) would return a value, without counting as a look-up or a use, and
     /// without cloning the value. Another thread may change that before the caller acts on it: to load a
     /// value that is not there, call [`get_or_load`](Self::get_or_load).
+    #[doc(alias = "contains_key")]
     pub fn contains<Q>(&self, key: &Q) -> bool
     where
         Q: ?Sized + Hash + Equivalent<K>,
@@ -217,6 +220,7 @@ where
     /// # Panics
     ///
     /// If `change` does: then nothing has happened to the key.
+    #[doc(alias("and_compute_with", "and_upsert_with", "compute", "update"))]
     pub fn alter<Q, R>(&self, key: &Q, change: impl FnMut(Option<V>) -> R) -> Option<V>
     where
         Q: ?Sized + Hash + Equivalent<K> + ToKey<K>,
@@ -283,6 +287,7 @@ where
     ///
     /// If `load` does: the panic goes on in the thread that ran it, those who wait get an error,
     /// and the key can be loaded at once.
+    #[doc(alias = "try_get_with")]
     pub fn get_or_load<Q, E>(
         &self,
         key: &Q,
@@ -322,6 +327,7 @@ where
     /// # Panics
     ///
     /// If the loader does.
+    #[doc(alias = "try_get_with")]
     pub async fn get_or_load_async<Q, E, F, Fut>(&self, key: &Q, load: F) -> Result<V, LoadError<E>>
     where
         Q: ?Sized + Hash + Equivalent<K> + ToKey<K>,
@@ -353,6 +359,7 @@ where
     /// # Panics
     ///
     /// If `make` does.
+    #[doc(alias("get_with", "entry"))]
     pub fn get_or_insert_with<Q>(&self, key: &Q, make: impl FnOnce() -> V) -> V
     where
         Q: ?Sized + Hash + Equivalent<K> + ToKey<K>,
@@ -369,6 +376,7 @@ where
     /// # Panics
     ///
     /// If `make` or its future does.
+    #[doc(alias("get_with", "get_or_insert_async"))]
     pub async fn get_or_insert_with_async<Q, F, Fut>(&self, key: &Q, make: F) -> V
     where
         Q: ?Sized + Hash + Equivalent<K> + ToKey<K>,
@@ -410,6 +418,7 @@ where
     /// # Panics
     ///
     /// If `load` does.
+    #[doc(alias = "optionally_get_with")]
     pub fn get_or_load_optional<Q, E>(
         &self,
         key: &Q,
@@ -435,6 +444,7 @@ where
     /// # Panics
     ///
     /// If the loader does.
+    #[doc(alias = "optionally_get_with")]
     pub async fn get_or_load_optional_async<Q, E, F, Fut>(
         &self,
         key: &Q,
@@ -572,6 +582,7 @@ where
     /// tokio::task::spawn_blocking(work).await??;
     /// # Ok(()) }
     /// ```
+    #[doc(alias("invalidate", "delete"))]
     pub fn remove<Q>(&self, key: &Q) -> Option<V>
     where
         Q: ?Sized + Hash + Equivalent<K>,
@@ -585,6 +596,7 @@ where
     /// in flight will not be stored, and a cached "not found" is forgotten. Unlike a removed value, an
     /// expired one may still be served within a stale window. Costs what `remove` does, and blocks as it
     /// does.
+    #[doc(alias = "soft_invalidate")]
     pub fn expire<Q>(&self, key: &Q) -> bool
     where
         Q: ?Sized + Hash + Equivalent<K>,
@@ -616,6 +628,7 @@ where
     /// pages.remove_tag("products");
     /// assert_eq!((pages.get("/lamps"), pages.get("/about")), (None, Some("us")));
     /// ```
+    #[doc(alias = "invalidate_tag")]
     pub fn remove_tag(&self, tag: &str) {
         self.store.remove_tag(tag);
     }
@@ -638,6 +651,7 @@ where
     /// # Panics
     ///
     /// If `pred` does; some of what was looked at before may be removed by then.
+    #[doc(alias("invalidate_entries_if", "retain"))]
     pub fn remove_if(&self, pred: impl FnMut(&K, &V) -> bool) -> u64 {
         self.store.remove_if(pred)
     }
@@ -646,6 +660,7 @@ where
     ///
     /// Empties one shard after the other, each under its lock: what is written meanwhile to a shard that was
     /// emptied already stays. Removed values are reported and dropped shard by shard, with no lock held.
+    #[doc(alias = "invalidate_all")]
     pub fn clear(&self) {
         self.store.clear();
     }
@@ -664,12 +679,14 @@ where
     }
 
     /// Starts a call for one key with settings of its own: see [`At`].
+    #[doc(alias = "entry")]
     pub fn at<'a, Q: ?Sized>(&'a self, key: &'a Q) -> At<'a, K, V, S, Q> {
         At::new(&self.store, key)
     }
 
     /// Iterates over clones of the fresh entries; see [`Entries`] for what it promises while others write.
     /// Does not count as a look-up or a use.
+    #[doc(alias("iter", "keys", "values"))]
     pub fn entries(&self) -> Entries<K, V, S> {
         Entries::new(Arc::clone(&self.store))
     }
@@ -677,6 +694,7 @@ where
     /// Frees every entry that has expired or whose tag was removed, now; returns how many values and cached
     /// "not found" there were. Seldom needed: each insert frees a few, and a cache that nobody uses is swept
     /// in the background within a minute. (With a manual clock nothing happens in the background.)
+    #[doc(alias = "run_pending_tasks")]
     pub fn sweep(&self) -> u64 {
         self.store.sweep()
     }
