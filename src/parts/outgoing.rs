@@ -10,7 +10,7 @@ use crate::words::contain::contain;
 use crate::words::sync::Mutex;
 use crate::words::tier_key::TierKey;
 use crate::words::unpark::Unpark;
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -34,11 +34,15 @@ struct State<K, V> {
     line: VecDeque<(u64, Option<TierChange<K, V>>)>,
     /// Each key's last change that is not made yet.
     of_keys: HashMap<TierKey, LastChange, ahash::RandomState>,
-    /// The numbers of the changes of more than one key that are not made yet.
-    of_all: BTreeSet<u64>,
+    /// The numbers of the changes of more than one key that are not made yet, and for each the number of the
+    /// first change that it stands for: its own, or an earlier one that it has replaced.
+    of_all: BTreeMap<u64, u64>,
+    /// Of the changes that stand for earlier ones: the number of the first of those, and their own.
+    replacing: BTreeSet<(u64, u64)>,
     /// The last number that was given.
     last: u64,
-    /// All changes up to this number are made, or need not be made any more.
+    /// All changes up to this number are made, or need not be made any more, but for those that were
+    /// [replaced](Self::replacing): they are made when what stands for them is.
     made: u64,
     /// The error of the last try, if it failed. Changes behind it in the line wait for it.
     failed: Option<TierError>,
@@ -55,6 +59,9 @@ struct State<K, V> {
 #[derive(Clone, Copy, Debug)]
 struct LastChange {
     number: u64,
+    /// The number of the first change that it stands for: its own, or that of an earlier one that it has
+    /// replaced. Whoever waits for that one waits for this one.
+    first: u64,
     /// It brings a loaded value, which invalidates nothing in the tier.
     is_load: bool,
 }
@@ -88,7 +95,8 @@ impl<K, V> Outgoing<K, V> {
             state: Mutex::new(State {
                 line: VecDeque::new(),
                 of_keys: HashMap::default(),
-                of_all: BTreeSet::new(),
+                of_all: BTreeMap::new(),
+                replacing: BTreeSet::new(),
                 last: 0,
                 made: 0,
                 failed: None,
@@ -128,8 +136,9 @@ impl<K, V> Outgoing<K, V> {
         state.last += 1;
         let number = state.last;
         if let Some(key) = change.key().cloned() {
-            let before = state.of_keys.insert(key.clone(), LastChange { number, is_load });
-            if let Some(before) = before.and_then(|before| state.take_out(before.number)) {
+            let last = LastChange { number, first: number, is_load };
+            let before = state.of_keys.insert(key.clone(), last);
+            if let Some(before) = before.and_then(|before| state.replace(&key, before)) {
                 if matches!(change, TierChange::Expire(_)) {
                     // the tier would serve an older value stale than the one that was cached last
                     change = TierChange::Remove(key);
@@ -137,7 +146,7 @@ impl<K, V> Outgoing<K, V> {
                 replaced.push(before);
             }
         } else {
-            state.of_all.insert(number);
+            state.of_all.insert(number, number);
         }
         state.line.push_back((number, Some(change)));
         state.bound(number, &mut replaced);
@@ -228,12 +237,12 @@ impl<K, V> Outgoing<K, V> {
                 }
             }
             if again.is_empty() {
-                state.failed = None;
-                state.reach(last)
-            } else {
-                state.failed = Some(error);
-                std::mem::take(&mut state.waiting)
+                state.made = state.made.max(last);
             }
+            // what was replaced has failed as well, and is made only with what stands for it
+            let is_left = !again.is_empty() || state.is_replaced(last);
+            state.failed = is_left.then_some(error);
+            std::mem::take(&mut state.waiting)
         };
         for waker in waiting {
             contain(|| waker.wake());
@@ -245,7 +254,7 @@ impl<K, V> Outgoing<K, V> {
     /// tried again.
     pub(crate) fn poll_made(&self, number: u64, waker: &Waker) -> Poll<Result<(), TierError>> {
         let mut state = self.state.lock();
-        if number <= state.made {
+        if number <= state.made && !state.is_replaced(number) {
             return Poll::Ready(Ok(()));
         }
         match &state.failed {
@@ -364,7 +373,32 @@ impl<K, V> State<K, V> {
     fn is_last(&self, number: u64, key: Option<&TierKey>) -> bool {
         match key {
             Some(key) => self.of_keys.get(key).is_some_and(|last| last.number == number),
-            None => self.of_all.contains(&number),
+            None => self.of_all.contains_key(&number),
+        }
+    }
+
+    /// Whether a change up to this number was replaced by one that is not made yet.
+    fn is_replaced(&self, number: u64) -> bool {
+        self.replacing.first().is_some_and(|(first, _)| *first <= number)
+    }
+
+    /// The last change of a key takes the place of the one before. Returns that, if the worker has not taken
+    /// it yet.
+    fn replace(&mut self, key: &TierKey, before: LastChange) -> Option<TierChange<K, V>> {
+        if !before.is_load {
+            self.stand_for(key, before.first, before);
+        }
+        self.take_out(before.number)
+    }
+
+    /// The last change of a key stands for all from `first` on, as `before` has done.
+    fn stand_for(&mut self, key: &TierKey, first: u64, before: LastChange) {
+        self.replacing.remove(&(before.first, before.number));
+        if let Some(last) = self.of_keys.get_mut(key) {
+            last.first = first.min(last.number);
+            if last.first < last.number {
+                self.replacing.insert((last.first, last.number));
+            }
         }
     }
 
@@ -379,7 +413,10 @@ impl<K, V> State<K, V> {
             replaced.extend(self.line.drain(..).filter_map(|(_, change)| change));
             self.line.push_back((number, Some(TierChange::Clear)));
             self.of_keys.clear();
-            self.of_all = BTreeSet::from([number]);
+            // what the worker has in hand may fail, and is not tried again then
+            let first = self.made + 1;
+            self.of_all = BTreeMap::from([(number, first)]);
+            self.replacing = BTreeSet::from([(first, number)]);
         } else if self.line.len() > 2 * self.len() + AT_ONCE {
             self.line.retain(|(_, change)| change.is_some());
         }
@@ -430,11 +467,20 @@ impl<K, V> State<K, V> {
     }
 
     fn settle(&mut self, hand: &InHand<K, V>) {
-        for (number, change) in hand.numbers.iter().zip(&hand.changes) {
-            match change.key() {
-                Some(key) if self.is_last(*number, Some(key)) => _ = self.of_keys.remove(key),
-                Some(_) => {}
-                None => _ = self.of_all.remove(number),
+        for (&number, change) in hand.numbers.iter().zip(&hand.changes) {
+            let Some(key) = change.key() else {
+                if let Some(first) = self.of_all.remove(&number) {
+                    self.replacing.remove(&(first, number));
+                }
+                continue;
+            };
+            let Some(&last) = self.of_keys.get(key) else { continue };
+            if last.number == number {
+                self.of_keys.remove(key);
+                self.replacing.remove(&(last.first, number));
+            } else if last.first <= number {
+                // of those that it stands for, this one is made
+                self.stand_for(key, number + 1, last);
             }
         }
         self.made = hand.numbers.last().copied().unwrap_or(0).max(self.made);

@@ -137,6 +137,64 @@ fn who_waits_for_a_load_that_is_given_up_waits_for_nothing() {
 }
 
 #[test]
+fn who_waits_for_what_was_replaced_waits_for_what_took_its_place() {
+    let waker = Waker::noop();
+    // moved back in the line, behind what the worker takes at once
+    let changes = Changes::new();
+    note_all(&changes, [TierChange::Remove(key(0))]);
+    let first = changes.last();
+    note_all(&changes, (1..=AT_ONCE as u32).map(|n| TierChange::Remove(key(n))));
+    note_all(&changes, [TierChange::Remove(key(0))]);
+    changes.made(take(&changes));
+    assert!(changes.poll_made(first, waker).is_pending(), "it has not been removed yet");
+    changes.made(take(&changes));
+    assert_eq!(changes.poll_made(first, waker), Poll::Ready(Ok(())));
+    // replaced while the worker has it in hand, which then fails
+    for others in [0, 1] {
+        let changes = Changes::new();
+        note_all(&changes, [TierChange::Remove(key(0))]);
+        let first = changes.last();
+        note_all(&changes, (1..=others).map(|n| TierChange::Remove(key(n))));
+        let hand = take(&changes);
+        note_all(&changes, [TierChange::Remove(key(0))]);
+        let (again, _) = changes.failed(hand, failure());
+        assert_eq!(again.changes.len(), others as usize);
+        assert_eq!(changes.poll_made(first, waker), Poll::Ready(Err(failure())));
+        if others > 0 {
+            changes.made(again);
+            assert!(changes.poll_made(first, waker).is_pending());
+        }
+        changes.made(take(&changes));
+        assert_eq!(changes.poll_made(first, waker), Poll::Ready(Ok(())));
+    }
+    // made before what took its place, of which nobody has to know
+    let changes = Changes::new();
+    note_all(&changes, [TierChange::Remove(key(0))]);
+    let (first, hand) = (changes.last(), take(&changes));
+    note_all(&changes, [TierChange::Remove(key(0))]);
+    changes.made(hand);
+    assert_eq!(changes.poll_made(first, waker), Poll::Ready(Ok(())));
+}
+
+#[test]
+fn who_waits_for_one_of_too_many_waits_until_all_are_gone() {
+    let (changes, waker) = (Changes::new(), Waker::noop());
+    note_all(&changes, [TierChange::Remove(key(0))]);
+    let (first, hand) = (changes.last(), take(&changes));
+    for n in 1..=MOST as u32 {
+        note_all(&changes, [TierChange::Remove(key(n))]);
+    }
+    let (again, _) = changes.failed(hand, failure());
+    assert!(again.is_empty());
+    assert_eq!(changes.poll_made(first, waker), Poll::Ready(Err(failure())));
+    let hand = take(&changes);
+    assert_eq!(words(&hand), ["clear"]);
+    changes.made(hand);
+    assert_eq!(changes.poll_made(changes.last(), waker), Poll::Ready(Ok(())));
+    assert!(changes.state.lock().replacing.is_empty());
+}
+
+#[test]
 fn one_key_that_changes_for_ever_takes_no_more_room() {
     let changes = Changes::new();
     for value in 0..100_000 {
@@ -186,6 +244,8 @@ proptest! {
     fn in_the_end_the_tier_has_nothing_that_the_cache_has_not(steps in prop::collection::vec(step(), 0..60)) {
         let changes = Changes::new();
         let (mut cache, mut tier) = (BTreeMap::new(), BTreeMap::new());
+        // what the cache has had of each key, with the number of the change that it came with
+        let mut had: Vec<(u64, u32, Option<u32>)> = Vec::new();
         let mut hand = InHand::new();
         let mut work = |hand: &mut InHand<u32, u32>, fails: bool| {
             if hand.is_empty() {
@@ -213,20 +273,36 @@ proptest! {
                 Step::Write(n, value) => {
                     note_all(&changes, [write(n, value)]);
                     cache.insert(key(n), Some(value));
+                    had.push((changes.last(), n, Some(value)));
                 }
                 Step::Remove(n) => {
                     note_all(&changes, [TierChange::Remove(key(n))]);
                     cache.remove(&key(n));
+                    had.push((changes.last(), n, None));
                 }
                 Step::Clear => {
                     note_all(&changes, [TierChange::Clear]);
                     cache.clear();
+                    had.extend((0..4).map(|n| (changes.last(), n, None)));
                 }
                 Step::Work { fails } => {
                     let tier = work(&mut hand, fails);
                     for (key, value) in &tier {
                         // what is settled may be asked for
                         prop_assert!(!changes.is_settled(key) || cache.get(key) == Some(value));
+                    }
+                    for number in 1..=changes.last() {
+                        if changes.poll_made(number, Waker::noop()) != Poll::Ready(Ok(())) {
+                            continue;
+                        }
+                        for n in (0..4).filter(|n| tier.contains_key(&key(*n))) {
+                            // who waited for that change finds nothing older
+                            let of_key = || had.iter().filter(|(_, of, _)| *of == n);
+                            let then = of_key().rfind(|(at, ..)| *at <= number);
+                            let later = of_key().filter(|(at, ..)| *at > number);
+                            let mut may_be = then.into_iter().chain(later);
+                            prop_assert!(may_be.any(|(.., value)| *value == tier[&key(n)]));
+                        }
                     }
                 }
             }
@@ -238,5 +314,6 @@ proptest! {
         for (key, value) in &tier {
             prop_assert_eq!(cache.get(key), Some(value));
         }
+        prop_assert!(changes.state.lock().replacing.is_empty());
     }
 }
