@@ -139,7 +139,8 @@ impl<K, V> Outgoing<K, V> {
             let last = LastChange { number, first: number, is_load };
             let before = state.of_keys.insert(key.clone(), last);
             if let Some(before) = before.and_then(|before| state.replace(&key, before)) {
-                if matches!(change, TierChange::Expire(_)) {
+                let is_known = matches!(before, TierChange::Expire(_));
+                if matches!(change, TierChange::Expire(_)) && !is_known {
                     // the tier would serve an older value stale than the one that was cached last
                     change = TierChange::Remove(key);
                 }
@@ -223,8 +224,11 @@ impl<K, V> Outgoing<K, V> {
             for (number, change) in numbers.into_iter().zip(changes) {
                 // a load of the worker's is not among them any more
                 let is_last = state.is_last(number, change.key());
-                if let (false, Some(key)) = (is_last, change.key()) {
-                    state.harden(key);
+                match change.key() {
+                    // what the tier has is what was to be expired
+                    Some(_) if matches!(change, TierChange::Expire(_)) => {}
+                    Some(key) if !is_last => state.harden(key),
+                    _ => {}
                 }
                 let to = if is_last { &mut again } else { &mut moot };
                 to.numbers.push(number);

@@ -89,6 +89,18 @@ fn an_expiry_of_what_the_tier_has_not_seen_is_a_removal() {
 }
 
 #[test]
+fn what_is_expired_twice_is_expired() {
+    let changes = Changes::new();
+    note_all(&changes, [TierChange::Expire(key(1)), TierChange::Expire(key(1))]);
+    let hand = take(&changes);
+    assert_eq!(words(&hand), ["~#1:u32"]);
+    note_all(&changes, [TierChange::Expire(key(1))]);
+    let (hand, moot) = changes.failed(hand, failure());
+    assert_eq!((hand.changes.len(), moot.changes.len()), (0, 1));
+    assert_eq!(words(&take(&changes)), ["~#1:u32"]);
+}
+
+#[test]
 fn what_fails_comes_again_but_for_values() {
     let changes = Changes::new();
     note_all(&changes, [write(1, 1), load(2, 1), TierChange::Clear, TierChange::Remove(key(3))]);
