@@ -653,3 +653,51 @@ fn what_a_batch_brings_unasked_is_as_late_as_its_keys() {
     assert_eq!(many.got.len(), 1);
     assert_eq!((cache.get(&1), cache.get(&2)), (None, None));
 }
+
+/// A value that waits for the tier of its cache where it is dropped by the tier's thread.
+#[derive(Clone)]
+struct Waits {
+    own: Arc<Mutex<Option<Cache<String, Waits>>>>,
+    told: Arc<Mutex<Vec<Result<(), TierError>>>>,
+}
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        if thread::current().name() == Some("larder-tier") {
+            let own = self.own.lock().clone();
+            self.told.lock().extend(own.map(|own| own.tier_flush()));
+        }
+    }
+}
+
+/// Takes everything, when it is let.
+struct Takes(Gate);
+
+impl Tier<String, Waits> for Takes {
+    async fn get(&self, _: &TierKey) -> Result<TierFound<String, Waits>, TierError> {
+        nothing()
+    }
+
+    async fn apply(&self, _: &[TierChange<String, Waits>]) -> Result<(), TierError> {
+        self.0.pass_async(()).await;
+        Ok(())
+    }
+}
+
+#[test]
+fn what_is_dropped_by_the_thread_that_tells_the_tier_does_not_wait_for_it() {
+    let gate = Gate::new();
+    let tier = Takes(gate.clone());
+    let cache = checked(Cache::builder().max_entries(10).tier(tier));
+    let (own, told) = (Arc::new(Mutex::new(Some((*cache).clone()))), Arc::default());
+    let value = Waits { own: Arc::clone(&own), told: Arc::clone(&told) };
+    cache.insert("a".to_owned(), value);
+    gate.wait_until_entered(1);
+    cache.remove("b"); // is to be made after that
+    gate.open();
+    wait_until(|| !told.lock().is_empty());
+    assert!(matches!(told.lock()[0], Err(TierError::Refused(_))));
+    settled(&cache);
+    let own = own.lock().take();
+    drop(own);
+}

@@ -73,7 +73,7 @@ where
     ///
     /// The error of the last attempt, if it failed; attempts go on in the background. [`TierError::NoTier`]
     /// if the cache has no tier; [`TierError::Refused`] on the thread that talks to the tier (in an event's
-    /// handler, say), which would wait for itself.
+    /// handler, say, or in the `Drop` of a value), which would wait for itself.
     pub fn tier_flush(&self) -> Result<(), TierError> {
         block_on(self.store.when_all_made())
     }

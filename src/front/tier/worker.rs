@@ -1,6 +1,7 @@
 //! The thread that tells a second tier what was changed.
 
 use crate::engine::tier::AnyTier;
+#[cfg(not(larder_loom))]
 use crate::engine::tier::news::without_waiting;
 use crate::parts::notifier::Notifier;
 use crate::parts::outgoing::{InHand, Outgoing};
@@ -30,9 +31,13 @@ where
     V: Send + Sync + 'static,
 {
     let work = move || {
-        let guard = OverGuard(&outgoing);
-        work(&*tier, &outgoing, notifier.as_deref());
-        drop(guard);
+        // Nobody may wait for the tier on this thread: it is this one that tells it. Keys and values are
+        // dropped here, and the handler of events is called.
+        without_waiting(move || {
+            let guard = OverGuard(&outgoing);
+            work(&*tier, &outgoing, notifier.as_deref());
+            drop(guard);
+        });
     };
     thread::Builder::new().name("larder-tier".to_owned()).spawn(work).map(drop)
 }
@@ -95,10 +100,7 @@ fn make<K, V>(
         contain(|| drop(moot));
         hand = left;
         if let Some(notifier) = notifier {
-            // on this thread nobody may wait for the tier: it is this one that tells it
-            without_waiting(|| {
-                notifier.notify(Event::TierLags { changes, failures, error: &error });
-            });
+            notifier.notify(Event::TierLags { changes, failures, error: &error });
         }
         if hand.is_empty() {
             return true;
