@@ -1203,3 +1203,61 @@ fn the_source_ends_with_all_that_was_counted() {
     queue.close().unwrap();
     assert_eq!(source.rows().values().sum::<u64>(), THREADS * ROUNDS);
 }
+
+/// An error whose drop panics.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        assert!(thread::panicking(), "expected: the drop of an error panics");
+    }
+}
+
+#[test]
+fn an_error_that_panics_when_it_is_dropped_ends_no_writer() {
+    let _watchdog = Watchdog::start();
+    let tries = AtomicUsize::new(0);
+    let writer = move |_: &[Change<'_, u64, u64>]| {
+        if tries.fetch_add(1, SeqCst) == 0 { Err(Bomb) } else { Ok(()) }
+    };
+    let (clock, hand) = Clock::manual();
+    let cache = checked(Cache::builder().max_entries(10).clock(clock));
+    let queue = WriteBehind::builder((*cache).clone(), writer).build().unwrap();
+    queue.put(1, 10).unwrap();
+    wait_until(|| {
+        hand.advance(secs(60));
+        queue.pending() == 0
+    });
+    queue.close().unwrap();
+}
+
+/// A value whose drop panics, once it is armed.
+#[derive(Clone)]
+struct Armed(Arc<AtomicBool>);
+
+impl Drop for Armed {
+    fn drop(&mut self) {
+        assert!(!self.0.swap(false, SeqCst), "expected: the drop of a value panics");
+    }
+}
+
+#[test]
+fn a_value_that_panics_when_it_is_dropped_leaves_no_other_unreported() {
+    let (clock, _hand) = Clock::manual();
+    let cache = checked(Cache::builder().max_entries(10).clock(clock));
+    let (lost, armed) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let queue = WriteBehind::builder((*cache).clone(), |_: &[Change<'_, u64, Armed>]| Err("away"))
+        .on_give_up({
+            let (lost, armed) = (lost.clone(), armed.clone());
+            move |unwritten| {
+                // the queue has the last copy then
+                std::mem::forget(unwritten);
+                armed.store(lost.fetch_add(1, SeqCst) == 1, SeqCst);
+            }
+        })
+        .build()
+        .unwrap();
+    (0..5).for_each(|key| queue.put(key, Armed(armed.clone())).unwrap());
+    drop(queue);
+    assert_eq!(lost.load(SeqCst), 5);
+}

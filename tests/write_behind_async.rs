@@ -268,3 +268,55 @@ async fn what_tasks_count_is_at_the_source_in_the_end() {
     assert_eq!(source.rows().values().sum::<u64>(), TASKS * ROUNDS);
     cache.validate();
 }
+
+/// What panics when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        assert!(std::thread::panicking(), "expected: a drop panics");
+    }
+}
+
+/// A future that is ready, and whose drop panics if it has a bomb.
+struct Ready(#[allow(dead_code, reason = "it is dropped")] Option<Bomb>, Option<Result<(), Bomb>>);
+
+impl Future for Ready {
+    type Output = Result<(), Bomb>;
+
+    fn poll(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Self::Output> {
+        std::task::Poll::Ready(self.1.take().unwrap())
+    }
+}
+
+/// Its first batch fails with an error whose drop panics, its second comes by such a future.
+#[derive(Default)]
+struct Bombs(AtomicUsize);
+
+impl AsyncWriter<u64, u64> for Bombs {
+    type Error = Bomb;
+
+    fn write(&self, _: &[Change<'_, u64, u64>]) -> impl Future<Output = Result<(), Bomb>> + Send {
+        match self.0.fetch_add(1, SeqCst) {
+            0 => Ready(None, Some(Err(Bomb))),
+            1 => Ready(Some(Bomb), Some(Ok(()))),
+            _ => Ready(None, Some(Ok(()))),
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_panics_when_it_is_dropped_ends_no_writer() {
+    let _watchdog = Watchdog::start();
+    let queue = AsyncWriteBehind::builder(Cache::new(10), Bombs::default())
+        .retry(ms(1), ms(1))
+        .build()
+        .unwrap();
+    queue.put(1, 10).await.unwrap();
+    assert_eq!(queue.flush().await, Ok(()));
+    queue.put(2, 20).await.unwrap();
+    assert_eq!(queue.close().await, Ok(()));
+}

@@ -97,6 +97,8 @@ where
                 let given_up = batch.iter().filter_map(failed).collect();
                 self.desk.settle();
                 self.report(given_up, &why);
+                // the error's own `Drop` runs as well
+                contain(|| drop(why));
             }
         }
         // the last handles of what was written: the user's `Drop` runs
@@ -129,6 +131,8 @@ where
             }
             // from here on `flush` does not wait for it: who learns of it there finds it done
             self.desk.told(number);
+            // a panic in the `Drop` of one leaves none of the others untold
+            contain(|| drop(item));
         }
     }
 

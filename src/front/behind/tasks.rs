@@ -380,17 +380,20 @@ where
         let changes = changes(batch);
         let mut writing = None;
         contain(|| writing = Some(self.writer.write(&changes)));
-        let Some(writing) = writing else { return Err(GaveUp::Panicked) };
         let mut writing = pin!(writing);
-        poll_fn(|task| {
+        let outcome = poll_fn(|task| {
             let mut polled = Poll::Ready(Err(GaveUp::Panicked));
             contain(|| {
-                let written = writing.as_mut().poll(task);
+                let Some(writing) = writing.as_mut().as_pin_mut() else { return };
+                let written = writing.poll(task);
                 polled = written.map_err(|error| GaveUp::Failed(Arc::new(error)));
             });
             polled
         })
-        .await
+        .await;
+        // its `Drop` is the user's too, and must not end the task
+        contain(|| writing.set(None));
+        outcome
     }
 }
 
