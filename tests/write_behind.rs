@@ -552,6 +552,46 @@ fn a_writer_that_uses_its_own_queue_is_told_what_it_cannot_do() {
 }
 
 #[test]
+fn a_queue_whose_last_handle_goes_in_its_writer_gives_up_in_time() {
+    let _watchdog = Watchdog::start();
+    for is_manual in [true, false] {
+        let (clock, hand) = Clock::manual();
+        let clock = if is_manual { clock } else { Clock::system() };
+        let cache = checked(Cache::builder().max_entries(10).clock(clock));
+        let (handle, lost): (Arc<Handle>, _) = (Arc::default(), Arc::new(AtomicUsize::new(0)));
+        let gate = Gate::new();
+        let last: Box<Wr> = Box::new({
+            let (handle, gate) = (handle.clone(), gate.clone());
+            move |_: &[Change<'_, u64, u64>]| {
+                gate.pass(());
+                let last = handle.lock().take();
+                drop(last);
+                Err(())
+            }
+        });
+        let queue = WriteBehind::builder((*cache).clone(), last)
+            .max_delay(Duration::ZERO)
+            .writers(2)
+            .retry(ms(1), if is_manual { secs(1) } else { ms(1) })
+            .drop_timeout(ms(20))
+            .on_give_up({
+                let lost = lost.clone();
+                move |_| _ = lost.fetch_add(1, SeqCst)
+            })
+            .build()
+            .unwrap();
+        queue.put(1, 10).unwrap();
+        gate.wait_until_entered(1);
+        *handle.lock() = Some(queue);
+        gate.open();
+        // under a manual clock nobody lets time pass: it does not wait for that
+        wait_until(|| lost.load(SeqCst) == 1);
+        assert_eq!(cache.get(&1), None);
+        drop(hand);
+    }
+}
+
+#[test]
 fn what_cannot_work_is_refused() {
     let refused = |settings: fn(Builder) -> Builder| {
         let builder = WriteBehind::builder(Cache::new(10), Source::default());

@@ -140,7 +140,8 @@ macro_rules! settings {
         }
 
         /// Limits how long the queue goes on writing after its last handle was dropped: 5 s unless set. (A
-        /// `WriteBehind` blocks the dropping thread meanwhile, an `AsyncWriteBehind` does not.) What is not
+        /// `WriteBehind` blocks the dropping thread meanwhile, unless that is a writer's own; an
+        /// `AsyncWriteBehind` does not.) What is not
         /// written by then is reported to [`on_give_up`](Self::on_give_up). With a manual clock, it writes
         /// for as long as there is something to write without time passing.
         pub fn drop_timeout(mut self, timeout: Duration) -> Self {

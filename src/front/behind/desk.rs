@@ -25,6 +25,8 @@ struct State<K, V> {
     callers: Vec<Waker>,
     /// How many given-up changes `flush` and `close` have told of.
     told: u64,
+    /// The tick at which the writers give up what is left: set where none but them can.
+    parting: Option<Tick>,
 }
 
 /// Why a change was not taken in.
@@ -38,7 +40,8 @@ impl<K, V> Desk<K, V> {
     pub(super) fn new(terms: BacklogTerms, clock: Clock) -> Self {
         let backlog = Backlog::new(terms);
         let (writers, callers) = (Vec::new(), Vec::new());
-        Self { state: Mutex::new(State { backlog, writers, callers, told: 0 }), clock }
+        let state = State { backlog, writers, callers, told: 0, parting: None };
+        Self { state: Mutex::new(state), clock }
     }
 
     /// Takes a change in. Called under a shard's lock, so nobody is woken and nothing dropped here:
@@ -156,6 +159,24 @@ impl<K, V> Desk<K, V> {
         wake(woken);
     }
 
+    /// Closes it, and has the writers themselves give up at that tick what they have not written by then.
+    pub(super) fn close_until(&self, at: Tick) {
+        self.state.lock().parting = Some(at);
+        self.close();
+    }
+
+    /// When the writers give up, if they are to.
+    pub(super) fn parting(&self) -> Option<Tick> {
+        self.state.lock().parting
+    }
+
+    /// Whether the writers are to give up now.
+    pub(super) fn is_over(&self) -> bool {
+        let now = self.clock.now();
+        let state = self.state.lock();
+        state.parting.is_some_and(|at| at <= now || self.is_drained(&state.backlog, now))
+    }
+
     /// Closes it and takes everything out; returns that, and whether writers are still at some of
     /// it.
     pub(super) fn abandon(&self) -> (Vec<Abandoned<K, V>>, bool) {
@@ -195,12 +216,15 @@ impl<K, V> Desk<K, V> {
         self.poll(waker, |backlog| backlog.is_past(number))
     }
 
+    pub(super) fn poll_drained(&self, waker: &Waker) -> Poll<()> {
+        let now = self.clock.now();
+        self.poll(waker, |backlog| self.is_drained(backlog, now))
+    }
+
     /// Whether nothing is left, or nothing will leave by itself: where time is a test's, it does
     /// not pass for one who waits.
-    pub(super) fn poll_drained(&self, waker: &Waker) -> Poll<()> {
-        let is_manual = self.clock.is_manual();
-        let now = self.clock.now();
-        self.poll(waker, |backlog| backlog.len() == 0 || is_manual && backlog.waits_for_time(now))
+    fn is_drained(&self, backlog: &Backlog<K, V>, now: Tick) -> bool {
+        backlog.len() == 0 || self.clock.is_manual() && backlog.waits_for_time(now)
     }
 
     fn poll(&self, waker: &Waker, is_ready: impl FnOnce(&Backlog<K, V>) -> bool) -> Poll<()> {

@@ -379,9 +379,16 @@ where
         let desk = &self.core.desk;
         let waker = Waker::from(Unpark::this());
         loop {
+            if desk.is_over() {
+                self.core.abandon();
+            }
             match desk.next(&waker) {
                 WriterStep::Write(batch) => self.write(batch),
-                WriterStep::Wait(until) => desk.clock.park_until(until),
+                WriterStep::Wait(until) => {
+                    // whoever sets this wakes those who wait
+                    let parting = desk.parting();
+                    desk.clock.park_until(until.into_iter().chain(parting).min());
+                }
                 WriterStep::End => return,
             }
         }
@@ -421,10 +428,11 @@ where
 {
     fn drain(&self) {
         let desk = &self.core.desk;
-        desk.close();
         if self.is_writer() {
-            return; // it goes on, and ends when nothing is left
+            // it cannot wait here for itself: it goes on, and ends when nothing is left, or time is over
+            return desk.close_until(self.core.drop_deadline());
         }
+        desk.close();
         desk.block(Some(self.core.drop_deadline()), |waker| desk.poll_drained(waker));
         if !self.core.abandon() {
             self.dismiss();
