@@ -358,6 +358,43 @@ fn tags_reach_all_processes() {
 }
 
 #[test]
+fn what_is_written_with_a_tag_that_goes_meanwhile_is_in_no_process() {
+    let Two { one, other, tier, .. } = two(|builder| builder);
+    let write = |key: &str, happens: &dyn Fn()| {
+        let write = |_: &String, _: &u64| {
+            happens();
+            Ok::<_, String>(())
+        };
+        one.at(key).tag(key).write_through(1, write).unwrap();
+    };
+    write("a", &|| one.remove_tag("a"));
+    write("b", &|| one.expire_tag("b"));
+    write("c", &|| {
+        other.remove_tag("c");
+        settled(&other);
+    });
+    // a weigher, for what another thread might do at that moment
+    let own = Arc::new(Mutex::new(None::<Cache<String, u64>>));
+    let weigher = {
+        let own = Arc::clone(&own);
+        move |_: &String, _: &u64| {
+            own.lock().take().inspect(|own| own.remove_tag("d"));
+            1
+        }
+    };
+    let third = checked(Cache::builder().max_weight(100).weigher(weigher).tier(tier.join()));
+    *own.lock() = Some((*third).clone());
+    third.at("d").tag("d").insert(1);
+    assert_eq!(third.get("d"), None);
+    settled(&one);
+    settled(&third);
+    for key in ["a", "b", "c", "d"] {
+        assert_eq!(one.get(key), None);
+        assert_eq!((load(&one, key, 2), load(&other, key, 3)), (2, 2), "{key}");
+    }
+}
+
+#[test]
 fn remove_if_takes_out_there_what_it_found_here() {
     let Two { one, other, tier, .. } = two(|builder| builder);
     for (n, key) in ["a", "b", "c"].into_iter().enumerate() {

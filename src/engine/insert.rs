@@ -2,6 +2,7 @@
 
 use super::put::{By, Stored};
 use super::store::Store;
+use super::tier::unless_outdated;
 use crate::parts::group::Hash;
 use crate::rules::tag::Tag;
 use crate::shard::Shard;
@@ -128,7 +129,8 @@ where
         ttl: Option<u64>,
         tags: impl Iterator<Item = &'t str> + Clone,
     ) {
-        let change = self.written(hash, &key, &value, ttl, tags.clone().map(Tag::from).collect());
+        let mut change =
+            self.written(hash, &key, &value, ttl, tags.clone().map(Tag::from).collect());
         // what happens to one of the tags from here on is newer
         let since = self.tags.version();
         let tags = self.tags.find(tags).map(|names| names.since(since));
@@ -137,11 +139,13 @@ where
         let ttl = ttl.unwrap_or(self.lives.ttl);
         let put = Put { notes, ..Put::of(hash, key, value, units, ttl) };
         let mut out = Outbox::new();
-        let noted;
+        let (noted, moot);
         let shard = self.cell(hash).shard.write();
+        moot = unless_outdated(&mut change, put.is_outdated());
         noted = self.tell(change);
         self.put_locked(hash, &mut Some(put), By::Write, &mut out, shard);
         self.deliver(out);
+        drop(moot);
         self.let_go(noted);
     }
 }

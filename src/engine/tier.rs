@@ -181,6 +181,17 @@ fn wait_at_most(limit: Duration, future: impl Future<Output = ()>) -> bool {
     true
 }
 
+/// If something has happened to one of the tags of a written value since the write began, the value is not
+/// served here: turns what the tier is to be told of it into a removal. Returns what is to be dropped when no
+/// lock is held.
+pub(super) fn unless_outdated<K, V>(
+    change: &mut Option<TierChange<K, V>>,
+    is_outdated: bool,
+) -> Option<TierChange<K, V>> {
+    let name = change.as_ref().filter(|_| is_outdated)?.key()?.clone();
+    change.replace(TierChange::Remove(name))
+}
+
 impl<K, V, S> Store<K, V, S> {
     /// Whether this thread must not wait for anybody that may wait for the tier.
     pub(crate) fn must_not_wait(&self) -> bool {

@@ -2,9 +2,10 @@
 
 use super::put::{By, Stored};
 use super::store::Store;
+use super::tier::unless_outdated;
 use super::unreported::Unreported;
 use crate::parts::group::Hash;
-use crate::parts::tags::Version;
+use crate::parts::tags::{TagFate, Version};
 use crate::rules::expiry::NEVER;
 use crate::rules::tag::Tag;
 use crate::shard::entry::{Notes, Put};
@@ -117,19 +118,22 @@ where
         let key = self.key().clone();
         let units = self.store.units(&key, Some(&value));
         let said = tags.clone().map(Tag::from).collect();
-        let change = self.store.written(self.hash, &key, &value, ttl, said);
+        let mut change = self.store.written(self.hash, &key, &value, ttl, said);
         // if something has happened to one of the tags meanwhile, nobody knows whether the source was written
         // before
         let tags = self.store.tags.find(tags).map(|names| names.since(self.since));
         let ttl = ttl.unwrap_or(self.store.lives.ttl);
-        let notes = Notes::of(None, tags);
+        let notes = Notes::of(None, tags.clone());
         let put = Put { notes, ..Put::of(self.hash, key, value, units, ttl) };
         let mut out = Outbox::new();
         let stored = self.store.put(self.hash, put, By::Fence, &mut out);
         if stored != Stored::Fenced {
             // if something else happens to the key before this line, the fence is disputed, and its end tells
             // the tier of a removal
+            let fate = tags.map_or(TagFate::Untouched, |tags| tags.fate());
+            let moot = unless_outdated(&mut change, fate != TagFate::Untouched);
             self.store.let_go(self.store.tell(change));
+            drop(moot);
         }
         self.store.deliver(out);
         matches!(stored, Stored::Yes(_))
