@@ -358,6 +358,21 @@ fn tags_reach_all_processes() {
 }
 
 #[test]
+fn the_windows_of_what_expired_by_its_tag_end_there_too() {
+    let Two { one, other, hand, .. } = two(|builder| builder.stale_if_error(secs(20)));
+    one.at("a").tag("some").insert(1);
+    settled(&one);
+    hand.advance(secs(1));
+    one.expire_tag("some");
+    settled(&one);
+    let late = |other: &Process| other.at("a").load(|_| Err::<u64, _>("away")).map(|got| got.value);
+    hand.advance(secs(19));
+    assert_eq!(late(&other).unwrap(), 1);
+    hand.advance(secs(1));
+    assert!(late(&other).is_err());
+}
+
+#[test]
 fn what_is_written_with_a_tag_that_goes_meanwhile_is_in_no_process() {
     let Two { one, other, tier, .. } = two(|builder| builder);
     let write = |key: &str, happens: &dyn Fn()| {

@@ -72,6 +72,8 @@ struct State<K, V> {
 struct Marks {
     removed: u64,
     expired: u64,
+    /// The tick of the latter.
+    expired_at: Tick,
 }
 
 struct TierSlot<K, V> {
@@ -217,7 +219,8 @@ impl<K: Clone, V: Clone> MemoryTier<K, V> {
                 state.tags.entry(tag.as_str().into()).or_default().removed = number;
             }
             TierChange::ExpireTag(tag) => {
-                state.tags.entry(tag.as_str().into()).or_default().expired = number;
+                let marks = state.tags.entry(tag.as_str().into()).or_default();
+                (marks.expired, marks.expired_at) = (number, now);
             }
             TierChange::Clear => state.cleared = number,
         }
@@ -284,8 +287,7 @@ impl<K, V> State<K, V> {
                 return None;
             }
             if marks.expired > slot.since {
-                // when that was is not known: it counts as over just now
-                life = life.min(passed);
+                life = life.min(marks.expired_at.saturating_sub(slot.at));
             }
         }
         let over_for = passed.saturating_sub(life);
