@@ -701,3 +701,76 @@ fn what_is_dropped_by_the_thread_that_tells_the_tier_does_not_wait_for_it() {
     let own = own.lock().take();
     drop(own);
 }
+
+/// Knows which of its tickets are out.
+#[derive(Clone, Default)]
+struct Tickets {
+    gate: Gate,
+    fails: Arc<AtomicBool>,
+    last: Arc<AtomicUsize>,
+    out: Arc<Mutex<Vec<Vec<u8>>>>,
+}
+
+impl Tickets {
+    fn take_back(&self, ticket: &TierTicket) {
+        self.out.lock().retain(|out| out != ticket.as_bytes());
+    }
+}
+
+impl Tier<String, u64> for Tickets {
+    async fn get(&self, _: &TierKey) -> Result<TierFound<String, u64>, TierError> {
+        let ticket = self.last.fetch_add(1, Ordering::SeqCst).to_le_bytes();
+        self.out.lock().push(ticket.to_vec());
+        Ok(TierFound::new(None, TierTicket::new(ticket.as_slice())))
+    }
+
+    async fn apply(&self, changes: &[TierChange<String, u64>]) -> Result<(), TierError> {
+        self.gate.pass_async(()).await;
+        if self.fails.swap(false, Ordering::SeqCst) {
+            return Err(TierError::TimedOut);
+        }
+        for change in changes {
+            if let TierChange::Load(.., ticket) = change {
+                self.take_back(ticket);
+            }
+        }
+        Ok(())
+    }
+
+    fn release(&self, _: &TierKey, ticket: &TierTicket) {
+        self.take_back(ticket);
+    }
+}
+
+#[test]
+fn the_tickets_of_loads_that_are_not_told_are_given_back() {
+    let load = |cache: &Cache<String, u64>, meanwhile: &dyn Fn()| {
+        let load = || {
+            meanwhile();
+            Ok::<_, String>(1)
+        };
+        cache.get_or_load("a", load).unwrap();
+    };
+    for (at, fails) in [(0, false), (1, false), (2, true)] {
+        let tier = Tickets::default();
+        tier.fails.store(fails, Ordering::SeqCst);
+        let cache = shelf(tier.clone());
+        cache.remove("b");
+        tier.gate.wait_until_entered(1);
+        match at {
+            // while a change of many keys is on its way, no load is told
+            0 => load(&cache, &|| cache.remove_tag("some")),
+            // a newer change takes its place
+            1 => {
+                load(&cache, &|| ());
+                cache.remove("a");
+            }
+            // what was loaded is not told again
+            _ => load(&cache, &|| ()),
+        }
+        assert_eq!(tier.out.lock().len(), usize::from(fails));
+        tier.gate.open();
+        settled(&cache);
+        assert_eq!(tier.out.lock().len(), 0);
+    }
+}

@@ -1,8 +1,8 @@
 //! Removing: one key, some keys, all of them.
 
 use super::store::Store;
+use super::tier::Told;
 use crate::parts::group::Hash;
-use crate::parts::outgoing::Noted;
 use crate::rules::tier::TierChange;
 use crate::shard::outbox::Outbox;
 use crate::shard::walk::Cursor;
@@ -54,7 +54,7 @@ where
         name: Option<&TierKey>,
         may: impl FnOnce() -> bool,
         out: &mut Outbox<K, V>,
-    ) -> Option<(bool, Option<Noted<K, V>>)>
+    ) -> Option<(bool, Option<Told<K, V>>)>
     where
         Q: ?Sized + Equivalent<K>,
     {

@@ -22,6 +22,7 @@ use crate::rules::tier::{
     Tier, TierChange, TierEntry, TierError, TierFound, TierTicket, TierWatcher,
 };
 use crate::words::block_on::block_on;
+use crate::words::contain::contain;
 use crate::words::sync::atomic::AtomicU64;
 use crate::words::sync::{Counter, park_timeout};
 use crate::words::tier_key::TierKey;
@@ -149,10 +150,34 @@ impl<K, V> Behind<K, V> {
         stats.tier_news = self.counts.heard.get();
     }
 
-    /// Notes a change for the tier. The returned value is to be dropped when no lock is held.
-    fn note(&self, change: TierChange<K, V>) -> Noted<K, V> {
-        self.outgoing.note(change)
+    /// Notes a change for the tier.
+    fn note(&self, change: TierChange<K, V>) -> Told<K, V> {
+        let noted = self.outgoing.note(change);
+        let has_tickets = noted.tickets().next().is_some();
+        Told { noted, tickets_to: has_tickets.then(|| Arc::clone(&self.tier)) }
     }
+}
+
+/// A change that was noted for the tier. Its drop gives back the tickets of loaded values that it replaced:
+/// others may wait for those loads.
+#[must_use = "it is to be dropped where no lock is held"]
+pub(crate) struct Told<K, V> {
+    noted: Noted<K, V>,
+    /// The tier, if there are tickets.
+    tickets_to: Option<Arc<dyn AnyTier<K, V>>>,
+}
+
+impl<K, V> Drop for Told<K, V> {
+    fn drop(&mut self) {
+        if let Some(tier) = &self.tickets_to {
+            self.noted.tickets().for_each(|(key, ticket)| give_back(&**tier, key, ticket));
+        }
+    }
+}
+
+/// Gives a ticket back. The tier may be the user's: its panic stops nothing here.
+pub(crate) fn give_back<K, V>(tier: &dyn AnyTier<K, V>, key: &TierKey, ticket: &TierTicket) {
+    contain(|| tier.release(key, ticket));
 }
 
 impl<K, V> Drop for Behind<K, V> {
@@ -210,13 +235,13 @@ impl<K, V, S> Store<K, V, S> {
 
     /// Notes a change for the tier, if there is one. To be called with the lock of the key's shard held,
     /// before the cache changes; the returned value is to be dropped after the lock.
-    pub(super) fn tell(&self, change: Option<TierChange<K, V>>) -> Option<Noted<K, V>> {
+    pub(super) fn tell(&self, change: Option<TierChange<K, V>>) -> Option<Told<K, V>> {
         Some(self.tier.as_ref()?.note(change?))
     }
 
     /// Drops the changes that a new one replaced, and waits for a tier that does not keep up with the
     /// changes. To be called with no lock held.
-    pub(super) fn let_go(&self, noted: Option<Noted<K, V>>) {
+    pub(super) fn let_go(&self, noted: Option<Told<K, V>>) {
         if noted.is_none() {
             return;
         }
@@ -231,7 +256,7 @@ impl<K, V, S> Store<K, V, S> {
     }
 
     /// As [`tell`](Self::tell), for the removal of the key of this name.
-    pub(super) fn tell_removal(&self, name: Option<&TierKey>) -> Option<Noted<K, V>> {
+    pub(super) fn tell_removal(&self, name: Option<&TierKey>) -> Option<Told<K, V>> {
         self.tell(name.cloned().map(TierChange::Remove))
     }
 

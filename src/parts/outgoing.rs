@@ -5,7 +5,7 @@
 //! ones are taken out. As long as a change is here, the tier is not asked for its key, for it may still have
 //! what was removed from the cache.
 
-use crate::rules::tier::{TierChange, TierError};
+use crate::rules::tier::{TierChange, TierError, TierTicket};
 use crate::words::contain::contain;
 use crate::words::sync::Mutex;
 use crate::words::tier_key::TierKey;
@@ -86,7 +86,14 @@ impl<K, V> InHand<K, V> {
 #[must_use = "what it replaced is to be dropped where no lock is held"]
 pub(crate) struct Noted<K, V> {
     /// The changes that need not be made any more.
-    _replaced: Vec<TierChange<K, V>>,
+    replaced: Vec<TierChange<K, V>>,
+}
+
+impl<K, V> Noted<K, V> {
+    /// The tickets of loaded values that will not be stored.
+    pub(crate) fn tickets(&self) -> impl Iterator<Item = (&TierKey, &TierTicket)> {
+        self.replaced.iter().filter_map(TierChange::ticket)
+    }
 }
 
 impl<K, V> Outgoing<K, V> {
@@ -131,7 +138,7 @@ impl<K, V> Outgoing<K, V> {
         if is_load && gives_way {
             // what was done to the key since is newer than the loaded value
             replaced.push(change);
-            return Noted { _replaced: replaced };
+            return Noted { replaced };
         }
         state.last += 1;
         let number = state.last;
@@ -156,7 +163,7 @@ impl<K, V> Outgoing<K, V> {
         if let Some(worker) = worker {
             worker.wake();
         }
-        Noted { _replaced: replaced }
+        Noted { replaced }
     }
 
     /// The worker takes the next changes, or is woken when there are some. `None` if there will be no more.

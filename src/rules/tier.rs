@@ -270,6 +270,14 @@ impl<K, V> TierChange<K, V> {
             Self::RemoveTag(_) | Self::ExpireTag(_) | Self::Clear => None,
         }
     }
+
+    /// The ticket of a loaded value, with its key.
+    pub(crate) fn ticket(&self) -> Option<(&TierKey, &TierTicket)> {
+        match self {
+            Self::Load(key, _, ticket) => Some((key, ticket)),
+            _ => None,
+        }
+    }
 }
 
 /// Tells a cache what others changed in its [`Tier`], without keeping the cache alive.

@@ -1,6 +1,6 @@
 //! What a lead asks the tier, what it does with the answer, and what it tells the tier in the end.
 
-use super::Question;
+use super::{Question, give_back};
 use crate::engine::lead::Lead;
 use crate::engine::put::{By, Stored};
 use crate::parts::flight::Flight;
@@ -15,7 +15,6 @@ use crate::rules::tag::Tag;
 use crate::rules::tier::{TierChange, TierEntry, TierError, TierFound, TierTicket};
 use crate::shard::entry::{LifeBegan, Notes, Put};
 use crate::shard::outbox::Outbox;
-use crate::words::contain::contain;
 use crate::words::sync::atomic::Ordering;
 use crate::words::tick::Tick;
 use crate::words::tier_key::TierKey;
@@ -40,8 +39,7 @@ impl<K, V, S> Lead<K, V, S> {
     /// Gives back the ticket of a load that came to nothing.
     pub(in crate::engine) fn release(&mut self) {
         if let (Some(held), Some(tier)) = (self.take_ticket(), &self.store.tier) {
-            // the tier may be the user's, and the flight has to land in any case
-            contain(|| tier.tier.release(&held.name, &held.ticket));
+            give_back(&*tier.tier, &held.name, &held.ticket);
         }
     }
 

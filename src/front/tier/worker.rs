@@ -1,12 +1,12 @@
 //! The thread that tells a second tier what was changed.
 
-use crate::engine::tier::AnyTier;
 #[cfg(not(larder_loom))]
 use crate::engine::tier::news::without_waiting;
+use crate::engine::tier::{AnyTier, give_back};
 use crate::parts::notifier::Notifier;
 use crate::parts::outgoing::{InHand, Outgoing};
 use crate::rules::event::Event;
-use crate::rules::tier::TierError;
+use crate::rules::tier::{TierChange, TierError};
 use crate::words::block_on::block_on;
 use crate::words::contain::contain;
 #[cfg(not(larder_loom))]
@@ -97,6 +97,9 @@ fn make<K, V>(
         let changes = hand.changes.len();
         failures = failures.saturating_add(1);
         let (left, moot) = outgoing.failed(hand, error.clone());
+        for (key, ticket) in moot.changes.iter().filter_map(TierChange::ticket) {
+            give_back(tier, key, ticket);
+        }
         contain(|| drop(moot));
         hand = left;
         if let Some(notifier) = notifier {
