@@ -47,6 +47,22 @@ struct LoadLease {
     time: Duration,
 }
 
+/// The right to load a key, as far as this call has it. Its drop gives it back: the call may fail, or be
+/// dropped, when the server has granted it already.
+struct Turn<'a, C: Codec> {
+    tier: &'a RedisTier<C>,
+    lease: LoadLease,
+    may_be_ours: bool,
+}
+
+impl<C: Codec> Drop for Turn<'_, C> {
+    fn drop(&mut self) {
+        if self.may_be_ours {
+            self.tier.let_go(&self.lease.name, &self.lease.token);
+        }
+    }
+}
+
 fn nothing<K, V>(ticket: TierTicket) -> TierFound<K, V> {
     TierFound::new(None, ticket)
 }
@@ -104,19 +120,21 @@ impl<C: Codec> RedisTier<C> {
     {
         let lease =
             LoadLease { name: self.names().lease(key), token: self.hub().chance.id(), time };
+        let mut turn = Turn { tier: self, lease, may_be_ours: false };
         let begun = Instant::now();
         let mut pause = FIRST_PAUSE;
         loop {
-            let (found, is_ours) = self.one(names, Some(&lease)).await?;
+            turn.may_be_ours = true;
+            let (found, is_ours) = self.one(names, Some(&turn.lease)).await?;
+            turn.may_be_ours = is_ours;
             if is_fresh(&found) {
-                // it came between two looks
-                if is_ours {
-                    self.let_go(&lease.name, &lease.token);
-                }
+                // if it is ours: the value came between two looks
                 return Ok(found);
             }
             let left = time.saturating_sub(begun.elapsed());
             if is_ours || left.is_zero() {
+                // its ticket has the turn from here on
+                turn.may_be_ours = false;
                 return Ok(found);
             }
             self.line.wait(pause.min(left)).await?;

@@ -3,7 +3,9 @@
 use super::server::{eventually, wait};
 use super::{builder, entry, get, key, load, ms, need_server, ticket, tier, value};
 use crate::rules::tier::Tier;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Wake, Waker};
 use std::time::{Duration, Instant};
 
 const LEASE: &str = "EXISTS test:v1#lease:ada";
@@ -83,4 +85,44 @@ fn what_is_fresh_needs_no_turn() {
     let many = wait(Tier::<String, String>::get_many(&leased, &[key("bob")])).unwrap();
     assert!(many[0].entry.is_none());
     assert_eq!(server.client().int("EXISTS test:v1#lease:bob"), 0);
+}
+
+#[test]
+fn a_turn_that_nobody_waits_for_any_more_is_given_on() {
+    let server = need_server!();
+    let leased = builder(&server).lease(Duration::from_secs(3600)).open().unwrap();
+    let ada = key("ada");
+    let (woken, mut client) = (Arc::new(Woken(AtomicBool::new(true))), server.client());
+    let waker = Waker::from(Arc::clone(&woken));
+    let mut asked = Box::pin(Tier::<String, String>::get(&leased, &ada));
+    let mut is_granted = || client.int(LEASE) == 1;
+    while !is_granted() {
+        // once it is granted, the call is not polled any more
+        if woken.0.swap(false, Ordering::SeqCst) && !is_granted() {
+            assert!(asked.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        }
+    }
+    drop(asked);
+    eventually(|| !is_granted());
+}
+
+#[test]
+fn a_turn_that_is_granted_too_late_is_given_on() {
+    let server = need_server!();
+    let leased = builder(&server).lease(Duration::from_secs(3600)).timeout(ms(50)).open().unwrap();
+    let mut client = server.client();
+    client.say("CLIENT PAUSE 60000 WRITE");
+    assert!(wait(Tier::<String, String>::get(&leased, &key("ada"))).is_err());
+    client.say("CLIENT UNPAUSE");
+    // what this asks comes to the server after that
+    eventually(|| wait(Tier::<String, String>::get_many(&leased, &[key("bob")])).is_ok());
+    assert_eq!(client.int(LEASE), 0);
+}
+
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::SeqCst);
+    }
 }
