@@ -774,3 +774,38 @@ fn the_tickets_of_loads_that_are_not_told_are_given_back() {
         assert_eq!(tier.out.lock().len(), 0);
     }
 }
+
+#[test]
+fn a_value_that_comes_late_to_the_tier_does_not_replace_what_others_wrote_after_it() {
+    for is_in_hand in [false, true] {
+        let shared = Shared::new();
+        let held = Held::over(&shared);
+        let (one, other) = (shelf(held.clone()), shelf(shared.join()));
+        let source = Mutex::new(0);
+        let write = |cache: &Cache<String, u64>, value| {
+            let write = |_: &String, value: &u64| {
+                *source.lock() = *value;
+                Ok::<_, String>(())
+            };
+            cache.write_through("a".to_owned(), value, write).unwrap();
+        };
+        if is_in_hand {
+            // without a removal before it, by which the worker would be busy
+            one.insert("a".to_owned(), 1);
+            *source.lock() = 1;
+            held.gate.wait_until_entered(1);
+        } else {
+            one.remove("b");
+            held.gate.wait_until_entered(1);
+            write(&one, 1);
+        }
+        write(&other, 2);
+        other.tier_flush().unwrap();
+        held.gate.open();
+        settled(&one);
+        let load = |cache: &Cache<String, u64>| {
+            cache.get_or_load("a", || Ok::<_, String>(*source.lock())).unwrap()
+        };
+        assert_eq!((load(&one), load(&other)), (2, 2));
+    }
+}

@@ -64,6 +64,8 @@ struct LastChange {
     first: u64,
     /// It brings a loaded value, which invalidates nothing in the tier.
     is_load: bool,
+    /// It brings a written value.
+    is_write: bool,
 }
 
 /// The changes that the worker is making.
@@ -127,6 +129,11 @@ impl<K, V> Outgoing<K, V> {
         state.of_all.is_empty() && !state.of_keys.contains_key(key)
     }
 
+    /// Whether the last change of a key is a written value that is not known to be in the tier.
+    pub(crate) fn is_writing(&self, key: &TierKey) -> bool {
+        self.state.lock().of_keys.get(key).is_some_and(|last| last.is_write)
+    }
+
     /// Notes a change that is to be made in the tier too. Runs no user code: it is called with the lock of a
     /// shard held.
     pub(crate) fn note(&self, mut change: TierChange<K, V>) -> Noted<K, V> {
@@ -143,7 +150,8 @@ impl<K, V> Outgoing<K, V> {
         state.last += 1;
         let number = state.last;
         if let Some(key) = change.key().cloned() {
-            let last = LastChange { number, first: number, is_load };
+            let is_write = matches!(change, TierChange::Write(..));
+            let last = LastChange { number, first: number, is_load, is_write };
             let before = state.of_keys.insert(key.clone(), last);
             if let Some(before) = before.and_then(|before| state.replace(&key, before)) {
                 let is_known = matches!(before, TierChange::Expire(_));

@@ -1,5 +1,6 @@
 //! News: what other processes did, and what is done here in response.
 
+use super::Told;
 use crate::engine::store::{Store, spread};
 use crate::parts::group::Hash;
 use crate::rules::tier::{News, TierError, TierWatcher, Watch};
@@ -108,8 +109,10 @@ where
     /// Removes every key of this name: several keys may have it.
     fn change_here(&self, hash: u64, name: &TierKey) {
         let mut out = Outbox::new();
+        let _told;
         {
             let mut shard = self.cell(hash).shard.write();
+            _told = self.overtaken(name);
             self.ledger.note(hash);
             shard.fence_each(hash, &ByName(name), &mut out);
             shard.remove_each(Hash::new(hash), &ByName(name), &self.terms(), &mut out);
@@ -120,8 +123,10 @@ where
     /// The same for an expiry: the entries are not fresh any more, but not gone.
     fn expire_here(&self, hash: u64, name: &TierKey) {
         let mut out = Outbox::new();
+        let _told;
         let expired = {
             let mut shard = self.cell(hash).shard.write();
+            _told = self.overtaken(name);
             self.ledger.note(hash);
             shard.fence_each(hash, &ByName(name), &mut out);
             shard.expire_each(Hash::new(hash), &ByName(name), &self.terms(), &mut out)
@@ -134,6 +139,14 @@ where
 }
 
 impl<K, V, S> Store<K, V, S> {
+    /// Somebody else has changed what stands under this name. A value that was written here and is still on
+    /// its way there would replace theirs, and may be older: the tier is told of a removal after it. To be
+    /// called with the lock of the key's shard held; the returned value is to be dropped after the lock.
+    fn overtaken(&self, name: &TierKey) -> Option<Told<K, V>> {
+        let is_writing = self.tier.as_ref().is_some_and(|tier| tier.outgoing.is_writing(name));
+        is_writing.then(|| self.tell_removal(Some(name))).flatten()
+    }
+
     /// The hashes that keys of this name may have.
     fn hashes_of(&self, name: &TierKey) -> impl Iterator<Item = u64> + use<K, V, S>
     where
