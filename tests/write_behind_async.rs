@@ -320,3 +320,37 @@ async fn what_panics_when_it_is_dropped_ends_no_writer() {
     queue.put(2, 20).await.unwrap();
     assert_eq!(queue.close().await, Ok(()));
 }
+
+/// Never done.
+struct Hangs;
+
+impl AsyncWriter<u64, Arc<()>> for Hangs {
+    type Error = ();
+
+    async fn write(&self, _: &[Change<'_, u64, Arc<()>>]) -> Result<(), ()> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test]
+async fn a_write_that_hangs_keeps_nothing_when_its_queue_has_given_up() {
+    let _watchdog = Watchdog::start();
+    let (cache, value) = (Cache::new(10), Arc::new(()));
+    let lost = Arc::new(AtomicUsize::new(0));
+    let queue = AsyncWriteBehind::builder(cache.clone(), Hangs)
+        .max_delay(Duration::ZERO)
+        .drop_timeout(ms(10))
+        .on_give_up({
+            let lost = lost.clone();
+            move |_| _ = lost.fetch_add(1, SeqCst)
+        })
+        .build()
+        .unwrap();
+    queue.put(1, value.clone()).await.unwrap();
+    cache.insert(2, value.clone());
+    drop((queue, cache));
+    while Arc::strong_count(&value) > 1 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(lost.load(SeqCst), 1);
+}

@@ -27,6 +27,18 @@ struct State<K, V> {
     told: u64,
     /// The tick at which the writers give up what is left: set where none but them can.
     parting: Option<Tick>,
+    /// All that was left was given up.
+    #[cfg_attr(not(feature = "tokio"), allow(dead_code, reason = "asked by tasks"))]
+    is_abandoned: bool,
+}
+
+impl<K, V> State<K, V> {
+    /// A caller waits: it is woken once, however often it asks.
+    fn wait(&mut self, waker: Waker) {
+        if !self.callers.iter().any(|other| other.will_wake(&waker)) {
+            self.callers.push(waker);
+        }
+    }
 }
 
 /// Why a change was not taken in.
@@ -40,7 +52,8 @@ impl<K, V> Desk<K, V> {
     pub(super) fn new(terms: BacklogTerms, clock: Clock) -> Self {
         let backlog = Backlog::new(terms);
         let (writers, callers) = (Vec::new(), Vec::new());
-        let state = State { backlog, writers, callers, told: 0, parting: None };
+        let state =
+            State { backlog, writers, callers, told: 0, parting: None, is_abandoned: false };
         Self { state: Mutex::new(state), clock }
     }
 
@@ -184,6 +197,7 @@ impl<K, V> Desk<K, V> {
         state.backlog.close();
         let in_hand = state.backlog.flying() > 0;
         let given_up = state.backlog.abandon();
+        state.is_abandoned = true;
         let mut woken = std::mem::take(&mut state.writers);
         woken.append(&mut state.callers);
         drop(state);
@@ -204,6 +218,18 @@ impl<K, V> Desk<K, V> {
 
     pub(super) fn given_up(&self) -> u64 {
         self.state.lock().backlog.given_up()
+    }
+
+    /// Whether all that was left was given up, what writers are still at included.
+    #[cfg_attr(not(feature = "tokio"), allow(dead_code, reason = "asked by tasks"))]
+    pub(super) fn poll_abandoned(&self, waker: &Waker) -> Poll<()> {
+        let waker = waker.clone();
+        let mut state = self.state.lock();
+        if state.is_abandoned {
+            return Poll::Ready(());
+        }
+        state.wait(waker);
+        Poll::Pending
     }
 
     /// Whether another key may come, or nothing may.
@@ -234,9 +260,7 @@ impl<K, V> Desk<K, V> {
             drop(state);
             return Poll::Ready(());
         }
-        if !state.callers.iter().any(|other| other.will_wake(&waker)) {
-            state.callers.push(waker);
-        }
+        state.wait(waker);
         Poll::Pending
     }
 

@@ -49,7 +49,8 @@ pub trait AsyncWriter<K, V>: Send + Sync + 'static {
 ///
 /// Dropping the last handle does not block. What is left is written in the background for
 /// [`drop_timeout`](AsyncWriteBehindBuilder::drop_timeout) at most, or until the runtime ends, and the rest
-/// is reported to [`on_give_up`](AsyncWriteBehindBuilder::on_give_up). A runtime ends with `main`: call
+/// is reported to [`on_give_up`](AsyncWriteBehindBuilder::on_give_up); the future of a write that still goes
+/// on then is dropped. A runtime ends with `main`: call
 /// [`close`](Self::close) before that.
 ///
 /// ```
@@ -382,6 +383,10 @@ where
         contain(|| writing = Some(self.writer.write(&changes)));
         let mut writing = pin!(writing);
         let outcome = poll_fn(|task| {
+            if self.core.desk.poll_abandoned(task.waker()).is_ready() {
+                // the queue is gone, and its cache is not to be kept for a source that hangs
+                return Poll::Ready(Err(GaveUp::Dropped));
+            }
             let mut polled = Poll::Ready(Err(GaveUp::Panicked));
             contain(|| {
                 let Some(writing) = writing.as_mut().as_pin_mut() else { return };
