@@ -52,6 +52,9 @@ pub(crate) struct Backlog<K, V> {
     flying: usize,
     given_up: u64,
     is_closed: bool,
+    /// The last batch that was handed out had failed before. If the source takes longer to refuse such changes
+    /// than they are left alone, one of them is always due: the others have their turn in between.
+    has_retried: bool,
 }
 
 struct KeySlot<K, V> {
@@ -125,6 +128,7 @@ impl<K, V> Backlog<K, V> {
             flying: 0,
             given_up: 0,
             is_closed: false,
+            has_retried: false,
         }
     }
 
@@ -205,7 +209,13 @@ impl<K, V> Backlog<K, V> {
     /// The next batch that is due, or until when there is none.
     pub(crate) fn next(&mut self, now: Tick) -> WriterStep<K, V> {
         let retry = self.failed.first().copied();
-        if let Some((_, _, id)) = retry.filter(|(at, ..)| *at <= now) {
+        let oldest = self.fresh.first().map(|&(number, id)| (number, self.queued_at(id)));
+        let is_fresh_due = oldest.is_some_and(|(number, at)| {
+            let is_due = at <= now || number <= self.hurry || self.is_closed;
+            is_due || self.fresh.len() >= self.terms.batch || self.is_full()
+        });
+        let have_their_turn = !(self.has_retried && is_fresh_due);
+        if let Some((_, _, id)) = retry.filter(|(at, ..)| *at <= now && have_their_turn) {
             // changes that failed together are tried again in halves: so a change that the source refuses
             // does not hold up its neighbours for long, and a source that was away for a moment is not called
             // for each of them
@@ -218,19 +228,17 @@ impl<K, V> Backlog<K, V> {
                 self.failed.remove(&(at, number, id));
                 batch.push(self.take(id));
             }
+            self.has_retried = true;
             return WriterStep::Write(batch);
         }
-        let oldest = self.fresh.first().map(|&(number, id)| (number, self.queued_at(id)));
-        if let Some((number, at)) = oldest {
-            let is_due = at <= now || number <= self.hurry || self.is_closed;
-            if is_due || self.fresh.len() >= self.terms.batch || self.is_full() {
-                let mut batch = Vec::with_capacity(self.terms.batch.min(self.fresh.len()));
-                while batch.len() < self.terms.batch {
-                    let Some((_, id)) = self.fresh.pop_first() else { break };
-                    batch.push(self.take(id));
-                }
-                return WriterStep::Write(batch);
+        if is_fresh_due {
+            let mut batch = Vec::with_capacity(self.terms.batch.min(self.fresh.len()));
+            while batch.len() < self.terms.batch {
+                let Some((_, id)) = self.fresh.pop_first() else { break };
+                batch.push(self.take(id));
             }
+            self.has_retried = false;
+            return WriterStep::Write(batch);
         }
         if self.is_closed && self.len() == 0 {
             return WriterStep::End;

@@ -65,6 +65,31 @@ fn a_batch_that_fails_is_tried_again_in_halves() {
 }
 
 #[test]
+fn what_goes_on_failing_slowly_leaves_the_others_their_turn() {
+    let mut backlog = Backlog::new(BacklogTerms { max_delay: 0, batch: 1, ..terms() });
+    (1..=2).for_each(|key| put(&mut backlog, key, key, 0));
+    for _ in 0..2 {
+        let refused = batch(&mut backlog, 0);
+        fail(&mut backlog, &refused, 0);
+    }
+    (3..=6).for_each(|key| put(&mut backlog, key, key, 0));
+    // the source takes longer to refuse a change than that is left alone
+    let mut now = 0;
+    let mut tried = Vec::new();
+    for _ in 0..6 {
+        now += 1_000;
+        let one = batch(&mut backlog, now);
+        tried.extend(keys(&one));
+        if keys(&one)[0] < 3 {
+            fail(&mut backlog, &one, now);
+        } else {
+            backlog.written(&one);
+        }
+    }
+    assert_eq!(tried, [1, 3, 2, 4, 1, 5]);
+}
+
+#[test]
 fn a_key_in_a_writers_hands_is_not_handed_out_again() {
     let mut backlog = Backlog::new(BacklogTerms { max_delay: 0, ..terms() });
     put(&mut backlog, 1, 10, 0);
