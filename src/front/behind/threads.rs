@@ -86,7 +86,9 @@ use std::task::Waker;
 ///
 /// A crash loses whatever was not written: at most `max_pending` keys, none of them older than
 /// [`max_delay`](WriteBehindBuilder::max_delay) and the time that the writer takes, as long as it keeps up
-/// and does not fail. A batch that was under way may have been written or not. Nothing is kept on disk. Call
+/// and does not fail. A batch that was under way may have been written or not. Nothing is kept on disk, but for
+/// a snapshot of the cache, which also has values that the source does not have yet: [`flush`](Self::flush)
+/// before one is saved, or it may bring back what the crash has lost at the source. Call
 /// [`close`](Self::close) before the process ends, and mind that `std::process::exit` and `abort` run no
 /// destructors.
 ///
