@@ -809,3 +809,31 @@ fn a_value_that_comes_late_to_the_tier_does_not_replace_what_others_wrote_after_
         assert_eq!((load(&one), load(&other)), (2, 2));
     }
 }
+
+#[test]
+fn nor_does_it_come_back_when_others_have_removed_it_with_its_tag_or_with_all() {
+    let happens: [fn(&Cache<String, u64>); 3] =
+        [|other| other.remove_tag("some"), |other| other.expire_tag("some"), |other| other.clear()];
+    for happens in happens {
+        for is_in_hand in [false, true] {
+            let shared = Shared::new();
+            let held = Held::over(&shared);
+            let (one, other) = (shelf(held.clone()), shelf(shared.join()));
+            if !is_in_hand {
+                one.remove("b");
+                held.gate.wait_until_entered(1);
+            }
+            one.at("a").tag("some").insert(1);
+            one.at("c").tag("another").insert(1);
+            held.gate.wait_until_entered(1);
+            happens(&other);
+            other.tier_flush().unwrap();
+            assert_eq!(one.get("a"), None);
+            held.gate.open();
+            settled(&one);
+            let load =
+                |cache: &Cache<String, u64>| cache.get_or_load("a", || Ok::<_, String>(2)).unwrap();
+            assert_eq!((load(&one), load(&other)), (2, 2));
+        }
+    }
+}

@@ -156,6 +156,12 @@ impl<K, V> Behind<K, V> {
         let has_tickets = noted.tickets().next().is_some();
         Told { noted, tickets_to: has_tickets.then(|| Arc::clone(&self.tier)) }
     }
+
+    /// Somebody else has removed or expired all that has this tag, or everything.
+    fn overtake(&self, tag: Option<&str>) {
+        // what is replaced are written values, without tickets
+        drop(self.outgoing.overtake(tag));
+    }
 }
 
 /// A change that was noted for the tier. Its drop gives back the tickets of loaded values that it replaced:

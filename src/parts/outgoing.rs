@@ -5,6 +5,7 @@
 //! ones are taken out. As long as a change is here, the tier is not asked for its key, for it may still have
 //! what was removed from the cache.
 
+use crate::rules::tag::Tag;
 use crate::rules::tier::{TierChange, TierError, TierTicket};
 use crate::words::contain::contain;
 use crate::words::sync::Mutex;
@@ -34,6 +35,8 @@ struct State<K, V> {
     line: VecDeque<(u64, Option<TierChange<K, V>>)>,
     /// Each key's last change that is not made yet.
     of_keys: HashMap<TierKey, LastChange, ahash::RandomState>,
+    /// The keys and tags of the tagged values among the changes that the worker has taken.
+    tagged_in_hand: Vec<(TierKey, Vec<Tag>)>,
     /// The numbers of the changes of more than one key that are not made yet, and for each the number of the
     /// first change that it stands for: its own, or an earlier one that it has replaced.
     of_all: BTreeMap<u64, u64>,
@@ -104,6 +107,7 @@ impl<K, V> Outgoing<K, V> {
             state: Mutex::new(State {
                 line: VecDeque::new(),
                 of_keys: HashMap::default(),
+                tagged_in_hand: Vec::new(),
                 of_all: BTreeMap::new(),
                 replacing: BTreeSet::new(),
                 last: 0,
@@ -132,6 +136,29 @@ impl<K, V> Outgoing<K, V> {
     /// Whether the last change of a key is a written value that is not known to be in the tier.
     pub(crate) fn is_writing(&self, key: &TierKey) -> bool {
         self.state.lock().of_keys.get(key).is_some_and(|last| last.is_write)
+    }
+
+    /// Somebody else has removed or expired all that has this tag, or everything: a written value that it is
+    /// about, and that is not known to be in the tier, is to be removed after it.
+    pub(crate) fn overtake(&self, tag: Option<&str>) -> Vec<Noted<K, V>> {
+        let keys: Vec<TierKey> = {
+            let state = self.state.lock();
+            let has_it =
+                |tags: &[Tag]| tag.is_none_or(|tag| tags.iter().any(|own| own.as_str() == tag));
+            let in_line = state.line.iter().filter_map(|(_, change)| match change {
+                Some(TierChange::Write(key, entry)) if has_it(&entry.tags) => Some(key),
+                _ => None,
+            });
+            let tagged = state.tagged_in_hand.iter().filter(|(_, tags)| has_it(tags));
+            let in_hand = tagged.map(|(key, _)| key);
+            let first = state.line.front().map_or(u64::MAX, |(number, _)| *number);
+            let any_in_hand = state.of_keys.iter().filter(|(_, last)| last.number < first);
+            let any_in_hand = any_in_hand.filter(|_| tag.is_none()).map(|(key, _)| key);
+            let keys = in_line.chain(in_hand).chain(any_in_hand);
+            let is_write = |key: &TierKey| state.of_keys.get(key).is_some_and(|last| last.is_write);
+            keys.filter(|key| is_write(key)).cloned().collect()
+        };
+        keys.into_iter().map(|key| self.note(TierChange::Remove(key))).collect()
     }
 
     /// Notes a change that is to be made in the tier too. Runs no user code: it is called with the lock of a
@@ -188,6 +215,12 @@ impl<K, V> Outgoing<K, V> {
                 None => break,
             }
         }
+        state.tagged_in_hand.extend(hand.changes.iter().filter_map(|change| match change {
+            TierChange::Write(key, entry) if !entry.tags.is_empty() => {
+                Some((key.clone(), entry.tags.clone()))
+            }
+            _ => None,
+        }));
         if !hand.is_empty() {
             return Poll::Ready(Some(hand));
         }
@@ -212,6 +245,7 @@ impl<K, V> Outgoing<K, V> {
         let waiting = {
             let mut state = self.state.lock();
             state.settle(&hand);
+            state.tagged_in_hand.clear();
             state.failed = None;
             state.is_stuck = false;
             std::mem::take(&mut state.waiting)
@@ -236,6 +270,8 @@ impl<K, V> Outgoing<K, V> {
         let waiting = {
             let mut state = self.state.lock();
             state.drop_loads(&mut moot.changes);
+            // no value is tried again
+            state.tagged_in_hand.clear();
             for (number, change) in numbers.into_iter().zip(changes) {
                 // a load of the worker's is not among them any more
                 let is_last = state.is_last(number, change.key());

@@ -94,9 +94,18 @@ where
                     self.expire_here(hash, name);
                 }
             }
-            News::TagRemoved(tag) => self.remove_tag_here(tag),
-            News::TagExpired(tag) => self.expire_tag_here(tag),
-            News::Cleared => self.clear_here(),
+            News::TagRemoved(tag) => {
+                tier.overtake(Some(tag));
+                self.remove_tag_here(tag);
+            }
+            News::TagExpired(tag) => {
+                tier.overtake(Some(tag));
+                self.expire_tag_here(tag);
+            }
+            News::Cleared => {
+                tier.overtake(None);
+                self.clear_here();
+            }
             News::Missed => {
                 tier.doubted.fetch_max(self.clock.now(), Ordering::Relaxed);
                 self.doubt_all_here();
