@@ -144,7 +144,7 @@ fn a_refresh_that_fails_in_the_background_is_told() {
     hand.advance(secs(6));
     assert_eq!(loading.load(&1).unwrap(), 10);
     runtime.run_until_stalled();
-    assert_eq!(log.take(), ["the load of 1 failed (Refresh, 1 in a row)"]);
+    assert_eq!(log.take(), ["the load of 1 failed (Refresh, 1 in a row): away"]);
 }
 
 #[test]
@@ -253,7 +253,10 @@ fn of_many_keys_that_fail_at_once_each_is_told() {
     let (cache, hand, log) = cache();
     let many = cache.get_or_load_many(&[1, 2], |_| Err::<Vec<_>, _>("away"));
     assert_eq!(many.failed.len(), 2);
-    assert_eq!(log.take(), [1, 2].map(|n| format!("the load of {n} failed (Miss, 1 in a row)")));
+    assert_eq!(
+        log.take(),
+        [1, 2].map(|n| format!("the load of {n} failed (Miss, 1 in a row): away"))
+    );
     let load = |_: &[u64]| -> Result<Vec<(u64, u64)>, String> { panic!("expected") };
     catch_unwind(AssertUnwindSafe(|| cache.get_or_load_many(&[3, 4], load))).unwrap_err();
     assert_eq!(log.take(), [3, 4].map(|n| format!("the load of {n} panicked (Miss, 1 in a row)")));
@@ -280,7 +283,8 @@ fn the_breaker_tells_when_it_opens_and_when_it_closes() {
     let (builder, hand, log) = builder();
     let cache = checked(builder.circuit_breaker(2, secs(1)));
     let opened = "the circuit breaker opened";
-    let failed = |key: u64, row: u32| format!("the load of {key} failed (Miss, {row} in a row)");
+    let failed =
+        |key: u64, row: u32| format!("the load of {key} failed (Miss, {row} in a row): away");
     fail(&cache, 1);
     assert_eq!(log.take(), [failed(1, 1)]);
     fail(&cache, 2);

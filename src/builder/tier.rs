@@ -47,7 +47,8 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     ///   `time_to_live`). `max_concurrent_loads` and `circuit_breaker` are about the source: they neither
     ///   limit nor count requests to the tier. A value that has expired in the tier is shown to the loader,
     ///   and served where `stale_if_error` allows it.
-    /// - **`get`** looks in this process only.
+    /// - **`get` and [`alter`](crate::Cache::alter)** look in this process only: `alter` is a read-modify-write
+    ///   among the threads of one process, and not among processes.
     /// - **Changes** (`insert`, what was loaded, `remove`, `expire`, tags, `clear`, writes) are sent to the
     ///   tier in the background, in their order, by a thread of the cache's own (`larder-tier`), with retries
     ///   until they arrive. [`remove_everywhere`](crate::Cache::remove_everywhere) and

@@ -192,11 +192,15 @@ where
     /// * is otherwise as if [inserted](Self::insert): a load of the key in flight is not stored, the removal
     ///   listener gets the previous value, and a value that weighs too much takes the previous one with it.
     ///
-    /// It sees only what is fresh in this process: not a second tier (which is told of the change; other
-    /// processes change their own copies), nor what a [`WriteBehind`](crate::WriteBehind) queue has yet to
+    /// It sees only what is fresh in this process, not what a second tier has. (The tier is told of the change,
+    /// as of an insert; two processes that alter one key at once overwrite each other's changes there, so a
+    /// count that they share belongs in the source.) Nor does it see what a [`WriteBehind`](crate::WriteBehind) queue has yet to
     /// write ([its own `alter`](crate::WriteBehind::alter) does). A value that was evicted begins anew, so a
     /// limit that must hold under a flood of keys needs room for all of them. If `change` is given `None` and
     /// returns `None`, nothing happens, not even to a load.
+    ///
+    /// It is not a use, as a hit is: with a [`time_to_idle`](crate::CacheBuilder::time_to_idle), a value that
+    /// is stored begins a new idle time, and one that is kept does not.
     ///
     /// Blocks as `insert` does. Costs an allocation and, for each call of `change`, a look-up, a write, two
     /// clones of the value and one of the key. While it runs, every other write to the cache takes one more
@@ -644,8 +648,9 @@ where
     /// Removes every entry for which `pred` returns `true`, those within a stale window too; returns how many
     /// there were. No load in flight when it is called will be stored, since nobody knows what it will bring.
     ///
-    /// `pred` is shown a clone of every entry, with no lock held, so it may take its time and may use the
-    /// cache. What is written while it runs is newer than the call, and may stay. With a second tier that
+    /// Takes a time in proportion to all entries, those that stay included: each is cloned, and `pred` is
+    /// shown the clone with no lock held, so it may take its time and may use the cache. (Entries that belong
+    /// together are removed at once if they have a [tag](Self::remove_tag).) What is written while it runs is newer than the call, and may stay. With a second tier that
     /// does not keep up, each removal may block this thread as [`insert`](Self::insert) does.
     ///
     /// # Panics

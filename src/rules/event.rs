@@ -10,7 +10,9 @@ use std::fmt;
 /// [`on_removal`](crate::CacheBuilder::on_removal). Nor are loads that did not begin, which
 /// [`overloaded`](crate::Stats::overloaded) and [`circuit_open`](crate::Stats::circuit_open) count.
 ///
-/// `Display` formats it as one line, if keys are `Debug`:
+/// `Display` formats it as one line, if keys are `Debug`. It has the text of a loader's error if that is a
+/// `&'static str`, a `String`, a `std::io::Error` or a `Box<dyn Error + Send + Sync>`; of any other type,
+/// `downcast_ref` gets at it:
 ///
 /// ```
 /// use larder::{Cache, LoadError};
@@ -23,7 +25,7 @@ use std::fmt;
 ///     .on_event(move |event| log.lock().unwrap().push(format!("users: {event}")))
 ///     .build()?;
 /// let _: Result<_, LoadError<&str>> = users.get_or_load(&42, || Err("the database is away"));
-/// assert_eq!(*lines.lock().unwrap(), ["users: the load of 42 failed (Miss, 1 in a row)"]);
+/// assert_eq!(*lines.lock().unwrap(), ["users: the load of 42 failed (Miss, 1 in a row): the database is away"]);
 /// # Ok::<_, larder::ConfigError>(())
 /// ```
 #[derive(Debug)]
@@ -109,11 +111,30 @@ pub enum Event<'a, K> {
     ListenerPanicked,
 }
 
+/// The text of an error whose type has been forgotten, if it is one of those that carry any error.
+fn text_of(error: &(dyn Any + Send + Sync)) -> Option<&dyn fmt::Display> {
+    if let Some(text) = error.downcast_ref::<&'static str>() {
+        return Some(text);
+    }
+    if let Some(text) = error.downcast_ref::<String>() {
+        return Some(text);
+    }
+    if let Some(error) = error.downcast_ref::<std::io::Error>() {
+        return Some(error);
+    }
+    let boxed = error.downcast_ref::<Box<dyn std::error::Error + Send + Sync>>()?;
+    Some(boxed)
+}
+
 impl<K: fmt::Debug> fmt::Display for Event<'_, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::LoadFailed { key, reason, failures, .. } => {
-                write!(f, "the load of {key:?} failed ({reason:?}, {failures} in a row)")
+            Self::LoadFailed { key, reason, failures, error } => {
+                write!(f, "the load of {key:?} failed ({reason:?}, {failures} in a row)")?;
+                match text_of(*error) {
+                    Some(text) => write!(f, ": {text}"),
+                    None => Ok(()),
+                }
             }
             Self::LoadPanicked { key, reason, failures } => {
                 write!(f, "the load of {key:?} panicked ({reason:?}, {failures} in a row)")

@@ -212,15 +212,15 @@ impl fmt::Display for Explanation {
         if let Some(age) = self.age {
             write!(f, "\nage: {}", Length(age))?;
             let windows = [
-                (self.fresh, "fresh"),
-                (self.revalidate, "served while it reloads"),
-                (self.error_only, "served if loads fail"),
+                (self.fresh, "fresh", "fresh"),
+                (self.revalidate, "served while it reloads", "was served while it reloads"),
+                (self.error_only, "served if loads fail", "was served if loads fail"),
             ];
-            for (end, what) in windows {
+            for (end, what, once) in windows {
                 match end {
                     Some(End::In(Duration::MAX)) => write!(f, "; {what} for ever")?,
                     Some(End::In(left)) => write!(f, "; {what} for another {}", Length(left))?,
-                    Some(End::Ago(ago)) => write!(f, "; {what} until {} ago", Length(ago))?,
+                    Some(End::Ago(ago)) => write!(f, "; {once} until {} ago", Length(ago))?,
                     None => {}
                 }
             }

@@ -206,7 +206,7 @@ pub enum ConfigError {
     /// A stale window, but no time to live from whose end it could count.
     #[error(
         "`{setting}` is a window after the end of a time to live, and there is none: call \
-         `time_to_live(d)`, or leave the window out"
+         `time_to_live(d)` (with `Duration::MAX` if each value brings its own), or leave the window out"
     )]
     WindowWithoutTimeToLive {
         /// The window's name on the builder.
