@@ -40,6 +40,30 @@ fn life(is_shared: bool, control: &str) -> Duration {
 }
 
 #[test]
+fn without_a_max_age_the_dates_say_how_long() {
+    let day = |time: &str| format!("Sun, 06 Nov 1994 {time} GMT");
+    let (made, later) = (day("08:49:37"), day("08:50:07"));
+    let life = |lines: &[(&'static str, &str)]| {
+        let (pages, _hand) = pages();
+        let upstream = Upstream::of(&pages);
+        // long enough for the cache's windows
+        let said = [lines, &[("cache-control", "stale-if-error=60")]].concat();
+        load(&pages, upstream.loaded(1, &fields(&said))).fresh_for
+    };
+    let until = |until| life(&[("date", &made), ("expires", until)]);
+    assert_eq!(until(&later), secs(30));
+    assert_eq!(until(&made), secs(0));
+    assert_eq!(until("Sunday, 06-Nov-94 08:50:07 GMT"), secs(30), "as it was once written");
+    for no_date in ["0", "-1", "soon", ""] {
+        assert_eq!(until(no_date), secs(0), "{no_date}");
+    }
+    let lines = [("date", &*made), ("expires", &*later)];
+    assert_eq!(life(&[lines[0], lines[1], ("age", "10")]), secs(20));
+    assert_eq!(life(&[lines[0], lines[1], ("cache-control", "max-age=50")]), secs(50));
+    assert_eq!(life(&[("expires", &later)]), secs(0), "long ago");
+}
+
+#[test]
 fn an_answers_life_is_read() {
     for (control, alone, shared) in [
         ("max-age=60", 60, 60),

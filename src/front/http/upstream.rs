@@ -4,9 +4,9 @@ use super::directives::{CacheControl, members, opaque, seconds};
 use crate::front::cache::Cache;
 use crate::rules::expiry::duration;
 use crate::rules::loaded::{LoadCx, Loaded};
-use http::header::{AGE, ETAG, VARY};
+use http::header::{AGE, DATE, ETAG, EXPIRES, VARY};
 use http::{HeaderMap, HeaderValue};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// Turns an upstream's response into a [`Loaded`]: how long it may be kept, and with which version to ask for
 /// it again (RFC 9111, RFC 5861).
@@ -38,7 +38,7 @@ use std::time::Duration;
 /// |---|---|
 /// | `no-store`, `Vary: *`; `private` in a shared cache | handed to those who wait, not stored |
 /// | `no-cache` | not stored, and what was stored is removed: nothing is kept here that must be checked before each use |
-/// | `s-maxage` (shared), else `max-age` | the life, less `Age`; not stored if nothing is left |
+/// | `s-maxage` (shared), else `max-age`, else `Expires` less `Date` | the life, less `Age`; not stored if nothing is left |
 /// | none of these | the cache's own time to live |
 /// | `must-revalidate`; in a shared cache `proxy-revalidate` and `s-maxage` | never served past that life |
 /// | `stale-while-revalidate`, `stale-if-error` | the cache's windows are cut to these |
@@ -50,8 +50,8 @@ use std::time::Duration;
 /// `s-maxage` with short lives, build a cache without windows.) A window longer than the cache's is not used.
 /// If the response says nothing, the cache's own apply, as the operator's choice (RFC 9111, 4.2.4).
 ///
-/// What cannot be read is ignored, except a life or a window, which then counts as over. `Expires`, `Pragma`
-/// and heuristics by `Last-Modified` are not used. What varies by request (`Vary`, `Authorization`) has to be
+/// What cannot be read is ignored, except a life or a window, which then counts as over (`Expires: 0` is a
+/// usual one). `Pragma` and heuristics by `Last-Modified` are not used. What varies by request (`Vary`, `Authorization`) has to be
 /// part of the key, or not be cached: only the caller can see to that.
 #[derive(Debug, Clone)]
 pub struct Upstream {
@@ -116,8 +116,8 @@ impl Upstream {
         let shared = control.s_maxage.filter(|_| self.is_shared);
         // of several the first; what is no number is none (RFC 9111, 5.1)
         let age = members(headers, AGE).first().and_then(|age| seconds(age)).unwrap_or(0);
-        let life = shared.or(control.max_age);
-        let left = life.map(|life| Duration::from_secs(life.saturating_sub(age)));
+        let life = shared.or(control.max_age).map(Duration::from_secs).or_else(|| by_date(headers));
+        let left = life.map(|life| life.saturating_sub(Duration::from_secs(age)));
         let strict = control.must_revalidate
             || self.is_shared && (control.proxy_revalidate || shared.is_some());
         let excess = |window: Duration, allowed: Option<u64>| {
@@ -133,4 +133,13 @@ impl Upstream {
             None => loaded.ttl(self.time_to_live.saturating_sub(excess)),
         }
     }
+}
+
+/// The life that `Expires` gives, from when the response was made (RFC 9111, 4.2.1 and 5.3). The dates have
+/// whole seconds; a response without its own `Date` is made now.
+fn by_date(headers: &HeaderMap) -> Option<Duration> {
+    let date = |field: &HeaderValue| httpdate::parse_http_date(field.to_str().ok()?).ok();
+    let Some(until) = date(headers.get(EXPIRES)?) else { return Some(Duration::ZERO) };
+    let made = headers.get(DATE).and_then(date).unwrap_or_else(SystemTime::now);
+    Some(until.duration_since(made).unwrap_or(Duration::ZERO))
 }
