@@ -4,7 +4,7 @@ mod common;
 
 use common::doubles::Unwilling;
 use common::gate::Gate;
-use common::tasks::Task;
+use common::tasks::{Task, block_on};
 use common::{Checked, checked, ms, secs, wait_until, watched};
 use larder::{
     BreakerState, Cache, CacheBuilder, Clock, Event, LoadCx, LoadError, LoadReason, Loaded, Loader,
@@ -434,6 +434,18 @@ fn a_handler_may_use_its_cache_but_loads_are_recursive_there() {
     fail(cache, 9);
     assert_eq!(hands.take()[0].0, [Err(()), Err(()), Ok(5)]);
     assert_eq!(cache.get_or_insert_with(&9, || 1), 1);
+}
+
+#[test]
+fn a_handler_makes_what_is_known_to_be_missing() {
+    let hands = WithHands::over(Cache::builder().negative_ttl(secs(60)), |cache, _| {
+        let makes = cache.get_or_insert_with_async(&50, || async { 6 });
+        [cache.get_or_insert_with(&50, || 5), block_on(makes)]
+    });
+    let cache = &hands.cache;
+    assert_eq!(cache.get_or_load_optional(&50, || Ok::<_, String>(None)).unwrap(), None);
+    fail(cache, 1);
+    assert_eq!((hands.take(), cache.stats().listener_panics), (vec![[5, 6]], 0));
 }
 
 #[test]

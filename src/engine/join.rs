@@ -111,7 +111,7 @@ impl<K, V, S> Store<K, V, S> {
     }
 
     /// [`join`](Self::join) in a handler of events: serves what there is, as if a load had failed, and waits
-    /// for nobody.
+    /// for nobody. To one that makes its value "not found" is no answer.
     #[cold]
     fn join_nobody<Q>(&self, hash: u64, key: &Q, ask: &Ask) -> Next<K, V, S>
     where
@@ -121,8 +121,8 @@ impl<K, V, S> Store<K, V, S> {
     {
         match self.got(hash, key, ask) {
             Looked::Value(got) => Next::Serve(got),
-            Looked::Missing => Next::Failed(Landing::Missing),
-            Looked::Nothing => {
+            Looked::Missing if !ask.over_missing => Next::Failed(Landing::Missing),
+            Looked::Missing | Looked::Nothing => {
                 let stale = self.servable(hash, key, ask, StaleWhy::LoadFailed);
                 stale.map_or(Next::Recursive, Next::Serve)
             }
