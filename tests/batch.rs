@@ -202,6 +202,22 @@ fn when_the_first_goes_away_the_others_gather_anew() {
 }
 
 #[test]
+fn a_first_that_is_never_polled_again_keeps_nobody_who_comes_later() {
+    let (cache, rows, hand) = tasks(100, ms(2));
+    let _checked = watched(&cache);
+    let mut first = Task::new(cache.load(&1));
+    first.pend();
+    hand.advance(ms(2));
+    let [mut two, mut three] = [&2, &3].map(|key| Task::new(cache.load(key)));
+    two.pend();
+    three.pend();
+    hand.advance(ms(2));
+    assert_eq!([two.finish().unwrap(), three.finish().unwrap()], [20, 30]);
+    assert_eq!(first.finish().unwrap(), 10);
+    assert_eq!(rows.calls(), [vec![2, 3], vec![1]]);
+}
+
+#[test]
 fn a_panic_unwinds_the_one_who_loads_and_the_others_are_told() {
     let (cache, rows, _hand) = threads(2, secs(3_600));
     let _checked = watched(&cache);

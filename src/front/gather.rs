@@ -81,11 +81,13 @@ impl<K, V, S> Gather<K, V, S> {
     }
 
     /// `alone` is who must not wait for another caller. The first one's time runs since it led: from then on
-    /// it can be seen.
+    /// it can be seen. A gathering past its time waits for nothing but its first caller, which may be a task
+    /// that is never polled again: who comes then begins another one.
     fn join(&self, lead: Lead<K, V, S>, alone: bool) -> GatherPart<'_, K, V, S> {
         let flight = lead.join();
         let mut open = self.open.lock();
-        if let Some(gathering) = open.as_ref().filter(|_| !alone) {
+        let is_in_time = |open: &&Arc<Gathering<K, V, S>>| flight.started() < open.until;
+        if let Some(gathering) = open.as_ref().filter(is_in_time).filter(|_| !alone) {
             let gathering = Arc::clone(gathering);
             let mut state = gathering.state.lock();
             state.leads.push(lead);
