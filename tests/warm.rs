@@ -187,6 +187,19 @@ fn tasks_end_in_the_middle_of_a_chunk_when_nobody_is_left() {
 }
 
 #[test]
+fn what_is_dropped_with_its_runtime_has_failed() {
+    let (source, runtime) = (Source::default(), SteppingRuntime::new());
+    let builder = Cache::builder().max_entries(10_000).runtime(runtime.clone());
+    let cache = builder.build_loading_async(source).unwrap();
+    let _checked = watched(&cache);
+    let warmed = cache.warm(0..200);
+    runtime.run_until_stalled();
+    runtime.shut_down();
+    assert!(warmed.is_done());
+    assert_eq!((warmed.failed(), warmed.left()), (200, 0));
+}
+
+#[test]
 fn a_key_that_was_given_twice_counts_twice_as_what_it_is() {
     let (cache, source) = cache();
     let _checked = watched(&cache);

@@ -161,25 +161,39 @@ impl<K> Keys<K> {
         self.handles.strong_count() == 0
     }
 
-    fn next(&self) -> Option<Vec<K>> {
+    fn next(&self) -> Option<Chunk<'_, K>> {
         if self.are_for_nobody() || self.progress.state.lock().is_stopped {
             return None;
         }
-        self.left.lock().pop()
+        let keys = self.left.lock().pop()?;
+        Some(Chunk { keys, progress: &self.progress, is_counted: false })
     }
+}
 
-    fn put_back(&self, chunk: Vec<K>) {
-        self.left.lock().push(chunk);
+/// The keys of one call. Dropped before it is counted, by a runtime that drops the work say, it has failed.
+struct Chunk<'w, K> {
+    keys: Vec<K>,
+    progress: &'w WarmProgress,
+    is_counted: bool,
+}
+
+impl<K> Drop for Chunk<'_, K> {
+    fn drop(&mut self) {
+        if !self.is_counted {
+            self.progress.failed.add(self.keys.len() as u64);
+        }
     }
+}
 
-    fn count<V, E>(&self, chunk: &[K], came: Option<&Many<K, V, E>>)
+impl<K> Chunk<'_, K> {
+    /// Nothing if the loader panicked.
+    fn count<V, E>(mut self, came: Option<&Many<K, V, E>>)
     where
         K: Hash + Eq,
     {
-        let Some(many) = came else {
-            // the loader panicked, or was dropped
-            return self.progress.failed.add(chunk.len() as u64);
-        };
+        let Some(many) = came else { return };
+        self.is_counted = true;
+        let chunk = &self.keys;
         let loaded = many.got.iter().filter(|(_, got)| got.how == How::Loaded).count();
         let (mut missing, mut failed) = (many.missing.len(), many.failed.len());
         if many.got.len() + missing + failed < chunk.len() {
@@ -273,10 +287,10 @@ where
     S: BuildHasher + Send + Sync + 'static,
 {
     while let Some(chunk) = keys.next() {
-        let Some(store) = store.upgrade() else { return keys.put_back(chunk) };
+        let Some(store) = store.upgrade() else { return };
         let mut came = None;
-        contain(|| came = Some(many::load(&store, &chunk, |keys| loader.load_many(keys))));
-        keys.count(&chunk, came.as_ref());
+        contain(|| came = Some(many::load(&store, &chunk.keys, |keys| loader.load_many(keys))));
+        chunk.count(came.as_ref());
     }
 }
 
@@ -319,10 +333,10 @@ where
     S: BuildHasher + Send + Sync + 'static,
 {
     while let Some(chunk) = keys.next() {
-        let Some(store) = store.upgrade() else { return keys.put_back(chunk) };
+        let Some(store) = store.upgrade() else { return };
         let came = {
             let load = |keys: Vec<K>| async move { loader.load_many(&keys).await };
-            let mut came = pin!(many::load_async(&store, &chunk, load, |reply| reply));
+            let mut came = pin!(many::load_async(&store, &chunk.keys, load, |reply| reply));
             poll_fn(|task| {
                 if keys.are_for_nobody() {
                     return Poll::Ready(None);
@@ -335,6 +349,6 @@ where
             })
             .await
         };
-        keys.count(&chunk, came.as_ref());
+        chunk.count(came.as_ref());
     }
 }
