@@ -218,6 +218,44 @@ fn a_first_that_is_never_polled_again_keeps_nobody_who_comes_later() {
 }
 
 #[test]
+fn the_time_of_a_load_does_not_run_while_its_key_is_gathered() {
+    let (rows, (clock, hand)) = (Slow::default(), Clock::manual());
+    let builder = Cache::builder().max_entries(100).clock(clock).runtime(SteppingRuntime::new());
+    let builder = builder.batch(100, ms(50)).load_timeout(ms(100));
+    let cache = builder.build_loading_async(rows.clone()).unwrap();
+    let _checked = watched(&cache);
+    let [mut one, mut two] = [&1, &2].map(|key| Task::new(cache.load(key)));
+    one.pend();
+    two.pend();
+    hand.advance(ms(50));
+    one.pend();
+    hand.advance(ms(99));
+    two.pend();
+    one.pend();
+    rows.gate.open();
+    assert_eq!([one.finish().unwrap(), two.finish().unwrap()], [10, 20]);
+    assert_eq!((cache.get(&2), cache.stats().load_timeouts), (Some(20), 0));
+}
+
+/// Brings ten times the key once its gate is open.
+#[derive(Clone, Default)]
+struct Slow {
+    gate: Gate,
+}
+
+impl AsyncLoader<u64, u64> for Slow {
+    type Error = String;
+
+    async fn load(&self, _: &u64, _: &LoadCx<u64>) -> Result<Loaded<u64>, String> {
+        unreachable!("misses are gathered")
+    }
+
+    async fn load_many(&self, ids: &[u64]) -> Result<Vec<(u64, Loaded<u64>)>, String> {
+        self.gate.pass_async(tens(ids)).await
+    }
+}
+
+#[test]
 fn a_panic_unwinds_the_one_who_loads_and_the_others_are_told() {
     let (cache, rows, _hand) = threads(2, secs(3_600));
     let _checked = watched(&cache);

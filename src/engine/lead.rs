@@ -130,6 +130,11 @@ impl<K, V, S> Lead<K, V, S> {
         is_wanted || !self.flight.is_grounded()
     }
 
+    /// It has waited for others to be loaded with, and goes to the source now.
+    pub(crate) fn set_off(&self) {
+        self.flight.begin_late(self.store.clock.now());
+    }
+
     /// Runs a part of the user's loader: a whole blocking one, or one poll of an async one.
     pub(crate) fn run<R>(&mut self, part: impl FnOnce() -> R) -> R {
         let _running = stack::enter(self.flight.id());

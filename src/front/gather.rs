@@ -129,6 +129,14 @@ impl<K, V, S> First<'_, K, V, S> {
         is_closed || now >= self.gathering.until
     }
 
+    /// The keys are complete, and their loads begin: the time of a load does not run while it waits for other
+    /// keys.
+    fn set_off(&self) -> Vec<Lead<K, V, S>> {
+        let leads = self.close();
+        leads.iter().for_each(Lead::set_off);
+        leads
+    }
+
     /// Closes the gathering. The keys in it, the first caller's own ahead.
     fn close(&self) -> Vec<Lead<K, V, S>> {
         let mut open = self.gather.open.lock();
@@ -254,7 +262,7 @@ where
         }
         // outlives the leads: a listener may ask for any of their keys
         let mut later = Later::new(store);
-        let mut leads = first.close();
+        let mut leads = first.set_off();
         let first_id = leads[0].id();
         let mut own = first_of(ask_many(store, &mut leads, &self.said.ask, &mut later));
         let permit = admit_many(store, &mut leads, |leads| self.spare(leads, &mut own));
@@ -289,7 +297,7 @@ where
         .await;
         // outlives the leads: a listener may ask for any of their keys
         let mut later = Later::new(store);
-        let mut leads = first.close();
+        let mut leads = first.set_off();
         let first_id = leads[0].id();
         let mut own = first_of(ask_many_async(store, &mut leads, &self.said.ask, &mut later).await);
         let permit = admit_many_async(store, &mut leads, |leads| self.spare(leads, &mut own)).await;

@@ -229,6 +229,12 @@ impl<K, V> Flight<K, V> {
         self.started.load(Ordering::Relaxed)
     }
 
+    /// Its loader is called only now: its time runs from here. Who waits finds that out when its own
+    /// reckoning says that the time is over.
+    pub(crate) fn begin_late(&self, at: Tick) {
+        self.started.store(at, Ordering::Relaxed);
+    }
+
     /// Whether it waits for a slot, and its loader does not run yet.
     pub(crate) fn is_waiting(&self) -> bool {
         self.started() == Tick::MAX
