@@ -253,6 +253,20 @@ fn a_refresh_that_was_fenced_in_the_queue_is_not_begun() {
 }
 
 #[test]
+fn a_load_whose_tag_was_removed_is_none_that_will_do_for_a_refresh() {
+    let Setting { cache, source, runtime, .. } = setting();
+    let _checked = watched(&cache);
+    let load = || {
+        cache.remove_tag("all");
+        cache.refresh(&1);
+        runtime.run_until_stalled();
+        Ok::<_, String>(50)
+    };
+    assert_eq!(cache.at(&1).tag("all").load(|_| load()).unwrap().value, 50);
+    assert_eq!((source.loads(), cache.get(&1)), (1, Some(1)));
+}
+
+#[test]
 fn a_refresh_that_fails_leaves_the_value_and_its_end() {
     let Setting { cache, source, runtime, hand } = setting();
     let _checked = watched(&cache);

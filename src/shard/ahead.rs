@@ -68,13 +68,19 @@ impl<K, V> Shard<K, V> {
         self.board.meet(hash, key);
         if let Some(flight) = self.board.get(hash, key) {
             let flight = Arc::clone(flight);
-            if terms.now < flight.started().saturating_add(terms.load_timeout) {
+            let is_over = terms.now >= flight.started().saturating_add(terms.load_timeout);
+            // what has changed with one of its tags is not stored: that load will not do
+            if !is_over && !flight.is_outdated() {
                 return Joined { role: Role::Follow(flight), overdue };
             }
             flight.ground();
             self.board.take(&flight);
-            self.fail(&flight, Landing::TimedOut, terms, out);
-            overdue = Some(flight);
+            if is_over {
+                self.fail(&flight, Landing::TimedOut, terms, out);
+                overdue = Some(flight);
+            } else {
+                out.flight(flight);
+            }
         }
         let Some(key) = owned.take() else { return look };
         let beginning = Beginning {
