@@ -250,6 +250,7 @@ fn a_refresh_that_was_fenced_in_the_queue_is_not_begun() {
     cache.insert(1, 50);
     runtime.run_until_stalled();
     assert_eq!((source.loads(), cache.get(&1)), (0, Some(50)));
+    assert_eq!(cache.stats().loads, 0, "nor counted as a loader that was run");
 }
 
 #[test]

@@ -331,6 +331,23 @@ fn a_stale_copy_is_served_while_it_is_loaded_again() {
 }
 
 #[test]
+fn of_many_keys_one_that_is_loaded_in_the_background_is_one_load() {
+    let ((clock, hand), runtime) = (Clock::manual(), SteppingRuntime::new());
+    let tier = Shared::with(clock.clone(), secs(10));
+    let builder = Cache::builder().max_entries(100).time_to_live(secs(10)).clock(clock).tier(tier);
+    let builder = builder.stale_while_revalidate(secs(10)).runtime(runtime.clone());
+    let cache = builder.build_loading_fn(|_: &String| Ok::<_, String>(2)).unwrap();
+    let _checked = watched(&cache);
+    cache.insert("a".to_owned(), 1);
+    settled(&cache);
+    hand.advance(secs(10));
+    let many = cache.load_many(&["a".to_owned()]);
+    assert_eq!(many.got[0].1.how, How::Stale(StaleWhy::Revalidating));
+    runtime.run_until_stalled();
+    assert_eq!((cache.get("a"), cache.stats().loads), (Some(2), 1));
+}
+
+#[test]
 fn tags_reach_all_processes() {
     let Two { one, other, tier, .. } = two(|builder| builder.stale_if_error(secs(60)));
     one.at("a").tag("said").load(|_| Ok::<_, String>(Loaded::new(1).tag("loaded"))).unwrap();

@@ -202,9 +202,6 @@ where
         match refresher.refresh(lead.send_away()) {
             Ok(()) => {
                 self.counts.refreshes.add(1);
-                if was_in_batch && self.guards.is_none() {
-                    self.lookups.load();
-                }
                 Ok(StaleWhy::Revalidating)
             }
             // others have filled its queue since it was asked

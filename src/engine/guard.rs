@@ -96,6 +96,12 @@ impl<K: Send + Sync, V: Send + Sync> Queued for Flights<K, V> {
 }
 
 impl<K, V, S> Store<K, V, S> {
+    /// Whether a load is counted when it may begin, and not with its lead: the second tier may have the value,
+    /// the source may be guarded, and what is sent to the background may never get there.
+    pub(super) fn counts_begun(&self) -> bool {
+        self.guards.is_some() || self.tier.is_some() || self.refresher.is_some()
+    }
+
     /// How many loads wait for a slot.
     pub(crate) fn loads_in_line(&self) -> usize {
         let slots = self.guards.as_ref().and_then(|guards| guards.slots.as_ref());
@@ -225,8 +231,7 @@ impl<K, V, S> Lead<K, V, S> {
         carried: &mut Carried,
     ) -> Result<Entrance, Refusal> {
         if self.store.guards.is_none() {
-            if self.store.tier.is_some() && !self.flight.is_in_batch() {
-                // only now: if the tier had the value, there was no load
+            if self.store.counts_begun() && !self.flight.is_in_batch() {
                 self.store.lookups.load();
             }
             return Ok(Entrance::Open);

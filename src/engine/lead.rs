@@ -67,8 +67,7 @@ impl<V> Default for LeadExtras<V> {
 
 impl<K, V, S> Lead<K, V, S> {
     pub(super) fn new(store: Arc<Store<K, V, S>>, flight: Arc<Flight<K, V>>) -> Self {
-        if !flight.is_in_batch() && store.guards.is_none() && store.tier.is_none() {
-            // else the load is counted when it may begin
+        if !flight.is_in_batch() && !store.counts_begun() {
             store.lookups.load();
         }
         let (permit, progress) = (Permit::default(), Progress::Waiting);
