@@ -119,9 +119,9 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// Sets the pause before the cache loads a key again after a load of it has failed, panicked or timed
     /// out: `min` after the first failure, twice as long after each further one in a row, `max` at the most.
     /// During the pause callers get the stale value, if a window allows one, or else the last error, at once.
-    /// A successful load of the key, or a write to it, ends the pause and resets the count of failures. (Two
-    /// kinds of callers load all the same: those whose loader has another error type, and
-    /// [forced](crate::At::force) ones.)
+    /// A successful load of the key, or a write to it, ends the pause and resets the count of failures. (Three
+    /// kinds of calls load all the same: those whose loader has another error type,
+    /// [forced](crate::At::force) ones, and [`refresh`](crate::LoadingCache::refresh).)
     ///
     /// By default, the pause is one second if the cache has a value to serve meanwhile: a stale one, or a
     /// fresh one that was to be refreshed ahead. Otherwise there is no pause, and the next call loads. Zero

@@ -68,7 +68,8 @@ stats! {
     /// Look-ups that were answered with an expired value, at once or after a load that failed. Counted when
     /// they are answered; zero if no stale window is set.
     stale_hits,
-    /// Look-ups that found nothing that could be served.
+    /// Look-ups that found nothing that could be served, or a value whose refresh was due and which the
+    /// caller set out to load itself (`refresh_ahead` in a cache without a loader of its own).
     misses,
     /// Loaders that were run.
     loads,
