@@ -237,6 +237,28 @@ fn the_time_of_a_load_does_not_run_while_its_key_is_gathered() {
     assert_eq!((cache.get(&2), cache.stats().load_timeouts), (Some(20), 0));
 }
 
+#[test]
+fn the_first_whose_key_was_written_in_line_is_not_told_of_the_others_timeout() {
+    let ((builder, hand), gate) = (one_at_a_time(), Gate::new());
+    let builder = builder.batch(2, ms(10)).load_timeout(ms(100)).runtime(SteppingRuntime::new());
+    let cache = builder.build_loading_async(Slow::default()).unwrap();
+    let _checked = watched(&cache);
+    let pass = || gate.pass_async(Ok::<u64, String>(9));
+    let mut before = Task::new(cache.get_or_load_async(&9, pass));
+    before.pend();
+    let [mut one, mut two] = [&1, &2].map(|key| Task::new(cache.load(key)));
+    one.pend();
+    two.pend();
+    one.pend(); // in line
+    cache.insert(1, 50);
+    gate.open();
+    assert_eq!(before.finish().unwrap(), 9);
+    one.pend(); // loads what the other wants
+    hand.advance(ms(100));
+    assert_eq!(one.finish().unwrap(), 50);
+    assert!(two.finish().unwrap_err().is_timeout());
+}
+
 /// Brings ten times the key once its gate is open.
 #[derive(Clone, Default)]
 struct Slow {

@@ -316,7 +316,7 @@ where
         };
         let Some(reply) = reply else {
             batch.time_out();
-            return own.or(Some(Err(LoadError::TimedOut)));
+            return own.or(is_own.then_some(Err(LoadError::TimedOut)));
         };
         let loaded = batch.land(reply).into_iter().next();
         drop(later);
