@@ -10,6 +10,8 @@ use larder::RemovalCause::{Expired, Rejected, Removed, Replaced};
 use larder::{Altered, Cache, Clock, LoadError, Stats};
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
@@ -366,6 +368,29 @@ fn a_life_that_ends_meanwhile_is_not_kept() {
             assert_eq!(it.peek(&1).unwrap().fresh_for, ms(100));
         },
     );
+}
+
+#[test]
+fn nor_is_one_that_ends_while_its_successor_is_weighed() {
+    let (clock, hand) = Clock::manual();
+    let is_slow = Arc::new(AtomicBool::new(false));
+    let slow = Arc::clone(&is_slow);
+    let weigh = move |_: &u64, _: &u64| {
+        if slow.swap(false, SeqCst) {
+            hand.advance(ms(100));
+        }
+        1
+    };
+    let builder = Cache::builder().max_weight(100).weigher(weigh);
+    let it = checked(builder.time_to_live(ms(100)).clock(clock));
+    it.insert(1, 10);
+    is_slow.store(true, SeqCst);
+    let mut seen = Vec::new();
+    let new = it.at(&1).keep_life().alter(|found| {
+        seen.push(found);
+        count(found)
+    });
+    assert_eq!((seen, new, it.get(&1)), (vec![Some(10), None], Some(1), Some(1)));
 }
 
 #[test]

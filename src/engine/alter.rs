@@ -184,7 +184,8 @@ where
         let noted;
         let shard = self.cell(hash).shard.write();
         // checked before a second tier is told anything
-        if !basis.holds(&self.tags) {
+        let is_over = before.is_some_and(|stamp| !stamp.is_fresh(self.clock.now()));
+        if is_over || !basis.holds(&self.tags) {
             return false;
         }
         noted = self.tell(change);

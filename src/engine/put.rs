@@ -169,7 +169,8 @@ where
         let Some(put) = slot.as_ref() else { return Some(Stored::No) };
         let terms = self.terms();
         let is_fenced = match by {
-            By::Change(basis) if !basis.holds(&self.tags) => true,
+            // a life that it was to keep may have ended while it made room
+            By::Change(basis) if !basis.holds(&self.tags) || put.is_over(terms.now) => true,
             By::Write | By::Change(_) => {
                 shard.fence(hash, &put.key, out);
                 false

@@ -129,6 +129,12 @@ impl<K, V> Put<K, V> {
         self.value.is_some() && self.notes.is_none()
     }
 
+    /// Whether the life that it has of the value before it is over.
+    pub(crate) fn is_over(&self, now: Tick) -> bool {
+        let begun = self.notes.as_ref().and_then(|notes| notes.begun);
+        matches!(begun, Some(LifeBegan::Before(stamp)) if !stamp.is_fresh(now))
+    }
+
     /// Whether something has happened to its tags since its load started.
     pub(crate) fn is_outdated(&self) -> bool {
         self.notes.as_ref().is_some_and(|notes| notes.fate() != TagFate::Untouched)
