@@ -5,7 +5,7 @@ mod common;
 use common::gate::Gate;
 use common::tasks::{Task, Wakes, block_on};
 use common::{checked, ms, secs, uncalled, with_cache};
-use larder::{Cache, Clock, How, LoadError};
+use larder::{Cache, Clock, How, LoadError, Loaded};
 use std::future::{pending, poll_fn, ready};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -344,6 +344,29 @@ fn a_panic_in_any_poll_is_told_to_who_waits_and_frees_the_key() {
             assert_eq!(it.get_or_load(&2, || Ok::<_, String>(20)).unwrap(), 20);
         },
     );
+}
+
+#[test]
+fn so_is_one_where_its_result_is_converted() {
+    struct Odd;
+
+    impl From<Odd> for Loaded<u64> {
+        fn from(_: Odd) -> Self {
+            panic!("expected: a result of the user's own")
+        }
+    }
+
+    let it = checked(Cache::<u64, u64>::builder().max_entries(100));
+    let gate = Gate::new();
+    let load = |_| gate.pass_async(Ok::<_, String>(Odd));
+    let mut leader = Task::new(it.at(&1).load_async(load));
+    let mut waiter = Task::new(it.get_or_load_async(&1, || ready(uncalled())));
+    leader.pend();
+    waiter.pend();
+    gate.open();
+    catch_unwind(AssertUnwindSafe(|| leader.poll())).unwrap_err();
+    assert!(waiter.finish().unwrap_err().is_panic());
+    assert_eq!((it.stats().load_failures, it.stats().abandoned), (1, 0));
 }
 
 #[test]

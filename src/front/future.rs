@@ -132,7 +132,11 @@ where
         };
         // a loader that was given up has been dropped, and the next one may have its slot
         match result {
-            Some(result) => lead.land(result.map(Into::into), call.ttl),
+            Some(result) => {
+                // the user's code as well
+                let result = lead.run(|| result.map(Into::into));
+                lead.land(result, call.ttl)
+            }
             None => late(store, lead, key, &call),
         }
     };
