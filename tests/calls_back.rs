@@ -3,15 +3,18 @@
 
 mod common;
 
+use common::tasks::Wakes;
 use common::{Watchdog, ms, secs};
 use larder::{
     Cache, Clock, LoadCx, LoadError, Loaded, Loader, Refused, Removal, Runtime, SteppingRuntime,
 };
 use parking_lot::Mutex;
-use std::future::{Future, pending};
+use std::future::{Future, pending, ready};
 use std::pin::Pin;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Waker};
+use std::thread;
 
 type Numbers = Cache<u64, u64>;
 type Seen = Arc<Mutex<Vec<Result<u64, LoadError<String>>>>>;
@@ -138,6 +141,41 @@ impl Loader<u64, u64> for Sums {
             cache.get_or_load(&1, || Ok::<_, String>(1)).map_err(|error| error.to_string())?;
         Ok(Loaded::new(one + one))
     }
+}
+
+/// A value that writes down whether a task was woken before it is dropped.
+#[derive(Clone)]
+struct Watching(u64, Arc<Wakes>, Arc<Mutex<Vec<(u64, bool)>>>);
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.2.lock().push((self.0, self.1.count() > 0));
+    }
+}
+
+#[test]
+fn what_is_not_stored_is_dropped_when_those_who_wait_have_been_told() {
+    let _watchdog = Watchdog::start();
+    let cache: Cache<u64, Watching> =
+        Cache::builder().max_entries(9).time_to_live(secs(9)).build().unwrap();
+    let (wakes, seen) = (Wakes::new(), Arc::new(Mutex::new(Vec::new())));
+    let waker = Waker::from(Arc::clone(&wakes));
+    let value = |id| Watching(id, Arc::clone(&wakes), Arc::clone(&seen));
+    let mut waiter = Box::pin(cache.get_or_load_async(&1, || ready(Err(()))));
+    // of several keys, also what came unasked, and what stood in the reply twice
+    let load = |_: &[u64]| {
+        // on another thread, for the loader's own would be told that it asks for what it loads
+        let poll = || waiter.as_mut().poll(&mut Context::from_waker(&waker)).is_pending();
+        assert!(thread::scope(|scope| scope.spawn(poll).join().unwrap()));
+        cache.remove(&1);
+        cache.insert(3, value(30));
+        Ok::<_, ()>([(1, value(10)), (1, value(11)), (3, value(31))])
+    };
+    let many = cache.get_or_load_many(&[1], load);
+    assert_eq!((many.got[0].1.value.0, wakes.count()), (11, 1));
+    let mut dropped = std::mem::take(&mut *seen.lock());
+    dropped.sort_unstable();
+    assert_eq!(dropped, [(10, true), (11, true), (31, true)]);
 }
 
 #[test]

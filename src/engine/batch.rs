@@ -117,12 +117,12 @@ where
         };
         // `Hash` and `Eq` of keys are user code as well
         self.progress = Progress::Landing;
-        let (brought, extra) = self.assign(reply);
         let (store, mut out) = (Arc::clone(&self.store), Outbox::new());
         // what left is reported when all have landed: a listener may ask for any of these keys
         let unreported = Unreported { store: &store, out: &mut out };
         // a weigher that asks for one of these keys gets `Recursive`
         let running = stack::enter_all(self.leads.iter().map(Lead::id));
+        let (brought, extra) = self.assign(reply, unreported.out);
         // before the batch's own values land, which the ledger takes for writes too; and if these are late,
         // the extra ones are not stored either
         let now = store.clock.now();
@@ -161,6 +161,7 @@ where
     fn assign(
         &self,
         reply: Vec<(K, Loaded<V>)>,
+        out: &mut Outbox<K, V>,
     ) -> (Vec<Option<Loaded<V>>>, Vec<(u64, K, Loaded<V>)>) {
         let hash_of = |&index: &usize| self.leads[index].hash();
         let mut places = HashTable::with_capacity(self.leads.len());
@@ -172,7 +173,13 @@ where
         for (key, loaded) in reply {
             let hash = self.store.hash(&key);
             match places.find(hash, |&index| *self.leads[index].key() == key) {
-                Some(&index) => brought[index] = Some(loaded),
+                Some(&index) => {
+                    if let Some(Loaded { answer: Answer::Value(value), .. }) =
+                        brought[index].replace(loaded)
+                    {
+                        out.unstored(key, Some(value));
+                    }
+                }
                 None => extra.push((hash, key, loaded)),
             }
         }
@@ -227,9 +234,11 @@ where
         (unasked, version): (&Unasked, Version),
         out: &mut Outbox<K, V>,
     ) {
-        let Loaded { answer: Answer::Value(value), ttl, validator, tags, store: true } = loaded
-        else {
-            return;
+        let Loaded { answer, ttl, validator, tags, store } = loaded;
+        let value = match answer {
+            Answer::Value(value) if store => value,
+            Answer::Value(value) => return out.unstored(key, Some(value)),
+            Answer::Missing | Answer::Unchanged => return out.key(key),
         };
         let units = self.units(&key, Some(&value));
         let ttl = ttl.map_or(self.lives.ttl, ticks);

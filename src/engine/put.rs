@@ -80,7 +80,8 @@ where
         }
     }
 
-    /// Stores the value, if the condition `by` holds.
+    /// Stores the value, if the condition `by` holds. One that is not stored leaves with the rest in `out`: its
+    /// `Drop` may wait for somebody who waits for this load.
     pub(super) fn put(
         &self,
         hash: u64,
@@ -88,7 +89,12 @@ where
         by: By<'_, K, V>,
         out: &mut Outbox<K, V>,
     ) -> Stored {
-        self.put_locked(hash, &mut Some(put), by, out, self.cell(hash).shard.write())
+        let mut put = Some(put);
+        let stored = self.put_locked(hash, &mut put, by, out, self.cell(hash).shard.write());
+        if let Some(Put { key, value, .. }) = put {
+            out.unstored(key, value);
+        }
+        stored
     }
 
     /// The same for a caller that has the lock. A value that is not stored stays in `put`, to be dropped when

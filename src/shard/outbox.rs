@@ -16,6 +16,11 @@ enum Left<K, V> {
     Value(Removal<K, V>),
     /// A key of which there is nothing to report.
     Key(K),
+    /// The same with a value that was never stored.
+    Unstored {
+        _key: K,
+        _value: Option<V>,
+    },
     /// A flight that has lost its key. Its own `key` is dropped with the last handle to it.
     Flight {
         _held: Arc<Flight<K, V>>,
@@ -44,6 +49,10 @@ impl<K, V> Outbox<K, V> {
 
     pub(crate) fn key(&mut self, key: K) {
         self.rest.push(Left::Key(key));
+    }
+
+    pub(crate) fn unstored(&mut self, key: K, value: Option<V>) {
+        self.rest.push(Left::Unstored { _key: key, _value: value });
     }
 
     pub(crate) fn flight(&mut self, flight: Arc<Flight<K, V>>) {
