@@ -9,6 +9,7 @@ use larder::{
     Cache, CacheBuilder, Clock, ConfigError, Given, Got, How, LoadError, ManualClock, StaleWhy,
 };
 use parking_lot::Mutex;
+use std::future::ready;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -535,6 +536,79 @@ fn who_can_be_served_stale_does_not_wait_in_line() {
     assert_eq!(got, [(10, STALE), (20, STALE), (30, How::Loaded)]);
     // and with a slot it is loaded
     assert_eq!(cache.get_or_load(&1, || Ok::<_, String>(11)).unwrap(), 11);
+}
+
+#[test]
+fn of_many_keys_one_that_is_served_stale_is_so_though_its_window_ends_while_the_others_load() {
+    let (cache, hand) = with_windows();
+    let gate = Gate::new();
+    cache.insert(1, 10);
+    hand.advance(ms(60));
+    let mut running = task(&cache, &0, &gate);
+    running.pend();
+    let keys = [1, 2];
+    let load = |keys: Vec<u64>| {
+        hand.advance(ms(1_000));
+        async move { Ok::<_, String>(keys.into_iter().map(|key| (key, key * 10))) }
+    };
+    let mut many = Task::new(cache.get_or_load_many_async(&keys, load));
+    many.pend();
+    gate.open();
+    running.finish().unwrap();
+    let got: Vec<_> = many.finish().got.into_iter().map(|(_, got)| (got.value, got.how)).collect();
+    assert_eq!(got, [(10, STALE), (20, How::Loaded)]);
+}
+
+/// A key that does something when it is dropped for the first time after it was told to.
+#[derive(Clone)]
+struct Acting(u64, Plan);
+
+type Plan = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
+
+impl Drop for Acting {
+    fn drop(&mut self) {
+        let act = self.1.lock().take();
+        if let Some(act) = act {
+            act();
+        }
+    }
+}
+
+impl PartialEq for Acting {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl Eq for Acting {}
+
+impl std::hash::Hash for Acting {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
+#[test]
+fn who_was_to_be_served_what_is_gone_by_then_gets_in_line() {
+    let (clock, hand) = Clock::manual();
+    let builder = Cache::<Acting, u64>::builder().max_entries(100).clock(clock);
+    let builder = builder.max_concurrent_loads(1).time_to_live(ms(50)).stale_if_error(ms(100));
+    let cache = checked(builder);
+    let (gate, plan) = (Gate::new(), Arc::default());
+    let keys = [0, 1].map(|key| Acting(key, Arc::clone(&plan)));
+    cache.insert(keys[1].clone(), 10);
+    hand.advance(ms(60));
+    let passing = || gate.pass_async(Ok::<u64, String>(0));
+    let mut running = Task::new(cache.get_or_load_async(&keys[0], passing));
+    running.pend();
+    let mut late = Task::new(cache.get_or_load_async(&keys[1], || ready(Ok::<_, String>(11))));
+    // its load that finds no slot is dropped with its key, and the window ends there
+    *plan.lock() = Some(Box::new(move || hand.advance(ms(100))));
+    late.pend();
+    assert_eq!(cache.loads_in_line(), 1);
+    gate.open();
+    running.finish().unwrap();
+    assert_eq!(late.finish().unwrap(), 11);
 }
 
 #[test]

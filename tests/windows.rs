@@ -330,6 +330,28 @@ fn a_window_that_ends_during_the_load_ends() {
 }
 
 #[test]
+fn of_many_keys_one_whose_load_failed_is_served_before_the_others_are_waited_for() {
+    with_cache(windows(0, 100), |it| {
+        it.insert(1, 10);
+        it.advance(ms(150));
+        let gate = Gate::new();
+        let mut other =
+            Task::new(it.get_or_load_async(&2, || gate.pass_async(Ok::<_, String>(20))));
+        other.pend();
+        let keys = [1, 2];
+        let load = |_| async { away::<Vec<(u64, u64)>>() };
+        let mut many = Task::new(it.get_or_load_many_async(&keys, load));
+        many.pend();
+        it.advance(ms(50));
+        gate.open();
+        other.finish().unwrap();
+        let many = many.finish();
+        let got: Vec<_> = many.got.iter().map(|(_, got)| (got.value, got.how)).collect();
+        assert_eq!(got, [(10, How::Stale(StaleWhy::LoadFailed)), (20, How::Joined)]);
+    });
+}
+
+#[test]
 fn a_leader_that_panics_unwinds_and_the_others_are_served() {
     with_cache(windows(0, 50), |it| {
         it.insert(1, 10);

@@ -1,7 +1,7 @@
 //! Loading while a thread waits.
 
 use super::call::{
-    Call, Waited, counted, impatient, late, limits, over, overloaded, sent, served_or,
+    Call, Waited, counted, impatient, late, limits, over, overloaded, sent, served_or, spared,
 };
 use super::guard::admit;
 use super::outcome::{joined, plain};
@@ -169,8 +169,10 @@ where
                         return lead.land(result, call.ttl);
                     }
                     Err(refusal) => {
-                        if let Some(error) = lead.refuse(refusal) {
-                            return Err(error);
+                        let refused = lead.refuse(refusal).map(|error| (refusal, error));
+                        let served = |refused| spared(store, hash, key, call, is_ahead, refused);
+                        if let Some(served) = refused.and_then(served) {
+                            return served;
                         }
                     }
                 }

@@ -163,6 +163,27 @@ where
     impatient(store, hash, key, &call.ask, false)
 }
 
+/// What one whose load did not begin, and who was to be served something instead, gets: that, or an error if
+/// there was nothing for it to be served. None if that has gone meanwhile, and its patience has not: then it
+/// gets in line.
+pub(super) fn spared<Q, K, V, S, E>(
+    store: &Store<K, V, S>,
+    hash: u64,
+    key: &Q,
+    call: &Call,
+    is_ahead: bool,
+    (refusal, error): (Refusal, LoadError<E>),
+) -> Option<Result<Got<V>, LoadError<E>>>
+where
+    Q: ?Sized + Equivalent<K>,
+    K: Eq,
+    V: Clone,
+{
+    let served = served_or(store, hash, key, &call.ask, is_ahead, error);
+    let is_late = || call.until.is_some_and(|at| at <= store.clock.now());
+    (served.is_ok() || refusal != Refusal::Overloaded || is_late()).then_some(served)
+}
+
 /// What one who cannot be told of a refusal is served instead, if there was no slot and there is
 /// something.
 pub(super) fn overloaded<Q, K, V, S>(

@@ -2,7 +2,7 @@
 
 use super::blocking::{Never, making};
 use super::call::{
-    Call, Waited, counted, impatient, late, limits, over, overloaded, sent, served_or,
+    Call, Waited, counted, impatient, late, limits, over, overloaded, sent, served_or, spared,
 };
 use super::guard::admit_async;
 use super::outcome::joined;
@@ -113,8 +113,11 @@ where
                     {
                         Ok(()) => break lead,
                         Err(refusal) => {
-                            if let Some(error) = lead.refuse(refusal) {
-                                break 'decided Err(error);
+                            let refused = lead.refuse(refusal).map(|error| (refusal, error));
+                            let served =
+                                |refused| spared(store, hash, key, &call, is_ahead, refused);
+                            if let Some(served) = refused.and_then(served) {
+                                break 'decided served;
                             }
                         }
                     }

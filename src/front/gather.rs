@@ -5,7 +5,7 @@
 //! time, and each of the others has what its key's flight brings. So nothing runs in the background,
 //! and a gathering is over when its first caller goes away: then the keys are handed on.
 
-use super::call::{Call, Waited, counted, impatient, stale_or};
+use super::call::{Call, Waited, counted, impatient, spared, stale_or};
 use super::future::poll_batch;
 use super::guard::{admit_many, admit_many_async};
 use super::many::LoaderReply;
@@ -219,8 +219,10 @@ where
                     // where the first one went for want of a slot, the tier has been asked
                     let has_gathered = std::mem::replace(&mut self.has_gathered, true);
                     if has_gathered && self.may_serve() && store.is_crowded() {
-                        let error = lead.refuse(Refusal::Overloaded);
-                        return Break(Err(error.unwrap_or(LoadError::Overloaded)));
+                        if let Some(served) = self.spared(lead) {
+                            return Break(served);
+                        }
+                        continue;
                     }
                     let part = self.gather.join(lead, store.must_not_wait());
                     if let GatherPart::Follow(flight) = &part {
@@ -241,8 +243,15 @@ where
     fn spare<E>(&self, leads: &mut Vec<Lead<K, V, S>>, own: &mut Option<Outcome<V, E>>) {
         if own.is_none() && self.may_serve() {
             let mut leads = std::mem::take(leads).into_iter();
-            *own = leads.next().and_then(|lead| lead.refuse(Refusal::Overloaded)).map(Err);
+            *own = leads.next().and_then(|lead| self.spared(lead));
         }
+    }
+
+    /// This load does not begin: what its caller is served instead, if that is still there.
+    fn spared<E>(&self, lead: Lead<K, V, S>) -> Option<Outcome<V, E>> {
+        let (store, hash, key, refusal) = (self.store, self.hash, self.key, Refusal::Overloaded);
+        let error = lead.refuse(refusal)?;
+        spared(store, hash, key, &self.said, false, (refusal, error))
     }
 
     /// Loads what was gathered, while a thread waits. What the first caller's own key comes to; if to nothing,

@@ -23,6 +23,7 @@ use crate::parts::stack;
 use crate::parts::waiter::Bell;
 use crate::rules::loaded::Loaded;
 use crate::rules::many::Many;
+use crate::shard::ask::Ask;
 use crate::words::error::LoadError;
 use hashbrown::HashTable;
 use std::collections::HashSet;
@@ -50,6 +51,17 @@ struct Wanted<'k, K, V, E> {
     /// Nothing if it was found at once.
     search: Option<Search<'k>>,
     outcome: Option<Outcome<V, E>>,
+}
+
+impl<K: Eq, V: Clone, E> Wanted<'_, K, V, E> {
+    /// Where its load came to nothing: serves what may be served now, if there is something.
+    fn serve<S>(&mut self, store: &Store<K, V, S>, ask: &Ask) {
+        let (hash, key, is_ahead) = (self.hash, self.key, self.is_ahead);
+        let serve = |outcome: Outcome<V, E>| {
+            outcome.or_else(|error| served_or(store, hash, key, ask, is_ahead, error))
+        };
+        self.outcome = self.outcome.take().map(serve);
+    }
 }
 
 /// One call.
@@ -158,7 +170,11 @@ where
             let (hash, key, ask) = (wanted.hash, wanted.key, &self.said.ask);
             let is_good = wanted.is_ahead && self.store.is_good(hash, key, ask);
             if is_good || self.store.is_servable(hash, key, ask) {
-                wanted.outcome = lead.refuse(Refusal::Overloaded).map(Err);
+                // now: it may be gone when the others have been loaded
+                let refused = lead.refuse(Refusal::Overloaded).map(|e| (Refusal::Overloaded, e));
+                wanted.outcome = refused.and_then(|refused| {
+                    call::spared(self.store, hash, key, &self.said, wanted.is_ahead, refused)
+                });
             } else {
                 led.push(at);
                 leads.push(lead);
@@ -198,6 +214,14 @@ where
         }
     }
 
+    /// Serves what it may where a load came to nothing, before it waits for others: until they are done a
+    /// window may end.
+    fn serve(&mut self) {
+        for wanted in &mut self.wanted {
+            wanted.serve(self.store, &self.said.ask);
+        }
+    }
+
     /// What waiting for a joined flight came to; if to nothing, its key is open again.
     fn waited(&mut self, at: usize, waited: Waited<V>) {
         self.wanted[at].outcome = match waited {
@@ -206,17 +230,15 @@ where
             // a call for many keys waits as long as it takes
             Waited::Impatient { .. } => Some(Err(LoadError::TimedOut)),
         };
+        self.wanted[at].serve(self.store, &self.said.ask);
     }
 
     fn finish(self) -> Many<K, V, E> {
-        let (store, ask) = (self.store, &self.said.ask);
         Many::gather(self.wanted.into_iter().filter_map(|wanted| {
-            let Wanted { key, hash, is_ahead, search, outcome, .. } = wanted;
-            let outcome =
-                outcome?.or_else(|error| served_or(store, hash, key, ask, is_ahead, error));
+            let Wanted { key, search, outcome, .. } = wanted;
             let outcome = match search {
-                Some(search) => counted(search, outcome),
-                None => outcome,
+                Some(search) => counted(search, outcome?),
+                None => outcome?,
             };
             Some((key.clone(), outcome))
         }))
@@ -251,6 +273,7 @@ where
             call.landed(batch, &led, reply);
         }
         drop(later);
+        call.serve();
         for (at, flight) in followed {
             let waited = blocking::wait(store, &flight, call.wanted[at].key, &call.said);
             call.waited(at, waited);
@@ -380,6 +403,7 @@ where
             }
         }
         drop(later);
+        call.serve();
         for (at, flight) in followed {
             let waited = future::wait(store, &flight, call.wanted[at].key, &call.said).await;
             call.waited(at, waited);
