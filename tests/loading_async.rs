@@ -319,6 +319,36 @@ fn a_refresh_waits_for_its_slot_behind_all_misses() {
 }
 
 #[test]
+fn refreshes_that_lost_their_keys_leave_the_line_though_misses_wait() {
+    let (clock, hand) = Clock::manual();
+    let (source, runtime) = (Source::default(), SteppingRuntime::new());
+    let builder = Cache::builder().max_entries(100).load_timeout(secs(5)).clock(clock);
+    let builder = builder.max_concurrent_loads(1).runtime(runtime.clone());
+    let cache = builder.build_loading_async(source).unwrap();
+    let _checked = watched(&cache);
+    // one that hangs after the other has the slot
+    let keys: Vec<u64> = (10..30).collect();
+    let mut misses: Vec<_> = keys.iter().map(|key| Task::new(cache.load(key))).collect();
+    misses.iter_mut().for_each(Task::pend);
+    for value in 0..50 {
+        cache.refresh(&1);
+        runtime.run_until_stalled();
+        cache.insert(1, value);
+        hand.advance(secs(1));
+    }
+    cache.refresh(&1);
+    runtime.run_until_stalled();
+    drop(misses);
+    let left = cache.loads_in_line();
+    assert!(left <= 6, "{left} of 51 refreshes of one key are in line");
+    runtime.run_until_stalled();
+    assert_eq!(cache.loads_in_line(), 0);
+    cache.clear();
+    hand.advance(secs(5));
+    runtime.run_until_stalled();
+}
+
+#[test]
 fn a_refresh_that_stands_in_line_keeps_no_cache_alive() {
     let (runtime, source) = (SteppingRuntime::new(), Source::default());
     let cache = Cache::builder()

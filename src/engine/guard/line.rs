@@ -1,6 +1,6 @@
 //! How a load without a caller gets to the source, and the line that it may have to stand in.
 
-use super::{Caller, Carried, Entrance, Guards, Pass};
+use super::{Caller, Carried, Entrance, Guards, Pass, Refusal};
 use crate::engine::away::Away;
 use crate::parts::flight::Flight;
 use crate::parts::slots::{LoadSlot, Rank};
@@ -41,11 +41,12 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Line<K, V> {
         }
     }
 
-    /// Whether its time in line is over but somebody still waits for it: then it stays for as long again, in
-    /// its old place. (A caller that is only about to wait finds that the load came to nothing, and looks
-    /// again.)
+    /// Whether its time in line is over but somebody still waits for it, or it is a refresh that has its key:
+    /// then it stays for as long again, in its old place. (A caller that is only about to wait finds that the
+    /// load came to nothing, and looks again.)
     fn goes_on(&self, slot: &Result<LoadSlot, NoSlot>) -> bool {
-        matches!(slot, Err(NoSlot::Late)) && self.flight.waiters() > 0
+        let is_refresh = || self.flight.gives_way() && !self.flight.is_grounded();
+        matches!(slot, Err(NoSlot::Late)) && (self.flight.waiters() > 0 || is_refresh())
     }
 
     fn turn(&self) -> Turn<'_> {
@@ -54,10 +55,9 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Line<K, V> {
         };
         // a load that somebody waits for by now ranks as a miss
         let rank = if self.flight.gives_way() { Rank::Refresh } else { Rank::Miss };
-        // Callers that do not wait for their slot leave loads in the line. Without a deadline the line would
-        // grow for as long as there are more of them than slots. (A refresh needs none: whoever wants its key
-        // takes it.)
-        let deadline = (rank == Rank::Miss).then(|| self.clock.after(self.patience));
+        // Callers that do not wait for their slot leave loads in the line, and so does whoever takes a
+        // refresh's key. Without a deadline the line would grow for as long as misses wait.
+        let deadline = Some(self.clock.after(self.patience));
         let (load, before) = (self.flight.clone(), self.flight.place());
         let turn = Turn::new(slots, &self.clock, load, rank, before, deadline);
         if let Some(place) = turn.place() {
@@ -129,6 +129,7 @@ where
         lead.keep_way();
         let entered = match slot {
             Ok(slot) => lead.enter_with(slot, Caller::Loads, &mut Carried::default()),
+            Err(_) if lead.is_outdated() => Err(Refusal::Outdated),
             Err(none) => Err(none.into()),
         };
         if let Err(refusal) = entered {
