@@ -143,6 +143,37 @@ impl Loader<u64, u64> for Sums {
     }
 }
 
+/// A runtime that refuses what it is given, and loads it with a closure of its own first.
+struct Meddling(Own);
+
+impl Runtime for Meddling {
+    fn spawn_blocking(&self, _: Box<dyn FnOnce() + Send>) -> Result<(), Refused> {
+        let cache = self.0.get().unwrap();
+        let got = cache.at(&1).max_age(ms(0)).load(|_| Ok::<_, String>(99)).unwrap();
+        assert_eq!(got.value, 99);
+        Err(Refused)
+    }
+
+    fn spawn(&self, _: Pin<Box<dyn Future<Output = ()> + Send>>) -> Result<(), Refused> {
+        Err(Refused)
+    }
+}
+
+#[test]
+fn who_is_served_stale_does_not_load_what_was_taken_while_the_runtime_refused_it() {
+    let _watchdog = Watchdog::start();
+    let ((clock, hand), own) = (Clock::manual(), Own::default());
+    let builder = Cache::builder().max_entries(9).clock(clock).time_to_live(secs(1));
+    let builder = builder.stale_while_revalidate(secs(9)).runtime(Meddling(own.clone()));
+    let cache = builder.build_loading_fn(|_: &u64| Err::<u64, _>("not to be asked")).unwrap();
+    own.set(&cache);
+    cache.insert(1, 10);
+    hand.advance(secs(2));
+    assert_eq!((cache.load(&1).unwrap(), cache.get(&1)), (10, Some(99)));
+    assert_eq!((cache.stats().loads, cache.stats().load_failures), (1, 0));
+    own.clear();
+}
+
 /// A value that writes down whether a task was woken before it is dropped.
 #[derive(Clone)]
 struct Watching(u64, Arc<Wakes>, Arc<Mutex<Vec<(u64, bool)>>>);

@@ -208,9 +208,11 @@ where
             Err(_) if refresher.is_busy() => Ok(StaleWhy::Overloaded),
             Err(away) => {
                 flight.set_in_batch(was_in_batch);
-                let Some(lead) = away.back() else { return Ok(StaleWhy::Revalidating) };
-                lead.resume();
-                Err(lead)
+                match away.back() {
+                    Some(lead) if lead.resume() => Err(lead),
+                    // somebody has taken the key meanwhile, and loads it
+                    _ => Ok(StaleWhy::Revalidating),
+                }
             }
         }
     }
