@@ -461,3 +461,21 @@ fn what_left_is_reported_though_a_key_of_no_value_cannot_be_dropped() {
     assert_eq!((reported.load(SeqCst), cache.len()), (50, 0));
     cache.validate();
 }
+
+#[test]
+fn what_remove_if_took_out_is_reported_though_an_eq_panics_after_that() {
+    let mood = Moody(0, Arc::new(AtomicUsize::new(usize::MAX)));
+    for turn in 1..12 {
+        let told = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&told);
+        let builder = Cache::<Moody, u64>::builder().max_entries(10);
+        let cache = builder.on_removal(move |_| _ = count.fetch_add(1, SeqCst)).build().unwrap();
+        (0..10).for_each(|id| cache.insert(mood.key(id), id));
+        mood.panics_at(turn);
+        let removed = catch_unwind(AssertUnwindSafe(|| cache.remove_if(|_, _| true)));
+        mood.panics_at(usize::MAX);
+        assert_eq!(removed.is_err(), turn <= 10, "{turn}");
+        assert_eq!(cache.stats().removed, told.load(SeqCst) as u64, "{turn}");
+        cache.validate();
+    }
+}

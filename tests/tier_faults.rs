@@ -384,13 +384,13 @@ impl Drop for Touchy {
 #[derive(Clone, Default)]
 struct ByHand(Arc<Mutex<Option<TierWatcher>>>, Arc<AtomicUsize>);
 
-impl Tier<String, Touchy> for ByHand {
-    async fn get(&self, _: &TierKey) -> Result<TierFound<String, Touchy>, TierError> {
+impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Tier<K, V> for ByHand {
+    async fn get(&self, _: &TierKey) -> Result<TierFound<K, V>, TierError> {
         self.1.fetch_add(1, Ordering::SeqCst);
         nothing()
     }
 
-    async fn apply(&self, _: &[TierChange<String, Touchy>]) -> Result<(), TierError> {
+    async fn apply(&self, _: &[TierChange<K, V>]) -> Result<(), TierError> {
         Ok(())
     }
 
@@ -414,6 +414,37 @@ fn news_that_panic_leave_the_thread_as_it_was() {
     let before = tier.1.load(Ordering::SeqCst);
     _ = cache.get_or_load("b", || Ok::<_, String>(Touchy(Arc::clone(&armed))));
     assert_eq!(tier.1.load(Ordering::SeqCst), before + 1, "this thread asks no more");
+}
+
+/// Its hash is that of all others, and panics when it is its turn.
+#[derive(Clone, PartialEq, Eq)]
+struct Twin(u64);
+
+static TURN: AtomicUsize = AtomicUsize::new(usize::MAX);
+
+impl Hash for Twin {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        assert_ne!(TURN.fetch_sub(1, Ordering::SeqCst), 1, "expected: a hash");
+        1.hash(state);
+    }
+}
+
+#[test]
+fn what_news_took_out_is_reported_though_a_hash_panics_after_that() {
+    for turn in 1..4 {
+        let (tier, told) = (ByHand::default(), Arc::new(AtomicUsize::new(0)));
+        let count = Arc::clone(&told);
+        let builder = Cache::<Twin, u64>::builder().max_entries(10).tier(tier.clone());
+        let cache = checked(builder.on_removal(move |_| _ = count.fetch_add(1, Ordering::SeqCst)));
+        (0..3).for_each(|key| cache.insert(Twin(key), key));
+        settled(&cache);
+        let (watcher, name) = (tier.0.lock().clone().unwrap(), TierKey::of(&Twin(0)));
+        TURN.store(turn, Ordering::SeqCst);
+        let heard = catch_unwind(AssertUnwindSafe(|| watcher.changed(&name)));
+        TURN.store(usize::MAX, Ordering::SeqCst);
+        assert!(heard.is_err(), "{turn}");
+        assert_eq!(cache.stats().removed, told.load(Ordering::SeqCst) as u64, "{turn}");
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::store::Store;
 use super::tier::Told;
+use super::unreported::Unreported;
 use crate::parts::group::Hash;
 use crate::rules::tier::TierChange;
 use crate::shard::outbox::Outbox;
@@ -203,6 +204,8 @@ where
                 let names: Vec<_> =
                     batch.iter().map(|(key, ..)| (self.hash(key), self.name_of(key))).collect();
                 let mut out = Outbox::new();
+                // what has gone is reported even if the `Eq` of a later key panics
+                let unreported = Unreported { store: self, out: &mut out };
                 let mut noted = Vec::new();
                 {
                     let mut shard = cell.shard.write();
@@ -218,10 +221,11 @@ where
                         noted.push(self.tell_removal(name.as_ref()));
                         self.ledger.note(*hash);
                         let hash = Hash::new(*hash);
-                        removed +=
-                            u64::from(shard.remove_same(hash, key, *stamp, &terms, &mut out));
+                        let out = &mut *unreported.out;
+                        removed += u64::from(shard.remove_same(hash, key, *stamp, &terms, out));
                     }
                 }
+                drop(unreported);
                 self.deliver(out);
                 for noted in noted {
                     self.let_go(noted);

@@ -2,6 +2,7 @@
 
 use super::Told;
 use crate::engine::store::{Store, spread};
+use crate::engine::unreported::Unreported;
 use crate::parts::group::Hash;
 use crate::rules::tier::{News, TierError, TierWatcher, Watch};
 use crate::shard::outbox::Outbox;
@@ -119,13 +120,16 @@ where
     fn change_here(&self, hash: u64, name: &TierKey) {
         let mut out = Outbox::new();
         let _told;
+        // what has gone is reported even if the `Hash` of the next key panics
+        let unreported = Unreported { store: self, out: &mut out };
         {
             let mut shard = self.cell(hash).shard.write();
             _told = self.overtaken(name);
             self.ledger.note(hash);
-            shard.fence_each(hash, &ByName(name), &mut out);
-            shard.remove_each(Hash::new(hash), &ByName(name), &self.terms(), &mut out);
+            shard.fence_each(hash, &ByName(name), unreported.out);
+            shard.remove_each(Hash::new(hash), &ByName(name), &self.terms(), unreported.out);
         }
+        drop(unreported);
         self.deliver(out);
     }
 
