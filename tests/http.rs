@@ -234,6 +234,12 @@ fn a_request_that_has_this_version_is_told_so() {
         }
         assert_eq!(http.is_not_modified(&request, &got), is_same, "{lines:?}");
     }
+    // in an entity tag a backslash is a character like any other (RFC 9110, 8.8.3)
+    let odd = load(&pages, Loaded::new(1).validator(r#""C:\dir\""#));
+    for wanted in [r#""C:\dir\""#, r#""C:\dir\", "x""#, r#""x\", "C:\dir\""#, r#""x", W/"C:\dir\""#]
+    {
+        assert!(http.is_not_modified(&fields(&[("if-none-match", wanted)]), &odd), "{wanted}");
+    }
     let unversioned = load(&pages, Loaded::new(1));
     assert!(!http.is_not_modified(&fields(&[("if-none-match", "\"\"")]), &unversioned));
 }

@@ -9,8 +9,18 @@ const MOST: u64 = 1 << 31;
 /// The members of a list, of all lines of the field, in order: split at commas that are not within
 /// a quoted string. What is no text is left out.
 pub(super) fn members(headers: &HeaderMap, name: impl AsHeaderName) -> Vec<String> {
+    listed(headers, name, true)
+}
+
+/// The same for a list of entity tags. In these a backslash is a character like any other, the last one too
+/// (RFC 9110, 8.8.3).
+pub(super) fn entity_tags(headers: &HeaderMap, name: impl AsHeaderName) -> Vec<String> {
+    listed(headers, name, false)
+}
+
+fn listed(headers: &HeaderMap, name: impl AsHeaderName, escapes: bool) -> Vec<String> {
     let lines = headers.get_all(name).iter().filter_map(text);
-    lines.flat_map(|line| split(&line)).collect()
+    lines.flat_map(|line| split(&line, escapes)).collect()
 }
 
 /// Header values are bytes; those beyond ASCII keep their place.
@@ -19,7 +29,8 @@ fn text(line: &HeaderValue) -> Option<String> {
     (!text.trim().is_empty()).then_some(text)
 }
 
-fn split(line: &str) -> Vec<String> {
+/// `escapes` says whether a backslash keeps a quote after it from ending a quoted string.
+fn split(line: &str, escapes: bool) -> Vec<String> {
     let (mut members, mut member) = (Vec::new(), String::new());
     let (mut quoted, mut escaped) = (false, false);
     for c in line.chars() {
@@ -29,7 +40,7 @@ fn split(line: &str) -> Vec<String> {
         }
         (quoted, escaped) = match c {
             _ if escaped => (quoted, false),
-            '\\' if quoted => (quoted, true),
+            '\\' if quoted && escapes => (quoted, true),
             '"' => (!quoted, false),
             _ => (quoted, false),
         };

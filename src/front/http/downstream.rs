@@ -1,6 +1,6 @@
 //! What an answer says of the cached value in it.
 
-use super::directives::{members, opaque};
+use super::directives::{entity_tags, opaque};
 use crate::rules::got::{Got, How, StaleWhy};
 use http::header::{AGE, CACHE_CONTROL, ETAG, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -138,7 +138,7 @@ impl Downstream {
     /// names this value's version, or any version by `*` (RFC 9110, 13.1.2; weak comparison). For `GET` and
     /// `HEAD`. A field that cannot be read matches nothing.
     pub fn is_not_modified<V>(&self, request: &HeaderMap, got: &Got<V>) -> bool {
-        let wanted = members(request, IF_NONE_MATCH);
+        let wanted = entity_tags(request, IF_NONE_MATCH);
         if wanted.iter().any(|tag| tag == "*") {
             return wanted.len() == 1;
         }

@@ -1,6 +1,6 @@
 //! What an upstream's answer says about being cached.
 
-use super::directives::{CacheControl, members, opaque, seconds};
+use super::directives::{CacheControl, entity_tags, members, opaque, seconds};
 use crate::front::cache::Cache;
 use crate::rules::expiry::duration;
 use crate::rules::loaded::{LoadCx, Loaded};
@@ -102,7 +102,7 @@ impl Upstream {
     }
 
     fn apply<V>(&self, mut loaded: Loaded<V>, headers: &HeaderMap) -> Loaded<V> {
-        if let Some(tag) = members(headers, ETAG).first().filter(|tag| opaque(tag).is_some()) {
+        if let Some(tag) = entity_tags(headers, ETAG).first().filter(|tag| opaque(tag).is_some()) {
             loaded = loaded.validator(tag.as_str());
         }
         let control = CacheControl::of(headers);
