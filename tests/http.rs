@@ -301,3 +301,13 @@ fn what_was_not_stored_here_is_not_to_be_stored_elsewhere() {
     let stale = pages.at(&1).load(|_| Err::<u64, _>("away")).unwrap();
     assert_eq!(text(&http.headers(&stale), "cache-control"), Some("max-age=110"));
 }
+
+#[test]
+fn no_age_is_too_great_to_be_said() {
+    let (pages, _hand) = pages();
+    let mut got = load(&pages, Loaded::new(1));
+    got.age = Duration::MAX; // as a second tier may say
+    let said = Downstream::new("here").headers(&got);
+    assert_eq!(text(&said, "age"), Some(&*u64::MAX.to_string()));
+    assert_eq!(text(&said, "cache-control"), Some(&*format!("max-age={}", u64::MAX)));
+}

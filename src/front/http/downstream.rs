@@ -84,9 +84,9 @@ impl Downstream {
 
     /// Returns the header fields of a response with this value.
     ///
-    /// * `Cache-Control: max-age` is the value's whole life in seconds, and `Age` the part that is over, both
-    ///   rounded down: whoever stores the response has the rest. A value that never expires is given a year,
-    ///   a stale one no time at all and no windows. A value that was loaded and not stored (its upstream said
+    /// * `Age` is the part of the value's life that is over, in seconds, and `Cache-Control: max-age` that and
+    ///   what is left, each rounded down: whoever stores the response has the rest, and not more. A value that
+    ///   never expires is given a year, a stale one no time at all and no windows. A value that was loaded and not stored (its upstream said
     ///   `no-store`, or something newer was written meanwhile) gets `no-store`, as does a fallback.
     /// * `ETag` is the value's validator, in quotes if it is not an entity tag already; if there is no
     ///   validator, or it cannot be written so, there is no `ETag`.
@@ -98,8 +98,8 @@ impl Downstream {
         let mut headers = HeaderMap::with_capacity(4);
         let age = got.age.as_secs();
         let left = got.fresh_for.as_secs();
-        let life =
-            if got.fresh_for == Duration::MAX { age.saturating_add(YEAR) } else { age + left };
+        // an age comes from wherever the value does, and may be any
+        let life = age.saturating_add(if got.fresh_for == Duration::MAX { YEAR } else { left });
         let control = match got.how {
             // not stored here, so that nobody else is to store it either
             How::Loaded | How::Joined | How::Tier | How::Fallback if got.fresh_for.is_zero() => {
