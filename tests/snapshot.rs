@@ -577,3 +577,25 @@ fn what_is_over_at_once_is_not_restored() {
     let sum = Snapshot::new().revalidate(true).load_from(&after, &bytes[..]).unwrap();
     assert_eq!((sum.restored, sum.expired, after.len()), (0, 50, 0));
 }
+
+#[test]
+fn what_is_written_meanwhile_keeps_nothing_else_from_coming_back() {
+    /// Has a busy cache use others of its keys while it is read.
+    struct Busy<'a>(&'a [u8], &'a Shelf, bool);
+    impl Read for Busy<'_> {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            if std::mem::take(&mut self.2) {
+                (5_000..8_000).for_each(|key| self.1.insert(key, "new".to_owned()));
+                (5_000..8_000).for_each(|key| drop(self.1.remove(&key)));
+            }
+            self.0.read(into)
+        }
+    }
+    let (before, _hand) = usual();
+    (0..2_000).for_each(|key| before.insert(key, "old".to_owned()));
+    let bytes = saved(&before);
+    let (after, _hand) = usual();
+    let restored = Snapshot::new().at(noon()).load_from(&after, Busy(&bytes, &after, true));
+    let [restored, _, skipped] = counts(restored.unwrap());
+    assert!(restored >= 1_980, "{restored} restored, {skipped} skipped");
+}

@@ -5,7 +5,7 @@ use super::store::Store;
 use crate::parts::credit::Credit;
 use crate::parts::flight::Flight;
 use crate::parts::group::Hash;
-use crate::parts::ledger::{Moment, Unasked};
+use crate::parts::ledger::{KeysWatch, Unasked};
 use crate::parts::reservation::Basis;
 use crate::parts::tags::TagFate;
 use crate::rules::expiry::NEVER;
@@ -33,10 +33,10 @@ pub(crate) enum By<'a, K, V> {
     /// The second tier has it, past its life, to be served if this flight comes to nothing: store it if the
     /// key is still the flight's, and has no entry.
     Shown(&'a Arc<Flight<K, V>>),
-    /// It comes from an earlier process: store it as [`Extra`](Self::Extra), and only if the key has no
-    /// entry.
+    /// It comes from an earlier process: store it if nothing has happened to the key since its snapshot began
+    /// to be read, and the key has no entry.
     #[cfg_attr(not(feature = "snapshot"), allow(dead_code, reason = "made by snapshots"))]
-    Restored(Moment),
+    Restored(&'a KeysWatch<'a>),
 }
 
 impl<K, V> Clone for By<'_, K, V> {
@@ -200,9 +200,9 @@ where
             By::Extra(unasked) => {
                 !self.ledger.is_quiet_for(hash, unasked) || self.is_under_way(&shard, hash, put)
             }
-            By::Restored(since) => {
+            By::Restored(written) => {
                 shard.stands(Hash::new(hash), &put.key, &terms)
-                    || !self.ledger.is_quiet(hash, since)
+                    || written.has(hash)
                     || self.is_under_way(&shard, hash, put)
             }
         };

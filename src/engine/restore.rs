@@ -4,7 +4,7 @@
 use super::put::{By, Stored};
 use super::store::Store;
 use crate::parts::group::Hash;
-use crate::parts::ledger::Moment;
+use crate::parts::ledger::KeysWatch;
 use crate::parts::tags::{Tagged, Version};
 use crate::rules::got::Got;
 use crate::shard::entry::{LifeBegan, Notes, Put};
@@ -13,9 +13,8 @@ use crate::shard::walk::Cursor;
 use std::sync::Arc;
 
 /// The moment from which on everything written or removed is newer than what is restored.
-#[derive(Clone, Copy)]
-pub(crate) struct Since {
-    moment: Moment,
+pub(crate) struct Since<'s> {
+    written: KeysWatch<'s>,
     tags: Version,
 }
 
@@ -40,13 +39,9 @@ pub(crate) struct Metadata {
 }
 
 impl<K, V, S> Store<K, V, S> {
-    /// From now on writes are noted, until [`unwatch_writes`](Self::unwatch_writes).
-    pub(crate) fn watch_writes(&self) -> Since {
-        Since { moment: self.ledger.watch(), tags: self.tags.version() }
-    }
-
-    pub(crate) fn unwatch_writes(&self) {
-        self.ledger.leave();
+    /// From now on writes are noted, until what is returned is dropped.
+    pub(crate) fn watch_writes(&self) -> Since<'_> {
+        Since { written: self.ledger.watch_keys(), tags: self.tags.version() }
     }
 
     /// As [`walk`](Self::walk), with what only a snapshot asks for.
@@ -82,7 +77,7 @@ where
         key: K,
         value: V,
         metadata: Metadata,
-        since: Since,
+        since: &Since<'_>,
     ) -> bool {
         let Metadata { left, begun, validator, tags } = metadata;
         let units = self.units(&key, Some(&value));
@@ -100,7 +95,7 @@ where
             admission: None,
         };
         let mut out = Outbox::new();
-        let stored = self.put(hash, put, By::Restored(since.moment), &mut out);
+        let stored = self.put(hash, put, By::Restored(&since.written), &mut out);
         self.deliver(out);
         matches!(stored, Stored::Yes(_))
     }

@@ -5,10 +5,13 @@
 //! moment under its key's hash; such a value is stored only if nothing was noted there since the batch began.
 //! Two keys may share a place: then a value that could have been stored is not, and that is all.
 //!
+//! A restore has more to ask, and a [watch](super::written) of its own, for which writes are noted too.
+//!
 //! A caller that changes a key's value depending on its current value has a [reservation](super::reservation)
 //! of the key, and writes are noted for that too.
 
 use super::reservation::{Reservations, Reserved};
+use super::written::{Written, WrittenWatch};
 use crate::words::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use hashbrown::HashMap;
 use std::cell::RefCell;
@@ -45,13 +48,14 @@ impl Unasked {
 
 #[derive(Default)]
 pub(crate) struct Ledger {
-    /// How many watchers and reservations there are. While there are none, a write reads only this.
+    /// How many watchers, restores and reservations there are. While there are none, a write reads only this.
     watchers: AtomicUsize,
     moment: AtomicU64,
     /// The moment of the last write to all keys.
     whole: AtomicU64,
     places: OnceLock<Box<[AtomicU64]>>,
     reservations: Reservations,
+    written: Written,
 }
 
 impl Ledger {
@@ -68,6 +72,14 @@ impl Ledger {
         self.watchers.fetch_sub(1, Ordering::SeqCst);
     }
 
+    /// Begins to note for each key whether it is written, until what is returned is dropped.
+    #[cfg_attr(not(feature = "snapshot"), allow(dead_code, reason = "snapshots watch"))]
+    pub(crate) fn watch_keys(&self) -> KeysWatch<'_> {
+        let written = self.written.watch();
+        self.watchers.fetch_add(1, Ordering::SeqCst);
+        KeysWatch { ledger: self, written }
+    }
+
     /// Reserves a key: from now on every write to it revokes the reservation, until that is dropped.
     pub(crate) fn reserve(&self, hash: u64) -> Reservation<'_> {
         let reserved = self.reservations.add(hash);
@@ -76,11 +88,11 @@ impl Ledger {
     }
 
     /// Something is about to happen to a key. To be called under its shard's lock, as
-    /// [`is_quiet`](Self::is_quiet) is.
+    /// [`is_quiet_for`](Self::is_quiet_for) is.
     #[inline]
     pub(crate) fn note(&self, hash: u64) {
         if self.watchers.load(Ordering::SeqCst) > 0 {
-            self.note_at(self.place(hash));
+            self.note_at(self.place(hash), Some(hash));
             self.reservations.lose(Some(hash));
         }
     }
@@ -97,13 +109,14 @@ impl Ledger {
         } else {
             unasked.own.borrow_mut().remove(&index(hash));
         }
+        self.written.note(Some(hash));
         self.reservations.lose(Some(hash));
     }
 
-    /// The same for batches alone: the key has what it had, and so had who reserves it.
+    /// The same for batches and restores alone: the key has what it had, and so had who reserves it.
     pub(crate) fn note_for_batches(&self, hash: u64) {
         if self.watchers.load(Ordering::SeqCst) > 0 {
-            self.note_at(self.place(hash));
+            self.note_at(self.place(hash), Some(hash));
         }
     }
 
@@ -125,26 +138,22 @@ impl Ledger {
     /// Something is about to happen to every key.
     pub(crate) fn note_all(&self) {
         if self.watchers.load(Ordering::SeqCst) > 0 {
-            self.note_at(Some(&self.whole));
+            self.note_at(Some(&self.whole), None);
             self.reservations.lose(None);
         }
     }
 
     #[cold]
-    fn note_at(&self, place: Option<&AtomicU64>) {
+    fn note_at(&self, place: Option<&AtomicU64>, hash: Option<u64>) {
         let moment = self.moment.fetch_add(1, Ordering::SeqCst) + 1;
         if let Some(place) = place {
             place.fetch_max(moment, Ordering::SeqCst);
         }
+        self.written.note(hash);
     }
 
-    /// Whether nothing has happened to a key of this hash since that moment.
-    pub(crate) fn is_quiet(&self, hash: u64, since: Moment) -> bool {
-        let last = self.place(hash).map_or(Moment::MAX, |place| place.load(Ordering::SeqCst));
-        last.max(self.whole.load(Ordering::SeqCst)) <= since
-    }
-
-    /// The same, but for what a batch has stored itself.
+    /// Whether nothing has happened to a key of this hash since that batch began, but for what the batch has
+    /// stored itself.
     pub(crate) fn is_quiet_for(&self, hash: u64, unasked: &Unasked) -> bool {
         let last = self.place(hash).map_or(Moment::MAX, |place| place.load(Ordering::SeqCst));
         unasked.knows(index(hash), last) && self.whole.load(Ordering::SeqCst) <= unasked.since
@@ -158,6 +167,25 @@ impl Ledger {
 fn index(hash: u64) -> usize {
     // bits between those that pick the shard and those that pick the group
     (hash >> 24) as usize % PLACES
+}
+
+/// While it lives, each key is noted that is written.
+pub(crate) struct KeysWatch<'l> {
+    ledger: &'l Ledger,
+    written: WrittenWatch<'l>,
+}
+
+impl KeysWatch<'_> {
+    /// Whether a key of this hash was written since, or may have been. To be asked under its shard's lock.
+    pub(crate) fn has(&self, hash: u64) -> bool {
+        self.written.has(hash)
+    }
+}
+
+impl Drop for KeysWatch<'_> {
+    fn drop(&mut self) {
+        self.ledger.leave();
+    }
 }
 
 /// A key that is reserved, until this is dropped.
@@ -195,21 +223,42 @@ mod tests {
     fn what_was_written_since_is_known_and_what_was_before_is_not() {
         let ledger = Ledger::default();
         ledger.note(1 << 24);
-        let since = ledger.watch();
-        assert!(ledger.is_quiet(1 << 24, since));
+        let since = Unasked::new(ledger.watch());
+        assert!(ledger.is_quiet_for(1 << 24, &since));
         ledger.note(1 << 24);
-        assert!(!ledger.is_quiet(1 << 24, since));
-        assert!(ledger.is_quiet(2 << 24, since));
-        let later = ledger.watch();
-        assert!(ledger.is_quiet(1 << 24, later));
+        assert!(!ledger.is_quiet_for(1 << 24, &since));
+        assert!(ledger.is_quiet_for(2 << 24, &since));
+        let later = Unasked::new(ledger.watch());
+        assert!(ledger.is_quiet_for(1 << 24, &later));
         ledger.note_all();
-        assert!(!ledger.is_quiet(2 << 24, later));
+        assert!(!ledger.is_quiet_for(2 << 24, &later));
         ledger.leave();
         ledger.note(3 << 24);
         ledger.leave();
         ledger.note(4 << 24);
-        assert!(!ledger.is_quiet(3 << 24, later), "one of two watchers went");
-        assert!(ledger.is_quiet(4 << 24, ledger.watch()));
+        assert!(!ledger.is_quiet_for(3 << 24, &later), "one of two watchers went");
+        assert!(ledger.is_quiet_for(4 << 24, &Unasked::new(ledger.watch())));
+    }
+
+    #[test]
+    fn restores_are_told_of_all_writes_but_those_of_restores() {
+        let ledger = Ledger::default();
+        let watch = ledger.watch_keys();
+        let is_told = |note: fn(&Ledger, u64), hash| {
+            note(&ledger, hash);
+            watch.has(hash)
+        };
+        assert!(!is_told(Ledger::note_for_changes, 1 << 40));
+        assert!(is_told(Ledger::note, 1 << 40));
+        assert!(is_told(Ledger::note_for_batches, 2 << 40));
+        let unasked = Unasked::new(ledger.watch());
+        ledger.note_unasked(3 << 40, &unasked);
+        assert!(watch.has(3 << 40) && !watch.has(4 << 40));
+        ledger.note_all();
+        assert!(watch.has(4 << 40));
+        drop(watch);
+        ledger.leave();
+        assert_eq!(ledger.watchers.load(Ordering::SeqCst), 0);
     }
 
     #[test]

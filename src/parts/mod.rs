@@ -19,3 +19,4 @@ pub(crate) mod tags;
 pub(crate) mod turn;
 pub(crate) mod waiter;
 pub(crate) mod weights;
+pub(crate) mod written;

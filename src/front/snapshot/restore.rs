@@ -20,8 +20,8 @@ pub struct Restored {
     /// Entries whose life, or `time_to_idle`, has ended since the snapshot was written, or that are older than
     /// this cache's time to live.
     pub expired: u64,
-    /// Entries that were not stored, because something newer is there, or was while the snapshot was read, or
-    /// because they weigh too much.
+    /// Entries that were not stored, because something newer is there, or may have been while the snapshot was
+    /// read, or because they weigh too much.
     pub skipped: u64,
 }
 
@@ -75,7 +75,7 @@ where
                 validator: record.validator.map(Arc::from),
                 tags: record.tags,
             };
-            if store.restore(hash, record.key, record.value, metadata, watch.since) {
+            if store.restore(hash, record.key, record.value, metadata, &watch.since) {
                 sum.restored += 1;
             } else {
                 sum.skipped += 1;
@@ -88,17 +88,11 @@ where
 /// While it lives, writes are noted: what was written since is newer than any snapshot.
 pub(super) struct WriteWatch<'a, K, V, S> {
     store: &'a Arc<Store<K, V, S>>,
-    since: Since,
+    since: Since<'a>,
 }
 
 impl<'a, K, V, S> WriteWatch<'a, K, V, S> {
     pub(super) fn new(store: &'a Arc<Store<K, V, S>>) -> Self {
         Self { store, since: store.watch_writes() }
-    }
-}
-
-impl<K, V, S> Drop for WriteWatch<'_, K, V, S> {
-    fn drop(&mut self) {
-        self.store.unwatch_writes();
     }
 }
