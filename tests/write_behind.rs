@@ -1301,3 +1301,32 @@ fn a_value_that_panics_when_it_is_dropped_leaves_no_other_unreported() {
     drop(queue);
     assert_eq!(lost.load(SeqCst), 5);
 }
+
+/// A value that looks into its cache when it is dropped.
+#[derive(Clone)]
+struct Curious(Arc<OnceLock<Cache<u64, Curious>>>);
+
+impl Drop for Curious {
+    fn drop(&mut self) {
+        self.0.get().map(|cache| cache.get(&1).is_some());
+    }
+}
+
+#[test]
+fn a_value_that_does_not_live_is_dropped_without_a_lock() {
+    let builder = Cache::<u64, Curious>::builder().max_entries(10).time_to_live(Duration::ZERO);
+    let cache = checked(builder);
+    let own = Arc::new(OnceLock::new());
+    own.set((*cache).clone()).ok();
+    let written = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&written);
+    let queue = WriteBehind::builder((*cache).clone(), move |batch: &[Change<'_, _, _>]| {
+        count.fetch_add(batch.len() as u64, SeqCst);
+        Ok::<_, String>(())
+    });
+    let queue = queue.build().unwrap();
+    queue.put(1, Curious(own)).unwrap();
+    assert!(queue.get(&1).is_some());
+    queue.close().unwrap();
+    assert_eq!((written.load(SeqCst), cache.len()), (1, 0));
+}

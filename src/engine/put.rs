@@ -217,12 +217,11 @@ where
         }
         if put.ttl == 0 || put.units > self.budget.max() {
             match by {
-                By::Write | By::Fence => shard.refuse(slot, false, &terms, out),
+                By::Write | By::Fence | By::Flight(_) => shard.refuse(slot, &terms, out),
                 By::Change(_) => {
                     self.ledger.note(hash);
-                    shard.refuse(slot, false, &terms, out);
+                    shard.refuse(slot, &terms, out);
                 }
-                By::Flight(_) => shard.refuse(slot, true, &terms, out),
                 // nobody asked for it: all stays as it is
                 By::Extra(_) | By::Restored(_) | By::Shown(_) => {}
             }

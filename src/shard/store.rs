@@ -160,7 +160,6 @@ impl<K, V> Shard<K, V> {
     pub(crate) fn refuse(
         &mut self,
         slot: &mut Option<Put<K, V>>,
-        is_load: bool,
         terms: &Terms<'_>,
         out: &mut Outbox<K, V>,
     ) where
@@ -176,9 +175,10 @@ impl<K, V> Shard<K, V> {
                 self.tally.rejected += 1;
                 out.value(key, value, RemovalCause::Rejected);
             }
-            // the caller of a load has its value; one that was inserted without a life would vanish unseen
-            Some(value) if !is_load => out.value(key, value, RemovalCause::Expired),
-            _ => out.key(key),
+            // the caller of a load has its value, and it is not in here; one that was written would vanish
+            // unseen, and be dropped under the lock
+            Some(value) => out.value(key, value, RemovalCause::Expired),
+            None => out.key(key),
         }
     }
 
