@@ -376,3 +376,18 @@ fn what_the_source_has_no_more_was_removed_whether_or_not_that_is_kept() {
         );
     }
 }
+
+#[test]
+fn what_is_written_without_a_life_is_reported_and_takes_out_what_was_there() {
+    with_cache(
+        |builder| builder,
+        |it| {
+            it.insert(1, 10);
+            it.at(&1).ttl(ms(0)).insert(11);
+            let told = [(1, 10, RemovalCause::Removed), (1, 11, RemovalCause::Expired)];
+            assert_eq!(it.removals.take(), told);
+            let stats = it.stats();
+            assert_eq!((stats.insertions, stats.removed, stats.expired), (1, 1, 0));
+        },
+    );
+}

@@ -123,7 +123,8 @@ stats! {
     insertions,
     /// Values that were replaced by a newer one of the same key.
     replaced,
-    /// Values taken out by `remove`, `remove_if`, `clear` or a load that found none.
+    /// Values taken out by `remove`, `remove_if`, `clear`, the removal of a tag, a write at the source, a time to
+    /// live of zero, or a load that found none.
     removed,
     /// Values freed because their life was over.
     expired,

@@ -20,10 +20,12 @@ pub struct Removal<K, V> {
 pub enum RemovalCause {
     /// A newer value of the same key took its place while it was still fresh or servable.
     Replaced,
-    /// `remove`, `remove_if` or `clear` removed it, or a load said that there is no such value.
+    /// `remove`, `remove_if`, `clear`, or the removal of one of its tags removed it; or a write at the source
+    /// did, or a time to live of zero; or a load said that there is no such value.
     Removed,
     /// Its life was over: whoever frees it (an insert, `sweep`, the cache's own thread) reports this cause,
-    /// even if a newer value of the key came first.
+    /// even if a newer value of the key came first. Or it was written with a time to live of zero, and never got
+    /// in: no [`Stats`](crate::Stats) count that.
     Expired,
     /// It had to make room for others.
     Evicted,
