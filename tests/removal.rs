@@ -121,6 +121,28 @@ fn removals_by_one_thread_are_reported_in_their_order() {
 }
 
 #[test]
+fn what_a_listener_removes_is_reported_at_once() {
+    let (handle, told) = (Arc::new(Mutex::new(None::<Cache<u64, u64>>)), Record::new());
+    let (inner, record) = (Arc::clone(&handle), told.listener());
+    let builder = Cache::<u64, u64>::builder().max_entries(20).shards(1);
+    let cache = checked(builder.on_removal(move |removal| {
+        let is_first = removal.value < 10;
+        record(removal);
+        let cache = inner.lock().take();
+        if let Some(cache) = cache.filter(|_| is_first) {
+            cache.insert(3, 30);
+            cache.remove(&3);
+        }
+    }));
+    (1..=2).for_each(|key| cache.insert(key, key));
+    *handle.lock() = Some(Cache::clone(&cache));
+    cache.clear();
+    let told: Vec<_> = told.take().into_iter().map(|told| told.1).collect();
+    assert_eq!(told.len(), 3);
+    assert_eq!(told[1], 30, "ahead of what left before it, in the same call as the first");
+}
+
+#[test]
 fn a_listener_is_called_without_a_lock_and_may_use_the_cache() {
     let handle: Arc<Mutex<Option<Cache<u64, u64>>>> = Arc::default();
     let calls = Arc::new(AtomicU64::new(0));
