@@ -4,7 +4,7 @@
 mod common;
 
 use common::gate::Gate;
-use common::{Checked, checked, ms, secs, wait_until, watched};
+use common::{Checked, Record, checked, ms, secs, wait_until, watched};
 use larder::{
     AsyncLoader, Cache, CacheBuilder, Clock, Event, LoadCx, Loaded, Loader, ManualClock,
     MemoryTier, RefreshAhead, Refused, Removal, Runtime, Tier, TierChange, TierError, TierFound,
@@ -445,6 +445,76 @@ fn what_news_took_out_is_reported_though_a_hash_panics_after_that() {
         assert!(heard.is_err(), "{turn}");
         assert_eq!(cache.stats().removed, told.load(Ordering::SeqCst) as u64, "{turn}");
     }
+}
+
+/// Never has a change done with.
+#[derive(Clone, Default)]
+struct Hung(Arc<AtomicUsize>);
+
+impl Tier<String, Touchy> for Hung {
+    async fn get(&self, _: &TierKey) -> Result<TierFound<String, Touchy>, TierError> {
+        nothing()
+    }
+
+    async fn apply(&self, _: &[TierChange<String, Touchy>]) -> Result<(), TierError> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        pending().await
+    }
+}
+
+#[test]
+fn what_a_write_took_out_is_reported_though_a_change_that_is_not_needed_cannot_be_dropped() {
+    let (tier, told) = (Hung::default(), Arc::new(AtomicUsize::new(0)));
+    let count = Arc::clone(&told);
+    let builder = Cache::<String, Touchy>::builder().max_entries(10).tier(tier.clone());
+    let cache = checked(builder.on_removal(move |_| _ = count.fetch_add(1, Ordering::SeqCst)));
+    cache.remove("other");
+    wait_until(|| tier.0.load(Ordering::SeqCst) > 0);
+    let fence = cache.writing("a");
+    let armed = Arc::new(AtomicBool::new(false));
+    cache.insert("a".to_owned(), Touchy(Arc::clone(&armed)));
+    // the end of the write replaces the change that was to bring this value to the tier
+    armed.store(true, Ordering::SeqCst);
+    let ended = catch_unwind(AssertUnwindSafe(|| drop(fence)));
+    assert!(!armed.load(Ordering::SeqCst), "something was dropped");
+    let removed = cache.stats().removed;
+    assert_eq!((removed, told.load(Ordering::SeqCst)), (1, 1), "panicked: {}", ended.is_err());
+}
+
+#[test]
+fn a_write_that_begins_with_a_panic_leaves_no_fence() {
+    let tier = Hung::default();
+    let (left, builder) = (Record::new(), Cache::<String, Touchy>::builder());
+    let builder = builder.max_entries(10).tier(tier.clone()).on_removal(left.listener());
+    let cache = checked(builder);
+    cache.remove("other");
+    wait_until(|| tier.0.load(Ordering::SeqCst) > 0);
+    let armed = Arc::new(AtomicBool::new(false));
+    // the listener keeps what left: the value that is dropped first is that of the change to the tier
+    cache.insert("a".to_owned(), Touchy(Arc::clone(&armed)));
+    armed.store(true, Ordering::SeqCst);
+    let begun = catch_unwind(AssertUnwindSafe(|| cache.writing("a")));
+    assert!(begun.is_err() && !armed.load(Ordering::SeqCst), "something was dropped");
+    assert_eq!((cache.fences(), left.count()), (0, 1));
+}
+
+#[test]
+fn what_a_load_replaced_is_reported_though_a_change_that_is_not_needed_cannot_be_dropped() {
+    let tier = Hung::default();
+    let (left, builder) = (Record::new(), Cache::<String, Touchy>::builder());
+    let builder = builder.max_entries(10).tier(tier.clone()).on_removal(left.listener());
+    let cache = checked(builder);
+    let armed = Arc::new(AtomicBool::new(false));
+    cache.insert("a".to_owned(), Touchy(Arc::clone(&armed)));
+    // the tier is not told of what is loaded, since it has not heard of what was inserted
+    let loaded = catch_unwind(AssertUnwindSafe(|| {
+        cache.at("a").force().load(|_| {
+            armed.store(true, Ordering::SeqCst);
+            Ok::<_, ()>(Touchy(Arc::clone(&armed)))
+        })
+    }));
+    assert!(loaded.is_err() && !armed.load(Ordering::SeqCst), "something was dropped");
+    assert_eq!((cache.stats().replaced, left.count()), (1, 1));
 }
 
 #[test]

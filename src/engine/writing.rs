@@ -77,10 +77,10 @@ where
         let mut out = Outbox::new();
         // what is removed is reported even if an `Eq` panics after that
         let unreported = Unreported { store, out: &mut out };
-        let _noted;
+        let noted;
         let number = {
             let mut shard = store.cell(hash).shard.write();
-            _noted = store.tell_removal(name.as_ref());
+            noted = store.tell_removal(name.as_ref());
             store.ledger.note(hash);
             if leave == Leave::Nothing {
                 let cause = RemovalCause::Removed;
@@ -91,8 +91,10 @@ where
         drop(unreported);
         let (store, key) = (Arc::clone(store), Some(mine));
         let fence = Self { store, hash, key, number, since, hold: 0, end: Store::end_write };
-        // the fence exists before anything is reported: if a `Drop` panics, it is lowered
+        // the fence exists before anything is reported, and is not being returned yet: if a `Drop` panics, it is
+        // lowered
         fence.store.deliver(out);
+        drop(noted);
         fence
     }
 
@@ -232,8 +234,8 @@ where
                 shard.remove(Hash::new(hash), key, cause, &self.terms(), &mut out);
             }
         });
-        drop(noted);
         self.deliver(out);
+        drop(noted);
     }
 
     /// Runs `end`, which ends a write, or a part of that. If the user's `Eq` panics in it, the fence is

@@ -125,7 +125,7 @@ where
             None if store => self.put(value.as_ref(), ttl, took.max(1), notes, out),
             None => self.store.leave_alone(&self.flight, out),
         };
-        self.tell(change, stored);
+        self.tell(change, stored, out);
         self.end(value, stored, LandedNotes { how: How::Loaded, age: None, validator, tagged }, out)
     }
 

@@ -3,6 +3,7 @@
 use super::{Question, give_back};
 use crate::engine::lead::Lead;
 use crate::engine::put::{By, Stored};
+use crate::engine::unreported::Unreported;
 use crate::parts::flight::Flight;
 use crate::parts::group::Hash;
 use crate::parts::slots::Queued;
@@ -203,14 +204,24 @@ where
 }
 
 impl<K, V, S> Lead<K, V, S> {
-    /// The load has landed: tells the tier, unless something newer had happened to the key.
-    pub(in crate::engine) fn tell(&mut self, change: Option<TierChange<K, V>>, stored: Stored) {
+    /// The load has landed: tells the tier, unless something newer had happened to the key. What had to leave
+    /// is reported even if the `Drop` of a change that is not needed panics.
+    pub(in crate::engine) fn tell(
+        &mut self,
+        change: Option<TierChange<K, V>>,
+        stored: Stored,
+        out: &mut Outbox<K, V>,
+    ) {
+        let Some(change) = change else { return };
+        let store = Arc::clone(&self.store);
+        let _unreported = Unreported { store: &store, out };
         match change {
-            Some(TierChange::Load(name, _, ticket)) if stored == Stored::Fenced => {
+            TierChange::Load(name, entry, ticket) if stored == Stored::Fenced => {
                 self.keep_ticket(TicketHeld { name, ticket, began: 0, is_there: false });
+                drop(entry);
             }
-            Some(_) if stored == Stored::Fenced => {}
-            change => drop(self.store.tell(change)),
+            change if stored == Stored::Fenced => drop(change),
+            change => drop(store.tell(Some(change))),
         }
     }
 }
