@@ -7,9 +7,11 @@ use common::gate::Gate;
 use common::tasks::block_on;
 use common::{Watchdog, ms, wait_until};
 use larder::{Cache, Clock, ManualClock};
+use std::future::{Future, pending};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::task::{Context, Waker};
 use std::thread;
 
 struct Rig {
@@ -521,4 +523,40 @@ fn what_remove_if_took_out_is_reported_though_an_eq_panics_after_that() {
         assert_eq!(cache.stats().removed, told.load(SeqCst) as u64, "{turn}");
         cache.validate();
     }
+}
+
+/// An error that cannot be dropped once it is armed, the first time.
+#[derive(Debug)]
+struct Barbed(Arc<AtomicUsize>);
+
+impl Drop for Barbed {
+    fn drop(&mut self) {
+        let was_armed = self.0.swap(0, SeqCst) > 0;
+        assert!(!was_armed, "expected: an error that does not go quietly");
+    }
+}
+
+#[test]
+fn a_load_that_begins_with_a_panic_leaves_nothing_under_way() {
+    let _watchdog = Watchdog::start();
+    let (clock, hand) = Clock::manual();
+    let builder = Cache::<u64, u64>::builder().max_entries(10).clock(clock);
+    let builder = builder.error_backoff(ms(1_000), ms(1_000)).load_timeout(ms(10_000));
+    let cache = builder.build().unwrap();
+    let armed = Arc::new(AtomicUsize::new(0));
+    assert!(cache.get_or_load(&1, || Err::<u64, _>(Barbed(Arc::clone(&armed)))).is_err());
+    hand.advance(ms(2_000));
+    let mut hung = Box::pin(cache.get_or_load_async(&1, pending::<Result<u64, Barbed>>));
+    assert!(hung.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    hand.advance(ms(20_000));
+    // whoever comes next takes the key from that load, notes its failure in the place of the one before, and
+    // drops the error of that
+    armed.store(1, SeqCst);
+    let forced = || cache.at(&1).force().load(|_| Ok::<_, Barbed>(5));
+    assert!(catch_unwind(AssertUnwindSafe(forced)).is_err());
+    assert_eq!((armed.load(SeqCst), cache.flights()), (0, 0));
+    drop(hung);
+    let again = cache.at(&1).force().load(|_| Ok::<_, Barbed>(6));
+    assert_eq!(again.unwrap().value, 6);
+    cache.validate();
 }

@@ -269,17 +269,23 @@ where
             }
             shard.begin(hash, key, &mut owned, only, &self.terms(), &mut out)
         };
-        drop(out);
+        // before any user code runs: if that panics, a load that has begun does not stay on the board
+        let lead = match role {
+            Role::Lead { flight, .. } => {
+                if only.is_some() {
+                    flight.set_ahead();
+                }
+                flight.set_in_batch(in_batch);
+                Some(Lead::new(Arc::clone(self), flight))
+            }
+            _ => None,
+        };
         if let Some(flight) = overdue {
             self.counts.load_timeouts.add(1);
             flight.land(Landing::TimedOut);
             self.emit_timed_out(&flight);
         }
-        let Role::Lead { flight, .. } = role else { return None };
-        if only.is_some() {
-            flight.set_ahead();
-        }
-        flight.set_in_batch(in_batch);
-        Some(Lead::new(Arc::clone(self), flight))
+        drop(out);
+        lead
     }
 }

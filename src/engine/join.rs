@@ -73,30 +73,34 @@ impl<K, V, S> Store<K, V, S> {
             }
             shard.join(hash, key, &mut owned, ask, &self.terms(), &mut out)
         };
-        drop(out);
+        // before any user code runs: if that panics, a load that has begun does not stay on the board
+        let next = match role {
+            Role::Look => Next::Look,
+            Role::Failed(landing) => Next::Failed(landing),
+            Role::Follow(flight) => Next::Follow(flight),
+            Role::Lead { flight, revalidates } => {
+                let lead = Lead::new(Arc::clone(self), flight);
+                if revalidates { Next::Revalidate(lead) } else { Next::Lead(lead) }
+            }
+        };
         if let Some(flight) = overdue {
             self.counts.load_timeouts.add(1);
             flight.land(Landing::TimedOut);
             self.emit_timed_out(&flight);
         }
-        match role {
-            Role::Look => Next::Look,
-            Role::Failed(landing) => Next::Failed(landing),
-            Role::Follow(flight) if stack::is_running(flight.id()) => Next::Recursive,
-            Role::Follow(_) if self.must_not_wait() => {
+        drop((out, unwritten));
+        match next {
+            Next::Follow(flight) if stack::is_running(flight.id()) => Next::Recursive,
+            Next::Follow(_) if self.must_not_wait() => {
                 // whoever leads may wait for the tier, and the tier for this thread
                 self.take_over(hash, key);
                 self.join(hash, key, ask)
             }
-            Role::Follow(flight) => {
+            Next::Follow(flight) => {
                 self.hurry(&flight);
                 Next::Follow(flight)
             }
-            Role::Lead { flight, revalidates } => {
-                let lead = Lead::new(Arc::clone(self), flight);
-                if !revalidates {
-                    return Next::Lead(lead);
-                }
+            Next::Revalidate(lead) => {
                 // take the stale value before anybody can replace it
                 let Some(mut got) = self.stale(hash, key, ask) else { return Next::Lead(lead) };
                 match self.revalidate(lead) {
@@ -107,6 +111,7 @@ impl<K, V, S> Store<K, V, S> {
                     Err(lead) => Next::Revalidate(lead),
                 }
             }
+            next => next,
         }
     }
 
