@@ -5,6 +5,9 @@ use std::time::Duration;
 
 /// A value with its age, its remaining life and how it was obtained: what [`at`](crate::Cache::at),
 /// [`peek`](crate::Cache::peek) and [`entries`](crate::Cache::entries) return.
+///
+/// Age and remaining life are as of when the value was found, or had landed. A call that waits after that, as one
+/// for many keys does for the last of them, does not count that wait.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Got<V> {
