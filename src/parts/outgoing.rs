@@ -5,70 +5,22 @@
 //! ones are taken out. As long as a change is here, the tier is not asked for its key, for it may still have
 //! what was removed from the cache.
 
+use self::state::{AT_ONCE, LastChange, MOST, State};
 use crate::rules::tag::Tag;
 use crate::rules::tier::{TierChange, TierError, TierTicket};
 use crate::words::contain::contain;
 use crate::words::sync::Mutex;
 use crate::words::tier_key::TierKey;
 use crate::words::unpark::Unpark;
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
-
-/// How many changes there may be. While a tier cannot be reached each costs its key; beyond this many the
-/// whole tier is to be emptied instead, which is one change.
-const MOST: usize = 1 << 16;
 
 /// With more changes than this, callers that make changes wait for the tier to keep up, if it does anything
 /// at all: else a burst of writes would empty it. Loaded values are not passed on then.
 const CROWD: usize = MOST / 2;
 
-/// How many changes are made in one call: with a tier that is a millisecond away, 100,000 a second.
-const AT_ONCE: usize = 128;
-
 pub(crate) struct Outgoing<K, V> {
     state: Mutex<State<K, V>>,
-}
-
-struct State<K, V> {
-    /// The changes that the worker has not taken yet, in order; `None` where a later one took the place.
-    line: VecDeque<(u64, Option<TierChange<K, V>>)>,
-    /// Each key's last change that is not made yet.
-    of_keys: HashMap<TierKey, LastChange, ahash::RandomState>,
-    /// The keys and tags of the tagged values among the changes that the worker has taken.
-    tagged_in_hand: Vec<(TierKey, Vec<Tag>)>,
-    /// The numbers of the changes of more than one key that are not made yet, and for each the number of the
-    /// first change that it stands for: its own, or an earlier one that it has replaced.
-    of_all: BTreeMap<u64, u64>,
-    /// Of the changes that stand for earlier ones: the number of the first of those, and their own.
-    replacing: BTreeSet<(u64, u64)>,
-    /// The last number that was given.
-    last: u64,
-    /// All changes up to this number are made, or need not be made any more, but for those that were
-    /// [replaced](Self::replacing): they are made when what stands for them is.
-    made: u64,
-    /// The error of the last try, if it failed. Changes behind it in the line wait for it.
-    failed: Option<TierError>,
-    /// Somebody has waited for room in vain since the last change was made.
-    is_stuck: bool,
-    is_closed: bool,
-    /// The worker has ended.
-    is_over: bool,
-    worker: Option<Waker>,
-    waiting: Vec<Waker>,
-}
-
-/// The last change of a key.
-#[derive(Clone, Copy, Debug)]
-struct LastChange {
-    number: u64,
-    /// The number of the first change that it stands for: its own, or that of an earlier one that it has
-    /// replaced. Whoever waits for that one waits for this one.
-    first: u64,
-    /// It brings a loaded value, which invalidates nothing in the tier.
-    is_load: bool,
-    /// It brings a written value.
-    is_write: bool,
 }
 
 /// The changes that the worker is making.
@@ -103,23 +55,7 @@ impl<K, V> Noted<K, V> {
 
 impl<K, V> Outgoing<K, V> {
     pub(crate) fn new() -> Self {
-        Self {
-            state: Mutex::new(State {
-                line: VecDeque::new(),
-                of_keys: HashMap::default(),
-                tagged_in_hand: Vec::new(),
-                of_all: BTreeMap::new(),
-                replacing: BTreeSet::new(),
-                last: 0,
-                made: 0,
-                failed: None,
-                is_stuck: false,
-                is_closed: false,
-                is_over: false,
-                worker: None,
-                waiting: Vec::new(),
-            }),
-        }
+        Self { state: Mutex::new(State::new()) }
     }
 
     /// Whether the tier knows everything that was done to a key, and so may be asked for it.
@@ -415,132 +351,6 @@ fn rest(_: Duration) -> bool {
     false
 }
 
-impl<K, V> State<K, V> {
-    fn is_settled(&self, key: &TierKey) -> bool {
-        self.of_all.is_empty() && self.of_keys.get(key).is_none_or(|last| last.is_load)
-    }
-
-    fn len(&self) -> usize {
-        self.of_keys.len() + self.of_all.len()
-    }
-
-    /// Whether no later change has taken the place of this one.
-    fn is_last(&self, number: u64, key: Option<&TierKey>) -> bool {
-        match key {
-            Some(key) => self.of_keys.get(key).is_some_and(|last| last.number == number),
-            None => self.of_all.contains_key(&number),
-        }
-    }
-
-    /// Whether a change up to this number was replaced by one that is not made yet.
-    fn is_replaced(&self, number: u64) -> bool {
-        self.replacing.first().is_some_and(|(first, _)| *first <= number)
-    }
-
-    /// The last change of a key takes the place of the one before. Returns that, if the worker has not taken
-    /// it yet.
-    fn replace(&mut self, key: &TierKey, before: LastChange) -> Option<TierChange<K, V>> {
-        if !before.is_load {
-            self.stand_for(key, before.first, before);
-        }
-        self.take_out(before.number)
-    }
-
-    /// The last change of a key stands for all from `first` on, as `before` has done.
-    fn stand_for(&mut self, key: &TierKey, first: u64, before: LastChange) {
-        self.replacing.remove(&(before.first, before.number));
-        if let Some(last) = self.of_keys.get_mut(key) {
-            last.first = first.min(last.number);
-            if last.first < last.number {
-                self.replacing.insert((last.first, last.number));
-            }
-        }
-    }
-
-    /// Keeps the line from growing without end. `number` is the last change's.
-    fn bound(&mut self, number: u64, replaced: &mut Vec<TierChange<K, V>>) {
-        if self.len() > MOST {
-            // loaded values invalidate nothing in the tier, and need not get there
-            self.drop_loads(replaced);
-            self.line.retain(|(_, change)| change.is_some());
-        }
-        if self.len() > MOST {
-            replaced.extend(self.line.drain(..).filter_map(|(_, change)| change));
-            self.line.push_back((number, Some(TierChange::Clear)));
-            self.of_keys.clear();
-            // what the worker has in hand may fail, and is not tried again then
-            let first = self.made + 1;
-            self.of_all = BTreeMap::from([(number, first)]);
-            self.replacing = BTreeSet::from([(first, number)]);
-        } else if self.line.len() > 2 * self.len() + AT_ONCE {
-            self.line.retain(|(_, change)| change.is_some());
-        }
-    }
-
-    /// Takes out a change that the worker has not taken yet.
-    fn take_out(&mut self, number: u64) -> Option<TierChange<K, V>> {
-        let at = self.line.binary_search_by_key(&number, |(number, _)| *number).ok()?;
-        self.line[at].1.take()
-    }
-
-    /// The tier's value of a key is older than the one that was to be expired: turns the expiry into a
-    /// removal.
-    fn harden(&mut self, key: &TierKey) {
-        let Some(last) = self.of_keys.get(key) else { return };
-        let at = self.line.binary_search_by_key(&last.number, |(number, _)| *number);
-        if let Some((_, Some(place @ TierChange::Expire(_)))) =
-            at.ok().and_then(|at| self.line.get_mut(at))
-        {
-            *place = TierChange::Remove(key.clone());
-        }
-    }
-
-    /// Forgets loaded values, also those in the line.
-    fn drop_loads(&mut self, dropped: &mut Vec<TierChange<K, V>>) {
-        self.of_keys.retain(|_, last| !last.is_load);
-        for (_, place) in &mut self.line {
-            if matches!(place, Some(TierChange::Load(..))) {
-                dropped.extend(place.take());
-            }
-        }
-    }
-
-    fn wait(&mut self, waker: &Waker) {
-        // a task that is polled again and again is woken once
-        if !self.waiting.iter().any(|other| other.will_wake(waker)) {
-            self.waiting.push(waker.clone());
-        }
-    }
-
-    /// Nothing up to this number is left to be made. Returns the waiters to wake.
-    fn reach(&mut self, number: u64) -> Vec<Waker> {
-        if number <= self.made {
-            return Vec::new();
-        }
-        self.made = number;
-        std::mem::take(&mut self.waiting)
-    }
-
-    fn settle(&mut self, hand: &InHand<K, V>) {
-        for (&number, change) in hand.numbers.iter().zip(&hand.changes) {
-            let Some(key) = change.key() else {
-                if let Some(first) = self.of_all.remove(&number) {
-                    self.replacing.remove(&(first, number));
-                }
-                continue;
-            };
-            let Some(&last) = self.of_keys.get(key) else { continue };
-            if last.number == number {
-                self.of_keys.remove(key);
-                self.replacing.remove(&(last.first, number));
-            } else if last.first <= number {
-                // of those that it stands for, this one is made
-                self.stand_for(key, number + 1, last);
-            }
-        }
-        self.made = hand.numbers.last().copied().unwrap_or(0).max(self.made);
-    }
-}
-
+mod state;
 #[cfg(all(test, not(any(larder_loom, larder_shuttle))))]
 mod tests;
