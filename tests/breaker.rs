@@ -340,3 +340,40 @@ fn the_window_ends_though_it_is_open() {
     hand.advance(ms(1));
     assert!(is_open(&cache, 10));
 }
+
+#[derive(Debug)]
+struct Status(u16);
+
+fn answer(cache: &Cache<u64, u64>, status: u16) {
+    let told = cache.get_or_load(&1, || Err::<u64, _>(Status(status))).unwrap_err();
+    assert_eq!(told.loader().unwrap().0, status);
+}
+
+#[test]
+fn an_error_that_does_not_count_is_an_answer() {
+    let (builder, hand) = builder();
+    let builder = builder.breaker_counts(|_: &Status| unreachable!("the last one holds"));
+    let cache = checked(builder.breaker_counts(|error: &Status| {
+        assert!(error.0 != 666, "expected: the question panics");
+        error.0 >= 500
+    }));
+    (0..9).for_each(|_| answer(&cache, 400));
+    // it ends a row, as any answer does
+    for status in [500, 503, 404, 500, 503] {
+        answer(&cache, status);
+    }
+    fail(&cache, 2); // of another type
+    assert!(is_open(&cache, 1));
+    // the probe finds a source that answers
+    hand.advance(OPEN_FOR);
+    answer(&cache, 404);
+    answer(&cache, 666);
+    answer(&cache, 666);
+    let many = cache.get_or_load_many(&[1, 2], |_| Err::<Vec<(u64, u64)>, _>(Status(400)));
+    assert_eq!(many.failed.len(), 2);
+    answer(&cache, 500);
+    let many = cache.get_or_load_many(&[1, 2], |_| Err::<Vec<(u64, u64)>, _>(Status(500)));
+    assert_eq!(many.failed.len(), 2);
+    answer(&cache, 666);
+    assert!(is_open(&cache, 1));
+}

@@ -61,8 +61,8 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// without a call to the source. After that time one load is let through as a probe. If it succeeds, all
     /// loads are let through again; if it fails, the breaker is open for another `open_for`.
     ///
-    /// A failure is an error from a loader, a panic of one, or a load that reaches its
-    /// [`load_timeout`](Self::load_timeout). The answer "not found" is a success. A dropped future is neither
+    /// A failure is an error from a loader (of those that [count](Self::breaker_counts)), a panic of one, or a
+    /// load that reaches its [`load_timeout`](Self::load_timeout). The answer "not found" is a success. A dropped future is neither
     /// (so set `load_timeout` below the time that callers wait, or call
     /// [`detached_loads`](Self::detached_loads)); if it was the probe, the next load is the probe. Loads that
     /// began before the breaker opened do not count when they end. A load nested in the probe is a part of
@@ -72,6 +72,44 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// The idea: M. Nygard, *Release It!* (2007).
     pub fn circuit_breaker(mut self, failures: u32, open_for: Duration) -> Self {
         self.settings.breaker = Some((failures, open_for));
+        self
+    }
+
+    /// Says which errors of loaders the [`circuit_breaker`](Self::circuit_breaker) counts as failures: those
+    /// of type `E` for which `counts` returns `true`. To the breaker any other of that type is an answer, as
+    /// "not found" is: the source is there, and refuses this one request. Errors of other types all count.
+    /// Call it once for each type; of one type the last call holds. Callers get the error in any case, and
+    /// [`error_backoff`](Self::error_backoff), which is about one key, heeds it.
+    ///
+    /// `counts` runs on the thread of the load, before callers hear of the error, with no lock held. It
+    /// should only look at the error. If it panics, the error counts.
+    ///
+    /// ```
+    /// use larder::Cache;
+    /// use std::time::Duration;
+    ///
+    /// #[derive(Debug)]
+    /// struct Refused {
+    ///     status: u16,
+    /// }
+    ///
+    /// let users: Cache<u64, String> = Cache::builder()
+    ///     .max_entries(1_000)
+    ///     .circuit_breaker(2, Duration::from_secs(5))
+    ///     .breaker_counts(|error: &Refused| error.status >= 500)
+    ///     .build()?;
+    /// for id in 0..9 {
+    ///     let error = users.get_or_load(&id, || Err(Refused { status: 400 })).unwrap_err();
+    ///     assert_eq!(error.loader().unwrap().status, 400); // asked, each time
+    /// }
+    /// # Ok::<_, larder::ConfigError>(())
+    /// ```
+    #[doc(alias("is_failure", "should_handle"))]
+    pub fn breaker_counts<E: 'static>(
+        mut self,
+        counts: impl Fn(&E) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.settings.counted.ask(counts);
         self
     }
 

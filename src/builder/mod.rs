@@ -387,6 +387,7 @@ impl<K, V, S> fmt::Debug for CacheBuilder<K, V, S> {
             .field("load_timeout", &said.load_timeout)
             .field("max_concurrent_loads", &said.max_loads)
             .field("circuit_breaker", &said.breaker)
+            .field("breaker_counts", &said.counted)
             .field("soft_timeout", &said.soft_timeout)
             .field("detached_loads", &said.detached_loads)
             .field("shards", &said.shards)

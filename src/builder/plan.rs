@@ -63,6 +63,7 @@ impl<K, V> Settings<K, V> {
             load_timeout: self.load_timeout,
             max_loads: self.max_loads,
             breaker: self.breaker,
+            counted: self.counted,
             soft_timeout: self.soft_timeout,
             refresher: None,
             detaches: false,

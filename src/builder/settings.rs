@@ -4,6 +4,7 @@ use crate::engine::store::{Listener, Weigher};
 use crate::engine::tier::Behind;
 use crate::parts::notifier::Notifier;
 use crate::rules::ahead::RefreshAhead;
+use crate::rules::counted::CountedErrors;
 use crate::words::clock::Clock;
 use crate::words::runtime::Runtime;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ pub(super) struct Settings<K, V> {
     pub(super) load_timeout: Duration,
     pub(super) max_loads: Option<usize>,
     pub(super) breaker: Option<(u32, Duration)>,
+    pub(super) counted: CountedErrors,
     pub(super) soft_timeout: Option<Duration>,
     pub(super) detached_loads: bool,
     pub(super) refresh_ahead: RefreshAhead,
@@ -61,6 +63,7 @@ impl<K, V> Default for Settings<K, V> {
             load_timeout: LOAD_TIMEOUT,
             max_loads: None,
             breaker: None,
+            counted: CountedErrors::default(),
             soft_timeout: None,
             detached_loads: false,
             refresh_ahead: RefreshAhead::Never,

@@ -98,11 +98,11 @@ where
         reply: Result<Vec<(K, Loaded<V>)>, E>,
     ) -> Vec<Result<Got<V>, LoadError<E>>> {
         self.count_time();
-        self.permit.hand_back(if reply.is_ok() {
-            TrialVerdict::Success
-        } else {
-            TrialVerdict::Failure
-        });
+        let verdict = match &reply {
+            Ok(_) => TrialVerdict::Success,
+            Err(error) => self.permit.verdict_of(error),
+        };
+        self.permit.hand_back(verdict);
         let reply = match reply {
             Ok(reply) => reply,
             Err(error) => {

@@ -14,6 +14,7 @@ use crate::parts::notifier::Notifier;
 use crate::parts::slots::LoadSlots;
 use crate::parts::tags::Tags;
 use crate::parts::weights::WeightPart;
+use crate::rules::counted::CountedErrors;
 use crate::rules::event::Event;
 use crate::rules::expiry::{Lives, NEVER, ticks};
 use crate::rules::stats::Stats;
@@ -132,6 +133,7 @@ pub(crate) struct Plan<K, V, S> {
     pub(crate) max_loads: Option<usize>,
     /// How many failures in a row open it, and for how long.
     pub(crate) breaker: Option<(u32, Duration)>,
+    pub(crate) counted: CountedErrors,
     pub(crate) refresher: Option<Box<dyn Refresher<K, V, S>>>,
     pub(crate) detaches: bool,
     pub(crate) tier: Option<Behind<K, V>>,
@@ -170,7 +172,8 @@ impl<K, V, S> Store<K, V, S> {
                 .watched(plan.notifier.is_some())
         });
         let is_guarded = slots.is_some() || breaker.is_some();
-        let guards = is_guarded.then(|| Arc::new(Guards { slots, breaker }));
+        let counted = plan.counted;
+        let guards = is_guarded.then(|| Arc::new(Guards { slots, breaker, counted }));
         let shortcuts = Shortcuts {
             hits: !clock.is_manual() && lives.idle == NEVER && lives.ahead.is_never(),
             writes: !weighted && bound > 0 && plan.tier.is_none(),

@@ -1,6 +1,7 @@
 //! Floor 1: decisions, as pure functions of values. No lock, no clock, no callback.
 
 pub(crate) mod backoff;
+pub(crate) mod counted;
 pub(crate) mod ahead;
 pub(crate) mod altered;
 pub(crate) mod expiry;

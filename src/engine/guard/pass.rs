@@ -3,6 +3,8 @@
 use crate::parts::breaker::{Breaker, Trial, TrialVerdict};
 use crate::parts::slots::{LoadSlot, LoadSlots};
 use crate::parts::stack::{self, Running};
+use crate::rules::counted::CountedErrors;
+use std::any::Any;
 use std::sync::Arc;
 
 /// What protects a cache's source; a cache with neither of the two has no `Guards`.
@@ -10,6 +12,8 @@ use std::sync::Arc;
 pub(crate) struct Guards {
     pub(crate) slots: Option<LoadSlots>,
     pub(crate) breaker: Option<Breaker>,
+    /// Which errors the breaker hears of.
+    pub(crate) counted: CountedErrors,
 }
 
 impl Guards {
@@ -47,6 +51,15 @@ impl Permit {
         self.0.as_ref().map(|pass| pass.enter())
     }
 
+    /// What a loader's error says of the source: that it failed, or that it answered, if the error does not
+    /// [count](CountedErrors).
+    pub(in crate::engine) fn verdict_of(&self, error: &dyn Any) -> TrialVerdict {
+        match &self.0 {
+            Some(pass) if !pass.guards.counted.counts(error) => TrialVerdict::Success,
+            _ => TrialVerdict::Failure,
+        }
+    }
+
     /// The source is done: tells the breaker the verdict, and hands the slot on.
     pub(in crate::engine) fn hand_back(&mut self, verdict: TrialVerdict) {
         if let Some(mut pass) = self.0.take() {
@@ -63,7 +76,7 @@ impl Pass {
 
     /// While the returned guards live, loads that this thread begins count as inside this one.
     fn enter(&self) -> [Option<Running>; 2] {
-        let Guards { slots, breaker } = &*self.guards;
+        let Guards { slots, breaker, .. } = &*self.guards;
         let slots = slots.as_ref().filter(|_| self.slot.is_some());
         let breaker = breaker.as_ref().filter(|_| self.trial.is_some_and(Trial::is_probe));
         [slots.map(|slots| stack::enter(slots.id())), breaker.map(|b| stack::enter(b.id()))]
@@ -72,7 +85,7 @@ impl Pass {
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        let Guards { slots, breaker } = &*self.guards;
+        let Guards { slots, breaker, .. } = &*self.guards;
         // the breaker first: whoever gets the slot should know what this load found out
         if let (Some(trial), Some(breaker)) = (self.trial.take(), breaker) {
             breaker.report(trial, self.verdict);

@@ -57,15 +57,15 @@ where
         out: &mut Outbox<K, V>,
     ) -> Result<Got<V>, LoadError<E>> {
         let now = self.count_time();
-        let is_answer = result.as_ref().is_ok_and(|loaded| {
+        let verdict = match &result {
             // "unchanged" is no answer if the loader was shown no old value
-            !matches!(loaded.answer, Answer::Unchanged) || self.old().is_some()
-        });
-        self.permit.hand_back(if is_answer {
-            TrialVerdict::Success
-        } else {
-            TrialVerdict::Failure
-        });
+            Ok(loaded) if matches!(loaded.answer, Answer::Unchanged) && self.old().is_none() => {
+                TrialVerdict::Failure
+            }
+            Ok(_) => TrialVerdict::Success,
+            Err(error) => self.permit.verdict_of(error),
+        };
+        self.permit.hand_back(verdict);
         self.time_out_if_late(now);
         let took = now.saturating_sub(self.flight.started());
         self.store.extend_horizon(took);

@@ -1,0 +1,31 @@
+//! Which errors of loaders count as failures of the source.
+
+use crate::words::contain::contain;
+use std::any::Any;
+use std::fmt;
+
+type Question = Box<dyn Fn(&dyn Any) -> Option<bool> + Send + Sync>;
+
+/// What was said of errors, by their type. Those of which nothing was said count.
+#[derive(Default)]
+pub(crate) struct CountedErrors(Vec<Question>);
+
+impl CountedErrors {
+    /// Errors of type `E` count if `counts` says so.
+    pub(crate) fn ask<E: 'static>(&mut self, counts: impl Fn(&E) -> bool + Send + Sync + 'static) {
+        self.0.push(Box::new(move |error| error.downcast_ref().map(&counts)));
+    }
+
+    /// Whether this error counts. So does one of which the user's code panics.
+    pub(crate) fn counts(&self, error: &dyn Any) -> bool {
+        let mut counts = None;
+        contain(|| counts = self.0.iter().rev().find_map(|ask| ask(error)));
+        counts.unwrap_or(true)
+    }
+}
+
+impl fmt::Debug for CountedErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CountedErrors").field("types", &self.0.len()).finish()
+    }
+}
