@@ -18,6 +18,7 @@ use crate::front::loading_async::AsyncLoadingCache;
 use crate::parts::notifier::Notifier;
 use crate::rules::event::Event;
 use crate::rules::expiry::ticks;
+use crate::rules::loaded::Loaded;
 use crate::words::clock::Clock;
 use crate::words::error::ConfigError;
 use crate::words::pool::Pool;
@@ -258,13 +259,44 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     }
 
     /// Builds a read-through cache whose loader is a closure: [`build_loading`](Self::build_loading) for
-    /// loaders that return just a value or an error. The closure loads one key at a time: `load_many` and
+    /// loaders that need the key and nothing else. The closure loads one key at a time: `load_many` and
     /// `warm` call it for each key, a key that fails takes no other with it, and `batch` is ignored.
+    ///
+    /// It may return a plain value, an `Option` of one (`None`: the source has no such value), or a
+    /// [`Loaded`], which says more. For the latter two, say what the cache holds: from what the closure
+    /// returns the compiler could also conclude that it holds `Option`s.
+    ///
+    /// ```
+    /// use larder::{Cache, Loaded};
+    /// use std::{io, time::Duration};
+    ///
+    /// # fn fetch_rate(_: &str) -> io::Result<(f64, Duration)> { Ok((1.08, Duration::from_secs(20))) }
+    /// # fn select_name(id: u64) -> io::Result<Option<String>> { Ok((id != 7).then(|| "Ada".to_owned())) }
+    /// let rates = Cache::<String, f64>::builder()
+    ///     .max_entries(1_000)
+    ///     .time_to_live(Duration::from_secs(60)) // where the source says nothing else
+    ///     .build_loading_fn(|pair: &String| {
+    ///         let (rate, holds) = fetch_rate(pair)?;
+    ///         Ok::<_, io::Error>(Loaded::new(rate).ttl(holds))
+    ///     })?;
+    /// assert_eq!(rates.load("EURUSD")?, 1.08);
+    ///
+    /// let names = Cache::<u64, String>::builder()
+    ///     .max_entries(1_000)
+    ///     .negative_ttl(Duration::from_secs(5)) // so long "there is none" is not asked again
+    ///     .build_loading_fn(|id: &u64| select_name(*id))?;
+    /// assert_eq!(names.load(&1)?, "Ada");
+    /// assert!(names.load(&7).unwrap_err().is_not_found());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// A closure has no type that can be written down: for a field or a `static`, see
+    /// [`LoadingCache`](LoadingCache#naming-its-type).
     ///
     /// # Errors
     ///
     /// As [`build`](Self::build).
-    pub fn build_loading_fn<E, F>(
+    pub fn build_loading_fn<R, E, F>(
         self,
         load: F,
     ) -> Result<LoadingCache<K, V, FnLoader<F>, S>, ConfigError>
@@ -272,7 +304,8 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         K: Hash + Eq + Clone + Send + Sync + 'static,
         V: Clone + Send + Sync + 'static,
         E: Send + Sync + 'static,
-        F: Fn(&K) -> Result<V, E> + Send + Sync + 'static,
+        F: Fn(&K) -> Result<R, E> + Send + Sync + 'static,
+        R: Into<Loaded<V>>,
         S: BuildHasher + Send + Sync + 'static,
     {
         self.build_loading(FnLoader(load))
@@ -307,11 +340,14 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         Ok(AsyncLoadingCache::over(Cache::over(started(plan)?), loader, runtime, gather))
     }
 
-    /// Builds a read-through cache whose loader is an async closure:
-    /// [`build_loading_async`](Self::build_loading_async) for loaders that return just a value or an error.
-    /// The closure gets a clone of the key, so that its future may keep it. It loads one key at a time:
-    /// `load_many` calls it for up to 32 keys at once, `warm` for four; a key that fails takes no other with
-    /// it, and `batch` is ignored.
+    /// Builds a read-through cache whose loader is an async function, or a closure that returns a future:
+    /// [`build_loading_async`](Self::build_loading_async) for loaders that need the key and nothing else. It
+    /// gets a clone of the key, so that its future may keep it. It loads one key at a time: `load_many` calls
+    /// it for up to 32 keys at once, `warm` for four; a key that fails takes no other with it, and `batch` is
+    /// ignored.
+    ///
+    /// What it returns may be a plain value, an `Option` of one, or a [`Loaded`]: as with
+    /// [`build_loading_fn`](Self::build_loading_fn), for the latter two say what the cache holds.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -334,10 +370,43 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// # Ok(()) }
     /// ```
     ///
+    /// A closure that owns a handle (of a connection pool, say) is called many times, and its futures may
+    /// outlive the call: let it clone the handle for each of them. (`async move |id| db.user(id).await` is
+    /// refused: its futures would borrow from it.)
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use larder::SteppingRuntime as TheRuntime;
+    /// use larder::Cache;
+    ///
+    /// # #[derive(Clone)]
+    /// # struct Db;
+    /// # impl Db {
+    /// #     async fn user(&self, id: u64) -> std::io::Result<Option<String>> {
+    /// #         Ok((id != 7).then(|| format!("user {id}")))
+    /// #     }
+    /// # }
+    /// # let db = Db;
+    /// let users = Cache::<u64, String>::builder()
+    ///     .max_entries(100_000)
+    ///     .runtime(TheRuntime::new()) // leave it out inside of tokio, with the feature `tokio`
+    ///     .build_loading_async_fn(move |id| {
+    ///         let db = db.clone();
+    ///         async move { db.user(id).await } // an `Option`: there may be none
+    ///     })?;
+    /// assert_eq!(users.load(&42).await?, "user 42");
+    /// assert!(users.load(&7).await.unwrap_err().is_not_found());
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// Neither closures nor async functions have a type that can be written down: for a field, the state of a
+    /// server or a `static`, see [`AsyncLoadingCache`](AsyncLoadingCache#naming-its-type).
+    ///
     /// # Errors
     ///
     /// As [`build_loading_async`](Self::build_loading_async).
-    pub fn build_loading_async_fn<E, F, Fut>(
+    pub fn build_loading_async_fn<R, E, F, Fut>(
         self,
         load: F,
     ) -> Result<AsyncLoadingCache<K, V, AsyncFnLoader<F>, S>, ConfigError>
@@ -346,7 +415,8 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         V: Clone + Send + Sync + 'static,
         E: Send + Sync + 'static,
         F: Fn(K) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<V, E>> + Send,
+        Fut: Future<Output = Result<R, E>> + Send,
+        R: Into<Loaded<V>>,
         S: BuildHasher + Send + Sync + 'static,
     {
         self.build_loading_async(AsyncFnLoader(load))

@@ -210,19 +210,21 @@ impl<K, V, L: AsyncLoader<K, V>> AsyncLoader<K, V> for Arc<L> {
 }
 
 /// A closure as a [`Loader`], from [`build_loading_fn`](crate::CacheBuilder::build_loading_fn). It loads one
-/// key at a time, so each of many keys is loaded by itself, fails by itself, and is not batched.
+/// key at a time, so each of many keys is loaded by itself, fails by itself, and is not batched. What it
+/// returns may be a plain value, an `Option` of one, or a [`Loaded`].
 #[derive(Clone, Copy)]
 pub struct FnLoader<F>(pub(crate) F);
 
-impl<K, V, E, F> Loader<K, V> for FnLoader<F>
+impl<K, V, R, E, F> Loader<K, V> for FnLoader<F>
 where
-    F: Fn(&K) -> Result<V, E> + Send + Sync + 'static,
+    F: Fn(&K) -> Result<R, E> + Send + Sync + 'static,
+    R: Into<Loaded<V>>,
     E: Send + Sync + 'static,
 {
     type Error = E;
 
     fn load(&self, key: &K, _: &LoadCx<V>) -> Result<Loaded<V>, E> {
-        (self.0)(key).map(Loaded::new)
+        (self.0)(key).map(Into::into)
     }
 
     fn is_of_one_key(&self) -> bool {
@@ -242,18 +244,19 @@ impl<F> fmt::Debug for FnLoader<F> {
 #[derive(Clone, Copy)]
 pub struct AsyncFnLoader<F>(pub(crate) F);
 
-impl<K, V, E, F, Fut> AsyncLoader<K, V> for AsyncFnLoader<F>
+impl<K, V, R, E, F, Fut> AsyncLoader<K, V> for AsyncFnLoader<F>
 where
     K: Clone,
     F: Fn(K) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<V, E>> + Send,
+    Fut: Future<Output = Result<R, E>> + Send,
+    R: Into<Loaded<V>>,
     E: Send + Sync + 'static,
 {
     type Error = E;
 
     fn load(&self, key: &K, _: &LoadCx<V>) -> impl Future<Output = Result<Loaded<V>, E>> + Send {
         let load = (self.0)(key.clone());
-        async move { load.await.map(Loaded::new) }
+        async move { load.await.map(Into::into) }
     }
 
     fn is_of_one_key(&self) -> bool {

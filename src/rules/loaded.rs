@@ -5,7 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A loader's result, with its own TTL, version and tags: returned by loaders and by the closures of
+/// A loader's result, with its own TTL, version and tags: returned by loaders, also by those that are closures
+/// ([`build_loading_fn`](crate::CacheBuilder::build_loading_fn)), and by the closures of
 /// [`At::load`](crate::At::load) and [`At::load_async`](crate::At::load_async). A plain value, or an `Option`
 /// of one (`None` is [`missing`](Self::missing)), converts into it.
 ///
