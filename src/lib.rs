@@ -235,8 +235,10 @@
 //! # Ok::<_, larder::ConfigError>(())
 //! ```
 //!
-//! A [`LoadingCache`] is a [`Cache`] as well. If you implement [`Loader`] yourself, it can also say that
-//! there is no such value, and load many keys with one query; [`batch`](CacheBuilder::batch) coalesces the
+//! A [`LoadingCache`] is a [`Cache`] as well. Its closure may also return an `Option`, or a [`Loaded`] with a
+//! life of its own; and for one call the cache's settings can be changed:
+//! `pages.at("/news").force().read_through()` loads the page in any case, and waits for it. If you implement
+//! [`Loader`] yourself, it can load many keys with one query; [`batch`](CacheBuilder::batch) coalesces the
 //! misses of single calls into such queries. For async sources there are [`AsyncLoader`],
 //! [`AsyncLoadingCache`] and, for an async closure,
 //! [`build_loading_async_fn`](CacheBuilder::build_loading_async_fn). Async callers may be dropped (clients

@@ -119,9 +119,9 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// unless a stale window is set.
     ///
     /// A caller that loads with its own closure is not interrupted. In a cache that owns its loader, the
-    /// caller of `load` is freed as well: where a stale value may be served, the loader runs on the cache's
-    /// [`Runtime`](crate::Runtime), and its caller waits as others do. If the loader panics, that caller gets
-    /// [`Panicked`](crate::LoadError::Panicked), or the stale value. (With a
+    /// caller of `load` or `read_through` is freed as well: where a stale value may be served, the loader runs
+    /// on the cache's [`Runtime`](crate::Runtime), and its caller waits as others do. If the loader panics,
+    /// that caller gets [`Panicked`](crate::LoadError::Panicked), or the stale value. (With a
     /// [`SteppingRuntime`](crate::SteppingRuntime) somebody has to step meanwhile, or to advance the clock. A
     /// cache has eight threads of its own: if more loads than that are slow at once, the others wait for a
     /// thread, but their callers no longer than `timeout`.) The caller still runs the load itself if the
@@ -134,13 +134,14 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         self
     }
 
-    /// Runs each `load` of an [`AsyncLoadingCache`](crate::AsyncLoadingCache) that misses as a task on the
-    /// cache's [`Runtime`](crate::Runtime), instead of as a part of its caller's future. If the caller is
-    /// dropped (its client hung up, or a timeout around it ended), the load goes on, its result is stored for
-    /// whoever comes next, and it ends at [`load_timeout`](Self::load_timeout) at the latest. Without this,
-    /// if the source is slower than callers are willing to wait, each of them asks it, and nothing is ever
-    /// cached ([`Stats::abandoned`](crate::Stats::abandoned) counts such loads). With it, the circuit breaker
-    /// too hears how the load ends.
+    /// Runs each `load` of an [`AsyncLoadingCache`](crate::AsyncLoadingCache) that misses (and each
+    /// `at(..).read_through()`) as a task on the cache's [`Runtime`](crate::Runtime), instead of as a part of
+    /// its caller's future. If the caller is dropped (its client hung up, or a timeout around it ended), the
+    /// load goes on, its result is stored for whoever comes next, and it ends at
+    /// [`load_timeout`](Self::load_timeout) at the latest. Without this, if the source is slower than callers
+    /// are willing to wait, each of them asks it, and nothing is ever cached
+    /// ([`Stats::abandoned`](crate::Stats::abandoned) counts such loads). With it, the circuit breaker too
+    /// hears how the load ends.
     ///
     /// ```
     /// use larder::{Cache, SteppingRuntime};
@@ -183,7 +184,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     ///
     /// **What stays with its caller:**
     ///
-    /// - calls that bring a closure (`get_or_load_async`, [`at`](crate::Cache::at)), which may borrow;
+    /// - calls that bring a closure (`get_or_load_async`, `at(..).load_async`), which may borrow;
     /// - [`load_many`](crate::AsyncLoadingCache::load_many), and `load` with [`batch`](Self::batch);
     /// - loads that begin inside another load, and go on as long as that does;
     /// - callers who are served stale, or refused by the circuit breaker, at once;

@@ -23,22 +23,28 @@ use std::time::Duration;
 /// A call for one key with settings of its own, from [`Cache::at`](crate::Cache::at). Set what it needs, then
 /// call [`insert`](Self::insert), [`alter`](Self::alter), [`load`](Self::load),
 /// [`write_through`](Self::write_through), or the async form of one of the last two.
-#[must_use = "it does nothing until `insert`, `alter`, `load` or `write_through` is called"]
-pub struct At<'a, K, V, S, Q: ?Sized> {
-    store: &'a Arc<Store<K, V, S>>,
-    key: &'a Q,
+///
+/// Made by a cache that owns its loader ([`LoadingCache::at`](crate::LoadingCache::at),
+/// [`AsyncLoadingCache::at`](crate::AsyncLoadingCache::at)), it has one call more: `read_through`, which loads
+/// with that loader. `O` is such a cache, or nothing.
+#[must_use = "it does nothing until `insert`, `alter`, `load` or another such method is called"]
+pub struct At<'a, K, V, S, Q: ?Sized, O = ()> {
+    pub(super) owner: O,
+    pub(super) store: &'a Arc<Store<K, V, S>>,
+    pub(super) key: &'a Q,
     ttl: Option<Duration>,
     keeps_life: bool,
     tags: SaidTags<'a>,
     max_age: Option<Duration>,
     force: bool,
-    fallback: Option<V>,
+    pub(super) fallback: Option<V>,
     timeout: Option<Duration>,
 }
 
-impl<'a, K, V, S, Q: ?Sized> At<'a, K, V, S, Q> {
-    pub(super) fn new(store: &'a Arc<Store<K, V, S>>, key: &'a Q) -> Self {
+impl<'a, K, V, S, Q: ?Sized, O> At<'a, K, V, S, Q, O> {
+    pub(super) fn new(store: &'a Arc<Store<K, V, S>>, key: &'a Q, owner: O) -> Self {
         Self {
+            owner,
             store,
             key,
             ttl: None,
@@ -162,7 +168,7 @@ impl<'a, K, V, S, Q: ?Sized> At<'a, K, V, S, Q> {
     }
 }
 
-impl<K, V, S, Q> At<'_, K, V, S, Q>
+impl<K, V, S, Q, O> At<'_, K, V, S, Q, O>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
@@ -170,7 +176,7 @@ where
     Q: ?Sized + Hash + Equivalent<K> + ToKey<K>,
 {
     /// What is said here, as the engine takes it.
-    fn call<E: 'static>(&self, hash: u64) -> Call {
+    pub(super) fn call<E: 'static>(&self, hash: u64) -> Call {
         let since = if self.force { self.store.begun(hash) + 1 } else { 0 };
         let max_age = self.max_age.map_or(NEVER, whole_ticks);
         let ask = Ask { max_age, since, ..Ask::of::<E>() };
@@ -392,7 +398,7 @@ impl<'a> SaidTags<'a> {
     }
 }
 
-fn or_fallback<V, E>(
+pub(super) fn or_fallback<V, E>(
     result: Result<Got<V>, LoadError<E>>,
     fallback: Option<V>,
 ) -> Result<Got<V>, LoadError<E>> {
@@ -404,7 +410,7 @@ fn or_fallback<V, E>(
     }
 }
 
-impl<K, V, S, Q: ?Sized> fmt::Debug for At<'_, K, V, S, Q> {
+impl<K, V, S, Q: ?Sized, O> fmt::Debug for At<'_, K, V, S, Q, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // keys are the user's data: never in logs
         f.debug_struct("At")

@@ -4,7 +4,7 @@ use super::call::{
     Call, Waited, counted, impatient, late, limits, over, overloaded, sent, served_or, spared,
 };
 use super::guard::admit;
-use super::outcome::{joined, plain};
+use super::outcome::{followed, joined, plain};
 use crate::engine::guard::{Caller, Carried};
 use crate::engine::join::Next;
 use crate::engine::lead::Lead;
@@ -138,7 +138,7 @@ where
                 carried.put_down();
                 match wait(store, &flight, key, call) {
                     Waited::Landed(landing) => {
-                        if let Some(result) = joined(landing) {
+                        if let Some(result) = followed(landing, is_own) {
                             return result;
                         }
                     }

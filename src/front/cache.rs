@@ -686,7 +686,7 @@ where
     /// Starts a call for one key with settings of its own: see [`At`].
     #[doc(alias = "entry")]
     pub fn at<'a, Q: ?Sized>(&'a self, key: &'a Q) -> At<'a, K, V, S, Q> {
-        At::new(&self.store, key)
+        At::new(&self.store, key, ())
     }
 
     /// Iterates over clones of the fresh entries; see [`Entries`] for what it promises while others write.

@@ -5,7 +5,7 @@ use super::call::{
     Call, Waited, counted, impatient, late, limits, over, overloaded, sent, served_or, spared,
 };
 use super::guard::admit_async;
-use super::outcome::joined;
+use super::outcome::{followed, joined};
 use crate::engine::batch::Batch;
 use crate::engine::guard::{Caller, Carried};
 use crate::engine::join::Next;
@@ -81,7 +81,7 @@ where
                     carried.put_down();
                     match wait(store, &flight, key, &call).await {
                         Waited::Landed(landing) => {
-                            if let Some(result) = joined(landing) {
+                            if let Some(result) = followed(landing, is_own) {
                                 break 'decided result;
                             }
                         }

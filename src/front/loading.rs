@@ -1,5 +1,6 @@
 //! The cache that owns its loader.
 
+use super::at::{At, or_fallback};
 use super::cache::Cache;
 use super::call::Call;
 use super::gather::Gather;
@@ -8,6 +9,7 @@ use super::outcome::plain;
 use super::warm::{CHUNK, Warmed, warm};
 use super::{blocking, gather, many};
 use crate::engine::look::{Looked, Purpose};
+use crate::rules::got::Got;
 use crate::rules::loaded::LoadCx;
 use crate::rules::many::Many;
 use crate::words::error::LoadError;
@@ -58,6 +60,33 @@ use std::sync::Arc;
 ///
 /// With [`soft_timeout`](crate::CacheBuilder::soft_timeout) a miss that can be served a stale value is
 /// loaded there too, and its caller waits for that load as others do.
+///
+/// # Naming its type
+///
+/// The loader is a part of the type, and a closure's type cannot be written down. For a field or a `static`,
+/// implement [`Loader`] for a type of your own (`LoadingCache<u64, String, Users>`), or give
+/// [`build_loading_fn`](crate::CacheBuilder::build_loading_fn) a function pointer:
+///
+/// ```
+/// use larder::{Cache, FnLoader, LoadingCache};
+/// use std::{io, sync::LazyLock};
+///
+/// type Load = fn(&String) -> io::Result<String>;
+///
+/// static PAGES: LazyLock<LoadingCache<String, String, FnLoader<Load>>> = LazyLock::new(|| {
+///     let builder = Cache::builder().max_entries(1_000);
+///     builder.build_loading_fn(render as Load).expect("a bound is all it needs")
+/// });
+///
+/// fn render(path: &String) -> io::Result<String> {
+///     Ok(format!("page {path}"))
+/// }
+///
+/// assert_eq!(PAGES.load("/").unwrap(), "page /");
+/// ```
+///
+/// Where a [`Cache`] is asked for, as by [`WriteBehind::builder`](crate::WriteBehind::builder), hand over a
+/// handle of the cache inside: `Cache::clone(&pages)`, since `pages.clone()` is another `LoadingCache`.
 pub struct LoadingCache<K, V, L, S = ahash::RandomState> {
     pub(super) cache: Cache<K, V, S>,
     pub(super) loader: Arc<L>,
@@ -81,6 +110,70 @@ impl<K, V, L, S> LoadingCache<K, V, L, S> {
     /// Returns the loader that the cache was built with.
     pub fn loader(&self) -> &L {
         &self.loader
+    }
+
+    /// Starts a call for one key with settings of its own, as [`Cache::at`] does. In addition it can load with
+    /// the cache's own loader: [`At::read_through`].
+    pub fn at<'a, Q: ?Sized>(&'a self, key: &'a Q) -> At<'a, K, V, S, Q, &'a Self> {
+        At::new(&self.cache.store, key, self)
+    }
+}
+
+impl<K, V, L, S, Q> At<'_, K, V, S, Q, &LoadingCache<K, V, L, S>>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    L: Loader<K, V>,
+    S: BuildHasher + Send + Sync + 'static,
+    Q: ?Sized + Hash + Equivalent<K> + ToOwned<Owned = K>,
+{
+    /// Returns or loads the value with the cache's own loader, as [`LoadingCache::load`] does, with the
+    /// settings made here; also tells how it was obtained. With [`force`](Self::force) it is a
+    /// [`refresh`](LoadingCache::refresh) whose result the caller waits for.
+    ///
+    /// ```
+    /// use larder::{Cache, How};
+    /// use std::{convert::Infallible, time::Duration};
+    ///
+    /// let stock = Cache::builder()
+    ///     .max_entries(10_000)
+    ///     .time_to_live(Duration::from_secs(60))
+    ///     .build_loading_fn(|item: &String| Ok::<_, Infallible>(item.len()))?;
+    /// let shown = stock.load("lamp").unwrap(); // up to a minute old
+    /// let sold = stock.at("lamp").max_age(Duration::from_secs(1)).read_through().unwrap();
+    /// let renewed = stock.at("lamp").force().read_through().unwrap();
+    /// assert_eq!((shown, sold.value, renewed.how), (4, 4, How::Loaded));
+    /// # Ok::<_, larder::ConfigError>(())
+    /// ```
+    ///
+    /// It heeds [`max_age`](Self::max_age), [`force`](Self::force), [`fallback`](Self::fallback) and
+    /// [`timeout`](Self::timeout). It ignores [`ttl`](Self::ttl), [`tag`](Self::tag) and
+    /// [`keep_life`](Self::keep_life): what the cache's own loader brings has the life and the tags that the
+    /// loader gives it ([`Loaded::ttl`](crate::Loaded::ttl), [`Loaded::tag`](crate::Loaded::tag)), since a
+    /// refresh in the background has no caller who could set them. The key is loaded by itself, also in a
+    /// cache with [`batch`](crate::CacheBuilder::batch).
+    ///
+    /// # Errors
+    ///
+    /// As [`LoadingCache::load`]; with [`timeout`](Self::timeout) those that it names.
+    ///
+    /// # Panics
+    ///
+    /// As [`LoadingCache::load`].
+    pub fn read_through(self) -> Result<Got<V>, LoadError<L::Error>> {
+        let (store, key, loader) = (self.store, self.key, &self.owner.loader);
+        let hash = store.hash(key);
+        let call = Call { may_be_sent: true, ..self.call::<L::Error>(hash) };
+        match store.got_or_search(hash, key, &call.ask) {
+            Looked::Value(got) => return Ok(got),
+            Looked::Missing => return Err(LoadError::NotFound),
+            Looked::Nothing => {}
+        }
+        let result = blocking::load(store, hash, key, &call, |lead| {
+            let (cx, key) = (lead.cx(), lead.key().clone());
+            lead.run(|| loader.load(&key, &cx))
+        });
+        or_fallback(result, self.fallback)
     }
 }
 

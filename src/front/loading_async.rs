@@ -1,5 +1,12 @@
 //! The cache that owns an async loader.
+//!
+//! Its methods say in their signatures that their futures are `Send`, which those of an `async fn` may be or
+//! not. Whether the future of a caller is `Send` is decided without its lifetimes: for a value of
+//! `&'static str` the compiler looks for a loader of `&'a str` for any `'a`, which no loader is. What a
+//! signature says is believed instead.
+#![allow(clippy::manual_async_fn, reason = "an `async fn` cannot say that its future is `Send`")]
 
+use super::at::{At, or_fallback};
 use super::cache::Cache;
 use super::call::Call;
 use super::gather::Gather;
@@ -9,6 +16,7 @@ use super::warm::{CHUNK, Warmed, warm_async};
 use super::{future, gather, many};
 use crate::engine::lead::Lead;
 use crate::engine::look::{Looked, Purpose};
+use crate::rules::got::Got;
 use crate::rules::loaded::LoadCx;
 use crate::rules::many::Many;
 use crate::words::error::LoadError;
@@ -61,6 +69,60 @@ use std::sync::Arc;
 /// assert_eq!(users.load(&42).await?, "user 42");
 /// # Ok(()) }
 /// ```
+///
+/// # Naming its type
+///
+/// The loader is a part of the type, and neither a closure's type nor that of an async function's future can
+/// be written down. For a field, a `static` or the state of a server, implement [`AsyncLoader`] for a type of
+/// your own. With `axum`:
+///
+/// ```
+/// use axum::extract::{Path, State};
+/// use axum::{Router, http::StatusCode, routing::get};
+/// use larder::{AsyncLoader, AsyncLoadingCache, Cache, LoadCx, LoadError, Loaded};
+/// use std::{io, time::Duration};
+///
+/// # struct Db;
+/// # impl Db {
+/// #     async fn user(&self, id: u64) -> io::Result<Option<String>> { Ok(Some(format!("user {id}"))) }
+/// # }
+/// struct FromDb(Db); // a connection pool, in real life
+///
+/// impl AsyncLoader<u64, String> for FromDb {
+///     type Error = io::Error;
+///
+///     async fn load(&self, id: &u64, _: &LoadCx<String>) -> io::Result<Loaded<String>> {
+///         Ok(self.0.user(*id).await?.into()) // an `Option`: there may be none
+///     }
+/// }
+///
+/// type Users = AsyncLoadingCache<u64, String, FromDb>;
+///
+/// async fn show(State(users): State<Users>, Path(id): Path<u64>) -> Result<String, StatusCode> {
+///     users.load(&id).await.map_err(|error| match error {
+///         LoadError::NotFound => StatusCode::NOT_FOUND,
+///         _ => StatusCode::BAD_GATEWAY,
+///     })
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use larder::SteppingRuntime as TheRuntime;
+/// let users: Users = Cache::builder()
+///     .max_entries(100_000)
+///     .negative_ttl(Duration::from_secs(5))
+///     .load_timeout(Duration::from_secs(30))
+///     .detached_loads() // a client that hangs up does not take the load with it
+///     .max_concurrent_loads(32)
+///     .runtime(TheRuntime::new()) // leave it out inside of tokio, with the feature `tokio`
+///     .build_loading_async(FromDb(Db))?;
+/// let app: Router = Router::new().route("/users/{id}", get(show)).with_state(users);
+/// # Ok(()) }
+/// ```
+///
+/// A function pointer can be named too, if its future is boxed:
+/// `AsyncFnLoader<fn(u64) -> Pin<Box<dyn Future<Output = io::Result<String>> + Send>>>`. Where a [`Cache`] is
+/// asked for, hand over a handle of the cache inside: `Cache::clone(&users)`.
 pub struct AsyncLoadingCache<K, V, L, S = ahash::RandomState> {
     pub(super) cache: Cache<K, V, S>,
     pub(super) loader: Arc<L>,
@@ -85,6 +147,77 @@ impl<K, V, L, S> AsyncLoadingCache<K, V, L, S> {
     pub fn loader(&self) -> &L {
         &self.loader
     }
+
+    /// Starts a call for one key with settings of its own, as [`Cache::at`] does. In addition it can load with
+    /// the cache's own loader: [`At::read_through`].
+    pub fn at<'a, Q: ?Sized>(&'a self, key: &'a Q) -> At<'a, K, V, S, Q, &'a Self> {
+        At::new(&self.cache.store, key, self)
+    }
+}
+
+impl<K, V, L, S, Q> At<'_, K, V, S, Q, &AsyncLoadingCache<K, V, L, S>>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    L: AsyncLoader<K, V>,
+    S: BuildHasher + Send + Sync + 'static,
+    Q: ?Sized + Hash + Equivalent<K> + ToOwned<Owned = K> + Sync,
+{
+    /// Returns or loads the value with the cache's own loader, as [`AsyncLoadingCache::load`] does
+    /// ([detached](crate::CacheBuilder::detached_loads), where that is set), with the settings made here; also
+    /// tells how it was obtained. With [`force`](Self::force) it is a [`refresh`](AsyncLoadingCache::refresh)
+    /// whose result the caller waits for.
+    ///
+    /// ```
+    /// use larder::{Cache, How};
+    /// use std::{convert::Infallible, time::Duration};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use larder::SteppingRuntime as TheRuntime;
+    /// let stock = Cache::builder()
+    ///     .max_entries(10_000)
+    ///     .time_to_live(Duration::from_secs(60))
+    ///     .runtime(TheRuntime::new()) // leave it out inside of tokio, with the feature `tokio`
+    ///     .build_loading_async_fn(|item: String| async move { Ok::<_, Infallible>(item.len()) })?;
+    /// let shown = stock.load("lamp").await?; // up to a minute old
+    /// let sold = stock.at("lamp").max_age(Duration::from_secs(1)).read_through().await?;
+    /// let renewed = stock.at("lamp").force().read_through().await?;
+    /// assert_eq!((shown, sold.value, renewed.how), (4, 4, How::Loaded));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// It heeds [`max_age`](Self::max_age), [`force`](Self::force), [`fallback`](Self::fallback) and
+    /// [`timeout`](Self::timeout), after which a detached load goes on. It ignores [`ttl`](Self::ttl),
+    /// [`tag`](Self::tag) and [`keep_life`](Self::keep_life), which are the loader's to set, and does not
+    /// [`batch`](crate::CacheBuilder::batch).
+    ///
+    /// # Errors
+    ///
+    /// As [`AsyncLoadingCache::load`]; with [`timeout`](Self::timeout) those that it names.
+    ///
+    /// # Panics
+    ///
+    /// As [`AsyncLoadingCache::load`].
+    pub fn read_through(self) -> impl Future<Output = Result<Got<V>, LoadError<L::Error>>> + Send {
+        async move {
+            let (store, key, loader) = (self.store, self.key, &self.owner.loader);
+            let hash = store.hash(key);
+            let call = Call { may_be_sent: true, ..self.call::<L::Error>(hash) };
+            match store.got_or_search(hash, key, &call.ask) {
+                Looked::Value(got) => return Ok(got),
+                Looked::Missing => return Err(LoadError::NotFound),
+                Looked::Nothing => {}
+            }
+            let load = |lead: &mut Lead<K, V, S>| {
+                let (cx, key) = (lead.cx(), lead.key().clone());
+                async move { loader.load(&key, &cx).await }
+            };
+            let fallback = self.fallback;
+            let finish = |result| or_fallback(result, fallback);
+            future::load(store, hash, key, call, load, finish).await
+        }
+    }
 }
 
 impl<K, V, L, S> AsyncLoadingCache<K, V, L, S>
@@ -108,27 +241,29 @@ where
     /// [`soft_timeout`](crate::CacheBuilder::soft_timeout) may free or with
     /// [`detached_loads`](crate::CacheBuilder::detached_loads), this returns [`LoadError::Panicked`], or the
     /// stale value.
-    pub async fn load<Q>(&self, key: &Q) -> Result<V, LoadError<L::Error>>
+    pub fn load<Q>(&self, key: &Q) -> impl Future<Output = Result<V, LoadError<L::Error>>> + Send
     where
-        Q: ?Sized + Hash + Equivalent<K> + ToKey<K>,
+        Q: ?Sized + Hash + Equivalent<K> + ToKey<K> + Sync,
     {
-        let store = &self.cache.store;
-        let hash = store.hash(key);
-        match store.get(hash, key, Purpose::Load) {
-            Looked::Value(value) => return Ok(value),
-            Looked::Missing => return Err(LoadError::NotFound),
-            Looked::Nothing => {}
+        async move {
+            let store = &self.cache.store;
+            let hash = store.hash(key);
+            match store.get(hash, key, Purpose::Load) {
+                Looked::Value(value) => return Ok(value),
+                Looked::Missing => return Err(LoadError::NotFound),
+                Looked::Nothing => {}
+            }
+            if let Some(gather) = self.gather.as_ref().filter(|_| !self.loader.is_of_one_key()) {
+                let load = |keys: Vec<K>| async move { self.loader.load_many(&keys).await };
+                // seldom come to, and larger than all the rest
+                return plain(Box::pin(gather::load_async(store, gather, hash, key, load)).await);
+            }
+            let load = |lead: &mut Lead<K, V, S>| {
+                let (cx, key) = (lead.cx(), lead.key().clone());
+                async move { self.loader.load(&key, &cx).await }
+            };
+            future::load(store, hash, key, Call::of_owner::<L::Error>(), load, plain).await
         }
-        if let Some(gather) = self.gather.as_ref().filter(|_| !self.loader.is_of_one_key()) {
-            let load = |keys: Vec<K>| async move { self.loader.load_many(&keys).await };
-            // seldom come to, and larger than all the rest
-            return plain(Box::pin(gather::load_async(store, gather, hash, key, load)).await);
-        }
-        let load = |lead: &mut Lead<K, V, S>| {
-            let (cx, key) = (lead.cx(), lead.key().clone());
-            async move { self.loader.load(&key, &cx).await }
-        };
-        future::load(store, hash, key, Call::of_owner::<L::Error>(), load, plain).await
     }
 
     /// Returns the values of many keys: from the cache, and with one call of the loader's `load_many` for
@@ -139,14 +274,16 @@ where
     /// # Panics
     ///
     /// If the loader does, in this task.
-    pub async fn load_many(&self, keys: &[K]) -> Many<K, V, L::Error> {
-        if self.loader.is_of_one_key() {
-            let load = |key: K| async move { self.loader.load(&key, &LoadCx::of_many()).await };
-            // seldom come to, and larger than the rest
-            return Box::pin(many::load_each_async(&self.cache.store, keys, load)).await;
+    pub fn load_many(&self, keys: &[K]) -> impl Future<Output = Many<K, V, L::Error>> + Send {
+        async move {
+            if self.loader.is_of_one_key() {
+                let load = |key: K| async move { self.loader.load(&key, &LoadCx::of_many()).await };
+                // seldom come to, and larger than the rest
+                return Box::pin(many::load_each_async(&self.cache.store, keys, load)).await;
+            }
+            let load = |keys: Vec<K>| async move { self.loader.load_many(&keys).await };
+            many::load_async(&self.cache.store, keys, load, |reply| reply).await
         }
-        let load = |keys: Vec<K>| async move { self.loader.load_many(&keys).await };
-        many::load_async(&self.cache.store, keys, load, |reply| reply).await
     }
 
     /// Loads keys in the background, before anybody asks for them, and returns at once: what is not cached is

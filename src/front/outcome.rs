@@ -33,6 +33,20 @@ where
     })
 }
 
+/// The same for a caller whose own load it may be, which ran somewhere else.
+pub(super) fn followed<V, E>(landing: Landing<V>, is_own: bool) -> Option<Outcome<V, E>>
+where
+    V: Clone,
+    E: Send + Sync + 'static,
+{
+    let is_kept = matches!(&landing, Landing::Value(brought) if brought.age.is_some());
+    let mut outcome = joined(landing)?;
+    if let (true, Ok(got)) = (is_own, &mut outcome) {
+        got.how = if is_kept { How::Tier } else { How::Loaded };
+    }
+    Some(outcome)
+}
+
 /// What `get_or_load_optional` makes of a load.
 pub(super) fn optional<V, E>(result: Outcome<V, E>) -> Result<Option<V>, LoadError<E>> {
     or_none(plain(result))
