@@ -125,7 +125,7 @@ where
     V: Clone + Send + Sync + 'static,
     L: Loader<K, V>,
     S: BuildHasher + Send + Sync + 'static,
-    Q: ?Sized + Hash + Equivalent<K> + ToOwned<Owned = K>,
+    Q: ?Sized + Hash + Equivalent<K> + ToKey<K>,
 {
     /// Returns or loads the value with the cache's own loader, as [`LoadingCache::load`] does, with the
     /// settings made here; also tells how it was obtained. With [`force`](Self::force) it is a

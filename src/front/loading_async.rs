@@ -161,7 +161,7 @@ where
     V: Clone + Send + Sync + 'static,
     L: AsyncLoader<K, V>,
     S: BuildHasher + Send + Sync + 'static,
-    Q: ?Sized + Hash + Equivalent<K> + ToOwned<Owned = K> + Sync,
+    Q: ?Sized + Hash + Equivalent<K> + ToKey<K> + Sync,
 {
     /// Returns or loads the value with the cache's own loader, as [`AsyncLoadingCache::load`] does
     /// ([detached](crate::CacheBuilder::detached_loads), where that is set), with the settings made here; also

@@ -21,7 +21,7 @@ where
     store: Arc<Store<K, V, S>>,
     writer: W,
     settings: Settings,
-    on_give_up: Option<OnGiveUp<K, V, W::Error>>,
+    on_give_up: Option<OnGiveUp<K, V>>,
 }
 
 /// What can be set, whoever writes.
@@ -172,7 +172,7 @@ where
         mut self,
         listener: impl Fn(Unwritten<K, V, W::Error>) + Send + Sync + 'static,
     ) -> Self {
-        self.on_give_up = Some(Box::new(listener));
+        self.on_give_up = Some(OnGiveUp::new(listener));
         self
     }
 }

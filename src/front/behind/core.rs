@@ -12,21 +12,43 @@ use crate::words::contain::contain;
 use crate::words::tick::Tick;
 use crate::words::to_key::ToKey;
 use equivalent::Equivalent;
+use std::any::Any;
 use std::cell::OnceCell;
 use std::hash::{BuildHasher, Hash};
 use std::sync::{Arc, Weak};
 
-pub(super) type OnGiveUp<K, V, E> = Box<dyn Fn(Unwritten<K, V, E>) + Send + Sync>;
+/// A listener that knows the type of its writer's errors, as one that does not. (If a queue's fields named
+/// that type, which is `<W as AsyncWriter<K, V>>::Error`, no task could hold the queue whose `K` or `V` has a
+/// lifetime or a `dyn`, and be `Send`: where the compiler asks that, it has forgotten which lifetime, and `W`
+/// does not write for all of them.)
+pub(super) struct OnGiveUp<K, V>(Box<Tell<K, V>>);
+
+/// Tells of a key, its value, how often that was tried, and why no more: a `GaveUp<E>`, or nothing if the
+/// queue was dropped.
+type Tell<K, V> = dyn Fn(K, Option<V>, u32, Option<&dyn Any>) + Send + Sync;
+
+impl<K, V> OnGiveUp<K, V> {
+    pub(super) fn new<E: 'static>(
+        listener: impl Fn(Unwritten<K, V, E>) + Send + Sync + 'static,
+    ) -> Self {
+        Self(Box::new(move |key, value, attempts, why| {
+            let why = why.map_or(GaveUp::Dropped, |why| {
+                why.downcast_ref::<GaveUp<E>>().expect("what its own writer says").clone()
+            });
+            listener(Unwritten { key, value, attempts, why });
+        }))
+    }
+}
 
 /// A queue, the cache in front of it, and who is told of what is not written.
-pub(super) struct Core<K, V, S, E> {
+pub(super) struct Core<K, V, S> {
     pub(super) store: Arc<Store<K, V, S>>,
     pub(super) desk: Arc<Desk<K, V>>,
     pub(super) settings: Settings,
-    on_give_up: Option<OnGiveUp<K, V, E>>,
+    on_give_up: Option<OnGiveUp<K, V>>,
 }
 
-impl<K, V, S, E> Core<K, V, S, E>
+impl<K, V, S> Core<K, V, S>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
@@ -35,7 +57,7 @@ where
     pub(super) fn new(
         store: Arc<Store<K, V, S>>,
         settings: Settings,
-        on_give_up: Option<OnGiveUp<K, V, E>>,
+        on_give_up: Option<OnGiveUp<K, V>>,
     ) -> Self {
         let desk = Arc::new(Desk::new(settings.terms(), store.clock.clone()));
         // the cache asks it, and does not keep it
@@ -83,7 +105,11 @@ where
     }
 
     /// What came of a batch.
-    pub(super) fn settle(&self, batch: Vec<Taken<K, V>>, outcome: Result<(), GaveUp<E>>) {
+    pub(super) fn settle<E: 'static>(
+        &self,
+        batch: Vec<Taken<K, V>>,
+        outcome: Result<(), GaveUp<E>>,
+    ) {
         match outcome {
             Ok(()) => {
                 for taken in &batch {
@@ -96,7 +122,7 @@ where
                 let failed = |taken| self.fail_one(taken, batch.len(), now);
                 let given_up = batch.iter().filter_map(failed).collect();
                 self.desk.settle();
-                self.report(given_up, &why);
+                self.report(given_up, Some(&why));
                 // the error's own `Drop` runs as well
                 contain(|| drop(why));
             }
@@ -117,17 +143,10 @@ where
     }
 
     /// Tells of what will not be written, and is not shown any more.
-    fn report(&self, given_up: Vec<Abandoned<K, V>>, why: &GaveUp<E>) {
+    fn report(&self, given_up: Vec<Abandoned<K, V>>, why: Option<&dyn Any>) {
         for Abandoned { item, number, tries } in given_up {
-            if let Some(on_give_up) = &self.on_give_up {
-                contain(|| {
-                    on_give_up(Unwritten {
-                        key: item.key.clone(),
-                        value: item.value.clone(),
-                        attempts: tries,
-                        why: why.clone(),
-                    });
-                });
+            if let Some(OnGiveUp(tell)) = &self.on_give_up {
+                contain(|| tell(item.key.clone(), item.value.clone(), tries, why));
             }
             // from here on `flush` does not wait for it: who learns of it there finds it done
             self.desk.told(number);
@@ -142,7 +161,7 @@ where
         for given_up in &given_up {
             contain(|| self.store.take_back(&given_up.item));
         }
-        self.report(given_up, &GaveUp::Dropped);
+        self.report(given_up, None);
         in_hand
     }
 

@@ -95,7 +95,7 @@ where
     store: Arc<Store<K, V, S>>,
     writer: W,
     settings: Settings,
-    on_give_up: Option<OnGiveUp<K, V, W::Error>>,
+    on_give_up: Option<OnGiveUp<K, V>>,
 }
 
 impl<K, V, W, S> AsyncWriteBehindBuilder<K, V, W, S>
@@ -110,7 +110,7 @@ where
         mut self,
         listener: impl Fn(Unwritten<K, V, W::Error>) + Send + Sync + 'static,
     ) -> Self {
-        self.on_give_up = Some(Box::new(listener));
+        self.on_give_up = Some(OnGiveUp::new(listener));
         self
     }
 }
@@ -144,7 +144,7 @@ struct Crew<K, V, W, S>
 where
     W: AsyncWriter<K, V>,
 {
-    core: Arc<Core<K, V, S, W::Error>>,
+    core: Arc<Core<K, V, S>>,
     writer: W,
     runtime: Handle,
     /// Whether the tasks were spawned.
@@ -152,13 +152,13 @@ where
 }
 
 /// However its task ends: nothing is left behind unreported.
-struct EndGuard<K, V, S, E>(Arc<Core<K, V, S, E>>)
+struct EndGuard<K, V, S>(Arc<Core<K, V, S>>)
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
     S: BuildHasher + Send + Sync + 'static;
 
-impl<K, V, S, E> Drop for EndGuard<K, V, S, E>
+impl<K, V, S> Drop for EndGuard<K, V, S>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
@@ -177,7 +177,8 @@ where
     S: BuildHasher + Send + Sync + 'static,
 {
     /// Starts building a queue behind `cache` whose changes go to `writer`: see [`AsyncWriteBehindBuilder`]
-    /// for what can be set.
+    /// for what can be set. Of a cache that owns its loader, hand over the cache inside:
+    /// `Cache::clone(&loading)`.
     pub fn builder(cache: Cache<K, V, S>, writer: W) -> AsyncWriteBehindBuilder<K, V, W, S> {
         let (store, settings) = (cache.store, Settings::new());
         AsyncWriteBehindBuilder { store, writer, settings, on_give_up: None }

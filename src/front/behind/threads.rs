@@ -121,7 +121,7 @@ struct Crew<K, V, W, S>
 where
     W: Writer<K, V>,
 {
-    core: Core<K, V, S, W::Error>,
+    core: Core<K, V, S>,
     writer: W,
     /// Whether the threads were started.
     is_manned: AtomicBool,
@@ -136,12 +136,27 @@ where
     S: BuildHasher + Send + Sync + 'static,
 {
     /// Starts building a queue behind `cache` whose changes go to `writer`: see [`WriteBehindBuilder`] for
-    /// what can be set.
+    /// what can be set. Of a [`LoadingCache`](crate::LoadingCache), hand over the cache inside; its loads, too,
+    /// answer with what is not written yet:
+    ///
+    /// ```
+    /// use larder::{Cache, Change, WriteBehind};
+    /// use std::io;
+    ///
+    /// # fn select(page: &String) -> io::Result<u64> { Ok(page.len() as u64) }
+    /// # fn update(_: &[Change<'_, String, u64>]) -> io::Result<()> { Ok(()) }
+    /// let views = Cache::builder().max_entries(10_000).build_loading_fn(select)?;
+    /// let queue = WriteBehind::builder(Cache::clone(&views), update).build()?;
+    /// queue.put("/".to_owned(), 700)?;
+    /// assert_eq!(views.load("/")?, 700);
+    /// # queue.close()?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn builder(cache: Cache<K, V, S>, writer: W) -> WriteBehindBuilder<K, V, W, S> {
         WriteBehindBuilder::new(cache.store, writer)
     }
 
-    pub(super) fn over(core: Core<K, V, S, W::Error>, writer: W) -> Self {
+    pub(super) fn over(core: Core<K, V, S>, writer: W) -> Self {
         let threads = Mutex::new(Vec::new());
         let crew = Arc::new(Crew { core, writer, is_manned: AtomicBool::new(false), threads });
         Self { last: Arc::new(LastHandle(Arc::clone(&crew) as Arc<dyn Drain>)), crew }
