@@ -6,8 +6,8 @@ mod common;
 
 use common::{Watchdog, ms};
 use larder::{
-    Altered, AsyncLoader, Cache, CacheBuilder, Change, LoadCx, Loaded, Loader, MemoryTier,
-    SteppingRuntime, WriteBehind, Writer,
+    AsyncLoader, Cache, CacheBuilder, Change, LoadCx, Loaded, Loader, MemoryTier, SteppingRuntime,
+    WriteBehind, Writer,
 };
 use std::borrow::Cow;
 use std::error::Error;
@@ -186,7 +186,7 @@ macro_rules! with_types {
             #[cfg(feature = "tokio")]
             #[tokio::test]
             async fn an_async_write_behind_queue_in_a_task() {
-                use larder::{AsyncWriteBehind, AsyncWriter};
+                use larder::{Altered, AsyncWriteBehind, AsyncWriter};
 
                 struct Sink;
 

@@ -265,7 +265,8 @@ where
 
     /// Loads a key in the background, whether it is cached or not, and however fresh. Waits for nobody; if
     /// the key is being loaded already, that load will do. The cached value is served until the new one
-    /// replaces it, and stays if the load fails.
+    /// replaces it, and stays if the load fails. To wait for the new value, call
+    /// `at(key).force().read_through()`.
     ///
     /// If the runtime refuses the work, as the cache's own pool does while it is 1,024 loads behind, that is
     /// counted as [`refused`](crate::Stats::refused), and the load is done here, before this returns; but if

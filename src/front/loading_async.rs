@@ -304,7 +304,8 @@ where
 
     /// Loads a key in the background, whether it is cached or not, and however fresh. Never waits; if the key
     /// is being loaded already, that load will do. The cached value is served until the new one replaces it,
-    /// and stays if the load fails.
+    /// and stays if the load fails. To wait for the new value, await
+    /// `at(key).force().read_through()`.
     ///
     /// If the runtime refuses the task, nothing is loaded, and
     /// [`refused`](crate::Stats::refused) counts it.
