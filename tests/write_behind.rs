@@ -1330,3 +1330,35 @@ fn a_value_that_does_not_live_is_dropped_without_a_lock() {
     queue.close().unwrap();
     assert_eq!((written.load(SeqCst), cache.len()), (1, 0));
 }
+
+#[test]
+fn a_close_within_a_time_gives_up_on_the_rest_whoever_has_the_queue_too() {
+    let _watchdog = Watchdog::start();
+    let source = Source::default();
+    let gate = source.shut().clone();
+    let lost = Arc::new(AtomicUsize::new(0));
+    let queue = WriteBehind::builder(Cache::new(100), source.clone())
+        .max_delay(Duration::ZERO)
+        .on_give_up({
+            let lost = lost.clone();
+            move |_| _ = lost.fetch_add(1, SeqCst)
+        })
+        .build()
+        .unwrap();
+    let other = queue.clone();
+    queue.put(1, 10).unwrap();
+    gate.wait_until_entered(1);
+    queue.put(2, 20).unwrap();
+    assert!(matches!(queue.close_within(ms(20)), Err(WriteError::GaveUp { .. })));
+    assert_eq!((lost.load(SeqCst), other.pending()), (2, 0));
+    assert!(matches!(other.put(3, 30), Err(WriteError::Closed)));
+    gate.open();
+    drop(other);
+
+    let source = Source::default();
+    let queue = WriteBehind::builder(Cache::new(100), source.clone()).build().unwrap();
+    queue.put(1, 10).unwrap();
+    let other = queue.clone();
+    assert_eq!(queue.close_within(Duration::MAX), Ok(()));
+    assert_eq!((source.get(1), other.pending()), (Some(10), 0));
+}

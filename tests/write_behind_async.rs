@@ -354,3 +354,30 @@ async fn a_write_that_hangs_keeps_nothing_when_its_queue_has_given_up() {
     }
     assert_eq!(lost.load(SeqCst), 1);
 }
+
+#[tokio::test]
+async fn a_close_within_a_time_gives_up_on_the_rest_whoever_has_the_queue_too() {
+    let _watchdog = Watchdog::start();
+    let source = Source::with_permits(0);
+    let lost = Arc::new(AtomicUsize::new(0));
+    let queue = AsyncWriteBehind::builder(Cache::new(100), source.clone())
+        .max_delay(Duration::ZERO)
+        .on_give_up({
+            let lost = lost.clone();
+            move |_| _ = lost.fetch_add(1, SeqCst)
+        })
+        .build()
+        .unwrap();
+    let other = queue.clone();
+    queue.put(1, 10).await.unwrap();
+    queue.put(2, 20).await.unwrap();
+    assert!(matches!(queue.close_within(ms(20)).await, Err(WriteError::GaveUp { .. })));
+    assert_eq!((lost.load(SeqCst), other.pending()), (2, 0));
+    assert_eq!(other.put(3, 30).await, Err(WriteError::Closed));
+
+    let source = Source::with_permits(ALL);
+    let queue = AsyncWriteBehind::builder(Cache::new(100), source.clone()).build().unwrap();
+    queue.put(1, 10).await.unwrap();
+    assert_eq!(queue.close_within(Duration::MAX).await, Ok(()));
+    assert_eq!(source.rows().len(), 1);
+}

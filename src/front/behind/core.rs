@@ -16,6 +16,7 @@ use std::any::Any;
 use std::cell::OnceCell;
 use std::hash::{BuildHasher, Hash};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 /// A listener that knows the type of its writer's errors, as one that does not. (If a queue's fields named
 /// that type, which is `<W as AsyncWriter<K, V>>::Error`, no task could hold the queue whose `K` or `V` has a
@@ -174,8 +175,12 @@ where
     }
 
     /// The tick at which a drop stops waiting.
-    pub(super) fn drop_deadline(&self) -> u64 {
-        self.desk.clock.now().saturating_add(ticks(self.settings.drop_timeout))
+    pub(super) fn drop_deadline(&self) -> Tick {
+        self.deadline(self.settings.drop_timeout)
+    }
+
+    pub(super) fn deadline(&self, timeout: Duration) -> Tick {
+        self.desk.clock.now().saturating_add(ticks(timeout))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::builder::{Settings, settings};
 use super::core::{Core, Drain, LastHandle, OnGiveUp, changes};
-use super::desk::NotAccepted;
+use super::desk::{Desk, NotAccepted};
 use super::writer::{Change, GaveUp, Unwritten, WhenFull, WriteError};
 use crate::engine::store::Store;
 use crate::front::cache::Cache;
@@ -12,6 +12,7 @@ use crate::rules::altered::Altered;
 use crate::words::contain::contain;
 use crate::words::error::ConfigError;
 use crate::words::sync::atomic::{AtomicBool, Ordering};
+use crate::words::tick::Tick;
 use crate::words::to_key::ToKey;
 use equivalent::Equivalent;
 use std::fmt;
@@ -19,7 +20,7 @@ use std::future::{Future, poll_fn};
 use std::hash::{BuildHasher, Hash};
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 use tokio::runtime::Handle;
 
@@ -315,6 +316,23 @@ where
         poll_fn(|task| core.desk.poll_past(u64::MAX, task.waker())).await;
         core.told()
     }
+
+    /// Closes the queue and waits no longer than `timeout`, as
+    /// [`WriteBehind::close_within`](crate::WriteBehind::close_within): what is not written by then is given
+    /// up on and reported. For a graceful shutdown. (A timeout of your own around [`close`](Self::close) ends
+    /// the wait and nothing else: while there are other handles, the tasks go on.)
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn close_within(self, timeout: Duration) -> Result<(), WriteError> {
+        let core = &self.crew.core;
+        let until = core.deadline(timeout);
+        core.desk.close();
+        within(&core.desk, until, |waker| core.desk.poll_past(u64::MAX, waker)).await;
+        core.abandon();
+        core.told()
+    }
 }
 
 impl<K, V, W, S> AsyncWriteBehind<K, V, W, S>
@@ -403,6 +421,19 @@ where
     }
 }
 
+/// Waits until `poll` is ready, or until that tick.
+async fn within<K, V>(desk: &Desk<K, V>, until: Tick, poll: impl Fn(&Waker) -> Poll<()>) {
+    let mut bell = Bell::default();
+    poll_fn(|task| {
+        bell.set(&desk.clock, until, task.waker());
+        if desk.clock.now() >= until {
+            return Poll::Ready(());
+        }
+        poll(task.waker())
+    })
+    .await;
+}
+
 impl<K, V, W, S> Drain for Crew<K, V, W, S>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
@@ -418,15 +449,7 @@ where
         }
         let (until, guard) = (core.drop_deadline(), EndGuard(Arc::clone(&core)));
         self.runtime.spawn(async move {
-            let mut bell = Bell::default();
-            poll_fn(|task| {
-                bell.set(&core.desk.clock, until, task.waker());
-                if core.desk.clock.now() >= until {
-                    return Poll::Ready(());
-                }
-                core.desk.poll_drained(task.waker())
-            })
-            .await;
+            within(&core.desk, until, |waker| core.desk.poll_drained(waker)).await;
             drop(guard);
         });
     }

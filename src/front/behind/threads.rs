@@ -17,6 +17,7 @@ use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
 
 /// A write-behind queue: a change is in the cache and acknowledged at once, and reaches the source a moment
 /// later, in batches, from a thread of the queue's own.
@@ -329,7 +330,7 @@ where
 
     /// Closes the queue: accepts nothing more, through any handle, waits until everything is written or given
     /// up on, and ends the threads. Without a limit on [`attempts`](WriteBehindBuilder::attempts) that takes
-    /// as long as the source is away; to limit the wait, drop the queue instead.
+    /// as long as the source is away: [`close_within`](Self::close_within) limits the wait.
     ///
     /// # Errors
     ///
@@ -342,6 +343,30 @@ where
         core.desk.close();
         core.desk.block(None, |waker| core.desk.poll_past(u64::MAX, waker));
         self.crew.dismiss();
+        core.told()
+    }
+
+    /// As [`close`](Self::close), but waits no longer than `timeout`. What is not written by then is given up
+    /// on, whatever other handles there are, and reported to
+    /// [`on_give_up`](WriteBehindBuilder::on_give_up): the same end that the drop of the last handle comes to
+    /// after [`drop_timeout`](WriteBehindBuilder::drop_timeout), for the end of a program in which nobody
+    /// knows which handle is the last. A batch that a writer is at then may have been written or not, and a
+    /// thread that hangs in its writer is left behind.
+    ///
+    /// # Errors
+    ///
+    /// As [`close`](Self::close): [`GaveUp`](WriteError::GaveUp) if the time was not enough.
+    pub fn close_within(self, timeout: Duration) -> Result<(), WriteError> {
+        if self.crew.is_writer() {
+            return Err(WriteError::InsideWriter);
+        }
+        let core = &self.crew.core;
+        let until = core.deadline(timeout);
+        core.desk.close();
+        core.desk.block(Some(until), |waker| core.desk.poll_past(u64::MAX, waker));
+        if !core.abandon() {
+            self.crew.dismiss();
+        }
         core.told()
     }
 }
