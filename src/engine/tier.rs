@@ -107,6 +107,9 @@ pub(super) struct TierCounts {
     pub(super) misses: Counter,
     pub(super) errors: Counter,
     pub(super) heard: Counter,
+    /// What the tier left out when writing, and when reading.
+    pub(super) unwritten: Counter,
+    pub(super) unread: Counter,
 }
 
 /// How long the last handle to a cache waits for its tier to hear of its last changes.
@@ -147,6 +150,7 @@ impl<K, V> Behind<K, V> {
         stats.tier_hits = self.counts.hits.get();
         stats.tier_misses = self.counts.misses.get();
         stats.tier_errors = self.counts.errors.get();
+        stats.tier_skipped = self.counts.unwritten.get() + self.counts.unread.get();
         stats.tier_news = self.counts.heard.get();
     }
 

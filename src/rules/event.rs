@@ -103,6 +103,19 @@ pub enum Event<'a, K> {
         /// What it said.
         error: &'a TierError,
     },
+    /// The second tier left out an entry that it cannot store or read, and that is absent there therefore:
+    /// if the types and the codec of the cache do not suit each other, that is every entry, and the tier is of
+    /// no use. The error says what to do about it. Of the entries of one kind
+    /// ([`Unreadable`](TierError::Unreadable), and all others) the first is told, the second, the fourth and
+    /// so on, each time the number has doubled. [`Stats::tier_skipped`](crate::Stats::tier_skipped) counts
+    /// all of them.
+    #[non_exhaustive]
+    TierSkipped {
+        /// How many of this kind there have been, this one included.
+        entries: u64,
+        /// What is wrong with it.
+        error: &'a TierError,
+    },
     /// The [`Runtime`](crate::Runtime) refused a load in the background, or a
     /// [`warm`](crate::LoadingCache::warm): it is shut down. ([`Stats::refused`](crate::Stats::refused)
     /// counts this, and also work that a busy runtime was not given, which is not an event.)
@@ -155,6 +168,7 @@ impl<K: fmt::Debug> fmt::Display for Event<'_, K> {
                 f,
                 "changes not taken by the second tier: {changes} (attempt {failures}): {error}"
             ),
+            Self::TierSkipped { entries, error } => write!(f, "{error} ({entries} so far)"),
             Self::RuntimeRefused => f.write_str("the runtime refused work in the background"),
             Self::ListenerPanicked => f.write_str("the removal listener panicked"),
         }

@@ -114,9 +114,12 @@ stats! {
     /// accepts.
     tier_misses,
     /// Keys for which the tier failed to answer; if it was asked for many at once, each counts. Changes that
-    /// fail are tried again, and not counted here; nor are entries that a tier cannot read, which count as
-    /// absent (`RedisTierStats` counts them).
+    /// fail are tried again, and not counted here; nor are entries that it left out.
     tier_errors,
+    /// Entries that the tier left out, as it reported, because it could not write them so that they can be
+    /// read back, or could not read them. If it grows with every load, the tier is of no use: the
+    /// [event](crate::Event::TierSkipped) says why.
+    tier_skipped,
     /// Changes by other processes that the tier reported.
     tier_news,
     /// Values stored, by `insert` and by loads.

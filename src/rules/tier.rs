@@ -43,7 +43,7 @@ where
     /// # Errors
     ///
     /// If the tier cannot answer in time. Data that it cannot read as an entry counts as absent, not as an
-    /// error.
+    /// error: [`TierWatcher::skipped`] reports it.
     fn get(&self, key: &TierKey)
     -> impl Future<Output = Result<TierFound<K, V>, TierError>> + Send;
 
@@ -72,7 +72,7 @@ where
     /// # Errors
     ///
     /// If not all of them were made. It is no error if a value is not stored because its ticket is out of
-    /// date or because it is too large.
+    /// date, because it is too large, or because it cannot be encoded, which [`TierWatcher::skipped`] reports.
     fn apply(
         &self,
         changes: &[TierChange<K, V>],
@@ -280,10 +280,12 @@ impl<K, V> TierChange<K, V> {
     }
 }
 
-/// Tells a cache what others changed in its [`Tier`], without keeping the cache alive.
+/// Tells a cache what others changed in its [`Tier`], and what the tier itself left out, without keeping the
+/// cache alive.
 ///
-/// Every call returns whether the cache is still there. Any thread may call; the cache's removal listener and
-/// the `Drop` of user types run inside the call. What is reported here is not sent back to the tier.
+/// Every call returns whether the cache is still there. Any thread may call; the cache's removal listener, its
+/// handler of events and the `Drop` of user types run inside the call. What is reported here is not sent back
+/// to the tier.
 #[derive(Clone)]
 pub struct TierWatcher(Arc<dyn Watch>);
 
@@ -293,7 +295,7 @@ pub(crate) trait Watch: Send + Sync {
     fn is_alive(&self) -> bool;
 }
 
-/// What others did.
+/// What others did, or the tier itself did not.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum News<'a> {
     Changed(&'a TierKey),
@@ -302,6 +304,7 @@ pub(crate) enum News<'a> {
     TagExpired(&'a str),
     Cleared,
     Missed,
+    Skipped(&'a TierError),
 }
 
 impl TierWatcher {
@@ -345,6 +348,14 @@ impl TierWatcher {
     /// `stale_if_error` serve it.) Call this when changes arrive again, before you report anything else.
     pub fn missed(&self) -> bool {
         self.0.told(News::Missed)
+    }
+
+    /// The tier left out one entry, since it cannot be stored ([`TierError::Unencodable`]), or cannot be read
+    /// ([`TierError::Unreadable`]): the cache counts it, and tells the first ones and then ever fewer to its
+    /// handler of [events](crate::Event::TierSkipped). Nothing else comes of it. It may be called from inside
+    /// the tier's own [`get`](Tier::get) and [`apply`](Tier::apply).
+    pub fn skipped(&self, error: &TierError) -> bool {
+        self.0.told(News::Skipped(error))
     }
 }
 

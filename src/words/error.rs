@@ -167,6 +167,15 @@ pub enum TierError {
     /// It was set up with something that it does not accept; the text says what.
     #[error("the second tier cannot be set up: {0}")]
     Invalid(Arc<str>),
+    /// An entry cannot be turned into bytes from which it can be read back; the text says why, and what to
+    /// do. No call returns this: the tier leaves the entry out, and the cache's handler is
+    /// [told](crate::Event::TierSkipped).
+    #[error("the second tier cannot store an entry: {0}")]
+    Unencodable(Arc<str>),
+    /// What is stored cannot be read as an entry; the text says why. No call returns this either: it counts
+    /// as absent, and the handler is told.
+    #[error("the second tier cannot read an entry: {0}")]
+    Unreadable(Arc<str>),
     /// The cache was built without a tier.
     #[error("the cache has no second tier: say `tier(..)` when it is built")]
     NoTier,

@@ -42,6 +42,11 @@ impl Counter {
         self.0.fetch_add(n, std::sync::atomic::Ordering::Relaxed);
     }
 
+    /// Counts one, and returns its number: 1 is the first.
+    pub(crate) fn next(&self) -> u64 {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1
+    }
+
     pub(crate) fn get(&self) -> u64 {
         self.0.load(std::sync::atomic::Ordering::Relaxed)
     }

@@ -4,6 +4,7 @@ use super::Told;
 use crate::engine::store::{Store, spread};
 use crate::engine::unreported::Unreported;
 use crate::parts::group::Hash;
+use crate::rules::event::Event;
 use crate::rules::tier::{News, TierError, TierWatcher, Watch};
 use crate::shard::outbox::Outbox;
 use crate::words::sync::atomic::Ordering;
@@ -85,6 +86,7 @@ where
     fn hear(&self, news: News<'_>) {
         let Some(tier) = &self.tier else { return };
         match news {
+            News::Skipped(error) => return self.note_skipped(error),
             News::Changed(name) => {
                 for hash in self.hashes_of(name) {
                     self.change_here(hash, name);
@@ -158,6 +160,20 @@ impl<K, V, S> Store<K, V, S> {
     fn overtaken(&self, name: &TierKey) -> Option<Told<K, V>> {
         let is_writing = self.tier.as_ref().is_some_and(|tier| tier.outgoing.is_writing(name));
         is_writing.then(|| self.tell_removal(Some(name))).flatten()
+    }
+
+    /// Counts an entry that the tier left out, and tells of it now and then: where it has left out one, it may
+    /// leave out all.
+    fn note_skipped(&self, error: &TierError) {
+        let Some(tier) = &self.tier else { return };
+        let counter = match error {
+            TierError::Unreadable(_) => &tier.counts.unread,
+            _ => &tier.counts.unwritten,
+        };
+        let entries = counter.next();
+        if entries.is_power_of_two() {
+            self.emit(Event::TierSkipped { entries, error });
+        }
     }
 
     /// The hashes that keys of this name may have.

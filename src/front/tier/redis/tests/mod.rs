@@ -138,6 +138,7 @@ impl Watch for Recorder {
             News::TagExpired(tag) => format!("expired #{tag}"),
             News::Cleared => "cleared".to_owned(),
             News::Missed => "missed".to_owned(),
+            News::Skipped(error) => format!("skipped: {error}"),
         };
         self.0.lock().unwrap().push(text);
         true
