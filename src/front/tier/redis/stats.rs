@@ -13,6 +13,23 @@ macro_rules! counters {
             $($(#[$doc])* pub $name: u64,)*
         }
 
+        impl RedisTierStats {
+            /// Returns all counts with their field names, for whatever exports metrics, in the order of this
+            /// page. Future versions may have more. [`Stats::counts`](crate::Stats::counts) does the same for
+            /// the cache in front.
+            ///
+            /// ```
+            /// # fn export(tier: &larder::RedisTier) {
+            /// for (name, count) in tier.stats().counts() {
+            ///     println!("cache_redis_{name}_total{{cache=\"users\"}} {count}"); // cache_redis_calls_total{..} 1
+            /// }
+            /// # }
+            /// ```
+            pub fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+                [$((stringify!($name), self.$name)),*].into_iter()
+            }
+        }
+
         #[derive(Default)]
         pub(super) struct Counters {
             $(pub(super) $name: Counter,)*
@@ -39,7 +56,7 @@ counters! {
     /// Requests that were sent and not answered within [`timeout`](crate::RedisTierBuilder::timeout).
     timeouts,
     /// Data under the tier's keys that could not be read as an entry: damaged, foreign, of another codec or
-    /// type. It was treated as absent.
+    /// type. It was treated as absent. An [event](crate::Event::TierSkipped) says what to do.
     invalid_frames,
     /// Loaded values that were not stored, because something happened to the key or to a tag after the load
     /// began, or because another process had stored it first.
@@ -48,6 +65,7 @@ counters! {
     heard,
     /// Entries and values that were too large: not stored, or not read.
     oversized,
-    /// Entries whose key or value the codec could not write.
+    /// Entries that were not stored because the codec could not write their key or value, or could not read
+    /// back what it wrote. An [event](crate::Event::TierSkipped) says why.
     unencodable,
 }
