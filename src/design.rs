@@ -94,7 +94,7 @@
 //! | 3 | `shard/` | `look`, `join`, `store`, `leave`, `walk` what can be done to one shard · `calm` storing where nothing is under way, `under_way` loads and writes that are · `choose` asks the policy, with the weights of entries · `ahead` taking a key for its refresh · `ask` what one caller accepts · `grow` its table · `entry` · `aside` what few entries have · `board` flights · `seat` loads without a flight · `failures` keys whose load failed lately · `fences` writes in progress · `outbox` what left · `explain` the state of one key · `validate` |
 //! | 2 | `parts/` | `group`, `table` where entries are kept · `eviction/` which entry goes · `flight`, `waiter`, `stack` loads and their waiters · `slots`, `turn`, `breaker` what spares the source · `ledger` what was written lately, `written` which keys were, while a snapshot is restored, `reservation` keys that `alter` is changing, `kept` keys whose value was changed but not its life, `tags` what happened to groups of entries · `budget` the bound, `weights` what entries take of it, `credit` room on its way to an entry · `backlog` what is to be written to the source, `outgoing` what a second tier is to be told · `notifier` the handler of events |
 //! | 1 | `rules/` | `expiry` lives, stamps, windows · `ahead` when to refresh · `backoff` pauses · `counted` which errors are the source's · `altered`, `got`, `loaded`, `many`, `tag`, `tier`, `explain`, `event`, `stats` the types that go in and out |
-//! | 0 | `words/` | `clock` (`system`, `manual`, `explored`), `tick`, `alarms`, `keeper`, `aside` time · `unpark` a thread as a waker, `block_on` for a future · `tier_key` a key's name outside of the process · `to_key` an owned key for a look-up that stores · `error`, `removal` · `contain` catches panics of user code · `prefetch` · `weak_list` who is to be told of an end · `runtime`, `pool`, `stepping` where background work runs · `thread_number`, `striped` counting · `raw_lock`, `lock` the lock of a shard · `sync` locks, or the doubles of loom and shuttle |
+//! | 0 | `words/` | `clock` (`system`, `manual`, `explored`), `tick`, `alarms`, `keeper`, `aside` time · `unpark` a thread as a waker, `block_on` for a future · `tier_key` a key's name outside of the process · `to_key` an owned key for a look-up that stores · `positional` postcard's bytes, of no value that they would garble · `error`, `removal` · `contain` catches panics of user code · `prefetch` · `weak_list` who is to be told of an end · `runtime`, `pool`, `stepping` where background work runs · `thread_number`, `striped` counting · `raw_lock`, `lock` the lock of a shard · `sync` locks, or the doubles of loom and shuttle |
 //!
 //! The engine owns locks, hasher and clock and knows nothing of waiting. A shard owns neither a lock nor a
 //! clock: it is given the time, fills an outbox, and calls nobody, so it can be tested and explored as plain
@@ -456,6 +456,11 @@
 //! hasher (`words/tier_key.rs`), which by the contract of `Equivalent` is the same for both forms. It is
 //! written as text, and fed to this process's hasher when it comes back. Two keys may have one name; the
 //! entry says which key it belongs to.
+//!
+//! The bytes of the usual codec have no field names, and serde has attributes with which such bytes are read as
+//! another value. What can be seen of that while a value is written is refused there (`words/positional.rs`,
+//! which snapshots use as well); for the rest, a tier on a server reads some of what it wrote back before it
+//! stores it (`front/tier/redis/trial.rs`). The cache is told of what is left out, and tells its handler.
 //!
 //! No two clocks are compared: an entry carries its age and what is left of its life, both as of the moment
 //! at which it is handed over. Jitter is drawn for a copy as for a value, so that the copies in many

@@ -371,7 +371,8 @@
 //! A cache that serves stale values, or refreshes in the background, hides the failures of its source. To see
 //! them, give [`on_event`](CacheBuilder::on_event) a handler for your log and your alarms. It is called when
 //! a load fails, panics, times out or is dropped with its caller (above all for background refreshes, whose
-//! errors no caller sees), when the circuit breaker opens and closes, and when a second tier fails.
+//! errors no caller sees), when the circuit breaker opens and closes, and when a second tier fails or leaves
+//! entries out.
 //!
 //! ```
 //! use larder::{Cache, Event};
@@ -493,7 +494,8 @@
 //! With the feature `snapshot`, `save_to_file` saves what a cache holds, and `load_from_file` restores it in
 //! the next process, each value with what is left of its life, so that a deploy does not send all requests to
 //! the database at once. If the file is damaged, the error says where; what comes before the damage is
-//! restored, and the rest has to be loaded.
+//! restored, and the rest has to be loaded. (Types with serde's `skip_serializing_if`, `flatten`, `untagged` or
+//! the like cannot be saved as they are; `save_to` says more.)
 //!
 //! # Several processes
 //!
@@ -529,9 +531,16 @@
 //! removed from the tier once it is back. [`CacheBuilder::tier`] says more, [`MemoryTier`] stands in for a
 //! server in tests, and [`Tier`] is the trait to write another one.
 //!
+//! Keys and values become bytes by serde. The default codec, `Postcard`, is small and fast, but its bytes have
+//! no field names: it refuses values of which serde's `skip_serializing_if` leaves a field out, and does not
+//! suit types with `skip_serializing`, `flatten`, `untagged` or `tag`, nor `serde_json::Value`. What it cannot
+//! write, or not read back, is left out of the tier, and [`on_event`](CacheBuilder::on_event) is told so. Give
+//! such types the other codec: `.codec(Json)`.
+//!
 //! Worth watching: [`tier_pending`](Cache::tier_pending) and [`Stats::tier_errors`], which grow while the
-//! tier cannot be reached or refuses requests; the counters of the `RedisTier` itself; and the load on the
-//! source after the tier has come back.
+//! tier cannot be reached or refuses requests; [`Stats::tier_skipped`], which grows if types and codec do not
+//! suit each other; the counters of the `RedisTier` itself; and the load on the source after the tier has come
+//! back.
 //!
 //! # HTTP on either side
 //!

@@ -521,6 +521,35 @@ fn a_file_is_replaced_as_a_whole_or_not_at_all() {
 }
 
 #[test]
+fn a_value_that_would_come_back_as_another_one_is_refused_by_name() {
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct Price {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        nick: Option<String>,
+        flags: u8,
+        cents: u32,
+    }
+    let price = |nick: Option<&str>| Price { nick: nick.map(str::to_owned), flags: 0, cents: 300 };
+    let before: Cache<u64, Price> = Cache::new(100);
+    before.insert(1, price(Some("a")));
+    let path = std::env::temp_dir().join(format!("larder-skip-{}", std::process::id()));
+    before.save_to_file(&path).unwrap();
+    before.insert(2, price(None));
+    let error = before.save_to_file(&path).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "an entry could not be serialized: the field `nick` of `Price` is left out (`skip_serializing_if`), and \
+         without field names the bytes would be read as another value: always write it; see the `Serialize` \
+         of its types"
+    );
+    // what was saved before is still there
+    let after: Cache<u64, Price> = Cache::new(100);
+    assert_eq!(after.load_from_file(&path).unwrap().restored, 1);
+    assert_eq!(after.get(&1), Some(price(Some("a"))));
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
 fn a_shorter_time_to_live_holds_for_what_is_restored_too() {
     let (before, hand) = usual();
     before.insert(1, "one".to_owned());

@@ -11,6 +11,8 @@ pub(crate) mod keeper;
 #[cfg(not(any(larder_loom, larder_shuttle)))]
 pub(crate) mod lock;
 pub(crate) mod pool;
+#[cfg(any(feature = "snapshot", feature = "redis"))]
+pub(crate) mod positional;
 pub(crate) mod prefetch;
 #[cfg(any(test, not(any(larder_loom, larder_shuttle))))]
 pub(crate) mod raw_lock;

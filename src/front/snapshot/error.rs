@@ -10,10 +10,11 @@ pub enum SnapshotError {
     /// so it is not repeated as its [`source`](std::error::Error::source).
     #[error("the snapshot could not be written or read: {0}")]
     Io(io::Error),
-    /// A key or value does not serialize.
+    /// A key or value does not serialize, or not so that it could be read back: see
+    /// [`save_to`](crate::Cache::save_to).
     #[error("an entry could not be serialized: {reason}; see the `Serialize` of its types")]
     Serialize {
-        /// What the serializer said.
+        /// What the serializer said, or the type itself; or which field of which type is left out.
         reason: String,
     },
     /// One entry takes more than 4 GiB.

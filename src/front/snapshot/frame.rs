@@ -14,6 +14,7 @@
 //! and what it promises is read in pieces: no more is allocated than there is to read.
 
 use super::error::SnapshotError;
+use crate::words::positional;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::io::{self, Read, Write};
@@ -149,7 +150,7 @@ impl Serialize for Bytes<'_> {
 }
 
 fn append<T: Serialize + ?Sized>(value: &T, to: Vec<u8>) -> Result<Vec<u8>, SnapshotError> {
-    postcard::to_extend(value, to)
+    positional::write(value, to)
         .map_err(|error| SnapshotError::Serialize { reason: error.to_string() })
 }
 

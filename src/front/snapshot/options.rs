@@ -15,6 +15,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 /// Saves and restores caches with other settings than those of [`Cache::save_to`] and [`Cache::load_from`].
+/// Not every type can be saved: [`save_to`](Cache::save_to) says which of serde's attributes stand in the way.
 ///
 /// ```
 /// use larder::{Cache, Snapshot};
@@ -166,10 +167,24 @@ impl<K, V, S> Cache<K, V, S> {
     /// lock, as [`entries`](Self::entries) does, so the snapshot is not of a single moment. This blocks on
     /// the writer, which need not be buffered. The bytes are those of [postcard](https://docs.rs/postcard),
     /// which serializes by position: only the types that wrote a snapshot can read it. See
-    /// [`Snapshot::schema`] for when they change. Types that only a format with field names can read back are
-    /// written, but refused when they are read: `serde_json::Value`, and types with serde's `untagged`,
-    /// `flatten` or `skip_serializing_if`. (The feature `snapshot` switches on serde's `rc`, for values in an
-    /// `Arc`.)
+    /// [`Snapshot::schema`] for when they change. (The feature `snapshot` switches on serde's `rc`, for values
+    /// in an `Arc`.)
+    ///
+    /// # Types that do not come back
+    ///
+    /// The bytes have no field names, so what is read has to have the same fields as what was written. Some of
+    /// serde's attributes break that:
+    ///
+    /// * *Refused here*, with an error: a value with a named field that `skip_serializing_if` leaves out (the
+    ///   error says which field of which type), and all values with `flatten`, or of unknown length. Write the
+    ///   field always.
+    /// * *Refused by [`load_from`](Self::load_from)*, as damage, since only the reader can tell:
+    ///   `serde_json::Value`, and enums that are `untagged` or have a `tag`.
+    /// * *Not noticed, and perhaps read as other values*: a field with `skip_serializing` or
+    ///   `skip_deserializing` alone (`skip` does no harm), a nameless one with `skip_serializing_if`, and an
+    ///   enum with a `skip`ped variant before others. Do not save these as they are.
+    ///
+    /// In all these cases, a cache can hold them in a type of your own that serializes as text, as JSON say.
     ///
     /// # Errors
     ///

@@ -97,7 +97,10 @@ impl<C: Codec> RedisTierBuilder<C> {
         self
     }
 
-    /// Sets how keys and values become bytes: [`Postcard`] by default.
+    /// Sets how keys and values become bytes: [`Postcard`] by default. Set [`Json`](crate::Json) for types with
+    /// serde's `skip_serializing_if`, `skip_serializing`, `flatten`, `untagged` or `tag`, and for
+    /// `serde_json::Value`: Postcard cannot write these, or not all of their values, so that they can be
+    /// read back, and the tier leaves them out. Processes with different codecs need different prefixes.
     pub fn codec<D: Codec>(self, codec: D) -> RedisTierBuilder<D> {
         RedisTierBuilder {
             url: self.url,

@@ -16,10 +16,12 @@
 
 use super::chance::Id;
 use super::codec::Codec;
+use super::trial;
 use crate::rules::tag::Tag;
 use crate::rules::tier::TierEntry;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub(super) const MAGIC: [u8; 4] = *b"LRD1";
@@ -58,20 +60,30 @@ pub(super) struct Draft {
 }
 
 /// Why an entry is not stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) enum Unfit {
     TooLarge,
-    Unencodable,
+    /// For this reason.
+    Unencodable(Arc<str>),
+    /// It is not read back from its bytes, for this reason.
+    Lost(Arc<str>),
 }
 
 impl Draft {
-    pub(super) fn of<K: Serialize, V: Serialize, C: Codec>(
+    /// Reads key and value back if `is_tried`.
+    pub(super) fn of<K, V, C>(
         codec: &C,
         id: &Id,
         entry: &TierEntry<K, V>,
         stale_for: u64,
         most: usize,
-    ) -> Result<Self, Unfit> {
+        is_tried: bool,
+    ) -> Result<Self, Unfit>
+    where
+        K: Serialize + DeserializeOwned,
+        V: Serialize + DeserializeOwned,
+        C: Codec,
+    {
         let kind = if entry.value.is_some() { VALUE } else { MISSING };
         let mut body = Vec::with_capacity(64);
         body.extend([0; 4]);
@@ -79,9 +91,9 @@ impl Draft {
         body.extend(millis(entry.age).to_le_bytes());
         body.extend(stale_for.to_le_bytes());
         let mut scratch = Vec::new();
-        append(&mut body, &encoded(codec, &entry.key, &mut scratch)?)?;
+        append(&mut body, &encoded(codec, &entry.key, &mut scratch, is_tried)?)?;
         if let Some(value) = &entry.value {
-            append(&mut body, &encoded(codec, value, &mut scratch)?)?;
+            append(&mut body, &encoded(codec, value, &mut scratch, is_tried)?)?;
         }
         match &entry.validator {
             Some(validator) => {
@@ -104,14 +116,20 @@ impl Draft {
     }
 }
 
-fn encoded<T: Serialize, C: Codec>(
+fn encoded<T: Serialize + DeserializeOwned, C: Codec>(
     codec: &C,
     value: &T,
     scratch: &mut Vec<u8>,
+    is_tried: bool,
 ) -> Result<Vec<u8>, Unfit> {
     // into a buffer of its own: a codec of the user's may do with it what it likes
     scratch.clear();
-    codec.encode(value, scratch).map_err(|_| Unfit::Unencodable)?;
+    if codec.encode(value, scratch).is_err() {
+        return Err(Unfit::Unencodable(trial::why_unencodable::<T, C>(value)));
+    }
+    if is_tried && !trial::comes_back(codec, value, scratch) {
+        return Err(Unfit::Lost(trial::why_lost::<C>()));
+    }
     Ok(std::mem::take(scratch))
 }
 

@@ -4,6 +4,7 @@
 use super::chance::Chance;
 use super::names::{Names, Word};
 use super::stats::Counters;
+use super::trial::Trials;
 use crate::rules::tier::{TierError, TierWatcher};
 use crate::words::contain::contain;
 use crate::words::tier_key::TierKey;
@@ -36,6 +37,9 @@ const LONGEST: u64 = 365 * 86_400_000;
 /// So many requests in a row that were not answered in time are enough.
 const STREAK: u32 = 3;
 
+const UNREADABLE: &str = "data under one of its keys is damaged, foreign, or of another codec or type; raise \
+                          the version in `prefix` whenever types or codec change";
+
 /// Whether the server can be asked.
 enum Availability {
     Open,
@@ -56,6 +60,7 @@ struct State {
 pub(super) struct Hub {
     pub(super) settings: Settings,
     pub(super) counters: Counters,
+    pub(super) trials: Trials,
     pub(super) chance: Chance,
     /// Tells our news from those of others.
     origin: Box<str>,
@@ -83,6 +88,7 @@ impl Hub {
         Self {
             settings,
             counters: Counters::default(),
+            trials: Trials::default(),
             chance,
             origin,
             state: Mutex::new(state),
@@ -223,6 +229,17 @@ impl Hub {
             Word::TagExpired(tag) => self.tell(|watcher| watcher.tag_expired(tag)),
             Word::Cleared => self.tell(TierWatcher::cleared),
         }
+    }
+
+    /// Tells all caches of an entry that was left out.
+    pub(super) fn skip(&self, error: &TierError) {
+        self.tell(|watcher| watcher.skipped(error));
+    }
+
+    /// What stands under a key is no entry that this tier can read.
+    pub(super) fn is_unreadable(&self) {
+        self.counters.invalid_frames.add(1);
+        self.skip(&TierError::Unreadable(UNREADABLE.into()));
     }
 
     /// Tells all caches; those that are gone are forgotten.

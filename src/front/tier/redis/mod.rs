@@ -16,6 +16,7 @@ mod stats;
 #[cfg(all(test, unix, not(any(larder_loom, larder_shuttle))))]
 mod tests;
 mod ticket;
+mod trial;
 mod trouble;
 mod writes;
 
@@ -62,11 +63,15 @@ pub use stats::RedisTierStats;
 ///
 /// Processes that use one prefix must agree on types, codec, and how keys hash. When any of these changes,
 /// raise the version in the prefix: entries under the old one expire by themselves. Data that cannot be read
-/// is treated as absent, counted, and replaced; data that can be read but means something else is not
-/// noticed.
+/// is treated as absent, counted, told to the cache's handler of [events](crate::Event::TierSkipped), and
+/// replaced; data that can be read but means something else is not noticed.
 ///
 /// Keys and values are serialized by serde. (The feature `redis` switches on serde's `rc`, for values in an
-/// [`Arc`].)
+/// [`Arc`].) Not every type suits the default codec, [`Postcard`], whose bytes have no field names: with types
+/// that are `untagged` or have a `tag`, with `flatten`, `skip_serializing` or `serde_json::Value` nothing is
+/// stored, and of types with `skip_serializing_if` only values that have all fields are. Such a value is
+/// loaded by each process for itself, the handler of events is told so, and [`codec(Json)`](Json) is the
+/// remedy.
 ///
 /// Keys (as [`TierKey`]s) and tags longer than 1 KiB, and entries over
 /// [`max_value_size`](RedisTierBuilder::max_value_size), are not stored; other processes hear of their

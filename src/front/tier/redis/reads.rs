@@ -233,13 +233,12 @@ impl<C: Codec> RedisTier<C> {
         left: &Value,
         waited: u64,
     ) -> Result<Stands<'a>, TierError> {
-        let counters = &self.hub().counters;
         let bytes = match bytes {
             Value::BulkString(bytes) => &bytes[..],
             Value::Nil => &[],
             // a list, or a set
             other if trouble::code(other) == Some("WRONGTYPE") => {
-                counters.invalid_frames.add(1);
+                self.hub().is_unreadable();
                 &[]
             }
             other => {
@@ -248,7 +247,7 @@ impl<C: Codec> RedisTier<C> {
             }
         };
         if bytes.len() > self.settings().max_value_size {
-            counters.oversized.add(1);
+            self.hub().counters.oversized.add(1);
             return Ok(Stands { bytes, frame: None });
         }
         let frame = match (Frame::read(bytes), left) {
@@ -258,7 +257,7 @@ impl<C: Codec> RedisTier<C> {
                 frame.is_useful(life).then_some((frame, life))
             }
             (Seen::Invalid, _) => {
-                counters.invalid_frames.add(1);
+                self.hub().is_unreadable();
                 None
             }
             _ => None,
@@ -318,7 +317,7 @@ impl<C: Codec> RedisTier<C> {
             self.hub().saw_stale_for(frame.stale_for());
             let entry = frame.entry(&self.codec, life);
             if entry.is_none() {
-                self.hub().counters.invalid_frames.add(1);
+                self.hub().is_unreadable();
             }
             entry
         });

@@ -11,6 +11,7 @@ use crate::rules::tier::{TierChange, TierEntry, TierError, TierTicket};
 use crate::words::tier_key::TierKey;
 use redis::{Pipeline, Value};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::time::Duration;
 
 /// So many changes, or bytes, are sent at once.
@@ -58,8 +59,8 @@ impl WriteBatch {
 impl<C: Codec> RedisTier<C> {
     pub(super) async fn make<K, V>(&self, changes: &[TierChange<K, V>]) -> Result<(), TierError>
     where
-        K: Serialize + Sync,
-        V: Serialize + Sync,
+        K: Serialize + DeserializeOwned + Sync,
+        V: Serialize + DeserializeOwned + Sync,
     {
         let mut changes = changes.iter();
         loop {
@@ -124,7 +125,11 @@ impl<C: Codec> RedisTier<C> {
         Ok(())
     }
 
-    fn add<K: Serialize, V: Serialize>(&self, batch: &mut WriteBatch, change: &TierChange<K, V>) {
+    fn add<K, V>(&self, batch: &mut WriteBatch, change: &TierChange<K, V>)
+    where
+        K: Serialize + DeserializeOwned,
+        V: Serialize + DeserializeOwned,
+    {
         match change {
             TierChange::Write(key, entry) => {
                 if self.store(batch, key, entry, None).is_none() {
@@ -152,13 +157,17 @@ impl<C: Codec> RedisTier<C> {
     }
 
     /// Nothing if it cannot be stored.
-    fn store<K: Serialize, V: Serialize>(
+    fn store<K, V>(
         &self,
         batch: &mut WriteBatch,
         key: &TierKey,
         entry: &TierEntry<K, V>,
         ticket: Option<Ticket<'_>>,
-    ) -> Option<()> {
+    ) -> Option<()>
+    where
+        K: Serialize + DeserializeOwned,
+        V: Serialize + DeserializeOwned,
+    {
         let settings = self.settings();
         let counters = &self.hub().counters;
         let in_cache = match entry.time_to_live {
@@ -178,14 +187,11 @@ impl<C: Codec> RedisTier<C> {
         };
         let stale_for = frame::millis(entry.stale_for).min(LONGEST_STALE);
         let id = self.hub().chance.id();
-        let draft = Draft::of(&self.codec, &id, entry, stale_for, settings.max_value_size);
-        let draft = match draft {
+        let (most, is_tried) = (settings.max_value_size, self.hub().trials.is_due());
+        let draft = match Draft::of(&self.codec, &id, entry, stale_for, most, is_tried) {
             Ok(draft) => draft,
             Err(unfit) => {
-                match unfit {
-                    Unfit::TooLarge => counters.oversized.add(1),
-                    Unfit::Unencodable => counters.unencodable.add(1),
-                }
+                self.leave_out(unfit);
                 return None;
             }
         };
@@ -211,6 +217,21 @@ impl<C: Codec> RedisTier<C> {
             batch.gone.push(name);
         }
         Some(())
+    }
+
+    /// Counts an entry that is not stored, and tells of it where that is no matter of size alone.
+    fn leave_out(&self, unfit: Unfit) {
+        let hub = self.hub();
+        let why = match unfit {
+            Unfit::TooLarge => return hub.counters.oversized.add(1),
+            Unfit::Unencodable(why) => why,
+            Unfit::Lost(why) => {
+                hub.trials.failed();
+                why
+            }
+        };
+        hub.counters.unencodable.add(1);
+        hub.skip(&TierError::Unencodable(why));
     }
 
     /// Moves what a script has laid ready.

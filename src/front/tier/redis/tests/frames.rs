@@ -12,7 +12,7 @@ const SPAN: u64 = 100_000;
 const TAIL: u64 = 60_000;
 
 fn bytes_of(entry: &Entry) -> Vec<u8> {
-    let draft = Draft::of(&Postcard, &ID, entry, 7_000, 1 << 20).unwrap();
+    let draft = Draft::of(&Postcard, &ID, entry, 7_000, 1 << 20, true).unwrap();
     complete(&draft, 12_345, SPAN, TAIL)
 }
 
@@ -124,7 +124,7 @@ fn another_codec_reads_nothing() {
 fn what_is_too_large_is_not_written() {
     let entry = Entry::new("a".to_owned(), Some("b".repeat(1_000)));
     let len = bytes_of(&entry).len();
-    let draft = |most| Draft::of(&Postcard, &ID, &entry, 7_000, most).map(|_| ());
+    let draft = |most| Draft::of(&Postcard, &ID, &entry, 7_000, most, true).map(|_| ());
     assert_eq!(draft(len), Ok(()));
     assert_eq!(draft(len - 1), Err(Unfit::TooLarge));
 }
