@@ -26,7 +26,7 @@ use std::time::Duration;
 ///
 /// Made by a cache that owns its loader ([`LoadingCache::at`](crate::LoadingCache::at),
 /// [`AsyncLoadingCache::at`](crate::AsyncLoadingCache::at)), it has one call more: `read_through`, which loads
-/// with that loader. `O` is such a cache, or nothing.
+/// with that loader. `O` is a reference to such a cache; for a plain [`Cache`](crate::Cache) it is `()`.
 #[must_use = "it does nothing until `insert`, `alter`, `load` or another such method is called"]
 pub struct At<'a, K, V, S, Q: ?Sized, O = ()> {
     pub(super) owner: O,

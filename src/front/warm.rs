@@ -71,7 +71,8 @@ impl Warmed {
         self.0.missing.get()
     }
 
-    /// Returns how many could not be loaded: the loader failed, or the work was stopped before their turn.
+    /// Returns how many could not be loaded: the loader failed or panicked, the work was stopped before their
+    /// turn, or the runtime refused or dropped it.
     pub fn failed(&self) -> u64 {
         self.0.failed.get()
     }

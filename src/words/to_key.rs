@@ -36,8 +36,9 @@
 )]
 pub trait ToKey<K> {
     /// Returns the key. It must be equal to what it was made of, as [`Equivalent`](crate::Equivalent) and
-    /// `Hash` have it: else what is loaded is stored under a key that nobody finds. Called once for a load,
-    /// with no lock held, and not at all for a hit.
+    /// `Hash` have it: else what is loaded is stored under a key that nobody finds. Not called for a hit; else
+    /// by each caller, those included that then wait for another one's load, and again each time that one has
+    /// to look again. No lock is held meanwhile.
     fn to_key(&self) -> K;
 }
 

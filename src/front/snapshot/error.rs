@@ -14,7 +14,8 @@ pub enum SnapshotError {
     /// [`save_to`](crate::Cache::save_to).
     #[error("an entry could not be serialized: {reason}; see the `Serialize` of its types")]
     Serialize {
-        /// What the serializer said, or the type itself; or which field of which type is left out.
+        /// What the serializer said, or the type itself, which may quote the value; or which field of which
+        /// type is left out.
         reason: String,
     },
     /// One entry takes more than 4 GiB.
