@@ -141,9 +141,9 @@ macro_rules! settings {
 
         /// Limits how long the queue goes on writing after its last handle was dropped: 5 s unless set. (A
         /// `WriteBehind` blocks the dropping thread meanwhile, unless that is a writer's own; an
-        /// `AsyncWriteBehind` does not.) What is not
-        /// written by then is reported to [`on_give_up`](Self::on_give_up). With a manual clock, it writes
-        /// for as long as there is something to write without time passing.
+        /// `AsyncWriteBehind` does not.) What is not written by then is reported to
+        /// [`on_give_up`](Self::on_give_up). With a manual clock, it writes for as long as there is something
+        /// to write without time passing. `close_within` has a limit of its own.
         pub fn drop_timeout(mut self, timeout: Duration) -> Self {
             self.settings.drop_timeout = timeout;
             self
@@ -167,7 +167,8 @@ where
     /// Sets a listener that is told, once, of every change that was accepted and will not be written: its
     /// [`attempts`](Self::attempts) are used up, or the time to drain is over. This is the last copy of the
     /// change, so log it, or save it where it can be found. Called with no lock held, on a writer's thread or
-    /// on the one that drops the queue; a panic in it is caught.
+    /// on the one that drops the queue or calls [`close_within`](WriteBehind::close_within); a panic in it is
+    /// caught.
     pub fn on_give_up(
         mut self,
         listener: impl Fn(Unwritten<K, V, W::Error>) + Send + Sync + 'static,

@@ -24,8 +24,8 @@ use std::time::Duration;
 /// does not write for all of them.)
 pub(super) struct OnGiveUp<K, V>(Box<Tell<K, V>>);
 
-/// Tells of a key, its value, how often that was tried, and why no more: a `GaveUp<E>`, or nothing if the
-/// queue was dropped.
+/// Tells of a key, its value, how often that was tried, and why no more: a `GaveUp<E>`, or nothing if the time
+/// to drain was over.
 type Tell<K, V> = dyn Fn(K, Option<V>, u32, Option<&dyn Any>) + Send + Sync;
 
 impl<K, V> OnGiveUp<K, V> {
@@ -166,7 +166,7 @@ where
         in_hand
     }
 
-    /// What `flush` and `close` return once nothing is left.
+    /// What `flush`, `close` and `close_within` return once nothing is left.
     pub(super) fn told(&self) -> Result<(), WriteError> {
         match self.desk.untold() {
             0 => Ok(()),

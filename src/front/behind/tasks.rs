@@ -51,8 +51,8 @@ pub trait AsyncWriter<K, V>: Send + Sync + 'static {
 /// Dropping the last handle does not block. What is left is written in the background for
 /// [`drop_timeout`](AsyncWriteBehindBuilder::drop_timeout) at most, or until the runtime ends, and the rest
 /// is reported to [`on_give_up`](AsyncWriteBehindBuilder::on_give_up); the future of a write that still goes
-/// on then is dropped. A runtime ends with `main`: call
-/// [`close`](Self::close) before that.
+/// on then is dropped. A runtime ends with `main`: call [`close`](Self::close) or
+/// [`close_within`](Self::close_within) before that.
 ///
 /// ```
 /// use larder::{AsyncWriteBehind, AsyncWriter, Cache, Change};

@@ -100,7 +100,8 @@ use std::time::Duration;
 /// change, sleep while there is nothing to do, and end with `close` or with the last handle. Dropping the
 /// last handle blocks its thread until everything is written, for
 /// [`drop_timeout`](WriteBehindBuilder::drop_timeout) at most (5 s unless set): in a task, call
-/// [`close`](Self::close) where blocking is allowed, or use `AsyncWriteBehind` (feature `tokio`).
+/// [`close`](Self::close) or [`close_within`](Self::close_within) where blocking is allowed, or use
+/// `AsyncWriteBehind` (feature `tokio`).
 ///
 /// Accepting a change costs what an insert does and, under a lock that all keys share, a look-up in
 /// the queue.

@@ -92,7 +92,8 @@ pub enum GaveUp<E> {
     /// The same, and the last time it panicked.
     Panicked,
     /// The queue was dropped, and this was not written within
-    /// [`drop_timeout`](crate::WriteBehindBuilder::drop_timeout).
+    /// [`drop_timeout`](crate::WriteBehindBuilder::drop_timeout), or within the time that
+    /// [`close_within`](crate::WriteBehind::close_within) was given.
     Dropped,
 }
 
@@ -111,7 +112,7 @@ impl<E: fmt::Display> fmt::Display for GaveUp<E> {
         match self {
             Self::Failed(error) => write!(f, "the writer failed: {error:#}"),
             Self::Panicked => f.write_str("the writer panicked"),
-            Self::Dropped => f.write_str("the queue was dropped, and its time to drain was over"),
+            Self::Dropped => f.write_str("the queue was dropped or closed, and its time to drain was over"),
         }
     }
 }
@@ -127,7 +128,7 @@ pub enum WhenFull {
     Refuse,
 }
 
-/// Why a change was not accepted, or what `flush` and `close` could not do.
+/// Why a change was not accepted, or what `flush`, `close` and `close_within` could not do.
 #[derive(thiserror::Error, Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WriteError {
