@@ -7,7 +7,7 @@ use super::lead::{Lead, Progress};
 use super::store::Store;
 use crate::parts::flight::{Flight, Landing};
 use crate::parts::slots::{LoadSlot, Place, Queued, Rank};
-use crate::parts::stack::{self};
+use crate::parts::stack;
 use crate::parts::turn::{NoSlot, Turn};
 use crate::words::error::LoadError;
 use crate::words::tick::Tick;

@@ -90,10 +90,9 @@ impl Draft {
         body.push(codec.id());
         body.extend(millis(entry.age).to_le_bytes());
         body.extend(stale_for.to_le_bytes());
-        let mut scratch = Vec::new();
-        append(&mut body, &encoded(codec, &entry.key, &mut scratch, is_tried)?)?;
+        append(&mut body, &encoded(codec, &entry.key, is_tried)?)?;
         if let Some(value) = &entry.value {
-            append(&mut body, &encoded(codec, value, &mut scratch, is_tried)?)?;
+            append(&mut body, &encoded(codec, value, is_tried)?)?;
         }
         match &entry.validator {
             Some(validator) => {
@@ -119,18 +118,17 @@ impl Draft {
 fn encoded<T: Serialize + DeserializeOwned, C: Codec>(
     codec: &C,
     value: &T,
-    scratch: &mut Vec<u8>,
     is_tried: bool,
 ) -> Result<Vec<u8>, Unfit> {
     // into a buffer of its own: a codec of the user's may do with it what it likes
-    scratch.clear();
-    if codec.encode(value, scratch).is_err() {
+    let mut bytes = Vec::new();
+    if codec.encode(value, &mut bytes).is_err() {
         return Err(Unfit::Unencodable(trial::why_unencodable::<T, C>(value)));
     }
-    if is_tried && !trial::comes_back(codec, value, scratch) {
+    if is_tried && !trial::comes_back(codec, value, &bytes) {
         return Err(Unfit::Lost(trial::why_lost::<C>()));
     }
-    Ok(std::mem::take(scratch))
+    Ok(bytes)
 }
 
 fn append(body: &mut Vec<u8>, bytes: &[u8]) -> Result<(), Unfit> {
