@@ -322,8 +322,8 @@
 //! the end of the write grounds the flights that began meanwhile. A fence is *disputed* as soon as something
 //! else happens to its key, above all another write: nobody knows in which order the source saw the two, so
 //! none of them leaves its value in the cache. A fence costs its writers an entry in a small table, and
-//! without any a landing pays one comparison. A fence that is held for lagging replicas stays up until an alarm ends
-//! it.
+//! without any a landing pays one comparison. A fence that is held for lagging replicas stays up until an
+//! alarm ends it.
 //!
 //! `alter` (`engine/alter.rs`) is optimistic: it looks, runs the user's closure, and writes only if nothing
 //! has happened to the key since the look; else it starts again. So it holds nobody up, and the closure may
@@ -459,8 +459,8 @@
 //!
 //! The bytes of the usual codec have no field names, and serde has attributes with which such bytes are read as
 //! another value. What can be seen of that while a value is written is refused there (`words/positional.rs`,
-//! which snapshots use as well); for the rest, a tier on a server reads some of what it wrote back before it
-//! stores it (`front/tier/redis/trial.rs`). The cache is told of what is left out, and tells its handler.
+//! which snapshots use as well); for the rest, a tier on a server decodes some of what it has encoded before
+//! it stores it (`front/tier/redis/trial.rs`). The cache is told of what is left out, and tells its handler.
 //!
 //! No two clocks are compared: an entry carries its age and what is left of its life, both as of the moment
 //! at which it is handed over. Jitter is drawn for a copy as for a value, so that the copies in many

@@ -62,12 +62,12 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// loads are let through again; if it fails, the breaker is open for another `open_for`.
     ///
     /// A failure is an error from a loader (of those that [count](Self::breaker_counts)), a panic of one, or a
-    /// load that reaches its [`load_timeout`](Self::load_timeout). The answer "not found" is a success. A dropped future is neither
-    /// (so set `load_timeout` below the time that callers wait, or call
-    /// [`detached_loads`](Self::detached_loads)); if it was the probe, the next load is the probe. Loads that
-    /// began before the breaker opened do not count when they end. A load nested in the probe is a part of
-    /// the probe. [`get_or_insert_with`](crate::Cache::get_or_insert_with) cannot fail: it is neither counted
-    /// nor stopped.
+    /// load that reaches its [`load_timeout`](Self::load_timeout). The answer "not found" is a success, and so
+    /// is an error that does not count. A dropped future is neither (so set `load_timeout` below the time that
+    /// callers wait, or call [`detached_loads`](Self::detached_loads)); if it was the probe, the next load is
+    /// the probe. Loads that began before the breaker opened do not count when they end. A load nested in the
+    /// probe is a part of the probe. [`get_or_insert_with`](crate::Cache::get_or_insert_with) cannot fail: it
+    /// is neither counted nor stopped.
     ///
     /// The idea: M. Nygard, *Release It!* (2007).
     pub fn circuit_breaker(mut self, failures: u32, open_for: Duration) -> Self {

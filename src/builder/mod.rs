@@ -174,10 +174,11 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     ///
     /// The handler may use the cache, but not load: loading a key that is not cached fails with
     /// [`Recursive`](crate::LoadError::Recursive), what `get_or_insert_with` makes is returned but not
-    /// stored, and no refresh begins. When told that a second tier lags or leaves entries out, it cannot wait for that tier
-    /// either: `tier_flush` and `remove_everywhere` then fail with [`Refused`](crate::TierError::Refused). (In other
-    /// events they block the thread that reports.) It is not told of what it causes itself on its thread. A
-    /// panic in it is caught, and counted in [`Stats::listener_panics`](crate::Stats::listener_panics).
+    /// stored, and no refresh begins. When told that a second tier lags or leaves entries out, it cannot wait
+    /// for that tier either: `tier_flush` and `remove_everywhere` then fail with
+    /// [`Refused`](crate::TierError::Refused). (In other events they block the thread that reports.) It is not
+    /// told of what it causes itself on its thread. A panic in it is caught, and counted in
+    /// [`Stats::listener_panics`](crate::Stats::listener_panics).
     ///
     /// A handler that holds a handle of its own cache keeps the cache alive for ever, as a
     /// [listener](Self::on_removal) does. A miss without an event costs one look at a thread-local list, and

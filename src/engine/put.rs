@@ -1,5 +1,6 @@
 //! Storing. Every value enters the map here, whoever brings it, except for the result of a load that nobody
-//! else knows of ([`solo`](super::solo)).
+//! else knows of ([`solo`](super::solo)), and for what is written where nothing is under way
+//! ([`insert`](super::insert)).
 
 use super::store::Store;
 use crate::parts::credit::Credit;

@@ -69,7 +69,8 @@ pub(crate) struct Store<K, V, S> {
     pub(super) kept: KeptLives,
     pub(crate) tags: Tags,
     pub(super) holds: Holds,
-    /// Loads without a caller. They are told when the store is dropped, also those that have lost their key and so are on no board.
+    /// Loads without a caller. They are told when the store is dropped, also those that have lost their key
+    /// and so are on no board.
     pub(super) sent_away: Mutex<WeakList<Flight<K, V>>>,
     /// The heavy turn, held by the one insert at a time that takes its room from other shards.
     pub(super) heavy: Mutex<()>,

@@ -194,9 +194,10 @@ where
     ///
     /// It sees only what is fresh in this process, not what a second tier has. (The tier is told of the change,
     /// as of an insert; two processes that alter one key at once overwrite each other's changes there, so a
-    /// count that they share belongs in the source.) Nor does it see what a [`WriteBehind`](crate::WriteBehind) queue has yet to
-    /// write ([its own `alter`](crate::WriteBehind::alter) does). A value that was evicted begins anew, so a
-    /// limit that must hold under a flood of keys needs room for all of them. If `change` is given `None` and
+    /// count that they share belongs in the source.) Nor does it see what a
+    /// [`WriteBehind`](crate::WriteBehind) queue has yet to write
+    /// ([its own `alter`](crate::WriteBehind::alter) does). A value that was evicted begins anew, so a limit
+    /// that must hold under a flood of keys needs room for all of them. If `change` is given `None` and
     /// returns `None`, nothing happens, not even to a load.
     ///
     /// It is not a use, as a hit is: with a [`time_to_idle`](crate::CacheBuilder::time_to_idle), a value that
@@ -650,8 +651,9 @@ where
     ///
     /// Takes a time in proportion to all entries, those that stay included: each is cloned, and `pred` is
     /// shown the clone with no lock held, so it may take its time and may use the cache. (Entries that belong
-    /// together are removed at once if they have a [tag](Self::remove_tag).) What is written while it runs is newer than the call, and may stay. With a second tier that
-    /// does not keep up, each removal may block this thread as [`insert`](Self::insert) does.
+    /// together are removed at once if they have a [tag](Self::remove_tag).) What is written while it runs is
+    /// newer than the call, and may stay. With a second tier that does not keep up, each removal may block
+    /// this thread as [`insert`](Self::insert) does.
     ///
     /// # Panics
     ///

@@ -28,10 +28,9 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-/// The async twin of [`blocking::load`](super::blocking::load), for who has looked and found nothing.
-/// `load` makes the loader's future,
-/// `finish` turns the outcome into what the front returns: one future for all fronts, with no other
-/// one wrapped around it, since each layer would carry the loader's future once more.
+/// The async twin of [`blocking::load`](super::blocking::load), for who has looked and found nothing. `load`
+/// makes the loader's future, `finish` turns the outcome into what the front returns: one future for all
+/// fronts, with no other one wrapped around it, since each layer would carry the loader's future once more.
 pub(super) async fn load<Q, K, V, S, R, E, F, Fut, T>(
     store: &Arc<Store<K, V, S>>,
     hash: u64,

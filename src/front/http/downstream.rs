@@ -86,8 +86,9 @@ impl Downstream {
     ///
     /// * `Age` is the part of the value's life that is over, in seconds, and `Cache-Control: max-age` that and
     ///   what is left, each rounded down: whoever stores the response has the rest, and not more. A value that
-    ///   never expires is given a year, a stale one no time at all and no windows. A value that was loaded and not stored (its upstream said
-    ///   `no-store`, or something newer was written meanwhile) gets `no-store`, as does a fallback.
+    ///   never expires is given a year, a stale one no time at all and no windows. A value that was loaded and
+    ///   not stored (its upstream said `no-store`, or something newer was written meanwhile) gets `no-store`,
+    ///   as does a fallback.
     /// * `ETag` is the value's validator, in quotes if it is not an entity tag already; if there is no
     ///   validator, or it cannot be written so, there is no `ETag`.
     /// * `Cache-Status` (RFC 9211) says how the value was obtained. For one that was served stale, `detail`

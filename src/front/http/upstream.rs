@@ -51,8 +51,8 @@ use std::time::{Duration, SystemTime};
 /// If the response says nothing, the cache's own apply, as the operator's choice (RFC 9111, 4.2.4).
 ///
 /// What cannot be read is ignored, except a life or a window, which then counts as over (`Expires: 0` is a
-/// usual one). `Pragma` and heuristics by `Last-Modified` are not used. What varies by request (`Vary`, `Authorization`) has to be
-/// part of the key, or not be cached: only the caller can see to that.
+/// usual one). `Pragma` and heuristics by `Last-Modified` are not used. What varies by request (`Vary`,
+/// `Authorization`) has to be part of the key, or not be cached: only the caller can see to that.
 #[derive(Debug, Clone)]
 pub struct Upstream {
     is_shared: bool,

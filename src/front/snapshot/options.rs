@@ -231,9 +231,9 @@ where
     /// is in this cache when its entry's turn comes, or was stored, removed or expired since this call began,
     /// that is newer, and the entry is skipped. (So are all that are left after a `clear` or a `remove_if`, and
     /// a few others: after 40,000 keys were written meanwhile, one of a hundred. What was removed before the
-    /// call comes back.) A load in flight is not disturbed. While this runs, every other write to the cache
-    /// takes one more lock, the same for all of them. Jitter is not drawn again: it was taken off before. (The age of a value that
-    /// never expires starts anew.)
+    /// call comes back.) A load in flight is not disturbed. While this runs, it takes half a mebibyte, and every
+    /// other write to the cache takes one more lock, the same for all of them. Jitter is not drawn again: it
+    /// was taken off before. (The age of a value that never expires starts anew.)
     ///
     /// This reads to the end of the snapshot and no further. Blocks are checked before they are used, and no
     /// more is allocated than a block takes, so a damaged file costs a cold start, not the process. It is no
