@@ -112,7 +112,7 @@ impl<E: fmt::Display> fmt::Display for GaveUp<E> {
         match self {
             Self::Failed(error) => write!(f, "the writer failed: {error:#}"),
             Self::Panicked => f.write_str("the writer panicked"),
-            Self::Dropped => f.write_str("the queue was dropped or closed, and its time to drain was over"),
+            Self::Dropped => f.write_str("the queue has ended, and its time to drain was over"),
         }
     }
 }
