@@ -1362,3 +1362,105 @@ fn a_close_within_a_time_gives_up_on_the_rest_whoever_has_the_queue_too() {
     assert_eq!(queue.close_within(Duration::MAX), Ok(()));
     assert_eq!((source.get(1), other.pending()), (Some(10), 0));
 }
+
+/// Through one handle of several, and through the only one.
+#[test]
+fn a_close_within_a_time_does_not_wait_for_a_writer_that_hangs() {
+    let _watchdog = Watchdog::start();
+    let source = Source::default();
+    let gate = source.shut().clone();
+    let build = || {
+        let builder = WriteBehind::builder(Cache::new(100), source.clone());
+        builder.max_delay(Duration::ZERO).drop_timeout(Duration::MAX).build().unwrap()
+    };
+    let queue = build();
+    queue.put(1, 10).unwrap();
+    gate.wait_until_entered(1);
+    assert_eq!(queue.close_within(ms(20)), Err(WriteError::GaveUp { changes: 1 }));
+
+    let queue = build();
+    queue.put(1, 10).unwrap();
+    gate.wait_until_entered(2);
+    let (closing, closing_late) = (queue.clone(), queue.clone());
+    let closing = thread::spawn(move || closing.close());
+    let closing_late = thread::spawn(move || closing_late.close_within(Duration::MAX));
+    let (later, dropped) = (queue.clone(), queue.clone());
+    let told = queue.close_within(ms(20));
+    let told = [told, closing.join().unwrap(), closing_late.join().unwrap()];
+    let gave_up = told.iter().filter(|told| **told == Err(WriteError::GaveUp { changes: 1 }));
+    assert_eq!(gave_up.count(), 1, "told once: {told:?}");
+    assert_eq!(later.close_within(Duration::MAX), Ok(()));
+    drop(dropped);
+    gate.open();
+}
+
+#[test]
+fn a_close_within_a_time_does_not_wait_for_a_listener_that_hangs() {
+    let _watchdog = Watchdog::start();
+    let source = Source::default();
+    source.0.is_away.store(true, SeqCst);
+    let gate = Gate::new();
+    let queue = WriteBehind::builder(Cache::new(100), source)
+        .max_delay(Duration::ZERO)
+        .attempts(1)
+        .on_give_up({
+            let gate = gate.clone();
+            move |_| gate.pass(())
+        })
+        .build()
+        .unwrap();
+    queue.put(1, 10).unwrap();
+    gate.wait_until_entered(1);
+    assert_eq!(queue.close_within(ms(20)), Err(WriteError::GaveUp { changes: 1 }));
+    gate.open();
+}
+
+#[test]
+fn whoever_waits_for_a_queue_that_is_closed_by_another_hears_when_all_is_told() {
+    let _watchdog = Watchdog::start();
+    let source = Source::default();
+    let gate = source.shut().clone();
+    let (telling, told) = (Gate::new(), Arc::new(AtomicUsize::new(0)));
+    let handle: Arc<OnceLock<Queue>> = Arc::default();
+    let queue = WriteBehind::builder(Cache::new(100), source.clone())
+        .max_delay(Duration::ZERO)
+        .on_give_up({
+            let (telling, told, handle) = (telling.clone(), told.clone(), handle.clone());
+            move |_| {
+                let queue = handle.get().unwrap();
+                assert_eq!(queue.flush(), Err(WriteError::InsideWriter), "it would wait for this");
+                assert_eq!(queue.clone().close(), Err(WriteError::InsideWriter));
+                let closed = queue.clone().close_within(Duration::MAX);
+                assert_eq!(closed, Err(WriteError::InsideWriter));
+                telling.pass(());
+                told.fetch_add(1, SeqCst);
+            }
+        })
+        .build()
+        .unwrap();
+    assert!(handle.set(queue.clone()).is_ok());
+    queue.put(1, 10).unwrap();
+    gate.wait_until_entered(1);
+    queue.put(1, 11).unwrap();
+    queue.put(2, 20).unwrap();
+    let wait = |wait: fn(Queue) -> Result<(), WriteError>| {
+        let (queue, told) = (queue.clone(), told.clone());
+        thread::spawn(move || (wait(queue), told.load(SeqCst)))
+    };
+    let waiting = [
+        wait(|queue| queue.flush()),
+        wait(Queue::close),
+        wait(|queue| queue.close_within(Duration::MAX)),
+    ];
+    let closing = wait(|queue| queue.close_within(Duration::ZERO));
+    telling.wait_until_entered(1);
+    assert_eq!((queue.pending(), queue.given_up()), (0, 2));
+    telling.open();
+    for waiting in waiting.into_iter().chain([closing]) {
+        let (outcome, told) = waiting.join().unwrap();
+        assert!(matches!(outcome, Ok(()) | Err(WriteError::GaveUp { changes: 2 })));
+        assert_eq!(told, 2, "{outcome:?}");
+    }
+    gate.open();
+    drop(queue);
+}

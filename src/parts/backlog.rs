@@ -318,6 +318,7 @@ impl<K, V> Backlog<K, V> {
     /// Gives up on all changes, those that writers have taken included.
     pub(crate) fn abandon(&mut self) -> Vec<Abandoned<K, V>> {
         let mut given_up = Vec::with_capacity(self.len());
+        let mut unwritten = std::mem::take(&mut self.unwritten);
         for slot in self.slots.iter_mut().filter_map(Option::take) {
             let KeySlot { queued, flying, .. } = slot;
             let in_hand = flying.map(|QueuedChange { item, number, tries, .. }| {
@@ -330,13 +331,17 @@ impl<K, V> Backlog<K, V> {
                 tries,
             });
             match (newer, in_hand) {
-                // the older one is superseded, and a writer still holds it
-                (Some(newer), _) => given_up.push(newer),
+                // the older one is superseded, and a writer still holds it: nobody is told of that
+                (Some(newer), in_hand) => {
+                    in_hand.inspect(|older| _ = unwritten.remove(&older.number));
+                    given_up.push(newer);
+                }
                 (None, in_hand) => given_up.extend(in_hand),
             }
         }
         self.given_up += given_up.len() as u64;
         *self = Self {
+            unwritten,
             given_up: self.given_up,
             last: self.last,
             is_closed: self.is_closed,

@@ -168,7 +168,7 @@ where
     /// [`attempts`](Self::attempts) are used up, or the time to drain is over. This is the last copy of the
     /// change, so log it, or save it where it can be found. Called with no lock held, on a writer's thread or
     /// on the one that drops the queue or calls [`close_within`](WriteBehind::close_within); a panic in it is
-    /// caught.
+    /// caught. `flush` and `close`, through any handle, return when it has been told.
     pub fn on_give_up(
         mut self,
         listener: impl Fn(Unwritten<K, V, W::Error>) + Send + Sync + 'static,

@@ -9,6 +9,7 @@ use crate::parts::backlog::{Abandoned, Item, Taken};
 use crate::rules::altered::Altered;
 use crate::rules::expiry::ticks;
 use crate::words::contain::contain;
+use crate::words::sync::{Mutex, thread};
 use crate::words::tick::Tick;
 use crate::words::to_key::ToKey;
 use equivalent::Equivalent;
@@ -17,6 +18,7 @@ use std::cell::OnceCell;
 use std::hash::{BuildHasher, Hash};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
+use thread::ThreadId;
 
 /// A listener that knows the type of its writer's errors, as one that does not. (If a queue's fields named
 /// that type, which is `<W as AsyncWriter<K, V>>::Error`, no task could hold the queue whose `K` or `V` has a
@@ -47,6 +49,8 @@ pub(super) struct Core<K, V, S> {
     pub(super) desk: Arc<Desk<K, V>>,
     pub(super) settings: Settings,
     on_give_up: Option<OnGiveUp<K, V>>,
+    /// The threads that are telling of what was given up on.
+    telling: Mutex<Vec<ThreadId>>,
 }
 
 impl<K, V, S> Core<K, V, S>
@@ -63,7 +67,7 @@ where
         let desk = Arc::new(Desk::new(settings.terms(), store.clock.clone()));
         // the cache asks it, and does not keep it
         store.queue_in_front(Arc::<Desk<K, V>>::downgrade(&desk) as Weak<_>);
-        Self { store, desk, settings, on_give_up }
+        Self { store, desk, settings, on_give_up, telling: Mutex::new(Vec::new()) }
     }
 
     pub(super) fn item(&self, key: K, value: Option<V>) -> Arc<Item<K, V>> {
@@ -130,6 +134,7 @@ where
         }
         // the last handles of what was written: the user's `Drop` runs
         contain(|| drop(batch));
+        self.desk.is_back();
     }
 
     /// A change of a batch of so many was not written. What is given up on leaves the queue and the cache
@@ -147,7 +152,12 @@ where
     fn report(&self, given_up: Vec<Abandoned<K, V>>, why: Option<&dyn Any>) {
         for Abandoned { item, number, tries } in given_up {
             if let Some(OnGiveUp(tell)) = &self.on_give_up {
+                let me = thread::current().id();
+                self.telling.lock().push(me);
                 contain(|| tell(item.key.clone(), item.value.clone(), tries, why));
+                let mut telling = self.telling.lock();
+                let at = telling.iter().position(|id| *id == me);
+                at.inspect(|&at| _ = telling.swap_remove(at));
             }
             // from here on `flush` does not wait for it: who learns of it there finds it done
             self.desk.told(number);
@@ -156,14 +166,19 @@ where
         }
     }
 
-    /// Ends what is left of the queue. Whether a writer is still at some of it.
-    pub(super) fn abandon(&self) -> bool {
-        let (given_up, in_hand) = self.desk.abandon();
+    /// Whether this thread is telling of what was given up on: `flush` and `close` wait until it has.
+    pub(super) fn is_telling(&self) -> bool {
+        let me = thread::current().id();
+        self.telling.lock().contains(&me)
+    }
+
+    /// Ends what is left of the queue.
+    pub(super) fn abandon(&self) {
+        let given_up = self.desk.abandon();
         for given_up in &given_up {
             contain(|| self.store.take_back(&given_up.item));
         }
         self.report(given_up, None);
-        in_hand
     }
 
     /// What `flush`, `close` and `close_within` return once nothing is left.

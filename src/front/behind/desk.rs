@@ -25,6 +25,11 @@ struct State<K, V> {
     callers: Vec<Waker>,
     /// How many given-up changes `flush` and `close` have told of.
     told: u64,
+    /// How many writers have taken a batch and are not done with it: what is written has left the queue, and
+    /// the user's code still runs.
+    at_work: usize,
+    /// A writer was not waited for any longer, and never is again.
+    is_left_behind: bool,
     /// The tick at which the writers give up what is left: set where none but them can.
     parting: Option<Tick>,
     /// All that was left was given up.
@@ -52,8 +57,16 @@ impl<K, V> Desk<K, V> {
     pub(super) fn new(terms: BacklogTerms, clock: Clock) -> Self {
         let backlog = Backlog::new(terms);
         let (writers, callers) = (Vec::new(), Vec::new());
-        let state =
-            State { backlog, writers, callers, told: 0, parting: None, is_abandoned: false };
+        let state = State {
+            backlog,
+            writers,
+            callers,
+            told: 0,
+            at_work: 0,
+            is_left_behind: false,
+            parting: None,
+            is_abandoned: false,
+        };
         Self { state: Mutex::new(state), clock }
     }
 
@@ -100,7 +113,10 @@ impl<K, V> Desk<K, V> {
         let step = state.backlog.next(self.clock.now());
         let woken = match &step {
             // there may be another batch, for another writer
-            WriterStep::Write(_) => std::mem::take(&mut state.writers),
+            WriterStep::Write(_) => {
+                state.at_work += 1;
+                std::mem::take(&mut state.writers)
+            }
             WriterStep::Wait(_) => {
                 if !state.writers.iter().any(|other| other.will_wake(&waker)) {
                     state.writers.push(waker);
@@ -129,6 +145,35 @@ impl<K, V> Desk<K, V> {
         now: Tick,
     ) -> Option<Abandoned<K, V>> {
         self.state.lock().backlog.failed(taken, batch, now)
+    }
+
+    /// A writer is done with the batch that it had, and with all that came of it.
+    pub(super) fn is_back(&self) {
+        let mut state = self.state.lock();
+        state.at_work -= 1;
+        let woken = std::mem::take(&mut state.callers);
+        drop(state);
+        wake(woken);
+    }
+
+    /// No writer is waited for any longer.
+    pub(super) fn leave_behind(&self) {
+        let mut state = self.state.lock();
+        state.is_left_behind = true;
+        let woken = std::mem::take(&mut state.callers);
+        drop(state);
+        wake(woken);
+    }
+
+    /// Whether all writers are done with what they had: `false` if that is not waited for.
+    pub(super) fn poll_back(&self, waker: &Waker) -> Poll<bool> {
+        let waker = waker.clone();
+        let mut state = self.state.lock();
+        if state.at_work == 0 || state.is_left_behind {
+            return Poll::Ready(!state.is_left_behind);
+        }
+        state.wait(waker);
+        Poll::Pending
     }
 
     /// All of a batch is back.
@@ -190,19 +235,18 @@ impl<K, V> Desk<K, V> {
         state.parting.is_some_and(|at| at <= now || self.is_drained(&state.backlog, now))
     }
 
-    /// Closes it and takes everything out; returns that, and whether writers are still at some of
-    /// it.
-    pub(super) fn abandon(&self) -> (Vec<Abandoned<K, V>>, bool) {
+    /// Closes it and takes everything out. Writers that are still at some of it are left behind.
+    pub(super) fn abandon(&self) -> Vec<Abandoned<K, V>> {
         let mut state = self.state.lock();
         state.backlog.close();
-        let in_hand = state.backlog.flying() > 0;
+        state.is_left_behind |= state.backlog.flying() > 0;
         let given_up = state.backlog.abandon();
         state.is_abandoned = true;
         let mut woken = std::mem::take(&mut state.writers);
         woken.append(&mut state.callers);
         drop(state);
         wake(woken);
-        (given_up, in_hand)
+        given_up
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -264,15 +308,19 @@ impl<K, V> Desk<K, V> {
         Poll::Pending
     }
 
-    /// Blocks this thread until `poll` is ready; `false` if `until` came first.
-    pub(super) fn block(&self, until: Option<Tick>, poll: impl Fn(&Waker) -> Poll<()>) -> bool {
+    /// Blocks this thread until `poll` is ready; `None` if `until` came first.
+    pub(super) fn block<T>(
+        &self,
+        until: Option<Tick>,
+        poll: impl Fn(&Waker) -> Poll<T>,
+    ) -> Option<T> {
         let waker = Waker::from(Unpark::this());
         loop {
-            if poll(&waker).is_ready() {
-                return true;
+            if let Poll::Ready(it) = poll(&waker) {
+                return Some(it);
             }
             if until.is_some_and(|at| at <= self.clock.now()) {
-                return false;
+                return None;
             }
             self.clock.park_until(until);
         }

@@ -297,9 +297,12 @@ where
     ///
     /// # Errors
     ///
-    /// As there: [`GaveUp`](WriteError::GaveUp).
+    /// As there: [`GaveUp`](WriteError::GaveUp); [`InsideWriter`](WriteError::InsideWriter), in `on_give_up`.
     pub async fn flush(&self) -> Result<(), WriteError> {
         let core = &self.crew.core;
+        if core.is_telling() {
+            return Err(WriteError::InsideWriter);
+        }
         let number = core.desk.hurry();
         poll_fn(|task| core.desk.poll_past(number, task.waker())).await;
         core.told()
@@ -312,6 +315,9 @@ where
     /// As [`flush`](Self::flush).
     pub async fn close(self) -> Result<(), WriteError> {
         let core = &self.crew.core;
+        if core.is_telling() {
+            return Err(WriteError::InsideWriter);
+        }
         core.desk.close();
         poll_fn(|task| core.desk.poll_past(u64::MAX, task.waker())).await;
         core.told()
@@ -327,6 +333,9 @@ where
     /// As there.
     pub async fn close_within(self, timeout: Duration) -> Result<(), WriteError> {
         let core = &self.crew.core;
+        if core.is_telling() {
+            return Err(WriteError::InsideWriter);
+        }
         let until = core.deadline(timeout);
         core.desk.close();
         within(&core.desk, until, |waker| core.desk.poll_past(u64::MAX, waker)).await;

@@ -10,6 +10,7 @@ use crate::rules::altered::Altered;
 use crate::words::contain::contain;
 use crate::words::sync::atomic::{AtomicBool, Ordering};
 use crate::words::sync::{Mutex, thread};
+use crate::words::tick::Tick;
 use crate::words::to_key::ToKey;
 use crate::words::unpark::Unpark;
 use equivalent::Equivalent;
@@ -318,9 +319,9 @@ where
     /// # Errors
     ///
     /// [`GaveUp`](WriteError::GaveUp) if changes were given up on that no earlier `flush` has reported; all
-    /// others are written. [`InsideWriter`](WriteError::InsideWriter), in the writer.
+    /// others are written. [`InsideWriter`](WriteError::InsideWriter), in the writer and in `on_give_up`.
     pub fn flush(&self) -> Result<(), WriteError> {
-        if self.crew.is_writer() {
+        if self.crew.is_awaited() {
             return Err(WriteError::InsideWriter);
         }
         let core = &self.crew.core;
@@ -337,13 +338,13 @@ where
     ///
     /// As [`flush`](Self::flush).
     pub fn close(self) -> Result<(), WriteError> {
-        if self.crew.is_writer() {
+        if self.crew.is_awaited() {
             return Err(WriteError::InsideWriter);
         }
         let core = &self.crew.core;
         core.desk.close();
         core.desk.block(None, |waker| core.desk.poll_past(u64::MAX, waker));
-        self.crew.dismiss();
+        self.crew.dismiss(None);
         core.told()
     }
 
@@ -358,16 +359,15 @@ where
     ///
     /// As [`close`](Self::close): [`GaveUp`](WriteError::GaveUp) if the time was not enough.
     pub fn close_within(self, timeout: Duration) -> Result<(), WriteError> {
-        if self.crew.is_writer() {
+        if self.crew.is_awaited() {
             return Err(WriteError::InsideWriter);
         }
         let core = &self.crew.core;
         let until = core.deadline(timeout);
         core.desk.close();
         core.desk.block(Some(until), |waker| core.desk.poll_past(u64::MAX, waker));
-        if !core.abandon() {
-            self.crew.dismiss();
-        }
+        core.abandon();
+        self.crew.dismiss(Some(until));
         core.told()
     }
 }
@@ -452,8 +452,20 @@ where
         self.threads.lock().iter().any(|handle| handle.thread().id() == me)
     }
 
-    /// Waits for the threads, which have nothing left to do.
-    fn dismiss(&self) {
+    /// Whether a call on this thread would wait for itself.
+    fn is_awaited(&self) -> bool {
+        self.is_writer() || self.core.is_telling()
+    }
+
+    /// Waits for the threads, which have nothing left to do but what came of the last batches. One that hangs
+    /// in there, or in its writer, is left behind: nothing can end it.
+    fn dismiss(&self, until: Option<Tick>) {
+        let desk = &self.core.desk;
+        match desk.block(until, |waker| desk.poll_back(waker)) {
+            Some(true) => {}
+            Some(false) => return,
+            None => return desk.leave_behind(),
+        }
         let threads = std::mem::take(&mut *self.threads.lock());
         for thread in threads {
             // what panics in there is contained
@@ -475,12 +487,11 @@ where
             // it cannot wait here for itself: it goes on, and ends when nothing is left, or time is over
             return desk.close_until(self.core.drop_deadline());
         }
+        let until = self.core.drop_deadline();
         desk.close();
-        desk.block(Some(self.core.drop_deadline()), |waker| desk.poll_drained(waker));
-        if !self.core.abandon() {
-            self.dismiss();
-        }
-        // a thread that hangs in its writer is left behind: nothing can end it
+        desk.block(Some(until), |waker| desk.poll_drained(waker));
+        self.core.abandon();
+        self.dismiss(Some(until));
     }
 }
 

@@ -154,7 +154,8 @@ pub enum WriteError {
         /// How many.
         changes: u64,
     },
-    /// The writer itself called something that waits for writers. If that was a change, it was not accepted.
+    /// The writer itself, or `on_give_up`, called something that waits for it. If that was a change, it was
+    /// not accepted.
     #[error(
         "the writer of a write-behind queue cannot wait for its own queue: do not flush or close \
          it there, and expect it to be full"
