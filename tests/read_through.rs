@@ -7,7 +7,7 @@ use common::tasks::{Task, block_on};
 use common::{ms, secs, watched};
 use larder::{
     AsyncLoader, AsyncLoadingCache, At, Cache, CacheBuilder, Clock, Got, How, LoadCx, LoadError,
-    LoadReason, Loaded, Loader, ManualClock, RefreshAhead, StaleWhy, SteppingRuntime,
+    LoadReason, Loaded, Loader, ManualClock, MemoryTier, RefreshAhead, StaleWhy, SteppingRuntime,
 };
 use parking_lot::Mutex;
 use std::ops::Deref;
@@ -264,6 +264,53 @@ fn a_caller_is_served_stale_where_its_own_load_takes_long() {
     runtime.run_until_stalled();
     assert_eq!(choosy.finish().unwrap().value, 1);
     assert_eq!(source.loads(), 1);
+}
+
+#[test]
+fn a_detached_load_goes_to_the_source_where_the_second_tier_has_what_is_too_old() {
+    for is_dropped in [false, true] {
+        let (clock, hand) = Clock::manual();
+        let tier = MemoryTier::with(clock.clone(), None);
+        let other = Cache::builder().max_entries(9).clock(clock.clone()).tier(tier.join());
+        let other = other.time_to_live(secs(60)).build().unwrap();
+        let with = |builder: Builder| {
+            builder
+                .clock(clock.clone())
+                .tier(tier.join())
+                .detached_loads()
+                .refresh_ahead(RefreshAhead::Never)
+        };
+        let (cache, source, runtime, _) = closed(with);
+        let _checked = watched(&cache);
+        other.insert(1, 7);
+        other.tier_flush().unwrap();
+        hand.advance(secs(30));
+        let mut caller = Task::new(cache.at(&1).max_age(secs(10)).read_through());
+        caller.pend();
+        runtime.run_until_stalled();
+        caller.pend();
+        assert_eq!((tier.asked(), cache.stats().tier_misses), (1, 1), "asked once");
+        if is_dropped {
+            drop(caller);
+            source.0.gate.open();
+            runtime.run_until_stalled();
+        } else {
+            source.0.gate.open();
+            runtime.run_until_stalled();
+            let got = caller.finish().unwrap();
+            assert_eq!((got.value, got.how), (1, How::Loaded));
+        }
+        assert_eq!((cache.get(&1), source.loads(), cache.stats().abandoned), (Some(1), 1, 0));
+        // one who takes any age is still answered by the tier
+        other.insert(2, 8);
+        other.tier_flush().unwrap();
+        hand.advance(secs(30));
+        let mut caller = Task::new(cache.at(&2).read_through());
+        caller.pend();
+        runtime.run_until_stalled();
+        let got = caller.finish().unwrap();
+        assert_eq!((got.value, got.how, got.age), (8, How::Tier, secs(30)));
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use super::store::Store;
 use super::tier::Question;
 use crate::parts::flight::{Flight, WaiterTicket};
 use crate::parts::stack;
+use crate::rules::expiry::NEVER;
 use crate::rules::loaded::Loaded;
 use crate::rules::tier::{TierError, TierFound};
 use crate::shard::ask::Ask;
@@ -26,6 +27,8 @@ pub(crate) struct Away<K, V, S> {
     clock: Clock,
     /// Ticks.
     load_timeout: u64,
+    /// How old may be what the second tier has instead, in ticks: its caller, if it has one, takes no more.
+    max_age: u64,
     ticket: WaiterTicket,
     flight: Arc<Flight<K, V>>,
     /// `None` when it is done.
@@ -37,11 +40,18 @@ impl<K, V, S> Away<K, V, S> {
         Self {
             clock: store.clock.clone(),
             load_timeout: store.load_timeout,
+            max_age: NEVER,
             store: Arc::downgrade(store),
             ticket: WaiterTicket::of_the_load(),
             flight: Arc::clone(&detached.flight),
             detached: Some(detached),
         }
+    }
+
+    /// The same for a caller that takes nothing older than so many ticks.
+    fn up_to(mut self, max_age: u64) -> Self {
+        self.max_age = max_age;
+        self
     }
 
     pub(crate) fn key(&self) -> &K {
@@ -128,15 +138,17 @@ where
 {
     /// Takes the key back before the second tier is asked. `None` if somebody has taken it meanwhile.
     pub(crate) fn hold(self) -> Option<Self> {
+        let max_age = self.max_age;
         let lead = self.back()?;
-        lead.resume().then(|| lead.away())
+        lead.resume().then(|| lead.away().up_to(max_age))
     }
 
     /// Handles the answer of the second tier. `None` if no load is needed: the answer has landed, or the
     /// cache is gone.
     pub(crate) fn answer(self, found: Result<TierFound<K, V>, TierError>) -> Option<Self> {
+        let max_age = self.max_age;
         let mut lead = self.back()?;
-        match lead.answer(found, |_| true, false) {
+        match lead.answer(found, |age| age <= max_age, false) {
             Some(entry) => {
                 // the waiters have been told; there is no caller to tell
                 drop(lead.land_kept::<Infallible>(entry, None));
@@ -192,7 +204,7 @@ where
         // the caller follows before the load can land, and so that the load does not give way
         let flight = lead.join();
         carried.lend(&flight);
-        match refresher.refresh(lead.send_away()) {
+        match refresher.refresh(lead.send_away().up_to(ask.max_age)) {
             Ok(()) => Ok(flight),
             Err(away) => match away.back() {
                 Some(lead) => {
