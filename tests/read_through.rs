@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::time::Duration;
 
 /// Brings its own count of loads, from 1; fails or has nothing when told to.
 #[derive(Clone, Default)]
@@ -310,6 +311,30 @@ fn a_detached_load_goes_to_the_source_where_the_second_tier_has_what_is_too_old(
         runtime.run_until_stalled();
         let got = caller.finish().unwrap();
         assert_eq!((got.value, got.how, got.age), (8, How::Tier, secs(30)));
+    }
+}
+
+#[test]
+fn what_is_stored_is_the_loaders_to_say_and_not_the_callers() {
+    let (source, runtime) = (Source::open(), SteppingRuntime::new());
+    let blocking = builder(&runtime).0.build_loading(source.clone()).unwrap();
+    let got = blocking.at(&1).ttl(secs(5)).keep_life().tag("t").read_through().unwrap();
+    blocking.remove_tag("t");
+    assert_eq!((got.fresh_for, blocking.get(&1)), (secs(60), Some(1)));
+
+    for is_detached in [false, true] {
+        let with = |builder: Builder| if is_detached { builder.detached_loads() } else { builder };
+        let (cache, source, runtime, _hand) = closed(with);
+        source.0.gate.open();
+        let call = cache.at(&1).ttl(Duration::ZERO).keep_life().tag("t");
+        let mut caller = Task::new(call.read_through());
+        if is_detached {
+            caller.pend();
+            runtime.run_until_stalled();
+        }
+        let got = caller.finish().unwrap();
+        cache.remove_tag("t");
+        assert_eq!((got.fresh_for, cache.get(&1)), (secs(60), Some(1)));
     }
 }
 

@@ -163,7 +163,7 @@ where
     pub fn read_through(self) -> Result<Got<V>, LoadError<L::Error>> {
         let (store, key, loader) = (self.store, self.key, &self.owner.loader);
         let hash = store.hash(key);
-        let call = Call { may_be_sent: true, ..self.call::<L::Error>(hash) };
+        let call = Call { ttl: None, may_be_sent: true, ..self.call::<L::Error>(hash) };
         match store.got_or_search(hash, key, &call.ask) {
             Looked::Value(got) => return Ok(got),
             Looked::Missing => return Err(LoadError::NotFound),
