@@ -441,7 +441,7 @@
 //! | from | to | what stands in its way |
 //! |---|---|---|
 //! | a load that began before another process's removal | the tier | the *ticket*: a loaded value comes with what was seen under its name when the load began, and the tier stores it only if that is still there. A removal leaves a mark that stays for longer than loads take |
-//! | a value written here, still on its way when another process writes | the tier | the news of the other's: a removal is sent after it |
+//! | a value written here, still on its way when another process writes | the tier | the news of the other's: a removal is sent after it, and after all that waits if news may have been lost |
 //! | the tier's reply, overtaken by news | this process | news counts as a removal here, and grounds the flight |
 //! | the tier, which has not heard of a removal yet | this process | changes made here and not confirmed there are in `parts/outgoing.rs`, and the tier is not asked for their keys |
 //! | news that was lost | this process | when the connection is back, nothing here is served until the tier was asked for it again, and what the tier does not have then goes |

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Waker};
 use std::thread;
+use std::time::Duration;
 
 type Shared = MemoryTier<String, u64>;
 
@@ -912,6 +913,27 @@ fn a_value_that_comes_late_to_the_tier_does_not_replace_what_others_wrote_after_
 }
 
 #[test]
+fn nor_does_it_replace_what_others_may_have_written_unheard() {
+    let shared = Shared::new();
+    let held = Held::over(&shared);
+    let (one, other) = (shelf(held.clone()), shelf(shared.join()));
+    one.remove("b");
+    held.gate.wait_until_entered(1);
+    one.insert("a".to_owned(), 1);
+    shared.deafen(true);
+    other.insert("a".to_owned(), 2);
+    other.tier_flush().unwrap();
+    shared.deafen(false);
+    // the connection is back
+    shared.fail(true);
+    shared.fail(false);
+    held.gate.open();
+    settled(&one);
+    let load = |cache: &Cache<String, u64>| cache.get_or_load("a", || Ok::<_, String>(2)).unwrap();
+    assert_eq!((load(&one), load(&other)), (2, 2));
+}
+
+#[test]
 fn nor_does_it_come_back_when_others_have_removed_it_with_its_tag_or_with_all() {
     let happens: [fn(&Cache<String, u64>); 3] =
         [|other| other.remove_tag("some"), |other| other.expire_tag("some"), |other| other.clear()];
@@ -937,4 +959,32 @@ fn nor_does_it_come_back_when_others_have_removed_it_with_its_tag_or_with_all() 
             assert_eq!((load(&one), load(&other)), (2, 2));
         }
     }
+}
+
+/// Takes no result of a load: each takes too long.
+struct Impatient(Shared);
+
+impl Tier<String, u64> for Impatient {
+    async fn get(&self, key: &TierKey) -> Result<TierFound<String, u64>, TierError> {
+        self.0.get(key).await
+    }
+
+    async fn apply(&self, changes: &[TierChange<String, u64>]) -> Result<(), TierError> {
+        self.0.apply(changes).await
+    }
+
+    fn longest_load(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+#[test]
+fn what_somebody_insisted_on_leaves_nothing_older_there_though_it_came_too_late() {
+    let shared = Shared::new();
+    let (one, other) = (shelf(Impatient(shared.join())), shelf(shared.join()));
+    other.insert("a".to_owned(), 1);
+    settled(&other);
+    let newer = one.at("a").force().load(|_| Ok::<_, String>(2)).unwrap();
+    settled(&one);
+    assert_eq!((newer.value, other.get("a"), shared.len()), (2, None, 0));
 }

@@ -1271,13 +1271,16 @@ fn an_error_that_panics_when_it_is_dropped_ends_no_writer() {
     queue.close().unwrap();
 }
 
-/// A value whose drop panics, once it is armed.
+/// Whether the next drop of an [`Armed`] panics; of one test alone.
+static IS_ARMED: AtomicBool = AtomicBool::new(false);
+
+/// A value whose drop panics, once it is armed. It owns nothing, and so may be forgotten.
 #[derive(Clone)]
-struct Armed(Arc<AtomicBool>);
+struct Armed;
 
 impl Drop for Armed {
     fn drop(&mut self) {
-        assert!(!self.0.swap(false, SeqCst), "expected: the drop of a value panics");
+        assert!(!IS_ARMED.swap(false, SeqCst), "expected: the drop of a value panics");
     }
 }
 
@@ -1285,19 +1288,19 @@ impl Drop for Armed {
 fn a_value_that_panics_when_it_is_dropped_leaves_no_other_unreported() {
     let (clock, _hand) = Clock::manual();
     let cache = checked(Cache::builder().max_entries(10).clock(clock));
-    let (lost, armed) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let lost = Arc::new(AtomicUsize::new(0));
     let queue = WriteBehind::builder((*cache).clone(), |_: &[Change<'_, u64, Armed>]| Err("away"))
         .on_give_up({
-            let (lost, armed) = (lost.clone(), armed.clone());
+            let lost = lost.clone();
             move |unwritten| {
                 // the queue has the last copy then
                 std::mem::forget(unwritten);
-                armed.store(lost.fetch_add(1, SeqCst) == 1, SeqCst);
+                IS_ARMED.store(lost.fetch_add(1, SeqCst) == 1, SeqCst);
             }
         })
         .build()
         .unwrap();
-    (0..5).for_each(|key| queue.put(key, Armed(armed.clone())).unwrap());
+    (0..5).for_each(|key| queue.put(key, Armed).unwrap());
     drop(queue);
     assert_eq!(lost.load(SeqCst), 5);
 }

@@ -101,8 +101,7 @@ impl Ledger {
     /// from being stored.
     pub(crate) fn note_unasked(&self, hash: u64, unasked: &Unasked) {
         let Some(place) = self.place(hash) else { return };
-        let moment = self.moment.fetch_add(1, Ordering::SeqCst) + 1;
-        let last = place.fetch_max(moment, Ordering::SeqCst);
+        let (moment, last) = self.raise(place);
         // somebody else may have come in between, to another key that shares the place
         if unasked.knows(index(hash), last) {
             unasked.own.borrow_mut().insert(index(hash), moment);
@@ -145,11 +144,22 @@ impl Ledger {
 
     #[cold]
     fn note_at(&self, place: Option<&AtomicU64>, hash: Option<u64>) {
-        let moment = self.moment.fetch_add(1, Ordering::SeqCst) + 1;
         if let Some(place) = place {
-            place.fetch_max(moment, Ordering::SeqCst);
+            self.raise(place);
         }
         self.written.note(hash);
+    }
+
+    /// Writes a new moment at a place: a later one than is there, so that nobody takes the one there for the
+    /// last. Returns both.
+    fn raise(&self, place: &AtomicU64) -> (Moment, Moment) {
+        loop {
+            let moment = self.moment.fetch_add(1, Ordering::SeqCst) + 1;
+            let last = place.fetch_max(moment, Ordering::SeqCst);
+            if last < moment {
+                return (moment, last);
+            }
+        }
     }
 
     /// Whether nothing has happened to a key of this hash since that batch began, but for what the batch has

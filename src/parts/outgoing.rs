@@ -8,7 +8,7 @@
 use self::state::{AT_ONCE, LastChange, MOST, State};
 use crate::rules::tag::Tag;
 use crate::rules::tier::{TierChange, TierError, TierTicket};
-use crate::words::contain::contain;
+use crate::words::contain::wake_all;
 use crate::words::sync::Mutex;
 use crate::words::tier_key::TierKey;
 use crate::words::unpark::Unpark;
@@ -170,9 +170,7 @@ impl<K, V> Outgoing<K, V> {
             Poll::Pending
         };
         drop(state);
-        for waker in waiting {
-            contain(|| waker.wake());
-        }
+        wake_all(waiting);
         taken
     }
 
@@ -186,7 +184,7 @@ impl<K, V> Outgoing<K, V> {
             state.is_stuck = false;
             std::mem::take(&mut state.waiting)
         };
-        waiting.into_iter().for_each(Waker::wake);
+        wake_all(waiting);
         drop(hand);
     }
 
@@ -235,9 +233,7 @@ impl<K, V> Outgoing<K, V> {
             state.failed = is_left.then_some(error);
             std::mem::take(&mut state.waiting)
         };
-        for waker in waiting {
-            contain(|| waker.wake());
-        }
+        wake_all(waiting);
         (again, moot)
     }
 
@@ -313,7 +309,7 @@ impl<K, V> Outgoing<K, V> {
             state.is_over = true;
             std::mem::take(&mut state.waiting)
         };
-        waiting.into_iter().for_each(Waker::wake);
+        wake_all(waiting);
     }
 
     /// Ready when the worker has ended.

@@ -1,6 +1,8 @@
 //! Where a panic of the user's code ends: in wakers, listeners and jobs, which run on behalf of
 //! somebody who did not write them.
 
+use std::task::Waker;
+
 /// Calls `f`; a panic in it ends here (the panic hook has reported it). False if it panicked.
 #[cfg(not(any(larder_loom, larder_shuttle)))]
 pub(crate) fn contain(f: impl FnOnce()) -> bool {
@@ -22,6 +24,13 @@ pub(crate) fn contain(f: impl FnOnce()) -> bool {
 pub(crate) fn contain(f: impl FnOnce()) -> bool {
     f();
     true
+}
+
+/// Wakes them all: one that panics does not cost the others their call.
+pub(crate) fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
+    for waker in wakers {
+        contain(|| waker.wake());
+    }
 }
 
 #[cfg(all(test, not(any(larder_loom, larder_shuttle))))]

@@ -181,8 +181,10 @@ where
             return name.filter(|_| is_newer).map(TierChange::Remove);
         };
         if now.saturating_sub(held.began) >= longest {
+            // what the tier had is older, and was not good enough for somebody
+            let older = held.is_there.then(|| TierChange::Remove(held.name.clone()));
             self.keep_ticket(held);
-            return None;
+            return older;
         }
         let stale_for = value.map_or(0, |_| self.store.lives.windows.longest());
         let random = draw(self.store.seed ^ self.flight.hash, 0, now);

@@ -110,6 +110,8 @@ where
                 self.clear_here();
             }
             News::Missed => {
+                // others may have written meanwhile what waits here
+                tier.overtake(None);
                 tier.doubted.fetch_max(self.clock.now(), Ordering::Relaxed);
                 self.doubt_all_here();
             }

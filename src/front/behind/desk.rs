@@ -4,7 +4,7 @@
 use crate::engine::behind::WriteBehindQueue;
 use crate::parts::backlog::{Abandoned, Accepted, Backlog, BacklogTerms, Item, Taken, WriterStep};
 use crate::words::clock::Clock;
-use crate::words::contain::contain;
+use crate::words::contain::wake_all;
 use crate::words::sync::Mutex;
 use crate::words::tick::Tick;
 use crate::words::unpark::Unpark;
@@ -126,7 +126,7 @@ impl<K, V> Desk<K, V> {
             WriterStep::End => std::mem::take(&mut state.callers),
         };
         drop(state);
-        wake(woken);
+        wake_all(woken);
         step
     }
 
@@ -153,7 +153,7 @@ impl<K, V> Desk<K, V> {
         state.at_work -= 1;
         let woken = std::mem::take(&mut state.callers);
         drop(state);
-        wake(woken);
+        wake_all(woken);
     }
 
     /// No writer is waited for any longer.
@@ -162,7 +162,7 @@ impl<K, V> Desk<K, V> {
         state.is_left_behind = true;
         let woken = std::mem::take(&mut state.callers);
         drop(state);
-        wake(woken);
+        wake_all(woken);
     }
 
     /// Whether all writers are done with what they had: `false` if that is not waited for.
@@ -195,7 +195,7 @@ impl<K, V> Desk<K, V> {
             woken.append(&mut state.writers);
         }
         drop(state);
-        wake(woken);
+        wake_all(woken);
     }
 
     /// What is queued is written now. Returns the number to wait for.
@@ -204,7 +204,7 @@ impl<K, V> Desk<K, V> {
         let number = state.backlog.hurry();
         let writers = std::mem::take(&mut state.writers);
         drop(state);
-        wake(writers);
+        wake_all(writers);
         number
     }
 
@@ -214,7 +214,7 @@ impl<K, V> Desk<K, V> {
         let mut woken = std::mem::take(&mut state.writers);
         woken.append(&mut state.callers);
         drop(state);
-        wake(woken);
+        wake_all(woken);
     }
 
     /// Closes it, and has the writers themselves give up at that tick what they have not written by then.
@@ -245,7 +245,7 @@ impl<K, V> Desk<K, V> {
         let mut woken = std::mem::take(&mut state.writers);
         woken.append(&mut state.callers);
         drop(state);
-        wake(woken);
+        wake_all(woken);
         given_up
     }
 
@@ -365,14 +365,7 @@ impl<K, V> LeftToDo<K, V> {
 
 impl<K, V> Drop for LeftToDo<K, V> {
     fn drop(&mut self) {
-        wake(std::mem::take(&mut self.writers));
+        wake_all(std::mem::take(&mut self.writers));
         drop(self.superseded.take());
-    }
-}
-
-/// Wakes them all: one that panics does not cost the others their call.
-fn wake(wakers: Vec<Waker>) {
-    for waker in wakers {
-        contain(|| waker.wake());
     }
 }

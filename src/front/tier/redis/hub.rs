@@ -245,23 +245,16 @@ impl Hub {
     /// Tells all caches; those that are gone are forgotten.
     pub(super) fn tell(&self, say: impl Fn(&TierWatcher) -> bool) {
         // no lock is held in there: what runs may build a cache on this tier
-        let mut watchers = self.watchers.lock().clone();
-        let mut gone = Vec::new();
-        for (place, watcher) in watchers.iter().enumerate() {
-            let mut is_there = true;
-            contain(|| is_there = say(watcher));
-            if !is_there {
-                gone.push(place);
-            }
+        let watchers = self.watchers.lock().clone();
+        let mut are_all_there = true;
+        for watcher in &watchers {
+            contain(|| are_all_there &= say(watcher));
         }
-        if !gone.is_empty() {
-            let mut now = self.watchers.lock();
-            // others are added at the end, and nobody else takes any away
-            for place in gone.into_iter().rev() {
-                now.remove(place);
-            }
+        if !are_all_there {
+            // by what they are: another thread may be taking the same ones away
+            self.watchers.lock().retain(TierWatcher::is_alive);
         }
-        // the last one of a cache may be dropped here, and not under the lock
-        watchers.clear();
+        // the last one of a cache may be dropped here, and not under the lock, for this is a copy of all
+        drop(watchers);
     }
 }
