@@ -988,3 +988,35 @@ fn what_somebody_insisted_on_leaves_nothing_older_there_though_it_came_too_late(
     settled(&one);
     assert_eq!((newer.value, other.get("a"), shared.len()), (2, None, 0));
 }
+
+/// An expiry behind it leaves it there, to be served past its life.
+#[test]
+fn nor_is_it_served_stale_where_it_was_expired_on_its_way() {
+    let happens: [fn(&Cache<String, u64>); 4] = [
+        |other| other.insert("a".to_owned(), 2),
+        |other| _ = other.remove("a"),
+        |other| other.remove_tag("some"),
+        |other| other.clear(),
+    ];
+    for (n, happens) in happens.into_iter().enumerate() {
+        let shared = Shared::new();
+        let held = Held::over(&shared);
+        let build = |tier: Held| {
+            checked(builder().time_to_live(secs(60)).stale_if_error(secs(99)).tier(tier))
+        };
+        let free = Held::over(&shared);
+        free.gate.open();
+        let (one, other) = (build(held.clone()), build(free));
+        one.at("a").tag("some").insert(1);
+        held.gate.wait_until_entered(1);
+        one.expire("a");
+        happens(&other);
+        other.tier_flush().unwrap();
+        held.gate.open();
+        settled(&one);
+        for cache in [&one, &other] {
+            let got = cache.get_or_load("a", || Err::<u64, _>("away"));
+            assert_ne!(got.ok(), Some(1), "after {n}");
+        }
+    }
+}

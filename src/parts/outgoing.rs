@@ -69,9 +69,9 @@ impl<K, V> Outgoing<K, V> {
         state.of_all.is_empty() && !state.of_keys.contains_key(key)
     }
 
-    /// Whether the last change of a key is a written value that is not known to be in the tier.
+    /// Whether the last change of a key is a written value that is not known to be in the tier, or expires one.
     pub(crate) fn is_writing(&self, key: &TierKey) -> bool {
-        self.state.lock().of_keys.get(key).is_some_and(|last| last.is_write)
+        self.state.lock().is_write(key)
     }
 
     /// Somebody else has removed or expired all that has this tag, or everything: a written value that it is
@@ -79,20 +79,21 @@ impl<K, V> Outgoing<K, V> {
     pub(crate) fn overtake(&self, tag: Option<&str>) -> Vec<Noted<K, V>> {
         let keys: Vec<TierKey> = {
             let state = self.state.lock();
-            let has_it =
-                |tags: &[Tag]| tag.is_none_or(|tag| tags.iter().any(|own| own.as_str() == tag));
-            let in_line = state.line.iter().filter_map(|(_, change)| match change {
-                Some(TierChange::Write(key, entry)) if has_it(&entry.tags) => Some(key),
-                _ => None,
-            });
-            let tagged = state.tagged_in_hand.iter().filter(|(_, tags)| has_it(tags));
-            let in_hand = tagged.map(|(key, _)| key);
-            let first = state.line.front().map_or(u64::MAX, |(number, _)| *number);
-            let any_in_hand = state.of_keys.iter().filter(|(_, last)| last.number < first);
-            let any_in_hand = any_in_hand.filter(|_| tag.is_none()).map(|(key, _)| key);
-            let keys = in_line.chain(in_hand).chain(any_in_hand);
-            let is_write = |key: &TierKey| state.of_keys.get(key).is_some_and(|last| last.is_write);
-            keys.filter(|key| is_write(key)).cloned().collect()
+            let writes = state.of_keys.iter().filter(|(_, last)| last.is_write);
+            match tag {
+                None => writes.map(|(key, _)| key.clone()).collect(),
+                Some(tag) => {
+                    let has_it = |tags: &[Tag]| tags.iter().any(|own| own.as_str() == tag);
+                    let in_line = state.line.iter().filter_map(|(_, change)| match change {
+                        Some(TierChange::Write(key, entry)) if has_it(&entry.tags) => Some(key),
+                        _ => None,
+                    });
+                    let in_hand = state.tagged_in_hand.iter();
+                    let in_hand = in_hand.filter(|(_, tags)| has_it(tags)).map(|(key, _)| key);
+                    let keys = in_line.chain(in_hand);
+                    keys.filter(|key| state.is_write(key)).cloned().collect()
+                }
+            }
         };
         keys.into_iter().map(|key| self.note(TierChange::Remove(key))).collect()
     }
@@ -115,14 +116,19 @@ impl<K, V> Outgoing<K, V> {
         if let Some(key) = change.key().cloned() {
             let is_write = matches!(change, TierChange::Write(..));
             let last = LastChange { number, first: number, is_load, is_write };
-            let before = state.of_keys.insert(key.clone(), last);
-            if let Some(before) = before.and_then(|before| state.replace(&key, before)) {
-                let is_known = matches!(before, TierChange::Expire(_));
-                if matches!(change, TierChange::Expire(_)) && !is_known {
-                    // the tier would serve an older value stale than the one that was cached last
-                    change = TierChange::Remove(key);
+            if let Some(before) = state.of_keys.insert(key.clone(), last) {
+                let taken_out = state.replace(&key, before);
+                let is_known =
+                    taken_out.as_ref().is_none_or(|it| matches!(it, TierChange::Expire(_)));
+                if matches!(change, TierChange::Expire(_)) {
+                    if is_known {
+                        state.expires(&key, before);
+                    } else {
+                        // the tier would serve an older value stale than the one that was cached last
+                        change = TierChange::Remove(key);
+                    }
                 }
-                replaced.push(before);
+                replaced.extend(taken_out);
             }
         } else {
             state.of_all.insert(number, number);

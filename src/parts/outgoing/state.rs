@@ -52,7 +52,7 @@ pub(super) struct LastChange {
     pub(super) first: u64,
     /// It brings a loaded value, which invalidates nothing in the tier.
     pub(super) is_load: bool,
-    /// It brings a written value.
+    /// It brings a written value, or expires one that the worker has taken and that may not be there yet.
     pub(super) is_write: bool,
 }
 
@@ -77,6 +77,17 @@ impl<K, V> State<K, V> {
 
     pub(super) fn is_settled(&self, key: &TierKey) -> bool {
         self.of_all.is_empty() && self.of_keys.get(key).is_none_or(|last| last.is_load)
+    }
+
+    pub(super) fn is_write(&self, key: &TierKey) -> bool {
+        self.of_keys.get(key).is_some_and(|last| last.is_write)
+    }
+
+    /// The last change of a key expires what `before` has left there.
+    pub(super) fn expires(&mut self, key: &TierKey, before: LastChange) {
+        if let Some(last) = self.of_keys.get_mut(key) {
+            last.is_write = before.is_write;
+        }
     }
 
     pub(super) fn len(&self) -> usize {
