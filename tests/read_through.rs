@@ -348,22 +348,3 @@ fn a_closure_of_its_own_is_still_what_a_caller_may_bring() {
     cache.remove_tag("t");
     assert_eq!((cache.get(&1), cache.get(&2)), (Some(5), None));
 }
-
-#[test]
-fn the_life_is_the_caches_whoever_loads() {
-    for may_be_sent in [false, true] {
-        let runtime = SteppingRuntime::new();
-        let (plain, _hand) = builder(&runtime);
-        let plain = if may_be_sent { plain.detached_loads() } else { plain };
-        let tasks = plain.build_loading_async(Source::open()).unwrap();
-        let mut call = Task::new(tasks.at(&1).ttl(secs(1)).read_through());
-        if may_be_sent {
-            call.pend();
-            runtime.run_until_stalled();
-        }
-        assert_eq!(call.finish().unwrap().fresh_for, secs(60));
-    }
-    let (plain, _hand) = builder(&SteppingRuntime::new());
-    let threads = plain.build_loading(Source::open()).unwrap();
-    assert_eq!(threads.at(&1).ttl(secs(1)).read_through().unwrap().fresh_for, secs(60));
-}

@@ -318,6 +318,15 @@ impl TierWatcher {
         self.0.is_alive()
     }
 
+    /// Whether both are one.
+    #[cfg_attr(
+        not(feature = "redis"),
+        allow(dead_code, reason = "asked by a tier of several threads")
+    )]
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// A key has another entry now, or none: the cache's copy goes, and no load of it in flight is stored.
     pub fn changed(&self, key: &TierKey) -> bool {
         self.0.told(News::Changed(key))

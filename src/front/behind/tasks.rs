@@ -326,7 +326,8 @@ where
     /// Closes the queue and waits no longer than `timeout`, as
     /// [`WriteBehind::close_within`](crate::WriteBehind::close_within): what is not written by then is given
     /// up on and reported. For a graceful shutdown. (A timeout of your own around [`close`](Self::close) ends
-    /// the wait and nothing else: while there are other handles, the tasks go on.)
+    /// the wait and nothing else: while there are other handles, the tasks go on. So it is if this future is
+    /// dropped.)
     ///
     /// # Errors
     ///

@@ -353,7 +353,8 @@ where
     /// [`on_give_up`](WriteBehindBuilder::on_give_up): the same end that the drop of the last handle comes to
     /// after [`drop_timeout`](WriteBehindBuilder::drop_timeout), for the end of a program in which nobody
     /// knows which handle is the last. A batch that a writer is at then may have been written or not, and a
-    /// thread that hangs in its writer is left behind.
+    /// thread that hangs in its writer is left behind. The time is the cache's clock's: a test that has it by
+    /// hand advances it meanwhile.
     ///
     /// # Errors
     ///

@@ -245,16 +245,17 @@ impl Hub {
     /// Tells all caches; those that are gone are forgotten.
     pub(super) fn tell(&self, say: impl Fn(&TierWatcher) -> bool) {
         // no lock is held in there: what runs may build a cache on this tier
-        let watchers = self.watchers.lock().clone();
-        let mut are_all_there = true;
-        for watcher in &watchers {
-            contain(|| are_all_there &= say(watcher));
+        let mut watchers = self.watchers.lock().clone();
+        watchers.retain(|watcher| {
+            let mut is_there = true;
+            contain(|| is_there = say(watcher));
+            !is_there
+        });
+        if !watchers.is_empty() {
+            // by what they are, not where: another thread may be taking the same ones away
+            self.watchers.lock().retain(|watcher| !watchers.iter().any(|gone| gone.is(watcher)));
         }
-        if !are_all_there {
-            // by what they are: another thread may be taking the same ones away
-            self.watchers.lock().retain(TierWatcher::is_alive);
-        }
-        // the last one of a cache may be dropped here, and not under the lock, for this is a copy of all
+        // the last one of a cache may be dropped here, and not under the lock
         drop(watchers);
     }
 }
