@@ -1424,13 +1424,14 @@ fn whoever_waits_for_a_queue_that_is_closed_by_another_hears_when_all_is_told() 
     let source = Source::default();
     let gate = source.shut().clone();
     let (telling, told) = (Gate::new(), Arc::new(AtomicUsize::new(0)));
-    let handle: Arc<OnceLock<Queue>> = Arc::default();
+    // taken out in the end: a listener that has a handle to its own queue keeps that for ever
+    let handle: Arc<Mutex<Option<Queue>>> = Arc::default();
     let queue = WriteBehind::builder(Cache::new(100), source.clone())
         .max_delay(Duration::ZERO)
         .on_give_up({
             let (telling, told, handle) = (telling.clone(), told.clone(), handle.clone());
             move |_| {
-                let queue = handle.get().unwrap();
+                let queue = handle.lock().clone().unwrap();
                 assert_eq!(queue.flush(), Err(WriteError::InsideWriter), "it would wait for this");
                 assert_eq!(queue.clone().close(), Err(WriteError::InsideWriter));
                 let closed = queue.clone().close_within(Duration::MAX);
@@ -1441,7 +1442,7 @@ fn whoever_waits_for_a_queue_that_is_closed_by_another_hears_when_all_is_told() 
         })
         .build()
         .unwrap();
-    assert!(handle.set(queue.clone()).is_ok());
+    *handle.lock() = Some(queue.clone());
     queue.put(1, 10).unwrap();
     gate.wait_until_entered(1);
     queue.put(1, 11).unwrap();
@@ -1465,5 +1466,6 @@ fn whoever_waits_for_a_queue_that_is_closed_by_another_hears_when_all_is_told() 
         assert_eq!(told, 2, "{outcome:?}");
     }
     gate.open();
-    drop(queue);
+    let own = handle.lock().take();
+    drop((own, queue));
 }
