@@ -5,7 +5,7 @@ use super::{builder, entry, get, key, load, ms, need_server, ticket, tier, value
 use crate::rules::tier::Tier;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::task::{Context, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 const LEASE: &str = "EXISTS test:v1#lease:ada";
@@ -94,15 +94,24 @@ fn a_turn_that_nobody_waits_for_any_more_is_given_on() {
     let ada = key("ada");
     let (woken, mut client) = (Arc::new(Woken(AtomicBool::new(true))), server.client());
     let waker = Waker::from(Arc::clone(&woken));
-    let mut asked = Box::pin(Tier::<String, String>::get(&leased, &ada));
     let mut is_granted = || client.int(LEASE) == 1;
-    while !is_granted() {
-        // once it is granted, the call is not polled any more
-        if woken.0.swap(false, Ordering::SeqCst) && !is_granted() {
-            assert!(asked.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    'anew: loop {
+        let mut asked = Box::pin(Tier::<String, String>::get(&leased, &ada));
+        woken.0.store(true, Ordering::SeqCst);
+        while !is_granted() {
+            // once it is granted, the call is not polled any more
+            if woken.0.swap(false, Ordering::SeqCst) && !is_granted() {
+                let polled = asked.as_mut().poll(&mut Context::from_waker(&waker));
+                if let Poll::Ready(found) = polled {
+                    // granted and answered just then
+                    Tier::<String, String>::release(&leased, &ada, &found.unwrap().ticket);
+                    eventually(|| !is_granted());
+                    continue 'anew;
+                }
+            }
         }
+        break;
     }
-    drop(asked);
     eventually(|| !is_granted());
 }
 
