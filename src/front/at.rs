@@ -175,6 +175,16 @@ where
     S: BuildHasher + Send + Sync + 'static,
     Q: ?Sized + Hash + Equivalent<K> + ToKey<K>,
 {
+    /// What is cached and good enough for this call, or is known not to be there.
+    #[inline]
+    pub(super) fn look<E>(&self, hash: u64, call: &Call) -> Option<Result<Got<V>, LoadError<E>>> {
+        match self.store.got_or_search(hash, self.key, &call.ask) {
+            Looked::Value(got) => Some(Ok(got)),
+            Looked::Missing => Some(Err(LoadError::NotFound)),
+            Looked::Nothing => None,
+        }
+    }
+
     /// What is said here, as the engine takes it.
     pub(super) fn call<E: 'static>(&self, hash: u64) -> Call {
         let since = if self.force { self.store.begun(hash) + 1 } else { 0 };
@@ -328,10 +338,8 @@ where
         let store = self.store;
         let hash = store.hash(self.key);
         let call = self.call::<E>(hash);
-        match store.got_or_search(hash, self.key, &call.ask) {
-            Looked::Value(got) => return Ok(got),
-            Looked::Missing => return Err(LoadError::NotFound),
-            Looked::Nothing => {}
+        if let Some(found) = self.look(hash, &call) {
+            return found;
         }
         let result = blocking::load(store, hash, self.key, &call, |lead| {
             lead.tag(self.tags.iter());
@@ -356,10 +364,8 @@ where
         let store = self.store;
         let hash = store.hash(self.key);
         let call = self.call::<E>(hash);
-        match store.got_or_search(hash, self.key, &call.ask) {
-            Looked::Value(got) => return Ok(got),
-            Looked::Missing => return Err(LoadError::NotFound),
-            Looked::Nothing => {}
+        if let Some(found) = self.look(hash, &call) {
+            return found;
         }
         let tags = self.tags;
         let load = |lead: &mut Lead<K, V, S>| {

@@ -164,10 +164,8 @@ where
         let (store, key, loader) = (self.store, self.key, &self.owner.loader);
         let hash = store.hash(key);
         let call = Call { ttl: None, may_be_sent: true, ..self.call::<L::Error>(hash) };
-        match store.got_or_search(hash, key, &call.ask) {
-            Looked::Value(got) => return Ok(got),
-            Looked::Missing => return Err(LoadError::NotFound),
-            Looked::Nothing => {}
+        if let Some(found) = self.look(hash, &call) {
+            return found;
         }
         let result = blocking::load(store, hash, key, &call, |lead| {
             let (cx, key) = (lead.cx(), lead.key().clone());

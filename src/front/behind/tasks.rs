@@ -1,28 +1,24 @@
 //! Write-behind by tasks on tokio: the same queue, with writers that are polled.
 
+use self::crew::{Crew, within};
 use super::builder::{Settings, settings};
-use super::core::{Core, Drain, LastHandle, OnGiveUp, changes};
-use super::desk::{Desk, NotAccepted};
-use super::writer::{Change, GaveUp, Unwritten, WhenFull, WriteError};
+use super::core::{Core, Drain, LastHandle, OnGiveUp};
+use super::desk::NotAccepted;
+use super::writer::{Change, Unwritten, WhenFull, WriteError};
 use crate::engine::store::Store;
 use crate::front::cache::Cache;
-use crate::parts::backlog::{Taken, WriterStep};
-use crate::parts::waiter::Bell;
 use crate::rules::altered::Altered;
-use crate::words::contain::contain;
 use crate::words::error::ConfigError;
-use crate::words::sync::atomic::{AtomicBool, Ordering};
-use crate::words::tick::Tick;
 use crate::words::to_key::ToKey;
 use equivalent::Equivalent;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::hash::{BuildHasher, Hash};
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
 use std::time::Duration;
 use tokio::runtime::Handle;
+
+mod crew;
 
 /// Writes changes to the source, for an [`AsyncWriteBehind`].
 ///
@@ -133,40 +129,9 @@ where
         self.settings.check()?;
         let runtime = Handle::try_current().map_err(|_| ConfigError::NoRuntime)?;
         let core = Arc::new(Core::new(self.store, self.settings, self.on_give_up));
-        let (writer, is_manned) = (self.writer, AtomicBool::new(false));
-        let crew = Arc::new(Crew { core, writer, runtime, is_manned });
+        let crew = Arc::new(Crew::new(core, self.writer, runtime));
         let last = Arc::new(LastHandle(Arc::clone(&crew) as Arc<dyn Drain>));
         Ok(AsyncWriteBehind { crew, last })
-    }
-}
-
-/// The queue and who writes, shared by the handles and the tasks.
-struct Crew<K, V, W, S>
-where
-    W: AsyncWriter<K, V>,
-{
-    core: Arc<Core<K, V, S>>,
-    writer: W,
-    runtime: Handle,
-    /// Whether the tasks were spawned.
-    is_manned: AtomicBool,
-}
-
-/// However its task ends: nothing is left behind unreported.
-struct EndGuard<K, V, S>(Arc<Core<K, V, S>>)
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    S: BuildHasher + Send + Sync + 'static;
-
-impl<K, V, S> Drop for EndGuard<K, V, S>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    S: BuildHasher + Send + Sync + 'static,
-{
-    fn drop(&mut self) {
-        self.0.abandon();
     }
 }
 
@@ -357,111 +322,6 @@ where
     /// Returns how many changes were given up on since the queue was built.
     pub fn given_up(&self) -> u64 {
         self.crew.core.desk.given_up()
-    }
-}
-
-impl<K, V, W, S> Crew<K, V, W, S>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    W: AsyncWriter<K, V>,
-    S: BuildHasher + Send + Sync + 'static,
-{
-    /// Sees to it that there are tasks. A runtime that has ended drops them, which closes the queue.
-    fn man(self: &Arc<Self>) {
-        if self.is_manned.load(Ordering::Acquire) || self.is_manned.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        for _ in 0..self.core.settings.writers {
-            let (crew, guard) = (Arc::clone(self), EndGuard(Arc::clone(&self.core)));
-            self.runtime.spawn(async move {
-                crew.work().await;
-                drop(guard);
-            });
-        }
-    }
-
-    /// A writer's life.
-    async fn work(&self) {
-        let desk = &self.core.desk;
-        let mut bell = Bell::default();
-        loop {
-            let batch = poll_fn(|task| match desk.next(task.waker()) {
-                WriterStep::Write(batch) => Poll::Ready(Some(batch)),
-                WriterStep::End => Poll::Ready(None),
-                WriterStep::Wait(until) => {
-                    if let Some(at) = until {
-                        bell.set(&desk.clock, at, task.waker());
-                    }
-                    Poll::Pending
-                }
-            });
-            let Some(batch) = batch.await else { return };
-            self.write(batch).await;
-        }
-    }
-
-    async fn write(&self, batch: Vec<Taken<K, V>>) {
-        let outcome = self.attempt(&batch).await;
-        self.core.settle(batch, outcome);
-    }
-
-    async fn attempt(&self, batch: &[Taken<K, V>]) -> Result<(), GaveUp<W::Error>> {
-        let changes = changes(batch);
-        let mut writing = None;
-        contain(|| writing = Some(self.writer.write(&changes)));
-        let mut writing = pin!(writing);
-        let outcome = poll_fn(|task| {
-            if self.core.desk.poll_abandoned(task.waker()).is_ready() {
-                // the queue is gone, and its cache is not to be kept for a source that hangs
-                return Poll::Ready(Err(GaveUp::Dropped));
-            }
-            let mut polled = Poll::Ready(Err(GaveUp::Panicked));
-            contain(|| {
-                let Some(writing) = writing.as_mut().as_pin_mut() else { return };
-                let written = writing.poll(task);
-                polled = written.map_err(|error| GaveUp::Failed(Arc::new(error)));
-            });
-            polled
-        })
-        .await;
-        // its `Drop` is the user's too, and must not end the task
-        contain(|| writing.set(None));
-        outcome
-    }
-}
-
-/// Waits until `poll` is ready, or until that tick.
-async fn within<K, V>(desk: &Desk<K, V>, until: Tick, poll: impl Fn(&Waker) -> Poll<()>) {
-    let mut bell = Bell::default();
-    poll_fn(|task| {
-        bell.set(&desk.clock, until, task.waker());
-        if desk.clock.now() >= until {
-            return Poll::Ready(());
-        }
-        poll(task.waker())
-    })
-    .await;
-}
-
-impl<K, V, W, S> Drain for Crew<K, V, W, S>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    W: AsyncWriter<K, V>,
-    S: BuildHasher + Send + Sync + 'static,
-{
-    fn drain(&self) {
-        let core = Arc::clone(&self.core);
-        core.desk.close();
-        if core.desk.pending() == 0 {
-            return;
-        }
-        let (until, guard) = (core.drop_deadline(), EndGuard(Arc::clone(&core)));
-        self.runtime.spawn(async move {
-            within(&core.desk, until, |waker| core.desk.poll_drained(waker)).await;
-            drop(guard);
-        });
     }
 }
 

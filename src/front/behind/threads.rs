@@ -1,24 +1,20 @@
 //! Write-behind by threads of its own.
 
+use self::crew::Crew;
 use super::builder::WriteBehindBuilder;
-use super::core::{Core, Drain, LastHandle, changes};
+use super::core::{Core, Drain, LastHandle};
 use super::desk::NotAccepted;
-use super::writer::{GaveUp, WhenFull, WriteError, Writer};
+use super::writer::{WhenFull, WriteError, Writer};
 use crate::front::cache::Cache;
-use crate::parts::backlog::{Taken, WriterStep};
 use crate::rules::altered::Altered;
-use crate::words::contain::contain;
-use crate::words::sync::atomic::{AtomicBool, Ordering};
-use crate::words::sync::{Mutex, thread};
-use crate::words::tick::Tick;
 use crate::words::to_key::ToKey;
-use crate::words::unpark::Unpark;
 use equivalent::Equivalent;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
-use std::task::Waker;
 use std::time::Duration;
+
+mod crew;
 
 /// A write-behind queue: a change is in the cache and acknowledged at once, and reaches the source a moment
 /// later, in batches, from a thread of the queue's own.
@@ -119,18 +115,6 @@ where
     last: Arc<LastHandle>,
 }
 
-/// The queue and its threads, which share it.
-struct Crew<K, V, W, S>
-where
-    W: Writer<K, V>,
-{
-    core: Core<K, V, S>,
-    writer: W,
-    /// Whether the threads were started.
-    is_manned: AtomicBool,
-    threads: Mutex<Vec<thread::JoinHandle<()>>>,
-}
-
 impl<K, V, W, S> WriteBehind<K, V, W, S>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
@@ -160,8 +144,7 @@ where
     }
 
     pub(super) fn over(core: Core<K, V, S>, writer: W) -> Self {
-        let threads = Mutex::new(Vec::new());
-        let crew = Arc::new(Crew { core, writer, is_manned: AtomicBool::new(false), threads });
+        let crew = Arc::new(Crew::new(core, writer));
         Self { last: Arc::new(LastHandle(Arc::clone(&crew) as Arc<dyn Drain>)), crew }
     }
 
@@ -385,114 +368,6 @@ where
     /// Returns how many changes were given up on since the queue was built.
     pub fn given_up(&self) -> u64 {
         self.crew.core.desk.given_up()
-    }
-}
-
-impl<K, V, W, S> Crew<K, V, W, S>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    W: Writer<K, V>,
-    S: BuildHasher + Send + Sync + 'static,
-{
-    /// Sees to it that there are threads.
-    fn man(self: &Arc<Self>) -> Result<(), WriteError> {
-        if self.is_manned.load(Ordering::Acquire) {
-            return Ok(());
-        }
-        let mut threads = self.threads.lock();
-        if self.is_manned.load(Ordering::Acquire) || self.core.desk.is_closed() {
-            return Ok(());
-        }
-        for _ in 0..self.core.settings.writers {
-            let crew = Arc::clone(self);
-            let builder = thread::Builder::new().name("larder-writer".to_owned());
-            match builder.spawn(move || crew.work()) {
-                Ok(handle) => threads.push(handle),
-                // fewer will do
-                Err(_) if !threads.is_empty() => break,
-                Err(error) => return Err(WriteError::NoThread { reason: error.to_string() }),
-            }
-        }
-        self.is_manned.store(true, Ordering::Release);
-        Ok(())
-    }
-
-    /// A writer's life.
-    fn work(&self) {
-        let desk = &self.core.desk;
-        let waker = Waker::from(Unpark::this());
-        loop {
-            if desk.is_over() {
-                self.core.abandon();
-            }
-            match desk.next(&waker) {
-                WriterStep::Write(batch) => self.write(batch),
-                WriterStep::Wait(until) => {
-                    // whoever sets this wakes those who wait
-                    let parting = desk.parting();
-                    desk.clock.park_until(until.into_iter().chain(parting).min());
-                }
-                WriterStep::End => return,
-            }
-        }
-    }
-
-    fn write(&self, batch: Vec<Taken<K, V>>) {
-        let mut outcome = Err(GaveUp::Panicked);
-        contain(|| {
-            let written = self.writer.write(&changes(&batch));
-            outcome = written.map_err(|error| GaveUp::Failed(Arc::new(error)));
-        });
-        self.core.settle(batch, outcome);
-    }
-
-    /// Whether this is one of the queue's own threads.
-    fn is_writer(&self) -> bool {
-        let me = thread::current().id();
-        self.threads.lock().iter().any(|handle| handle.thread().id() == me)
-    }
-
-    /// Whether a call on this thread would wait for itself.
-    fn is_awaited(&self) -> bool {
-        self.is_writer() || self.core.is_telling()
-    }
-
-    /// Waits for the threads, which have nothing left to do but what came of the last batches. One that hangs
-    /// in there, or in its writer, is left behind: nothing can end it.
-    fn dismiss(&self, until: Option<Tick>) {
-        let desk = &self.core.desk;
-        match desk.block(until, |waker| desk.poll_back(waker)) {
-            Some(true) => {}
-            Some(false) => return,
-            None => return desk.leave_behind(),
-        }
-        let threads = std::mem::take(&mut *self.threads.lock());
-        for thread in threads {
-            // what panics in there is contained
-            _ = thread.join();
-        }
-    }
-}
-
-impl<K, V, W, S> Drain for Crew<K, V, W, S>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    W: Writer<K, V>,
-    S: BuildHasher + Send + Sync + 'static,
-{
-    fn drain(&self) {
-        let desk = &self.core.desk;
-        if self.is_writer() {
-            // it cannot wait here for itself: it goes on, and ends when nothing is left, or time is over
-            return desk.close_until(self.core.drop_deadline());
-        }
-        let until = self.core.drop_deadline();
-        desk.close();
-        desk.block(Some(until), |waker| desk.poll_drained(waker));
-        self.core.abandon();
-        self.dismiss(Some(until));
     }
 }
 
