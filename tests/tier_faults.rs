@@ -408,6 +408,8 @@ fn news_that_panic_leave_the_thread_as_it_was() {
     let armed = Arc::new(AtomicBool::new(false));
     cache.insert("a".to_owned(), Touchy(Arc::clone(&armed)));
     settled(&cache);
+    // the thread that told the tier has dropped its copy
+    wait_until(|| Arc::strong_count(&armed) == 2);
     armed.store(true, Ordering::SeqCst);
     let watcher = tier.0.lock().clone().unwrap();
     let told = catch_unwind(AssertUnwindSafe(|| watcher.changed(&TierKey::of("a"))));
