@@ -3,6 +3,7 @@
 use super::explore::{draw, explore};
 use super::futures::impatient;
 use super::setting::{Moments, Shelf, shelf};
+use crate::parts::ledger::{Ledger, Unasked};
 use shuttle::future::{block_on, spawn, yield_now};
 use shuttle::thread;
 use std::collections::BTreeMap;
@@ -183,5 +184,22 @@ fn a_batch_and_a_write_through() {
         assert!(shelf.get(&2).is_none_or(|value| value == 7), "the old value stayed");
         assert_eq!((shelf.flights(), shelf.fences()), (0, 0));
         shelf.validate();
+    });
+}
+
+/// Two keys that share a place in the ledger: one is written while a batch stores the other unasked.
+#[test]
+fn a_write_beside_what_a_batch_stores_unasked_is_seen() {
+    explore(|| {
+        let ledger = Arc::new(Ledger::default());
+        let unasked = Unasked::new(ledger.watch());
+        let writer = thread::spawn({
+            let ledger = Arc::clone(&ledger);
+            move || ledger.note(1)
+        });
+        ledger.note_unasked(1, &unasked);
+        writer.join().unwrap();
+        assert!(!ledger.is_quiet_for(1, &unasked), "the batch would store over what was written");
+        ledger.leave();
     });
 }

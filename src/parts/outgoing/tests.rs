@@ -2,6 +2,9 @@ use super::*;
 use crate::rules::tier::{TierEntry, TierTicket};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Wake;
 
 type Changes = Outgoing<u32, u32>;
 
@@ -112,6 +115,43 @@ fn what_fails_comes_again_but_for_values() {
     changes.made(hand);
     // what would be expired there is not what was cached last
     assert_eq!(words(&take(&changes)), ["-#3:u32"]);
+}
+
+/// A waker that panics.
+struct Bomb;
+
+impl Wake for Bomb {
+    fn wake(self: Arc<Self>) {
+        panic!("expected: a waker");
+    }
+}
+
+#[test]
+fn a_waker_that_panics_costs_the_others_nothing() {
+    let changes = Changes::new();
+    let woken = Arc::new(Woken::default());
+    let wait = |number| {
+        for waker in [Waker::from(Arc::new(Bomb)), Waker::from(Arc::clone(&woken))] {
+            assert!(changes.poll_made(number, &waker).is_pending());
+        }
+    };
+    note_all(&changes, [TierChange::Remove(key(1)), TierChange::Remove(key(2))]);
+    wait(changes.last());
+    changes.made(take(&changes));
+    note_all(&changes, [TierChange::Remove(key(3))]);
+    wait(changes.last());
+    changes.over();
+    assert_eq!(woken.0.load(Ordering::Relaxed), 2);
+}
+
+/// Counts.
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 #[test]

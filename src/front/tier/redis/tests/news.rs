@@ -96,7 +96,7 @@ fn prefixes_do_not_hear_each_other() {
     }
 }
 
-/// One that panics, one that is gone, and one that asks the tier.
+/// One that panics, one that is gone, one that is while another thread finds out, and one that asks the tier.
 struct Odd {
     kind: &'static str,
     calls: AtomicUsize,
@@ -121,22 +121,46 @@ impl Watch for Odd {
                 *self.error.lock().unwrap() = error;
                 true
             }
+            "gone, twice" if self.calls.load(Ordering::Relaxed) == 1 => {
+                let tier = self.tier.lock().unwrap();
+                // as that other thread would
+                tier.as_ref().unwrap().hub().tell(TierWatcher::cleared);
+                false
+            }
             _ => false,
         }
     }
+}
+
+impl Odd {
+    fn on(tier: &super::RedisTier, kind: &'static str) -> Arc<Self> {
+        let (calls, own) = (AtomicUsize::new(0), Mutex::new(Some(tier.clone())));
+        let odd = Arc::new(Self { kind, calls, tier: own, error: Mutex::new(None) });
+        let watcher = TierWatcher::new(Arc::clone(&odd) as Arc<dyn Watch>);
+        Tier::<String, String>::watch(tier, watcher).unwrap();
+        odd
+    }
+}
+
+#[test]
+fn one_that_is_gone_takes_no_other_along_though_two_find_out_at_once() {
+    let server = need_server!();
+    let tier = tier(&server);
+    let odd = Odd::on(&tier, "gone, twice");
+    let recorder = Recorder::on(&tier);
+    for times in [2, 3] {
+        tier.hub().tell(TierWatcher::cleared);
+        assert_eq!(recorder.count("cleared"), times);
+    }
+    assert_eq!(odd.calls.load(Ordering::Relaxed), 2);
+    odd.tier.lock().unwrap().take();
 }
 
 #[test]
 fn whoever_is_told_may_panic_go_or_ask() {
     let server = need_server!();
     let (a, b) = (tier(&server), tier(&server));
-    let odd = ["panics", "gone", "asks"].map(|kind| {
-        let (calls, tier) = (AtomicUsize::new(0), Mutex::new(Some(a.clone())));
-        let odd = Arc::new(Odd { kind, calls, tier, error: Mutex::new(None) });
-        let watcher = TierWatcher::new(Arc::clone(&odd) as Arc<dyn Watch>);
-        Tier::<String, String>::watch(&a, watcher).unwrap();
-        odd
-    });
+    let odd = ["panics", "gone", "asks"].map(|kind| Odd::on(&a, kind));
     let recorder = Recorder::on(&a);
     for name in ["one", "two"] {
         put(&b, name, "x");
