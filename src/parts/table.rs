@@ -8,7 +8,9 @@
 //! full.
 
 use super::eviction::{SlotId, Slots};
-use super::group::{CLASSES, COLD, DEAD, Group, Hash, LANES, MAIN, TAGGED, TAKEN, cold, heat};
+use super::group::{
+    CLASSES, COLD, DEAD, Group, Hash, LANES, MAIN, MANY, TAGGED, TAKEN, cold, heat,
+};
 use crate::words::prefetch::prefetch;
 
 /// How many groups an entry may be away from home. In a table 11/16 full, runs of full groups are short; only
@@ -99,6 +101,7 @@ impl<T> Table<T> {
     }
 
     /// The rest of [`find`](Self::find), for those that do not end at home.
+    #[inline]
     pub(crate) fn find_beyond<'t, R>(
         &'t self,
         hash: Hash,
@@ -197,10 +200,10 @@ impl<T> Table<T> {
             return None;
         };
         if was_dead {
-            self.pass(self.groups[g].hash(lane), g, u16::wrapping_sub);
+            self.pass(self.groups[g].hash(lane), g, Group::remove_passed);
             self.dead -= 1;
         }
-        self.pass(hash, g, u16::wrapping_add);
+        self.pass(hash, g, Group::add_passed);
         self.live += 1;
         let group = &mut self.groups[g];
         // a dead slot stays in the queue that it is in
@@ -249,7 +252,7 @@ impl<T> Table<T> {
         let old = group.slots[lane].take();
         let hash = group.hash(lane);
         group.set_mark(lane, 0);
-        self.pass(hash, g, u16::wrapping_sub);
+        self.pass(hash, g, Group::remove_passed);
         self.live -= 1;
         old
     }
@@ -325,11 +328,10 @@ impl<T> Table<T> {
     }
 
     /// Adds to, or takes from, the overflow of every group from the home of `hash` to before `g`.
-    fn pass(&mut self, hash: Hash, g: usize, step: fn(u16, u16) -> u16) {
+    fn pass(&mut self, hash: Hash, g: usize, count: fn(&mut Group<T>, Hash)) {
         let mut passed = hash.home(self.groups.len());
         while passed != g {
-            let beyond = self.groups[passed].passed_by(hash);
-            *beyond = step(*beyond, 1);
+            count(&mut self.groups[passed], hash);
             passed = self.next(passed);
         }
     }
@@ -342,7 +344,7 @@ impl<T> Table<T> {
     /// Panics if the counters do not match the slots. For tests.
     pub(crate) fn validate(&self) {
         let n = self.groups.len();
-        let mut overflow = vec![[0_u16; CLASSES]; n];
+        let mut overflow = vec![[0_u8; CLASSES]; n];
         let (mut live, mut dead) = (0, 0);
         for (g, group) in self.groups.iter().enumerate() {
             for lane in 0..LANES {
@@ -359,14 +361,17 @@ impl<T> Table<T> {
                 let hash = group.hash(lane);
                 let mut passed = hash.home(n);
                 while passed != g {
-                    overflow[passed][hash.class()] += 1;
+                    let count = &mut overflow[passed][hash.class()];
+                    *count = count.saturating_add(1);
                     passed = self.next(passed);
                 }
             }
         }
         assert_eq!((live, dead), (self.live, self.dead), "live and dead slots");
         for (g, group) in self.groups.iter().enumerate() {
-            assert_eq!(group.overflow, overflow[g], "overflow of group {g}");
+            for (class, &count) in group.overflow.iter().enumerate() {
+                assert!([overflow[g][class], MANY].contains(&count), "overflow of group {g}");
+            }
         }
     }
 }
@@ -385,7 +390,7 @@ impl<T> Slots for Table<T> {
         let was_live = group.is_live(lane);
         let hash = group.hash(lane);
         group.set_mark(lane, 0);
-        self.pass(hash, g, u16::wrapping_sub);
+        self.pass(hash, g, Group::remove_passed);
         *(if was_live { &mut self.live } else { &mut self.dead }) -= 1;
     }
 

@@ -28,6 +28,8 @@ pub(crate) enum AtHome<R> {
     Value(R),
     /// Nothing, and there is nothing elsewhere either.
     Nothing,
+    /// Nothing. There may be something in one of the next groups.
+    Beyond,
     /// A closer look is needed, there or elsewhere.
     Unsure,
 }
@@ -100,10 +102,37 @@ impl<K, V> Shard<K, V> {
                 }
             }
         }
-        if !group.is_passed_by(hash) && self.aside.missing_len() == 0 {
-            return AtHome::Nothing;
+        if self.aside.missing_len() > 0 {
+            AtHome::Unsure
+        } else if group.is_passed_by(hash) {
+            AtHome::Beyond
+        } else {
+            AtHome::Nothing
         }
-        AtHome::Unsure
+    }
+
+    /// The same for the next groups, after it found nothing at home.
+    #[inline]
+    pub(crate) fn glance_beyond<Q, R>(
+        &self,
+        hash: Hash,
+        key: &Q,
+        is_fresh: impl Fn(Stamp) -> bool,
+        read: impl Fn(&Entry<K, V>) -> R,
+    ) -> AtHome<R>
+    where
+        Q: ?Sized + Equivalent<K>,
+    {
+        let Some((home, _)) = self.table.home(hash) else { return AtHome::Nothing };
+        let found = self.table.find_beyond(hash, home, |_, group, lane| {
+            let entry = group.slots[lane].as_ref().filter(|entry| key.equivalent(&entry.key))?;
+            if !is_fresh(entry.stamp) || group.has_tags(lane) {
+                return Some(AtHome::Unsure);
+            }
+            group.warm(lane);
+            Some(AtHome::Value(read(entry)))
+        });
+        found.unwrap_or(AtHome::Nothing)
     }
 
     fn serves(&self, id: SlotId, entry: &Entry<K, V>, lives: &Lives, time: &impl Time) -> bool {

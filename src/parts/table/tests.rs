@@ -24,6 +24,24 @@ fn one_hash_fills_its_reach_and_no_more() {
 }
 
 #[test]
+fn a_flood_of_one_hash_leaves_its_class_marked_and_counts_the_others() {
+    let mut table = Table::with_groups(REACH + 2);
+    let (flood, other) = (Hash::new(7), Hash::new(8));
+    let ids: Vec<_> = (1..(REACH * LANES) as u32)
+        .map(|value| put(&mut table, flood, value).unwrap().id)
+        .collect();
+    let passer = put(&mut table, other, 1).unwrap().id;
+    table.validate();
+    for id in ids.into_iter().chain([passer]) {
+        table.evict(id);
+    }
+    table.validate();
+    let (_, home) = table.home(flood).unwrap();
+    assert!(home.is_passed_by(flood) && !home.is_passed_by(other));
+    assert_eq!(get(&table, flood, 0), None);
+}
+
+#[test]
 fn a_full_table_of_full_groups_ends_every_search() {
     let mut table = Table::with_groups(2);
     for value in 0..32 {
@@ -78,7 +96,8 @@ fn a_dead_slot_is_taken_over_in_its_queue() {
 #[test]
 fn what_stands_beyond_a_full_group_is_looked_for_by_hashes_of_its_class() {
     let mut table = Table::with_groups(2);
-    let (hash, same_class, other_class) = (Hash::new(3), Hash::new(3 + 8), Hash::new(4));
+    let (hash, same_class, other_class) =
+        (Hash::new(3), Hash::new(3 + CLASSES as u64), Hash::new(4));
     for n in 0..17 {
         put(&mut table, hash, n).unwrap();
     }
