@@ -48,7 +48,7 @@
 //! A `Cache` is a handle: clone it freely, all clones are one cache. Values are returned as clones too, so
 //! put large ones into an [`Arc`](std::sync::Arc).
 //!
-//! # How long a value lives
+//! # Expiry: how long a value lives
 //!
 //! For ever, unless you give it a time to live (TTL): [`time_to_live`](CacheBuilder::time_to_live) is for
 //! all values of the cache, [`at(..).ttl(..)`](At::ttl) for what one call stores, and [`Loaded::ttl`] is
@@ -77,11 +77,11 @@
 //!
 //! [`time_to_idle`](CacheBuilder::time_to_idle) expires values that have not been used for that long, even if
 //! their TTL has not ended; using a value never prolongs its TTL. The cache does not serve an expired value
-//! (unless a [window](#fresh-enough) allows it), nor count it as a hit, nor show it in a walk over the
+//! (unless a [window](#stale-values) allows it), nor count it as a hit, nor show it in a walk over the
 //! [`entries`](Cache::entries). Its memory is freed by later inserts, by [`sweep`](Cache::sweep), or in the
 //! background within about a minute, whether or not anybody asks for the key again.
 //!
-//! # One load per key
+//! # One load per key (single-flight)
 //!
 //! The first caller that finds nothing loads; all others wait for that load. Looking the key up and deciding
 //! who loads it is a single step, so no second load can begin in between.
@@ -117,10 +117,9 @@
 //! * **A load that hangs loses its key.** After [`load_timeout`](CacheBuilder::load_timeout) (60 s unless
 //!   set) those who wait get [`TimedOut`](LoadError::TimedOut), and the next caller starts a load of its
 //!   own. If the first one still finishes, its result is not stored.
-//! * **Dropped futures harm nobody.** A caller that waits may be dropped at any time. If the caller that
-//!   loads is dropped, one of those who wait takes over with its own loader; if nobody waits, nothing is
-//!   left behind. (A cache with an async loader can let such a load
-//!   [go on](CacheBuilder::detached_loads).)
+//! * **Dropped futures harm nobody.** A caller that waits may be dropped at any time. If the caller that loads
+//!   is dropped, one of those who wait takes over with its own loader; if nobody waits, nothing is left behind.
+//!   (A cache with an async loader can let such a load [go on](CacheBuilder::detached_loads).)
 //! * **A panic stays with its caller.** It unwinds the caller whose loader panicked; those who waited get
 //!   [`Panicked`](LoadError::Panicked), and the key can be loaded at once.
 //! * **A loader that asks the cache for its own key** gets an error, [`Recursive`](LoadError::Recursive),
@@ -128,7 +127,7 @@
 //!   `load_timeout`: a loader that waits for a task which it spawned and which asks for the same key, and two
 //!   loaders that ask for each other's keys.
 //!
-//! The first of these, seen from inside a loader:
+//! The first of these (a later write wins), seen from inside a loader:
 //!
 //! ```
 //! # use larder::Cache;
@@ -143,7 +142,7 @@
 //! assert_eq!(prices.get("lamp"), Some(20)); // and not 10, for the next hour
 //! ```
 //!
-//! # Fresh enough
+//! # Stale values
 //!
 //! When a value expires, its callers wait while it is loaded again, and if the source is down at that moment,
 //! they get an error. You can allow the cache to serve the old value for some time longer:
@@ -185,9 +184,9 @@
 //!
 //! After a load has failed, the cache pauses before it loads that key again: for a second, if it has a stale
 //! value to serve meanwhile. [`error_backoff`](CacheBuilder::error_backoff) sets a different pause, which
-//! doubles with each failure and applies to keys without a stale value too. If a load is not failing but
-//! slow, [`soft_timeout`](CacheBuilder::soft_timeout) limits how long callers wait for it before they get the
-//! stale value.
+//! doubles with each failure and applies to keys without a stale value too. If a load does not fail but is slow,
+//! [`soft_timeout`](CacheBuilder::soft_timeout) limits how long callers wait for it before they get the stale
+//! value.
 //!
 //! [`at`](Cache::at) makes further settings for a single call: [`max_age`](At::max_age) accepts only values
 //! that were stored recently, [`force`](At::force) always loads, [`timeout`](At::timeout) limits how long
@@ -197,11 +196,10 @@
 //!
 //! # Many keys at once
 //!
-//! A page shows fifty things, and fifty queries one after the other take fifty times as long.
-//! [`get_or_load_many`](Cache::get_or_load_many) calls its loader once, with those of the keys that are
-//! neither cached nor being loaded. Other callers who want one of these keys meanwhile, alone or in a batch,
-//! wait for the same load. What was found is returned along with what failed;
-//! [`into_result`](Many::into_result) makes one `Result` of both.
+//! A page that shows fifty things should not need fifty queries. [`get_or_load_many`](Cache::get_or_load_many)
+//! calls its loader once, with those of the keys that are neither cached nor being loaded. Other callers who
+//! want one of these keys meanwhile, alone or in a batch, wait for the same load. What was found is returned
+//! along with what failed; [`into_result`](Many::into_result) makes one `Result` of both.
 //!
 //! ```
 //! # use larder::Cache;
@@ -213,7 +211,7 @@
 //! assert_eq!((many.got.len(), many.missing, many.failed), (2, vec![700], vec![]));
 //! ```
 //!
-//! # A cache that loads by itself
+//! # A cache that owns its loader (read-through)
 //!
 //! Give the cache its loader (read-through), and callers pass only the key. If a value is asked for shortly
 //! before it expires, such a cache can reload it in the background, so that no caller waits:
@@ -248,11 +246,11 @@
 //! next. Background loads run on a [`Runtime`]: a few threads of the cache's own, tokio, or in tests one that
 //! the test steps by hand ([`SteppingRuntime`]).
 //!
-//! # Writing
+//! # Writes to the source
 //!
-//! After changing a row, remove it from the cache, and the next caller loads it. A load in flight at that
-//! moment is not stored, whichever version of the row it has read. But three things can still leave the old
-//! row in the cache for a whole TTL:
+//! After changing a row, remove it from the cache, and the next caller loads it. A load in flight at that moment
+//! is not stored, whichever version of the row it has read. But three things can still leave the old row in the
+//! cache for a whole TTL:
 //!
 //! * The removal comes before the write is visible to others (before the commit of a transaction, or while
 //!   replicas lag behind), and a load that begins in between reads and stores the old row.
@@ -260,10 +258,10 @@
 //!   between the two.
 //! * Somebody else writes the row.
 //!
-//! So tell the cache about the write: [`write_through`](Cache::write_through) writes to the source and then
-//! to the cache, and [`writing`](Cache::writing) puts a fence around a write made by other means. No load
-//! that overlaps such a write is stored. If the write fails, the cache keeps nothing under the key, since the
-//! write may have arrived all the same.
+//! To rule out the first two, tell the cache about the write: [`write_through`](Cache::write_through) writes to
+//! the source and then to the cache, and [`writing`](Cache::writing) puts a fence around a write made by other
+//! means. No load that overlaps such a write is stored. If the write fails, the cache keeps nothing under the
+//! key, since the write may have arrived all the same.
 //!
 //! ```
 //! # use larder::Cache;
@@ -290,7 +288,7 @@
 //! yet; the page of [`WriteBehind`] says how much that can be. (For an async writer there is
 //! `AsyncWriteBehind`, with the feature `tokio`.)
 //!
-//! # Values that callers change
+//! # Read-modify-write
 //!
 //! For a count, a limit or a session, the new value depends on the current one. A `get` and an `insert` lose
 //! what others do in between; [`alter`](Cache::alter) does not. It calls a closure with the fresh value, or
@@ -316,7 +314,7 @@
 //! A count that is evicted is lost. Counts that have to reach the source go through [`WriteBehind::alter`]:
 //! page views, say, are counted in memory and written every second.
 //!
-//! # What changes together
+//! # Tags: removing what belongs together
 //!
 //! One row often appears in several entries: in lists, pages, sums. Give all of them a tag that names the
 //! row. [`remove_tag`](Cache::remove_tag) removes every entry with a tag, in the time of one look-up however
@@ -337,7 +335,7 @@
 //! # Ok::<_, larder::LoadError<std::io::Error>>(())
 //! ```
 //!
-//! # Sparing the source
+//! # Protecting the source: limits and a circuit breaker
 //!
 //! With one load per key, a thousand keys still mean a thousand loads at once, and a source that is down is
 //! still asked for each of them. Two settings limit that, over all keys together:
@@ -366,7 +364,7 @@
 //! # Ok::<_, larder::ConfigError>(())
 //! ```
 //!
-//! # What an operator sees
+//! # Events, counters, and `explain`
 //!
 //! A cache that serves stale values, or refreshes in the background, hides the failures of its source. To see
 //! them, give [`on_event`](CacheBuilder::on_event) a handler for your log and your alarms. It is called when
@@ -398,7 +396,7 @@
 //! is running and how many callers wait for it, and the state of the breaker and the slots. [`Stats`] counts
 //! for the whole cache, and estimates [how much longer](Stats::unchanged_lives) its values could live.
 //!
-//! # When the source has none
+//! # "Not found" (negative caching)
 //!
 //! "There is no such row" is an answer too, and often the one that is asked for most. A loader of
 //! [`get_or_load_optional`](Cache::get_or_load_optional) returns `Ok(None)`, and the cache keeps that answer
@@ -440,7 +438,7 @@
 //! Calls for one key may have loaders with different error types. If a caller waits for a load that fails
 //! with another error type than its own, it looks again, and may load itself.
 //!
-//! # Bounds
+//! # Bounds: entries or weight
 //!
 //! A cache is bounded by entries or by weight, and [`build`](CacheBuilder::build) refuses one that
 //! is neither, unless you call [`unbounded`](CacheBuilder::unbounded). The call that stores a value makes
@@ -463,7 +461,7 @@
 //! than that is not stored; the caller who loaded it gets it all the same. Of two values that are asked for
 //! equally often, the heavier one is evicted first.
 //!
-//! # What leaves
+//! # Removal listener
 //!
 //! The listener that you give to [`on_removal`](CacheBuilder::on_removal) is called once for every value that
 //! leaves the cache, with the reason. It runs on the thread that made the value leave, with no lock held.
@@ -489,7 +487,7 @@
 //! [`stats`](Cache::stats) counts these too. (The listener also gets values that were never stored: those
 //! with a TTL of zero, as `Expired` and not counted, and those that are too heavy, as `Rejected`.)
 //!
-//! # After a restart
+//! # Warm restarts (snapshots)
 //!
 //! With the feature `snapshot`, `save_to_file` saves what a cache holds, and `load_from_file` restores it in
 //! the next process, each value with what is left of its life, so that a deploy does not send all requests to
@@ -497,7 +495,7 @@
 //! restored, and the rest has to be loaded. (Types with serde's `skip_serializing_if`, `flatten`, `untagged` or
 //! the like cannot be saved as they are; `save_to` says more.)
 //!
-//! # Several processes
+//! # Several processes (a second tier)
 //!
 //! A cache in one process is lost on restart and not shared. With the feature `redis`, a Redis or Valkey
 //! server that you already run becomes its second tier, and all calls stay as they are:
@@ -542,7 +540,7 @@
 //! suit each other; the counters of the `RedisTier` itself; and the load on the source after the tier has come
 //! back.
 //!
-//! # HTTP on either side
+//! # HTTP caching headers
 //!
 //! With the feature `http`, `Upstream` reads from an upstream's header fields how long its response may be
 //! kept, and the `ETag` to revalidate it with. `Downstream` writes such fields for a cached value, and
@@ -613,7 +611,7 @@
 //! With keys of `Arc<str>` they take a `&Arc::from("..")`, with keys of `&'static str` a `&".."`, where a
 //! look-up takes a `&str`.
 //!
-//! # Your code and our locks
+//! # Your code and the cache's locks
 //!
 //! No lock is held while a loader, weigher, predicate or listener of yours runs, or while a key or value of
 //! yours is dropped: all of these may use the cache. Three things run under a shard's lock and must not use
@@ -675,15 +673,15 @@
 // docs.rs says of each item which feature it needs
 #![cfg_attr(docsrs, feature(doc_cfg), doc(auto_cfg(hide(larder_loom, larder_shuttle))))]
 
-// In the order in which they are read: the path of a call, from the caller's hand downwards.
-pub mod design; // the map of the house
-mod front; // what callers hold, and its two ways to wait
-mod engine; // the core: every shard of a cache, who leads, where a load lands
-mod shard; // one shard: its entries, its loads in flight
-mod parts; // structures, each usable alone: table, eviction, flight, budget
-mod rules; // decisions, as functions of values: lives, results, counts
-mod words; // what all others speak in: clock, errors, locks
-mod builder; // assembly
+// From the top layer downwards, as a call goes through them; `design` says which file is which.
+pub mod design; // how the crate is built, and why: read this first
+mod front; // the public handles; how threads block and tasks wait
+mod engine; // the core: all shards of a cache, who loads, where a result is stored
+mod shard; // one shard: its entries and its loads in flight, as plain data
+mod parts; // data structures that know nothing of caches: table, eviction, flights, budget
+mod rules; // decisions as pure functions, and the public types that go in and out
+mod words; // the basis for all others: clock, errors, locks, runtimes
+mod builder; // the builder: settings, their checks and defaults
 #[cfg(all(test, any(larder_loom, larder_shuttle)))]
 mod models; // what loom and shuttle explore
 

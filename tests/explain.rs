@@ -173,9 +173,9 @@ fn loads_tell_their_age_and_who_waits_in_line_and_after() {
     assert_eq!((load.age, load.waiters, load.gives_up_in), (ms(10), 2, None));
     assert_eq!(
         told.to_string(),
-        "not cached: callers wait for the load that is under way\n\
-         load under way: in line for 10ms; 2 callers wait for it\n\
-         loads at once: 1 of 1, 1 in line"
+        "not cached: callers wait for the load in flight\n\
+         load in flight: queued for 10ms; 2 callers wait for it\n\
+         concurrent loads: 1 of 1, 1 queued"
     );
 
     drop(running);
@@ -270,7 +270,7 @@ fn a_next_try_is_named_only_where_nobody_loads_until_then() {
             let told = it.explain(&1);
             assert_eq!(told.failure.map(|failure| failure.next_try), Some(ms(500)));
             assert!(
-                told.to_string().starts_with("not cached: callers are told of the last failure")
+                told.to_string().starts_with("not cached: callers get the last error")
             );
             assert!(it.get_or_load(&1, common::uncalled::<u64>).is_err());
         },
@@ -289,11 +289,11 @@ fn what_is_served_at_once_is_said_to_be() {
         it.advance(ms(100));
         assert!(first_line().contains("callers wait for a load"), "{}", first_line());
         assert_eq!(fail(1).unwrap(), 10);
-        assert_eq!(first_line(), "past its life: served at once, for the last load failed");
+        assert_eq!(first_line(), "expired: served stale at once, because the last load failed");
         it.advance(secs(1));
         assert!(fail(2).is_err());
-        assert_eq!(first_line(), "past its life: served at once, for the circuit is open");
-        assert!(it.explain(&1).to_string().contains("next try with the circuit"));
+        assert_eq!(first_line(), "expired: served stale at once, because the circuit breaker is open");
+        assert!(it.explain(&1).to_string().contains("next try when the circuit breaker allows it"));
         assert_eq!(it.at(&1).load(|_| uncalled::<u64>()).unwrap().value, 10);
     });
 }

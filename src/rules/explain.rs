@@ -27,7 +27,7 @@ use std::time::Duration;
 /// hand.advance(Duration::from_millis(200));
 /// assert_eq!(
 ///     cache.explain(&42).to_string(),
-///     "past its life: served at once, for the last load failed\n\
+///     "expired: served stale at once, because the last load failed\n\
 ///      age: 100.2s; fresh until 40.2s ago; served if loads fail for another 3559.8s\n\
 ///      loads: the last one failed 200ms ago, 1 in a row; next try in 800ms\n\
 ///      circuit breaker: closed, 1 failure in a row"
@@ -171,13 +171,13 @@ impl Explanation {
         if self.standing != Standing::Absent {
             None
         } else if self.is_unwritten {
-            Some("callers are answered with what waits to be written")
+            Some("callers get the change that waits to be written")
         } else if self.load.is_some() {
-            Some("callers wait for the load that is under way")
+            Some("callers wait for the load in flight")
         } else if self.failure.is_some_and(|failure| !failure.next_try.is_zero()) {
-            Some("callers are told of the last failure, and nobody loads")
+            Some("callers get the last error, and nobody loads")
         } else {
-            self.is_cut_off().then_some("callers are told that the circuit is open")
+            self.is_cut_off().then_some("callers get `CircuitOpen`")
         }
     }
 
@@ -186,9 +186,9 @@ impl Explanation {
         if self.standing != Standing::ErrorOnly || self.load.is_some() {
             None
         } else if self.failure.is_some_and(|failure| !failure.next_try.is_zero()) {
-            Some("for the last load failed")
+            Some("because the last load failed")
         } else {
-            self.is_cut_off().then_some("for the circuit is open")
+            self.is_cut_off().then_some("because the circuit breaker is open")
         }
     }
 
@@ -206,7 +206,7 @@ impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.instead_of_a_load(), self.served_at_once()) {
             (Some(instead), _) => write!(f, "not cached: {instead}")?,
-            (_, Some(why)) => write!(f, "past its life: served at once, {why}")?,
+            (_, Some(why)) => write!(f, "expired: served stale at once, {why}")?,
             (None, None) => write!(f, "{}", self.standing)?,
         }
         if let Some(age) = self.age {
@@ -232,16 +232,16 @@ impl fmt::Display for Explanation {
             let ago = Length(ago);
             write!(f, "\nloads: the last one failed {ago} ago, {in_a_row} in a row; next try ")?;
             let is_cut_off = self.is_cut_off() && next_try.is_zero();
-            in_or(f, next_try, if is_cut_off { "with the circuit" } else { "at the next call" })?;
+            in_or(f, next_try, if is_cut_off { "when the circuit breaker allows it" } else { "at the next call" })?;
         }
         if let Some(Underway { age, waiters, gives_up_in }) = self.load {
             let (age, s) = (Length(age), if waiters == 1 { "" } else { "s" });
             match gives_up_in {
                 Some(left) => {
-                    write!(f, "\nload under way: for {age}, given up ")?;
+                    write!(f, "\nload in flight: for {age}, times out ")?;
                     in_or(f, left, "now")?;
                 }
-                None => write!(f, "\nload under way: in line for {age}")?,
+                None => write!(f, "\nload in flight: queued for {age}")?,
             }
             write!(f, "; {waiters} caller{s} wait{} for it", if waiters == 1 { "s" } else { "" })?;
         }
@@ -249,13 +249,13 @@ impl fmt::Display for Explanation {
             write!(f, "\nwrite-behind: a change waits to be written")?;
         }
         if self.is_fenced {
-            write!(f, "\nwrite under way: what is loaded meanwhile is not stored")?;
+            write!(f, "\nwrite in progress: what is loaded meanwhile is not stored")?;
         }
         if let Some(TierState { is_asked, pending }) = self.tier {
             let asked = if is_asked {
                 "asked before the source"
             } else {
-                "not asked, for it has not heard of a change"
+                "not asked, because a change has not reached it yet"
             };
             let s = if pending == 1 { "" } else { "s" };
             write!(f, "\nsecond tier: {asked}; {pending} change{s} on the way to it")?;
@@ -266,16 +266,16 @@ impl fmt::Display for Explanation {
                 write!(f, "\ncircuit breaker: closed, {failures} failure{s} in a row")?;
             }
             Some(BreakerState::Open { probe_in }) => {
-                write!(f, "\ncircuit breaker: open, one load probes ")?;
+                write!(f, "\ncircuit breaker: open, next probe ")?;
                 in_or(f, probe_in, "at the next call")?;
             }
             Some(BreakerState::Probing) => {
-                write!(f, "\ncircuit breaker: open, one load probes now")?;
+                write!(f, "\ncircuit breaker: half-open, one load probes the source")?;
             }
             None => {}
         }
         if let Some(SlotsUsed { limit, running, waiting }) = self.slots {
-            write!(f, "\nloads at once: {running} of {limit}, {waiting} in line")?;
+            write!(f, "\nconcurrent loads: {running} of {limit}, {waiting} queued")?;
         }
         Ok(())
     }
@@ -287,9 +287,9 @@ impl fmt::Display for Standing {
             Self::Absent => "not cached: the next caller loads",
             Self::Missing => "cached as \"not found\"",
             Self::Fresh => "fresh",
-            Self::Revalidate => "past its life: served stale at once, while one caller reloads it",
+            Self::Revalidate => "expired: served stale at once, while one caller reloads it",
             Self::ErrorOnly => {
-                "past its life: callers wait for a load, and are served it if that fails"
+                "expired: callers wait for a load, and get the stale value if it fails"
             }
         })
     }
@@ -338,15 +338,15 @@ mod tests {
         let loading = of(|told| {
             told.load = Some(Underway { age: Duration::ZERO, waiters: 0, gives_up_in: None });
         });
-        assert_eq!(loading, "not cached: callers wait for the load that is under way");
+        assert_eq!(loading, "not cached: callers wait for the load in flight");
         let unwritten = of(|told| told.is_unwritten = true);
-        assert_eq!(unwritten, "not cached: callers are answered with what waits to be written");
+        assert_eq!(unwritten, "not cached: callers get the change that waits to be written");
         let open = of(|told| {
             told.breaker = Some(BreakerState::Open { probe_in: Duration::from_secs(1) });
         });
-        assert_eq!(open, "not cached: callers are told that the circuit is open");
+        assert_eq!(open, "not cached: callers get `CircuitOpen`");
         for (next_try, line) in [
-            (second, "not cached: callers are told of the last failure, and nobody loads"),
+            (second, "not cached: callers get the last error, and nobody loads"),
             (Duration::ZERO, "not cached: the next caller loads"),
         ] {
             let told = Explanation { failure: Some(failing(next_try)), ..Explanation::default() };
@@ -372,17 +372,17 @@ mod tests {
             breaker: Some(BreakerState::Open { probe_in: Duration::from_millis(1_500) }),
             slots: Some(SlotsUsed { limit: 8, running: 8, waiting: 120 }),
         };
-        let told = "past its life: served stale at once, while one caller reloads it\n\
+        let told = "expired: served stale at once, while one caller reloads it\n\
             age: 61s; fresh until 1s ago; served while it reloads for another 29s; \
             served if loads fail for ever\n\
             validator: \"v7\"\n\
-            loads: the last one failed 1s ago, 3 in a row; next try with the circuit\n\
-            load under way: in line for 2s; 1 caller waits for it\n\
+            loads: the last one failed 1s ago, 3 in a row; next try when the circuit breaker allows it\n\
+            load in flight: queued for 2s; 1 caller waits for it\n\
             write-behind: a change waits to be written\n\
-            write under way: what is loaded meanwhile is not stored\n\
-            second tier: not asked, for it has not heard of a change; 3 changes on the way to it\n\
-            circuit breaker: open, one load probes in 1.5s\n\
-            loads at once: 8 of 8, 120 in line";
+            write in progress: what is loaded meanwhile is not stored\n\
+            second tier: not asked, because a change has not reached it yet; 3 changes on the way to it\n\
+            circuit breaker: open, next probe in 1.5s\n\
+            concurrent loads: 8 of 8, 120 queued";
         assert_eq!(all.to_string(), told);
     }
 }

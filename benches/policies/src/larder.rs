@@ -14,7 +14,7 @@ pub enum Shards {
     /// As users get it; depends on the number of cores.
     Default,
     Exactly(usize),
-    /// As many as the default would be with any number of cores: one for 256 entries.
+    /// One for 256 entries: twice as many as the default has at most.
     Most,
 }
 
