@@ -1,4 +1,4 @@
-//! One key, said in full.
+//! `cache.at(&key)`: one call with settings of its own.
 
 use super::call::Call;
 use super::{blocking, future, writing};
@@ -175,7 +175,7 @@ where
     S: BuildHasher + Send + Sync + 'static,
     Q: ?Sized + Hash + Equivalent<K> + ToKey<K>,
 {
-    /// What is cached and good enough for this call, or is known not to be there.
+    /// Looks the key up: a cached value that this call accepts, or a cached "not found".
     #[inline]
     pub(super) fn look<E>(&self, hash: u64, call: &Call) -> Option<Result<Got<V>, LoadError<E>>> {
         match self.store.got_or_search(hash, self.key, &call.ask) {
@@ -185,13 +185,13 @@ where
         }
     }
 
-    /// What is said here, as the engine takes it.
+    /// The options set here, in the engine's form.
     pub(super) fn call<E: 'static>(&self, hash: u64) -> Call {
         let since = if self.force { self.store.begun(hash) + 1 } else { 0 };
         let max_age = self.max_age.map_or(NEVER, whole_ticks);
         let ask = Ask { max_age, since, ..Ask::of::<E>() };
         let until = self.timeout.map(|patience| self.store.clock.after(ticks(patience)));
-        Call { ask, ttl: self.ttl, until, may_be_sent: false }
+        Call { ask, ttl: self.ttl, until, may_offload: false }
     }
 
     /// Stores `value`, as [`Cache::insert`](crate::Cache::insert) does, with the [`ttl`](Self::ttl) and the
@@ -379,8 +379,8 @@ where
     }
 }
 
-/// The tags that were said, the first few in place: on a hit nobody asks for them, and they are to
-/// cost nothing there.
+/// The tags set by the caller. The first three are stored inline: on a hit they are not used, and must not cost
+/// an allocation.
 #[derive(Default)]
 struct SaidTags<'a> {
     few: [Option<&'a str>; 3],

@@ -1,4 +1,4 @@
-//! Loads that no caller waits for, on the cache's runtime.
+//! Background loads: how the cache's own loader is run on its runtime.
 
 use super::loader::{AsyncLoader, Loader};
 use crate::engine::ahead::Refresher;
@@ -15,7 +15,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-/// Work on its way to a runtime, which may refuse it: whoever comes to it first takes it.
+/// Work that is offered to a runtime. The runtime takes it when it runs the job; if it refuses, the caller takes
+/// it back.
 pub(super) struct Offer<T>(Arc<Mutex<Option<T>>>);
 
 impl<T> Offer<T> {
@@ -24,8 +25,8 @@ impl<T> Offer<T> {
     }
 }
 
-/// Offers `work`; it is handed back if it was refused. A runtime that was shut down may also take it
-/// and drop it on the spot, as tokio's does: that is refusing too.
+/// Offers `work` to a runtime, and returns it if it was refused. A runtime that was shut down may also accept
+/// the job and drop it at once, as tokio's does: that counts as refused.
 pub(super) fn offer<T>(work: T, give: impl FnOnce(Offer<T>) -> Result<(), Refused>) -> Option<T> {
     let place = Arc::new(Mutex::new(Some(work)));
     let given = give(Offer(Arc::clone(&place)));
@@ -35,7 +36,7 @@ pub(super) fn offer<T>(work: T, give: impl FnOnce(Offer<T>) -> Result<(), Refuse
     place.lock().take()
 }
 
-/// Refreshes by a blocking loader.
+/// Runs background loads with a blocking loader.
 pub(crate) struct ByThreads<L> {
     pub(crate) loader: Arc<L>,
     pub(crate) runtime: Arc<dyn Runtime>,
@@ -72,9 +73,9 @@ where
     }
 }
 
-/// A panic of the loader, or of what the user brought to the landing, ends here: it is counted, those
-/// who wait are told, and the runtime is spared. Where all slots are taken, the key is let go unless this
-/// `may_wait`.
+/// Runs one load. A panic of the loader, or of other user code while the result is stored, is caught: it is
+/// counted, the waiters are told, and it does not reach the runtime. If all slots are taken, the load is given
+/// up unless it `may_wait`.
 fn load<K, V, L, S>(loader: &L, away: Away<K, V, S>, may_wait: bool)
 where
     K: Clone + Eq + Send + Sync + 'static,
@@ -99,14 +100,13 @@ where
         };
         let key = away.key().clone();
         let result = away.run(|| loader.load(&key, &cx));
-        // what it holds of the old value goes first: a value that is unchanged may be moved
+        // dropped first, so that the old value, if it is unchanged, can be moved and not cloned
         drop(cx);
         away.land(result);
     });
 }
 
-/// Asks the second tier, if there is one. Nothing if there is nothing left to load. What takes too long
-/// is not waited for.
+/// Asks the second tier, if there is one, until `load_timeout` at most. `None` if no load is needed.
 fn settle<K, V, S>(away: Away<K, V, S>) -> Option<Away<K, V, S>>
 where
     K: Clone + Eq + Send + Sync + 'static,
@@ -123,7 +123,7 @@ where
     away.answer(found.unwrap_or(Err(TierError::TimedOut)))
 }
 
-/// The same for a task.
+/// The async form of [`settle`].
 async fn settle_async<K, V, S>(away: Away<K, V, S>) -> Option<Away<K, V, S>>
 where
     K: Clone + Eq + Send + Sync + 'static,
@@ -153,14 +153,14 @@ where
         if is_late { Poll::Ready(Some(Err(TierError::TimedOut))) } else { Poll::Pending }
     })
     .await;
-    // a panic, here and in what lands the answer, is none of the runtime's
+    // panics, in the poll and while the answer is stored, must not reach the runtime
     let found = found?;
     let mut left = None;
     contain(|| left = away.answer(found));
     left
 }
 
-/// Refreshes by an async loader.
+/// Runs background loads with an async loader.
 pub(crate) struct ByTasks<L> {
     pub(crate) loader: Arc<L>,
     pub(crate) runtime: Arc<dyn Runtime>,
@@ -193,17 +193,18 @@ where
     }
 
     fn run(&self, away: Away<K, V, S>) {
-        // who called is no task: the key is free for one that is
+        // the caller may not be a task, and so cannot run the loader: the load is given up, and the next caller
+        // loads
         drop(away);
     }
 }
 
-/// What one poll of a load in the background came to.
+/// How the polling of a background load ended.
 enum Polled<T> {
     Done(T),
     Panicked,
     TimedOut,
-    /// There is nobody left to load for.
+    /// The load has ended already, or the cache was dropped.
     Over,
 }
 
@@ -228,7 +229,7 @@ where
         Begun::No => return,
     };
     let key = away.key().clone();
-    // in a future of its own, so that what `load` does before it makes one is polled too
+    // in a future of its own, so that the code of `load` before it returns its future runs inside the poll too
     let mut result = pin!(async { loader.load(&key, &cx).await });
     let mut bell = Bell::default();
     let polled = poll_fn(|task| {
@@ -239,7 +240,7 @@ where
         if let Some(Poll::Ready(result)) = poll {
             return Poll::Ready(Polled::Done(result));
         }
-        // first, for the breaker is to hear of it: who waits may have seen it before, and told the others
+        // checked first, so that the breaker hears of a timeout that a waiter has noticed already
         let deadline = away.deadline();
         bell.set(away.clock(), deadline, task.waker());
         if deadline <= away.clock().now() {

@@ -1,7 +1,8 @@
-//! Loading while a thread waits.
+//! Loading for callers that block their thread. [`future`](super::future) is the async form.
 
 use super::call::{
-    Call, Waited, counted, impatient, late, limits, over, overloaded, sent, served_or, spared,
+    Call, Waited, caller_timed_out, count_served, lead_timed_out, limit_passed, limits, offload,
+    serve_or_error, serve_refused, stale_if_overloaded,
 };
 use super::guard::admit;
 use super::outcome::{followed, joined, plain};
@@ -25,8 +26,9 @@ use crate::words::to_key::ToKey;
 use equivalent::Equivalent;
 use std::sync::Arc;
 
-/// What a call that found nothing in the cache goes through: decide, then load or wait, and again
-/// if what it waited for came to nothing. In the end it is stale, else the error.
+/// Loads for a call that found nothing to serve: decides who loads, then loads or waits, and starts again if
+/// what it waited for ended without an outcome. On failure returns a stale value if there is one, else the
+/// error.
 pub(super) fn load<Q, K, V, S, E>(
     store: &Arc<Store<K, V, S>>,
     hash: u64,
@@ -45,13 +47,14 @@ where
     let ahead = store.lead_ahead(hash, key, &call.ask);
     let is_ahead = ahead.is_some();
     let result = decide(store, hash, key, call, ahead, load);
-    let result = result.or_else(|error| served_or(store, hash, key, &call.ask, is_ahead, error));
-    counted(search, result)
+    let result =
+        result.or_else(|error| serve_or_error(store, hash, key, &call.ask, is_ahead, error));
+    count_served(search, result)
 }
 
-/// A call that says nothing of itself, with a loader that is shown nothing, after a
-/// [glance](Store::glance) that found nothing. Apart from its callers, whose hits are a tenth faster for
-/// having few registers to save; and so is the rest apart from this.
+/// A call with default options and a loader without a context, after a [glance](Store::glance) that found
+/// nothing. It is a function of its own so that its callers have few registers to save, which makes their hits a
+/// tenth faster; what it calls is kept apart for the same reason.
 #[inline(never)]
 pub(super) fn search<Q, K, V, S, E>(
     store: &Arc<Store<K, V, S>>,
@@ -73,7 +76,8 @@ where
     }
 }
 
-/// Nothing was found: to load alone, if nothing is known of the key, or as everybody.
+/// A miss: begins as a load without a flight ([`Solo`](crate::engine::solo::Solo)) if nothing is known of the
+/// key, else as any other.
 #[inline(never)]
 fn load_simply<Q, K, V, S, E>(
     store: &Arc<Store<K, V, S>>,
@@ -113,11 +117,11 @@ where
 {
     let mut has_joined = false;
     let mut carried = Carried::default();
-    let mut may_be_sent = call.may_be_sent;
+    let mut may_offload = call.may_offload;
     loop {
         let is_ahead = ahead.is_some();
         let next = ahead.take().map_or_else(|| store.join(hash, key, &call.ask), Next::Lead);
-        let (next, is_own) = sent(store, next, &call.ask, &carried, &mut may_be_sent);
+        let (next, is_own) = offload(store, next, &call.ask, &carried, &mut may_offload);
         match next {
             Next::Look => match store.got(hash, key, &call.ask) {
                 Looked::Value(got) => return Ok(got),
@@ -143,20 +147,21 @@ where
                         }
                     }
                     Waited::Stale(got) => return Ok(got),
-                    Waited::Impatient { is_in_line } => {
-                        return impatient(store, hash, key, &call.ask, is_in_line);
+                    Waited::CallerTimedOut { is_in_line } => {
+                        return caller_timed_out(store, hash, key, &call.ask, is_in_line);
                     }
                 }
                 carried.inherit(&flight);
             }
-            // a closure is run by its own caller, also where the stale value would do
+            // a closure is run by its own caller, even if that could be served stale
             Next::Lead(mut lead) | Next::Revalidate(mut lead) => {
                 if let Some(question) = lead.question() {
                     let asked = asked(store, &mut lead, call.until, question);
                     if asked.is_none() && call.until.is_some_and(|at| at <= store.clock.now()) {
-                        return late(store, lead, key, call);
+                        return lead_timed_out(store, lead, key, call);
                     }
-                    // where that takes too long, its followers go on, and it goes to the source
+                    // if the tier takes until `load_timeout`, the followers time out by themselves, and this
+                    // caller asks the source
                     let found = asked.unwrap_or(Err(TierError::TimedOut));
                     if let Some(entry) = lead.answer(found, |age| call.ask.accepts(age), false) {
                         return lead.land_kept(entry, call.ttl);
@@ -170,7 +175,8 @@ where
                     }
                     Err(refusal) => {
                         let refused = lead.refuse(refusal).map(|error| (refusal, error));
-                        let served = |refused| spared(store, hash, key, call, is_ahead, refused);
+                        let served =
+                            |refused| serve_refused(store, hash, key, call, is_ahead, refused);
                         if let Some(served) = refused.and_then(served) {
                             return served;
                         }
@@ -201,7 +207,7 @@ where
     }
 }
 
-/// Whatever is not a value is answered by the caller's own closure.
+/// Makes the value with the caller's own closure, unless another caller's load brings one.
 #[inline(never)]
 fn make<Q, K, V, S>(store: &Arc<Store<K, V, S>>, hash: u64, key: &Q, make: impl FnOnce() -> V) -> V
 where
@@ -220,7 +226,7 @@ where
     }
 }
 
-/// The same for a key of which something is known.
+/// The same for a key that is being loaded, has a stale value, or the like.
 #[inline(never)]
 fn make_known<Q, K, V, S>(
     store: &Arc<Store<K, V, S>>,
@@ -248,7 +254,7 @@ where
                 }
             }
             Next::Serve(got) => break Ok(got),
-            // inside its own load: the value is made, and the load that runs stores its own
+            // inside a load of the same key: makes the value, which is not stored; the outer load stores its own
             Next::Recursive => return make(),
             Next::Follow(flight) => {
                 if !std::mem::replace(&mut has_joined, true) {
@@ -258,12 +264,12 @@ where
                 match wait(store, &flight, key, &call) {
                     Waited::Landed(Landing::Value(brought)) => return brought.value.clone(),
                     Waited::Stale(got) => break Ok(got),
-                    // a call like this is told of no failure, and has no end to its patience
-                    Waited::Landed(_) | Waited::Impatient { .. } => {}
+                    // this call has neither an error to return nor a timeout: it goes on
+                    Waited::Landed(_) | Waited::CallerTimedOut { .. } => {}
                 }
                 carried.inherit(&flight);
             }
-            Next::Failed(_) => unreachable!("who makes is told of no failure"),
+            Next::Failed(_) => unreachable!("a call that makes its value gets no errors"),
             Next::Lead(mut lead) | Next::Revalidate(mut lead) => {
                 if let Some(question) = lead.question() {
                     let found = asked(store, &mut lead, None, question);
@@ -272,13 +278,13 @@ where
                         break lead.land_kept(entry, None);
                     }
                 }
-                // one who is ahead finds what is there when it looks again
+                // if this is a refresh, the fresh value is found at the next look
                 let may_serve = || is_ahead || store.is_servable(hash, key, &call.ask);
                 let caller = Caller::Makes;
                 if let Err(refusal) = admit(store, &mut lead, caller, &mut carried, None, may_serve)
                 {
                     lead.refuse::<Never>(refusal);
-                    if let Some(got) = overloaded(store, hash, key, &call.ask, refusal) {
+                    if let Some(got) = stale_if_overloaded(store, hash, key, &call.ask, refusal) {
                         break Ok(got);
                     }
                     continue;
@@ -288,13 +294,13 @@ where
             }
         }
     };
-    match counted(search, got) {
+    match count_served(search, got) {
         Ok(got) => got.value,
         Err(_) => unreachable!("a value was landed"),
     }
 }
 
-/// What the second tier says, if that comes in time, the load's and the caller's own.
+/// Waits for the second tier's answer. `None` if the load's time or the caller's own is over first.
 fn asked<K, V, S>(
     store: &Store<K, V, S>,
     lead: &mut Lead<K, V, S>,
@@ -305,16 +311,17 @@ fn asked<K, V, S>(
     lead.run(|| block_on_until(question, &store.clock, deadline))
 }
 
-/// The error of a load that has none.
+/// The error type of loads that cannot fail.
 pub(super) enum Never {}
 
-/// The call of what cannot fail: it is told no errors, and "not found" is no answer to it.
+/// The options of `get_or_insert_with`, which cannot fail: it gets no errors, and loads over a cached "not
+/// found".
 pub(super) fn making() -> Call {
     Call {
         ask: Ask { over_missing: true, ..Ask::default() },
         ttl: None,
         until: None,
-        may_be_sent: false,
+        may_offload: false,
     }
 }
 
@@ -332,9 +339,9 @@ where
     loop {
         let waiter = Waiter::new(Arc::clone(flight), store.clock.clone(), limits);
         if let Some(landing) = waiter.block() {
-            return call.takes(landing);
+            return call.outcome_of(landing);
         }
-        if let Some(waited) = over(store, flight, key, &call.ask, &mut limits) {
+        if let Some(waited) = limit_passed(store, flight, key, &call.ask, &mut limits) {
             return waited;
         }
     }

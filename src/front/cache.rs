@@ -1,4 +1,4 @@
-//! The cache itself.
+//! The plain calls of a cache.
 
 use super::at::At;
 use super::call::Call;

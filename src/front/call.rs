@@ -1,4 +1,5 @@
-//! What one caller says about its own call, and what it gets when its load comes to nothing.
+//! The options of one call that may load, and what its caller gets if the load brings no value. Shared by the
+//! [blocking](super::blocking) and the [async](super::future) front.
 
 use crate::engine::guard::{Carried, Refusal};
 use crate::engine::join::Next;
@@ -15,32 +16,32 @@ use equivalent::Equivalent;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// One call that loads what it does not find.
+/// The options of one call that loads on a miss.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Call {
     pub(super) ask: Ask,
-    /// The life of what it stores, if it says one.
+    /// The time to live of what it stores, if it is not the cache's.
     pub(super) ttl: Option<Duration>,
-    /// The tick until which it waits, if it has said how long.
+    /// The tick at which its caller stops waiting, if it has a timeout.
     pub(super) until: Option<Tick>,
-    /// Its loader is the cache's own, which may run somewhere else.
-    pub(super) may_be_sent: bool,
+    /// Its loader is the cache's own, so the cache's runtime can run it.
+    pub(super) may_offload: bool,
 }
 
 impl Call {
-    /// One that says nothing of itself, and whose loader's errors are `E`.
+    /// A call with default options, whose loader's errors are `E`.
     pub(super) fn plain<E: 'static>() -> Self {
-        Self { ask: Ask::of::<E>(), ttl: None, until: None, may_be_sent: false }
+        Self { ask: Ask::of::<E>(), ttl: None, until: None, may_offload: false }
     }
 
-    /// The same with the loader that the cache owns.
+    /// The same for a call that uses the cache's own loader.
     pub(super) fn of_owner<E: 'static>() -> Self {
-        Self { may_be_sent: true, ..Self::plain::<E>() }
+        Self { may_offload: true, ..Self::plain::<E>() }
     }
 
-    /// What a flight came to that this caller waited for. What the second tier had may be older than it
-    /// takes: then it looks again.
-    pub(super) fn takes<V>(&self, landing: Landing<V>) -> Waited<V> {
+    /// The result of waiting for a flight. If it is a value of the second tier that is older than this caller
+    /// accepts, the caller has to look again.
+    pub(super) fn outcome_of<V>(&self, landing: Landing<V>) -> Waited<V> {
         let age = match &landing {
             Landing::Value(brought) => brought.age,
             _ => None,
@@ -50,15 +51,16 @@ impl Call {
     }
 }
 
-/// What a caller does next, and whether the load that it follows is its own, which it has sent away: once
-/// a call, or it would go on for ever with a runtime that takes what it does not run.
+/// If the caller is to lead and its load can run on the cache's runtime, hands the load over and makes the
+/// caller a follower of it. Returns what the caller does next, and whether the flight that it follows is its
+/// own load. Tried once per call: with a runtime that accepts tasks and drops them, it would never end.
 #[inline]
-pub(super) fn sent<K, V, S>(
+pub(super) fn offload<K, V, S>(
     store: &Arc<Store<K, V, S>>,
     next: Next<K, V, S>,
     ask: &Ask,
     carried: &Carried,
-    may_be_sent: &mut bool,
+    may_offload: &mut bool,
 ) -> (Next<K, V, S>, bool)
 where
     K: Clone + Eq + Send + Sync + 'static,
@@ -66,7 +68,7 @@ where
     S: Send + Sync + 'static,
 {
     match next {
-        Next::Lead(lead) if std::mem::take(may_be_sent) => match store.send_out(lead, ask, carried)
+        Next::Lead(lead) if std::mem::take(may_offload) => match store.send_out(lead, ask, carried)
         {
             Ok(flight) => (Next::Follow(flight), true),
             Err(lead) => (Next::Lead(lead), false),
@@ -75,9 +77,9 @@ where
     }
 }
 
-/// Stale, else the error: what everybody gets whose load came to nothing, however it did, and
-/// whoever it was that led. One look-up under a shared lock, where there are windows.
-pub(super) fn stale_or<Q, K, V, S, E>(
+/// Returns a stale value if one may be served, else the error: for every caller whose load brought no value,
+/// leader or follower. Costs a look-up under a shared lock if the cache has stale windows.
+pub(super) fn stale_or_error<Q, K, V, S, E>(
     store: &Store<K, V, S>,
     hash: u64,
     key: &Q,
@@ -89,7 +91,7 @@ where
     V: Clone,
 {
     let why = match &error {
-        // an answer, and a mistake: neither is a failure of the source
+        // the source's answer, and a mistake in the program: neither is a failure of the source
         LoadError::NotFound | LoadError::Recursive => return Err(error),
         LoadError::Loader(_)
         | LoadError::TimedOut
@@ -101,8 +103,9 @@ where
     store.servable(hash, key, ask, why).ok_or(error)
 }
 
-/// The same for one who may have loaded ahead of need: what it was to replace is still good.
-pub(super) fn served_or<Q, K, V, S, E>(
+/// The same for a caller whose load may have been a refresh (`is_ahead`): then the value that it was to replace
+/// may still be fresh, and is returned.
+pub(super) fn serve_or_error<Q, K, V, S, E>(
     store: &Store<K, V, S>,
     hash: u64,
     key: &Q,
@@ -120,11 +123,12 @@ where
             return Ok(got);
         }
     }
-    stale_or(store, hash, key, ask, error)
+    stale_or_error(store, hash, key, ask, error)
 }
 
-/// A caller whose own patience is over: the load goes on, or goes on waiting in line.
-pub(super) fn impatient<Q, K, V, S, E>(
+/// The caller's own timeout is over, while the load goes on or waits for a slot (`is_in_line`): returns a stale
+/// value, else the error.
+pub(super) fn caller_timed_out<Q, K, V, S, E>(
     store: &Store<K, V, S>,
     hash: u64,
     key: &Q,
@@ -143,8 +147,9 @@ where
     store.servable(hash, key, ask, why).ok_or(error)
 }
 
-/// The load was given up: its time is over, or only this caller's patience, and whoever waits leads on.
-pub(super) fn late<Q, K, V, S, E>(
+/// This caller leads, and ran out of time before its load was done: by `load_timeout`, which all waiters are
+/// told, or by its own timeout, and then one of the waiters leads.
+pub(super) fn lead_timed_out<Q, K, V, S, E>(
     store: &Store<K, V, S>,
     lead: Lead<K, V, S>,
     key: &Q,
@@ -160,13 +165,13 @@ where
     }
     let hash = lead.hash();
     drop(lead);
-    impatient(store, hash, key, &call.ask, false)
+    caller_timed_out(store, hash, key, &call.ask, false)
 }
 
-/// What one whose load did not begin, and who was to be served something instead, gets: that, or an error if
-/// there was nothing for it to be served. None if that has gone meanwhile, and its patience has not: then it
-/// gets in line.
-pub(super) fn spared<Q, K, V, S, E>(
+/// The load of this caller was refused (no slot, or the breaker is open): returns a value that may be served
+/// instead, else the error. `None` if the caller has to try again and wait for a slot: it was refused because
+/// there was a stale value, which is gone now, and its own timeout is not over.
+pub(super) fn serve_refused<Q, K, V, S, E>(
     store: &Store<K, V, S>,
     hash: u64,
     key: &Q,
@@ -179,14 +184,13 @@ where
     K: Eq,
     V: Clone,
 {
-    let served = served_or(store, hash, key, &call.ask, is_ahead, error);
+    let served = serve_or_error(store, hash, key, &call.ask, is_ahead, error);
     let is_late = || call.until.is_some_and(|at| at <= store.clock.now());
     (served.is_ok() || refusal != Refusal::Overloaded || is_late()).then_some(served)
 }
 
-/// What one who cannot be told of a refusal is served instead, if there was no slot and there is
-/// something.
-pub(super) fn overloaded<Q, K, V, S>(
+/// Returns a stale value if the load was refused for want of a slot: for calls that cannot return an error.
+pub(super) fn stale_if_overloaded<Q, K, V, S>(
     store: &Store<K, V, S>,
     hash: u64,
     key: &Q,
@@ -202,8 +206,8 @@ where
         .flatten()
 }
 
-/// Counts what the look-up turned out to be.
-pub(super) fn counted<V, E>(
+/// Ends the look-up's count: as a stale hit if a stale value is returned, else as a miss.
+pub(super) fn count_served<V, E>(
     search: Search<'_>,
     result: Result<Got<V>, LoadError<E>>,
 ) -> Result<Got<V>, LoadError<E>> {
@@ -213,25 +217,25 @@ pub(super) fn counted<V, E>(
     result
 }
 
-/// What a follower's wait came to.
+/// How a follower's wait ended.
 pub(super) enum Waited<V> {
     Landed(Landing<V>),
-    /// It takes long, and there is something to serve meanwhile.
+    /// The load takes long, and this stale value is served instead.
     Stale(Got<V>),
-    /// It takes longer than this caller waits; or it has not even begun, and stands in line.
-    Impatient {
+    /// The caller's own timeout is over; the load runs, or still waits for a slot.
+    CallerTimedOut {
         is_in_line: bool,
     },
 }
 
-/// How long a caller waits for a load.
+/// The limits on a caller's wait for a load.
 pub(super) fn limits<K, V, S>(store: &Store<K, V, S>, call: &Call) -> Limits {
     let minds_line = store.serves_stale();
     Limits { load: store.load_timeout, soft: store.soft_timeout(), own: call.until, minds_line }
 }
 
-/// One of the limits came. What that means; `None` for going on to wait for the next one.
-pub(super) fn over<Q, K, V, S>(
+/// One of the limits has passed: returns how the wait ends, or `None` if it goes on until the next limit.
+pub(super) fn limit_passed<Q, K, V, S>(
     store: &Store<K, V, S>,
     flight: &Arc<Flight<K, V>>,
     key: &Q,
@@ -250,7 +254,7 @@ where
         return Some(Waited::Landed(flight.landing().unwrap_or(Landing::TimedOut)));
     }
     if limits.soft.is_some_and(is_over) {
-        // once: what could not be served now will not be later
+        // tried once: what may not be served stale now may not be later either
         limits.soft = None;
         let got = store.servable(flight.hash, key, ask, StaleWhy::SoftTimeout);
         if let Some(got) = got {
@@ -259,11 +263,11 @@ where
     }
     let is_in_line = flight.is_waiting();
     if is_in_line && std::mem::take(&mut limits.minds_line) {
-        // once, as well
+        // tried once as well
         let got = store.servable(flight.hash, key, ask, StaleWhy::Overloaded);
         if let Some(got) = got {
             return Some(Waited::Stale(got));
         }
     }
-    limits.own.is_some_and(|at| at <= now).then_some(Waited::Impatient { is_in_line })
+    limits.own.is_some_and(|at| at <= now).then_some(Waited::CallerTimedOut { is_in_line })
 }

@@ -1,4 +1,4 @@
-//! Walking over what a cache holds.
+//! The iterator over a cache's entries.
 
 use crate::engine::store::Store;
 use crate::rules::got::Got;

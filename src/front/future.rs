@@ -1,8 +1,10 @@
-//! Loading while a task waits. The same engine, the same flights; only the waiting differs.
+//! Loading for async callers. Engine and flights are those of [`blocking`](super::blocking); only the waiting
+//! differs.
 
 use super::blocking::{Never, making};
 use super::call::{
-    Call, Waited, counted, impatient, late, limits, over, overloaded, sent, served_or, spared,
+    Call, Waited, caller_timed_out, count_served, lead_timed_out, limit_passed, limits, offload,
+    serve_or_error, serve_refused, stale_if_overloaded,
 };
 use super::guard::admit_async;
 use super::outcome::{followed, joined};
@@ -28,9 +30,10 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-/// The async twin of [`blocking::load`](super::blocking::load), for who has looked and found nothing. `load`
-/// makes the loader's future, `finish` turns the outcome into what the front returns: one future for all
-/// fronts, with no other one wrapped around it, since each layer would carry the loader's future once more.
+/// The async form of [`blocking::load`](super::blocking::load), after a look-up that found nothing to serve.
+/// `load` makes the loader's future, `finish` turns the outcome into what the caller returns. It is passed in,
+/// instead of applied by an outer future, because each layer of futures would contain the loader's future once
+/// more.
 pub(super) async fn load<Q, K, V, S, R, E, F, Fut, T>(
     store: &Arc<Store<K, V, S>>,
     hash: u64,
@@ -55,11 +58,11 @@ where
     let result = 'decided: {
         let mut has_joined = false;
         let mut carried = Carried::default();
-        let mut may_be_sent = call.may_be_sent;
+        let mut may_offload = call.may_offload;
         let mut lead = loop {
             let is_ahead = ahead.is_some();
             let next = ahead.take().map_or_else(|| store.join(hash, key, &call.ask), Next::Lead);
-            let (next, is_own) = sent(store, next, &call.ask, &carried, &mut may_be_sent);
+            let (next, is_own) = offload(store, next, &call.ask, &carried, &mut may_offload);
             match next {
                 Next::Look => match store.got(hash, key, &call.ask) {
                     Looked::Value(got) => break 'decided Ok(got),
@@ -85,20 +88,23 @@ where
                             }
                         }
                         Waited::Stale(got) => break 'decided Ok(got),
-                        Waited::Impatient { is_in_line } => {
-                            break 'decided impatient(store, hash, key, &call.ask, is_in_line);
+                        Waited::CallerTimedOut { is_in_line } => {
+                            break 'decided caller_timed_out(
+                                store, hash, key, &call.ask, is_in_line,
+                            );
                         }
                     }
                     carried.inherit(&flight);
                 }
-                // a closure is run by its own caller, also where the stale value would do
+                // a closure is run by its own caller, even if that could be served stale
                 Next::Lead(mut lead) | Next::Revalidate(mut lead) => {
                     if let Some(question) = lead.question() {
                         let asked = asked(store, &mut lead, call.until, question).await;
                         if asked.is_none() && call.until.is_some_and(|at| at <= store.clock.now()) {
-                            break 'decided late(store, lead, key, &call);
+                            break 'decided lead_timed_out(store, lead, key, &call);
                         }
-                        // where that takes too long, its followers go on, and it goes to the source
+                        // if the tier takes until `load_timeout`, the followers time out by themselves, and this
+                        // caller asks the source
                         let found = asked.unwrap_or(Err(TierError::TimedOut));
                         let accepts = |age| call.ask.accepts(age);
                         if let Some(entry) = lead.answer(found, accepts, false) {
@@ -114,7 +120,7 @@ where
                         Err(refusal) => {
                             let refused = lead.refuse(refusal).map(|error| (refusal, error));
                             let served =
-                                |refused| spared(store, hash, key, &call, is_ahead, refused);
+                                |refused| serve_refused(store, hash, key, &call, is_ahead, refused);
                             if let Some(served) = refused.and_then(served) {
                                 break 'decided served;
                             }
@@ -132,21 +138,23 @@ where
             };
             poll_fn(poll).await
         };
-        // a loader that was given up has been dropped, and the next one may have its slot
+        // the loader's future has been dropped by now, even if it ran out of time: the next load may have its
+        // slot
         match result {
             Some(result) => {
-                // the user's code as well
+                // `Into` may be the user's code too
                 let result = lead.run(|| result.map(Into::into));
                 lead.land(result, call.ttl)
             }
-            None => late(store, lead, key, &call),
+            None => lead_timed_out(store, lead, key, &call),
         }
     };
-    let result = result.or_else(|error| served_or(store, hash, key, &call.ask, is_ahead, error));
-    finish(counted(search, result))
+    let result =
+        result.or_else(|error| serve_or_error(store, hash, key, &call.ask, is_ahead, error));
+    finish(count_served(search, result))
 }
 
-/// The async twin of [`blocking::search_or_make`](super::blocking::search_or_make).
+/// The async form of [`blocking::search_or_make`](super::blocking::search_or_make).
 pub(super) async fn make<Q, K, V, S, F, Fut>(
     store: &Arc<Store<K, V, S>>,
     hash: u64,
@@ -193,15 +201,16 @@ where
                         search.was_served_stale();
                         return got.value;
                     }
-                    // a call like this is told of no failure, and has no end to its patience
-                    Waited::Landed(_) | Waited::Impatient { .. } => {}
+                    // this call has neither an error to return nor a timeout: it goes on
+                    Waited::Landed(_) | Waited::CallerTimedOut { .. } => {}
                 }
                 carried.inherit(&flight);
             }
-            Next::Failed(_) => unreachable!("who makes is told of no failure"),
+            Next::Failed(_) => unreachable!("a call that makes its value gets no errors"),
             Next::Lead(mut lead) | Next::Revalidate(mut lead) => {
                 if let Some(question) = lead.question() {
-                    // where that takes too long, its followers go on, and it goes to the source
+                    // if the tier takes until `load_timeout`, the followers time out by themselves, and this
+                    // caller asks the source
                     let found = asked(store, &mut lead, None, question).await;
                     let found = found.unwrap_or(Err(TierError::TimedOut));
                     if let Some(entry) = lead.answer(found, |age| call.ask.accepts(age), true) {
@@ -211,14 +220,15 @@ where
                         }
                     }
                 }
-                // one who is ahead finds what is there when it looks again
+                // if this is a refresh, the fresh value is found at the next look
                 let may_serve = || is_ahead || store.is_servable(hash, key, &call.ask);
                 let caller = Caller::Makes;
                 match admit_async(store, &mut lead, caller, &mut carried, None, may_serve).await {
                     Ok(()) => break Some(lead),
                     Err(refusal) => {
                         lead.refuse::<Never>(refusal);
-                        if let Some(got) = overloaded(store, hash, key, &call.ask, refusal) {
+                        if let Some(got) = stale_if_overloaded(store, hash, key, &call.ask, refusal)
+                        {
                             search.was_served_stale();
                             return got.value;
                         }
@@ -237,7 +247,7 @@ where
         None => maker.as_mut().poll(task),
     })
     .await;
-    // inside its own load the value is made, and the load that runs stores its own
+    // inside a load of the same key the value is not stored; the outer load stores its own
     let Some(lead) = lead else { return value };
     match lead.land::<Never>(Ok(Loaded::new(value)), None) {
         Ok(got) => got.value,
@@ -245,7 +255,7 @@ where
     }
 }
 
-/// What the second tier says, if that comes in time.
+/// Waits for the second tier's answer. `None` if the load's time or the caller's own is over first.
 async fn asked<K, V, S>(
     store: &Arc<Store<K, V, S>>,
     lead: &mut Lead<K, V, S>,
@@ -256,8 +266,8 @@ async fn asked<K, V, S>(
     poll_fn(|task| poll_lead(store, lead, until, Pin::new(&mut question), &mut bell, task)).await
 }
 
-/// One poll of a leader: its loader, then its time. `None` when that is over, the load's or the
-/// caller's own.
+/// Polls a leader's loader (or its question to the tier) once. `None` if the load's time or the caller's own is
+/// over.
 fn poll_lead<K, V, S, Fut: Future>(
     store: &Arc<Store<K, V, S>>,
     lead: &mut Lead<K, V, S>,
@@ -274,7 +284,7 @@ fn poll_lead<K, V, S, Fut: Future>(
     if deadline <= store.clock.now() { Poll::Ready(None) } else { Poll::Pending }
 }
 
-/// The same for a loader of several keys, which `poll` polls.
+/// The same for a loader of several keys, whose future `poll` polls.
 pub(super) fn poll_batch<K, V, S, R>(
     store: &Arc<Store<K, V, S>>,
     batch: &mut Batch<K, V, S>,
@@ -309,9 +319,9 @@ where
     loop {
         let waiter = Waiter::new(Arc::clone(flight), store.clock.clone(), limits);
         if let Some(landing) = waiter.await {
-            return call.takes(landing);
+            return call.outcome_of(landing);
         }
-        if let Some(waited) = over(store, flight, key, &call.ask, &mut limits) {
+        if let Some(waited) = limit_passed(store, flight, key, &call.ask, &mut limits) {
             return waited;
         }
     }

@@ -1,11 +1,11 @@
-//! Misses that come one after the other, loaded by one call.
+//! Batching: misses of single keys, gathered for a short while and loaded by one call of the loader.
 //!
-//! The first caller that misses opens a gathering and waits; those who miss meanwhile hand it their
-//! keys. When the time is over, or enough keys are there, the first one loads them all, on its own
-//! time, and each of the others has what its key's flight brings. So nothing runs in the background,
-//! and a gathering is over when its first caller goes away: then the keys are handed on.
+//! The first caller that misses opens a gathering and waits; those who miss meanwhile add their keys and follow
+//! the flights of these. When the time is over, or the gathering is full, the first caller loads all keys, on
+//! its own thread or in its own task. Nothing runs in the background: if the first caller goes away, the keys
+//! are given up, and the other callers look again and gather anew.
 
-use super::call::{Call, Waited, counted, impatient, spared, stale_or};
+use super::call::{Call, Waited, caller_timed_out, count_served, serve_refused, stale_or_error};
 use super::future::poll_batch;
 use super::guard::{admit_many, admit_many_async};
 use super::many::LoaderReply;
@@ -35,11 +35,11 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-/// Where the callers of one cache meet.
+/// The batching of one cache: finds the open gathering, or opens one.
 pub(crate) struct Gather<K, V, S> {
-    /// So many keys are enough.
+    /// How many keys make a gathering full.
     most: usize,
-    /// So many ticks are.
+    /// For how many ticks a gathering stays open.
     patience: u64,
     open: Mutex<Option<Arc<Gathering<K, V, S>>>>,
 }
@@ -52,21 +52,22 @@ struct Gathering<K, V, S> {
 
 struct State<K, V, S> {
     leads: Vec<Lead<K, V, S>>,
-    /// No key is added any more.
+    /// Closed: no key is added any more.
     is_closed: bool,
     first: Waker,
 }
 
-/// The first caller of a gathering. Dropped before it loads, it hands all keys on.
+/// The first caller of a gathering. If it is dropped before it loads, all keys are given up, and their waiters
+/// look again.
 struct First<'g, K, V, S> {
     gather: &'g Gather<K, V, S>,
     gathering: Arc<Gathering<K, V, S>>,
 }
 
-/// What a caller who leads is to do.
+/// What a caller that leads its key does next.
 enum GatherPart<'g, K, V, S> {
     First(First<'g, K, V, S>),
-    /// Its key is in somebody's gathering.
+    /// Its key is in another caller's gathering.
     Follow(Arc<Flight<K, V>>),
 }
 
@@ -75,14 +76,15 @@ impl<K, V, S> Gather<K, V, S> {
         Self { most, patience, open: Mutex::new(None) }
     }
 
-    /// So many keys are enough.
+    /// How many keys make a gathering full.
     pub(super) fn most(&self) -> usize {
         self.most
     }
 
-    /// `alone` is who must not wait for another caller. The first one's time runs since it led: from then on
-    /// it can be seen. A gathering past its time waits for nothing but its first caller, which may be a task
-    /// that is never polled again: who comes then begins another one.
+    /// Adds the key to the open gathering, or opens a new one. `alone` is set for callers that must not wait for
+    /// others. The time of a gathering runs from when its first caller began to lead, since others can see the
+    /// flight from then on. A gathering past its time waits only for its first caller, which may be a task that
+    /// is never polled again; so later callers open another one.
     fn join(&self, lead: Lead<K, V, S>, alone: bool) -> GatherPart<'_, K, V, S> {
         let flight = lead.join();
         let mut open = self.open.lock();
@@ -117,7 +119,7 @@ impl<K, V, S> Gather<K, V, S> {
 }
 
 impl<K, V, S> First<'_, K, V, S> {
-    /// Whether it is time; if not, `waker` is woken when the gathering is full.
+    /// Whether it is time to load; if not, `waker` is woken when the gathering is full.
     fn is_over(&self, now: Tick, waker: &Waker) -> bool {
         let mut waker = waker.clone();
         let is_closed = {
@@ -129,15 +131,14 @@ impl<K, V, S> First<'_, K, V, S> {
         is_closed || now >= self.gathering.until
     }
 
-    /// The keys are complete, and their loads begin: the time of a load does not run while it waits for other
-    /// keys.
+    /// Closes the gathering and begins the loads: a load's own time does not run while it waits for other keys.
     fn set_off(&self) -> Vec<Lead<K, V, S>> {
         let leads = self.close();
         leads.iter().for_each(Lead::set_off);
         leads
     }
 
-    /// Closes the gathering. The keys in it, the first caller's own ahead.
+    /// Closes the gathering. Returns its leads, the first caller's own ahead.
     fn close(&self) -> Vec<Lead<K, V, S>> {
         let mut open = self.gather.open.lock();
         let mut state = self.gathering.state.lock();
@@ -189,7 +190,7 @@ where
         Self { store, gather, hash, key, said, search, has_joined: false, has_gathered: false }
     }
 
-    /// What is to be done, or what the call comes to. Waits for nobody.
+    /// Decides what this call does next, or its result. Does not wait.
     fn decide<E>(&mut self) -> ControlFlow<Outcome<V, E>, GatherPart<'c, K, V, S>>
     where
         E: Send + Sync + 'static,
@@ -216,7 +217,7 @@ where
                     return Continue(GatherPart::Follow(flight));
                 }
                 Next::Lead(lead) | Next::Revalidate(lead) => {
-                    // where the first one went for want of a slot, the tier has been asked
+                    // the second time, after its gathering found no slot: the tier has been asked already
                     let has_gathered = std::mem::replace(&mut self.has_gathered, true);
                     if has_gathered && self.may_serve() && store.is_crowded() {
                         if let Some(served) = self.spared(lead) {
@@ -238,8 +239,9 @@ where
         self.store.is_servable(self.hash, self.key, &self.said.ask)
     }
 
-    /// There is no slot now: if the first caller can be served without one, it goes, and the others look
-    /// again, to be served likewise or to gather anew. `own` is what its own key comes to.
+    /// No slot is free: if the first caller can be served a stale value, it gives the gathering up, and the
+    /// others look again, to be served a stale value too or to gather anew. `own` is the result of the first
+    /// caller's own key.
     fn spare<E>(&self, leads: &mut Vec<Lead<K, V, S>>, own: &mut Option<Outcome<V, E>>) {
         if own.is_none() && self.may_serve() {
             let mut leads = std::mem::take(leads).into_iter();
@@ -247,15 +249,15 @@ where
         }
     }
 
-    /// This load does not begin: what its caller is served instead, if that is still there.
+    /// Refuses this load for want of a slot; returns what its caller is served instead, if that is still there.
     fn spared<E>(&self, lead: Lead<K, V, S>) -> Option<Outcome<V, E>> {
         let (store, hash, key, refusal) = (self.store, self.hash, self.key, Refusal::Overloaded);
         let error = lead.refuse(refusal)?;
-        spared(store, hash, key, &self.said, false, (refusal, error))
+        serve_refused(store, hash, key, &self.said, false, (refusal, error))
     }
 
-    /// Loads what was gathered, while a thread waits. What the first caller's own key comes to; if to nothing,
-    /// it has to look again.
+    /// Waits for the gathering to close and loads it, blocking the thread. Returns the result of the first
+    /// caller's own key; `None` if the caller has to look again.
     fn lead<E>(
         &self,
         first: &First<'_, K, V, S>,
@@ -285,7 +287,7 @@ where
         own.or(loaded.filter(|_| is_own))
     }
 
-    /// The twin of [`lead`](Self::lead) for a task.
+    /// The async form of [`lead`](Self::lead).
     async fn lead_async<E, Fut>(
         &self,
         first: &First<'_, K, V, S>,
@@ -298,7 +300,7 @@ where
         let store = self.store;
         let mut bell = Bell::default();
         poll_fn(|task| {
-            // set before looking: a clock that passes the end in between rings
+            // set before the check, so that no deadline is missed in between
             bell.set(&store.clock, first.gathering.until, task.waker());
             let is_over = first.is_over(store.clock.now(), task.waker());
             if is_over { Poll::Ready(()) } else { Poll::Pending }
@@ -332,7 +334,7 @@ where
         own.or(loaded.filter(|_| is_own))
     }
 
-    /// What waiting for a joined flight came to; if to nothing, the caller has to look again.
+    /// The result after waiting for a joined flight; `None` if the caller has to look again.
     fn waited<E>(&self, waited: Waited<V>) -> Option<Outcome<V, E>>
     where
         E: Send + Sync + 'static,
@@ -340,25 +342,28 @@ where
         match waited {
             Waited::Landed(landing) => joined(landing),
             Waited::Stale(got) => Some(Ok(got)),
-            Waited::Impatient { is_in_line } => {
-                Some(impatient(self.store, self.hash, self.key, &self.said.ask, is_in_line))
+            Waited::CallerTimedOut { is_in_line } => {
+                Some(caller_timed_out(self.store, self.hash, self.key, &self.said.ask, is_in_line))
             }
         }
     }
 
     fn finish<E>(self, outcome: Outcome<V, E>) -> Outcome<V, E> {
         let Self { store, hash, key, said, search, .. } = self;
-        counted(search, outcome.or_else(|error| stale_or(store, hash, key, &said.ask, error)))
+        count_served(
+            search,
+            outcome.or_else(|error| stale_or_error(store, hash, key, &said.ask, error)),
+        )
     }
 }
 
-/// What the second tier had for the first caller's own key.
+/// The second tier's answer for the first caller's own key.
 fn first_of<V, E>(settled: Settled<V, E>) -> Option<Outcome<V, E>> {
     settled.into_iter().find(|(at, _)| *at == 0).map(|(_, outcome)| outcome)
 }
 
-/// What of the gathered keys is to be loaded now, if the source may be called at all. What was written to
-/// while it waited for a slot is not loaded. `own` is what the first caller's own key comes to.
+/// The gathered keys that are to be loaded now, if the source may be called at all: without those that were
+/// written to during the wait for a slot. `own` is the result of the first caller's own key.
 #[allow(clippy::type_complexity, reason = "taken apart at once")]
 fn admitted<K, V, S, E>(
     leads: Vec<Lead<K, V, S>>,
@@ -384,7 +389,7 @@ fn keys<K: Clone, V, S>(leads: &[Lead<K, V, S>]) -> Vec<K> {
     leads.iter().map(|lead| lead.key().clone()).collect()
 }
 
-/// Loads while a thread waits.
+/// Loads a key through the cache's batching, blocking the thread.
 pub(super) fn load<Q, K, V, S, E>(
     store: &Arc<Store<K, V, S>>,
     gather: &Gather<K, V, S>,
@@ -415,7 +420,7 @@ where
     call.finish(outcome)
 }
 
-/// Loads while a task waits: the twin of [`load`].
+/// The async form of [`load`].
 pub(super) async fn load_async<Q, K, V, S, E, Fut>(
     store: &Arc<Store<K, V, S>>,
     gather: &Gather<K, V, S>,

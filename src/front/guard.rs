@@ -1,4 +1,4 @@
-//! From the right to load to leave to call the source, as a thread and as a task.
+//! Waiting for permission to call the source: blocking and async.
 
 use crate::engine::guard::{Caller, Carried, Entrance, Permit, Refusal};
 use crate::engine::lead::Lead;
@@ -6,8 +6,8 @@ use crate::engine::store::Store;
 use crate::parts::turn::Turn;
 use crate::words::tick::Tick;
 
-/// Asks for leave; where all slots are taken, is refused if its caller `may_serve` something stale,
-/// and else blocks this thread until it is its turn, or until `deadline`.
+/// Asks for permission. If all slots are taken, refuses if the caller `may_serve` something stale; otherwise
+/// blocks this thread until a slot is free, or until `deadline`.
 #[inline]
 pub(super) fn admit<K, V, S>(
     store: &Store<K, V, S>,
@@ -54,8 +54,8 @@ where
     }
 }
 
-/// As [`admit`], for keys that are loaded at once. Where all slots are taken, `spare` takes out the
-/// keys that need not be loaded now. `None` if nothing is to be loaded.
+/// As [`admit`], for several keys that one call of the loader loads. If all slots are taken, `spare` first takes
+/// out the keys that need not be loaded now. `None` if none is left.
 pub(super) fn admit_many<K, V, S>(
     store: &Store<K, V, S>,
     leads: &mut Vec<Lead<K, V, S>>,
@@ -89,7 +89,7 @@ where
     Some(turn.await.map_err(Refusal::from).and_then(|slot| store.enter_many_with(slot)))
 }
 
-/// A turn to be waited for, or what came of it without waiting.
+/// A turn to wait for, or the result if there is no need to wait.
 #[allow(clippy::type_complexity, reason = "taken apart at once")]
 fn enter_many<'s, K, V, S>(
     store: &'s Store<K, V, S>,

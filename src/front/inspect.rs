@@ -1,4 +1,4 @@
-//! What tests ask a cache, to know what stands inside; hidden from the documentation.
+//! Hidden methods with which tests look inside a cache.
 
 use super::cache::Cache;
 use std::hash::{BuildHasher, Hash};
@@ -9,8 +9,8 @@ where
     V: Clone + Send + Sync + 'static,
     S: BuildHasher + Send + Sync + 'static,
 {
-    /// Panics where something inside does not hold. For tests and fuzzing; nobody else may be using
-    /// the cache meanwhile.
+    /// Panics if an invariant does not hold. For tests and fuzzing; nobody else may use the cache
+    /// meanwhile.
     #[doc(hidden)]
     pub fn validate(&self) {
         self.store.validate();

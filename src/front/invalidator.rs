@@ -1,4 +1,4 @@
-//! A handle for those who bring news of changes.
+//! A handle for change feeds and hooks: removes and expires entries, and does not keep the cache alive.
 
 use super::cache::Cache;
 use crate::engine::store::Store;

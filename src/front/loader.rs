@@ -1,4 +1,4 @@
-//! What a cache is given that loads by itself.
+//! The traits for loaders that a cache owns, and closures as loaders.
 
 use crate::rules::loaded::{LoadCx, Loaded};
 use std::fmt;

@@ -1,4 +1,4 @@
-//! The cache that owns its loader.
+//! The cache that owns a blocking loader (read-through).
 
 use super::at::{At, or_fallback};
 use super::cache::Cache;
@@ -91,9 +91,9 @@ pub struct LoadingCache<K, V, L, S = ahash::RandomState> {
     pub(super) cache: Cache<K, V, S>,
     pub(super) loader: Arc<L>,
     pub(super) runtime: Arc<dyn Runtime>,
-    /// None where each miss is loaded by itself.
+    /// `None` without `batch`.
     gather: Option<Arc<Gather<K, V, S>>>,
-    /// Tells how many handles there are.
+    /// Its reference count is the number of handles to this loading cache.
     handles: Arc<()>,
 }
 
@@ -163,7 +163,7 @@ where
     pub fn read_through(self) -> Result<Got<V>, LoadError<L::Error>> {
         let (store, key, loader) = (self.store, self.key, &self.owner.loader);
         let hash = store.hash(key);
-        let call = Call { ttl: None, may_be_sent: true, ..self.call::<L::Error>(hash) };
+        let call = Call { ttl: None, may_offload: true, ..self.call::<L::Error>(hash) };
         if let Some(found) = self.look(hash, &call) {
             return found;
         }

@@ -1,9 +1,8 @@
 //! The cache that owns an async loader.
 //!
-//! Its methods say in their signatures that their futures are `Send`, which those of an `async fn` may be or
-//! not. Whether the future of a caller is `Send` is decided without its lifetimes: for a value of
-//! `&'static str` the compiler looks for a loader of `&'a str` for any `'a`, which no loader is. What a
-//! signature says is believed instead.
+//! The signatures of its methods state that their futures are `Send`, which an `async fn` cannot state. Without
+//! that, the compiler infers it for each caller's future with lifetimes erased: for values of `&'static str` it
+//! asks for a loader of `&'a str` for any `'a`, which no loader is. A stated bound is taken as it is.
 #![allow(clippy::manual_async_fn, reason = "an `async fn` cannot say that its future is `Send`")]
 
 use super::at::{At, or_fallback};
@@ -127,9 +126,9 @@ pub struct AsyncLoadingCache<K, V, L, S = ahash::RandomState> {
     pub(super) cache: Cache<K, V, S>,
     pub(super) loader: Arc<L>,
     pub(super) runtime: Arc<dyn Runtime>,
-    /// None where each miss is loaded by itself.
+    /// `None` without `batch`.
     gather: Option<Arc<Gather<K, V, S>>>,
-    /// Tells how many handles there are.
+    /// Its reference count is the number of handles to this loading cache.
     handles: Arc<()>,
 }
 
@@ -203,7 +202,7 @@ where
         async move {
             let (store, key, loader) = (self.store, self.key, &self.owner.loader);
             let hash = store.hash(key);
-            let call = Call { ttl: None, may_be_sent: true, ..self.call::<L::Error>(hash) };
+            let call = Call { ttl: None, may_offload: true, ..self.call::<L::Error>(hash) };
             if let Some(found) = self.look(hash, &call) {
                 return found;
             }
@@ -253,7 +252,7 @@ where
             }
             if let Some(gather) = self.gather.as_ref().filter(|_| !self.loader.is_of_one_key()) {
                 let load = |keys: Vec<K>| async move { self.loader.load_many(&keys).await };
-                // seldom come to, and larger than all the rest
+                // boxed: seldom used, and larger than the rest of the future
                 return plain(Box::pin(gather::load_async(store, gather, hash, key, load)).await);
             }
             let load = |lead: &mut Lead<K, V, S>| {
@@ -276,7 +275,7 @@ where
         async move {
             if self.loader.is_of_one_key() {
                 let load = |key: K| async move { self.loader.load(&key, &LoadCx::of_many()).await };
-                // seldom come to, and larger than the rest
+                // boxed: seldom used, and larger than the rest of the future
                 return Box::pin(many::load_each_async(&self.cache.store, keys, load)).await;
             }
             let load = |keys: Vec<K>| async move { self.loader.load_many(&keys).await };

@@ -1,10 +1,10 @@
 //! Many keys in one call.
 //!
-//! What nobody is loading yet is led, all of it by one call of the loader; only then does the caller
-//! wait for what others load. So it never waits while somebody may be waiting for it, and two
-//! batches that want the same keys crosswise end.
+//! The call leads the keys that nobody is loading yet, and loads them with one call of the loader; only then
+//! does it wait for the keys that others load. So it never waits while others may be waiting for it, and two
+//! batches that want some of the same keys cannot deadlock.
 
-use super::call::{self, Waited, counted, served_or};
+use super::call::{self, Waited, count_served, serve_or_error};
 use super::future::poll_batch;
 use super::guard::{admit_many, admit_many_async};
 use super::outcome::{Outcome, joined};
@@ -33,45 +33,45 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-/// A reply of a loader that says more than values.
+/// The reply of a loader of many keys.
 pub(super) type LoaderReply<K, V, E> = Result<Vec<(K, Loaded<V>)>, E>;
 
-/// What a loader brings that says no more than values.
+/// Converts the reply of a closure that returns plain values.
 pub(super) fn plain<K, V>(reply: impl IntoIterator<Item = (K, V)>) -> Vec<(K, Loaded<V>)> {
     reply.into_iter().map(|(key, value)| (key, Loaded::new(value))).collect()
 }
 
-/// A key that was asked for, once, however often it stood in the list.
+/// A key that was asked for; duplicates in the list share one.
 struct Wanted<'k, K, V, E> {
     key: &'k K,
     hash: u64,
     has_joined: bool,
-    /// It was found due for its refresh, and led by this call.
+    /// This call refreshes it ahead of its expiry.
     is_ahead: bool,
-    /// Nothing if it was found at once.
+    /// `None` if a fresh value was found at once.
     search: Option<Search<'k>>,
     outcome: Option<Outcome<V, E>>,
 }
 
 impl<K: Eq, V: Clone, E> Wanted<'_, K, V, E> {
-    /// Where its load came to nothing: serves what may be served now, if there is something.
+    /// If its load failed, replaces the error by a value that may be served now, if there is one.
     fn serve<S>(&mut self, store: &Store<K, V, S>, ask: &Ask) {
         let (hash, key, is_ahead) = (self.hash, self.key, self.is_ahead);
         let serve = |outcome: Outcome<V, E>| {
-            outcome.or_else(|error| served_or(store, hash, key, ask, is_ahead, error))
+            outcome.or_else(|error| serve_or_error(store, hash, key, ask, is_ahead, error))
         };
         self.outcome = self.outcome.take().map(serve);
     }
 }
 
-/// One call.
+/// One call for many keys.
 struct ManyCall<'k, K, V, S, E> {
     store: &'k Arc<Store<K, V, S>>,
     said: call::Call,
     wanted: Vec<Wanted<'k, K, V, E>>,
 }
 
-/// What is to be done for the keys that have no outcome yet. The numbers are places in `wanted`.
+/// What is to be done for the keys that have no outcome yet. The numbers are indices into `wanted`.
 struct Round<K, V, S> {
     led: Vec<usize>,
     leads: Vec<Lead<K, V, S>>,
@@ -112,10 +112,10 @@ where
         self.wanted.iter().all(|wanted| wanted.outcome.is_some())
     }
 
-    /// Decides for every open key who loads it. Waits for nobody.
+    /// Decides for every open key who loads it. Does not wait.
     fn decide(&mut self) -> Round<K, V, S> {
         let mut round = Round { led: Vec::new(), leads: Vec::new(), followed: Vec::new() };
-        // a refresh that is due may run on the spot, and ask for a key that is led already
+        // a runtime may run a due refresh on this thread, and its loader may ask for a key that is led already
         let mut running = Vec::new();
         for (at, wanted) in self.wanted.iter_mut().enumerate() {
             while wanted.outcome.is_none() {
@@ -151,7 +151,7 @@ where
         round
     }
 
-    /// What the second tier had need not be loaded.
+    /// Takes over the second tier's answers: these keys need no load.
     fn settled(&mut self, led: &mut Vec<usize>, settled: Settled<V, E>) {
         for (at, outcome) in settled.into_iter().rev() {
             self.wanted[led.remove(at)].outcome = Some(outcome);
@@ -162,7 +162,7 @@ where
         led.iter().map(|&at| self.wanted[at].key.clone()).collect()
     }
 
-    /// There is no slot now: what can be served as it is, stale or still good, is not loaded.
+    /// No slot is free: keys that can be served a stale or still fresh value are not loaded.
     fn spare(&mut self, led: &mut Vec<usize>, leads: &mut Vec<Lead<K, V, S>>) {
         let both = std::mem::take(led).into_iter().zip(std::mem::take(leads));
         for (at, lead) in both {
@@ -170,10 +170,10 @@ where
             let (hash, key, ask) = (wanted.hash, wanted.key, &self.said.ask);
             let is_good = wanted.is_ahead && self.store.is_good(hash, key, ask);
             if is_good || self.store.is_servable(hash, key, ask) {
-                // now: it may be gone when the others have been loaded
+                // served now, since the value may be gone when the other keys have been loaded
                 let refused = lead.refuse(Refusal::Overloaded).map(|e| (Refusal::Overloaded, e));
                 wanted.outcome = refused.and_then(|refused| {
-                    call::spared(self.store, hash, key, &self.said, wanted.is_ahead, refused)
+                    call::serve_refused(self.store, hash, key, &self.said, wanted.is_ahead, refused)
                 });
             } else {
                 led.push(at);
@@ -182,8 +182,8 @@ where
         }
     }
 
-    /// What of the keys that this call leads is to be loaded now, if it may call the source at all.
-    /// A key that was written to while the call waited for a slot is open again.
+    /// The keys that this call is to load now, if it may call the source at all. A key that was written to while
+    /// the call waited for a slot is open again.
     #[allow(clippy::type_complexity, reason = "two lists of one length and the permit for both")]
     fn admitted(
         &mut self,
@@ -214,21 +214,20 @@ where
         }
     }
 
-    /// Serves what it may where a load came to nothing, before it waits for others: until they are done a
-    /// window may end.
+    /// Serves stale values for failed loads now, before it waits for others: a window may end meanwhile.
     fn serve(&mut self) {
         for wanted in &mut self.wanted {
             wanted.serve(self.store, &self.said.ask);
         }
     }
 
-    /// What waiting for a joined flight came to; if to nothing, its key is open again.
+    /// Takes over the result of waiting for a joined flight. Without a result the key is open again.
     fn waited(&mut self, at: usize, waited: Waited<V>) {
         self.wanted[at].outcome = match waited {
             Waited::Landed(landing) => joined(landing),
             Waited::Stale(got) => Some(Ok(got)),
-            // a call for many keys waits as long as it takes
-            Waited::Impatient { .. } => Some(Err(LoadError::TimedOut)),
+            // cannot happen: a call for many keys has no timeout of its own
+            Waited::CallerTimedOut { .. } => Some(Err(LoadError::TimedOut)),
         };
         self.wanted[at].serve(self.store, &self.said.ask);
     }
@@ -237,7 +236,7 @@ where
         Many::gather(self.wanted.into_iter().filter_map(|wanted| {
             let Wanted { key, search, outcome, .. } = wanted;
             let outcome = match search {
-                Some(search) => counted(search, outcome?),
+                Some(search) => count_served(search, outcome?),
                 None => outcome?,
             };
             Some((key.clone(), outcome))
@@ -245,7 +244,7 @@ where
     }
 }
 
-/// Loads while a thread waits.
+/// Loads many keys, blocking the thread.
 pub(super) fn load<K, V, S, E>(
     store: &Arc<Store<K, V, S>>,
     keys: &[K],
@@ -282,7 +281,7 @@ where
     call.finish()
 }
 
-/// The same for a loader of one key: each is loaded, and fails, by itself.
+/// The same for a loader of one key: each key is loaded by itself, and fails by itself.
 pub(super) fn load_each<K, V, S, E>(
     store: &Arc<Store<K, V, S>>,
     keys: &[K],
@@ -303,11 +302,11 @@ where
     many
 }
 
-/// So many keys of one call are loaded at once by a loader of one key: as many as `warm` gives to one call
-/// of a loader of many. A wake of the task polls all of them.
+/// How many keys of one call a loader of one key loads at once: as many as `warm` gives to one call of a loader
+/// of many. Each wake-up of the task polls all of them.
 const LOADS_AT_ONCE: usize = 32;
 
-/// The twin of [`load_each`] for a task: up to [`LOADS_AT_ONCE`] keys are loaded at once.
+/// The async form of [`load_each`]: up to [`LOADS_AT_ONCE`] keys are loaded at once.
 pub(super) async fn load_each_async<'k, K, V, S, E, F, Fut>(
     store: &'k Arc<Store<K, V, S>>,
     keys: &'k [K],
@@ -356,7 +355,7 @@ where
     all
 }
 
-/// Loads while a task waits: the twin of [`load`].
+/// The async form of [`load`].
 pub(super) async fn load_async<K, V, S, R, E, F, Fut>(
     store: &Arc<Store<K, V, S>>,
     keys: &[K],

@@ -1,8 +1,8 @@
-//! Floor 5: what callers hold: the cache itself, and its two ways to wait.
+//! Floor 5: the public handles (caches, builders of calls, queues, tiers), and the two ways to wait.
 
 pub(crate) mod at;
 pub(crate) mod background;
-// explored by shuttle: loom has no threads with names
+// not with loom, which has no named threads; shuttle explores it
 #[cfg(not(larder_loom))]
 pub(crate) mod behind;
 pub(crate) mod blocking;

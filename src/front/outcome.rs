@@ -1,4 +1,4 @@
-//! From what a joined flight came to, to what its follower does next.
+//! Turns the outcome of a flight into the result of a caller that waited for it.
 
 use crate::parts::flight::Landing;
 use crate::rules::expiry::duration;
@@ -6,11 +6,11 @@ use crate::rules::got::{Got, How};
 use crate::words::error::LoadError;
 use std::sync::Arc;
 
-/// What a caller gets of a load.
+/// The result of a call that may load.
 pub(super) type Outcome<V, E> = Result<Got<V>, LoadError<E>>;
 
-/// What a caller that waited got out of it; `None` if it has to look again, because the flight
-/// came to nothing, or to an error of another type than its own.
+/// The result for a caller that waited; `None` if it has to look again, because the flight was abandoned, or
+/// failed with an error of another type than the caller's.
 pub(super) fn joined<V, E>(landing: Landing<V>) -> Option<Outcome<V, E>>
 where
     V: Clone,
@@ -33,7 +33,7 @@ where
     })
 }
 
-/// The same for a caller whose own load it may be, which ran somewhere else.
+/// The same for a caller that may have started the load itself (`is_own`), on the cache's runtime.
 pub(super) fn followed<V, E>(landing: Landing<V>, is_own: bool) -> Option<Outcome<V, E>>
 where
     V: Clone,
@@ -47,12 +47,12 @@ where
     Some(outcome)
 }
 
-/// What `get_or_load_optional` makes of a load.
+/// The result of `get_or_load_optional_async`.
 pub(super) fn optional<V, E>(result: Outcome<V, E>) -> Result<Option<V>, LoadError<E>> {
     or_none(plain(result))
 }
 
-/// The same for a load that says nothing of its value.
+/// The same from a plain value.
 pub(super) fn or_none<V, E>(result: Result<V, LoadError<E>>) -> Result<Option<V>, LoadError<E>> {
     match result {
         Ok(value) => Ok(Some(value)),
@@ -61,7 +61,7 @@ pub(super) fn or_none<V, E>(result: Result<V, LoadError<E>>) -> Result<Option<V>
     }
 }
 
-/// What the plain calls make of a load.
+/// The result of the plain calls: the value alone.
 pub(super) fn plain<V, E>(result: Outcome<V, E>) -> Result<V, LoadError<E>> {
     result.map(|got| got.value)
 }

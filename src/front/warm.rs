@@ -1,4 +1,4 @@
-//! Loading many keys ahead of anybody, some at a time.
+//! `warm`: loading many keys in the background before they are asked for, a few at a time.
 
 use super::background::offer;
 use super::loader::{AsyncLoader, Loader};
@@ -18,12 +18,11 @@ use std::pin::{Pin, pin};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 
-/// How many keys a call of the loader is given, unless `batch` said otherwise: so few that one which
-/// loads them one by one is done before `load_timeout`, and that progress is seen.
+/// How many keys one call of the loader gets, unless `batch` sets another number: few enough that a loader which
+/// loads them one by one is done before `load_timeout`, and that progress can be seen.
 pub(super) const CHUNK: usize = 32;
 
-/// How many such calls there are at once: half of the threads that the cache has by default, so that
-/// refreshes find one.
+/// How many such calls run at once: half of the default pool's threads, so that some are left for refreshes.
 const AT_ONCE: usize = 4;
 
 /// The progress of a [`warm`](crate::LoadingCache::warm). The work goes on without this handle; to wait for
@@ -132,16 +131,16 @@ impl fmt::Debug for Warmed {
     }
 }
 
-/// The keys that have not had their turn, in chunks; shared by those who load them.
+/// The keys that are still to be loaded, in chunks; shared by the workers.
 struct Keys<K> {
     left: Mutex<Vec<Vec<K>>>,
-    /// The handles to the loading cache: when the last is gone, there is nobody left to load for.
+    /// Counts the handles to the loading cache: when the last is gone, warming ends.
     handles: Weak<()>,
     progress: Arc<WarmProgress>,
 }
 
 impl<K> Drop for Keys<K> {
-    /// Nobody loads any more: all is done, or was stopped, or the runtime dropped the work.
+    /// The last worker has ended: all is done, or was stopped, or the runtime dropped the work.
     fn drop(&mut self) {
         let left = std::mem::take(&mut *self.left.lock());
         self.progress.failed.add(left.iter().map(|chunk| chunk.len() as u64).sum());
@@ -171,7 +170,8 @@ impl<K> Keys<K> {
     }
 }
 
-/// The keys of one call. Dropped before it is counted, by a runtime that drops the work say, it has failed.
+/// The keys of one call of the loader. If it is dropped before it is counted (by a runtime that drops its tasks,
+/// say), they count as failed.
 struct Chunk<'w, K> {
     keys: Vec<K>,
     progress: &'w WarmProgress,
@@ -187,7 +187,7 @@ impl<K> Drop for Chunk<'_, K> {
 }
 
 impl<K> Chunk<'_, K> {
-    /// Nothing if the loader panicked.
+    /// Counts the results; `None` if the loader panicked.
     fn count<V, E>(mut self, came: Option<&Many<K, V, E>>)
     where
         K: Hash + Eq,
@@ -198,7 +198,7 @@ impl<K> Chunk<'_, K> {
         let loaded = many.got.iter().filter(|(_, got)| got.how == How::Loaded).count();
         let (mut missing, mut failed) = (many.missing.len(), many.failed.len());
         if many.got.len() + missing + failed < chunk.len() {
-            // some stand twice in the chunk; by the user's `Hash` and `Eq`
+            // some keys are in the chunk twice; finding them calls the user's `Hash` and `Eq`
             contain(|| {
                 (missing, failed) = (times(&many.missing, chunk), times(&many.failed, chunk));
             });
@@ -206,19 +206,19 @@ impl<K> Chunk<'_, K> {
         self.progress.loaded.add(loaded as u64);
         self.progress.missing.add(missing as u64);
         self.progress.failed.add(failed as u64);
-        // what was loaded, and stood twice in the chunk, is there by now
+        // the duplicate of a loaded key counts as present
         let present = chunk.len().saturating_sub(loaded + missing + failed);
         self.progress.present.add(present as u64);
     }
 }
 
-/// How often these keys stand in the chunk.
+/// How many elements of the chunk are among these keys.
 fn times<K: Hash + Eq>(keys: &[K], chunk: &[K]) -> usize {
     let keys: HashSet<&K> = keys.iter().collect();
     chunk.iter().filter(|key| keys.contains(key)).count()
 }
 
-/// Splits the keys, and hands each of a few workers to `start`.
+/// Splits the keys into chunks, and calls `start` for each of a few workers.
 fn begin<K>(
     keys: impl IntoIterator<Item = K>,
     chunk: usize,
@@ -247,7 +247,7 @@ fn begin<K>(
     Warmed(progress)
 }
 
-/// Warms by a blocking loader.
+/// Warms with a blocking loader.
 pub(super) fn warm<K, V, L, S>(
     store: &Arc<Store<K, V, S>>,
     loader: &Arc<L>,
@@ -278,8 +278,8 @@ where
     })
 }
 
-/// Holds the cache for one chunk at a time. Two workers could keep each other's cache alive for ever,
-/// if they asked nothing but whether it is there.
+/// One worker. It holds the cache for one chunk at a time, and asks for handles, not only whether the cache
+/// still exists: two workers could otherwise keep it alive for each other for ever.
 fn work<K, V, L, S>(keys: &Keys<K>, store: &Weak<Store<K, V, S>>, loader: &L)
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
@@ -295,7 +295,7 @@ where
     }
 }
 
-/// Warms by an async loader.
+/// Warms with an async loader.
 pub(super) fn warm_async<K, V, L, S>(
     store: &Arc<Store<K, V, S>>,
     loader: &Arc<L>,
@@ -320,7 +320,8 @@ where
             }))
         });
         if refused.is_some() {
-            // who called is no task: when the last worker is dropped, its keys have failed
+            // the caller may not be a task, and so cannot run the loader: when the last worker is dropped, its
+            // keys count as failed
             store.note_refused();
         }
     })

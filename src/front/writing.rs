@@ -1,4 +1,4 @@
-//! Writes that the cache takes part in.
+//! `write_through`, and fences around writes made by other means.
 
 use super::cache::Cache;
 use crate::engine::store::Store;
@@ -120,7 +120,7 @@ where
     }
 }
 
-/// Writes to the source, and then to the cache with what was said of the value.
+/// Writes to the source, and then to the cache with this TTL and these tags.
 pub(super) fn write_through<'t, K, V, S, E>(
     store: &Arc<Store<K, V, S>>,
     key: K,
@@ -142,7 +142,7 @@ where
     Ok(())
 }
 
-/// The same in a task.
+/// The async form of [`write_through`].
 pub(super) async fn write_through_async<'t, K, V, S, E, F, Fut>(
     store: &Arc<Store<K, V, S>>,
     key: K,
