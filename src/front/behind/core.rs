@@ -1,7 +1,7 @@
-//! What threads that write and tasks that write have in common.
+//! What write-behind with threads and with tasks have in common.
 
 use super::builder::Settings;
-use super::desk::{Desk, LeftToDo, NotAccepted};
+use super::queue::{LeftToDo, NotAccepted, Queue};
 use super::writer::{Change, GaveUp, Unwritten, WriteError};
 use crate::engine::look::{Looked, Purpose};
 use crate::engine::store::Store;
@@ -20,13 +20,13 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 use thread::ThreadId;
 
-/// A listener that knows the type of its writer's errors, as one that does not. (If a queue's fields named
-/// that type, which is `<W as AsyncWriter<K, V>>::Error`, no task could hold the queue whose `K` or `V` has a
-/// lifetime or a `dyn`, and be `Send`: where the compiler asks that, it has forgotten which lifetime, and `W`
-/// does not write for all of them.)
+/// The `on_give_up` listener, with the type of the writer's errors erased. (If a field of the queue named that
+/// type, `<W as AsyncWriter<K, V>>::Error`, futures that hold a queue whose `K` or `V` contains a lifetime or a
+/// `dyn` would not be `Send`: the compiler checks that with lifetimes erased, and `W` implements the trait for
+/// one lifetime only.)
 pub(super) struct OnGiveUp<K, V>(Box<Tell<K, V>>);
 
-/// Tells of a key, its value, how often that was tried, and why no more: a `GaveUp<E>`, or nothing if the time
+/// Called with the key, the value, the number of attempts and the reason: a `GaveUp<E>`, or `None` if the time
 /// to drain was over.
 type Tell<K, V> = dyn Fn(K, Option<V>, u32, Option<&dyn Any>) + Send + Sync;
 
@@ -43,13 +43,13 @@ impl<K, V> OnGiveUp<K, V> {
     }
 }
 
-/// A queue, the cache in front of it, and who is told of what is not written.
+/// A queue, the cache in front of it, and the listener for changes that are not written.
 pub(super) struct Core<K, V, S> {
     pub(super) store: Arc<Store<K, V, S>>,
-    pub(super) desk: Arc<Desk<K, V>>,
+    pub(super) queue: Arc<Queue<K, V>>,
     pub(super) settings: Settings,
     on_give_up: Option<OnGiveUp<K, V>>,
-    /// The threads that are telling of what was given up on.
+    /// The threads that are calling `on_give_up`.
     telling: Mutex<Vec<ThreadId>>,
 }
 
@@ -64,24 +64,24 @@ where
         settings: Settings,
         on_give_up: Option<OnGiveUp<K, V>>,
     ) -> Self {
-        let desk = Arc::new(Desk::new(settings.terms(), store.clock.clone()));
-        // the cache asks it, and does not keep it
-        store.queue_in_front(Arc::<Desk<K, V>>::downgrade(&desk) as Weak<_>);
-        Self { store, desk, settings, on_give_up, telling: Mutex::new(Vec::new()) }
+        let queue = Arc::new(Queue::new(settings.terms(), store.clock.clone()));
+        // the cache asks the queue, but does not keep it alive
+        store.queue_in_front(Arc::<Queue<K, V>>::downgrade(&queue) as Weak<_>);
+        Self { store, queue, settings, on_give_up, telling: Mutex::new(Vec::new()) }
     }
 
     pub(super) fn item(&self, key: K, value: Option<V>) -> Arc<Item<K, V>> {
         Arc::new(Item { hash: self.store.hash(&key), key, value })
     }
 
-    /// Offers a change to the queue, and shows it if it is taken.
+    /// Offers a change to the queue; if it is accepted, makes it visible in the cache.
     pub(super) fn offer(&self, item: &Arc<Item<K, V>>) -> Result<(), NotAccepted> {
         let mut left = LeftToDo::new();
-        let accept = |now| self.desk.accept(item, now, &mut left);
+        let accept = |now| self.queue.accept(item, now, &mut left);
         self.store.record(item, || true, accept).expect("it may, so it was offered")
     }
 
-    /// The same for what `change` makes of what stands under the key. What stands there afterwards.
+    /// The same for what `change` makes of the key's current value. Returns the value afterwards.
     pub(super) fn alter<Q>(
         &self,
         key: &Q,
@@ -92,8 +92,8 @@ where
     {
         let hash = self.store.hash(key);
         let mut left = LeftToDo::new();
-        let unwritten = || self.desk.latest(hash, key);
-        let accept = |item: &_, now| self.desk.accept(item, now, &mut left);
+        let unwritten = || self.queue.latest(hash, key);
+        let accept = |item: &_, now| self.queue.accept(item, now, &mut left);
         self.store.alter_ahead(hash, key, unwritten, change, accept)
     }
 
@@ -102,14 +102,14 @@ where
         Q: ?Sized + Hash + Equivalent<K>,
     {
         let hash = self.store.hash(key);
-        // what the cache has of a key is its last change, or nothing
+        // what the cache has for a key is its last change, or nothing
         if let Looked::Value(value) = self.store.get(hash, key, Purpose::Get) {
             return Some(value);
         }
-        self.desk.latest(hash, key)?.value.clone()
+        self.queue.latest(hash, key)?.value.clone()
     }
 
-    /// What came of a batch.
+    /// Handles the outcome of a batch.
     pub(super) fn settle<E: 'static>(
         &self,
         batch: Vec<Taken<K, V>>,
@@ -120,13 +120,13 @@ where
                 for taken in &batch {
                     contain(|| self.store.note_written(&taken.item));
                 }
-                self.desk.written(&batch);
+                self.queue.written(&batch);
             }
             Err(why) => {
-                let now = self.desk.clock.now();
+                let now = self.queue.clock.now();
                 let failed = |taken| self.fail_one(taken, batch.len(), now);
                 let given_up = batch.iter().filter_map(failed).collect();
-                self.desk.settle();
+                self.queue.settle();
                 self.report(given_up, Some(&why));
                 // the error's own `Drop` runs as well
                 contain(|| drop(why));
@@ -134,21 +134,22 @@ where
         }
         // the last handles of what was written: the user's `Drop` runs
         contain(|| drop(batch));
-        self.desk.is_back();
+        self.queue.is_back();
     }
 
-    /// A change of a batch of so many was not written. What is given up on leaves the queue and the cache
-    /// in one step: nobody makes anything of what is in one of them still.
+    /// A change of a batch of so many was not written. If it is given up on, it leaves the queue and the cache
+    /// in one step, so that no `alter` builds on it.
     fn fail_one(&self, taken: &Taken<K, V>, batch: usize, now: Tick) -> Option<Abandoned<K, V>> {
         let given_up = OnceCell::new();
-        let is_given_up = || given_up.get_or_init(|| self.desk.failed(taken, batch, now)).is_some();
+        let is_given_up =
+            || given_up.get_or_init(|| self.queue.failed(taken, batch, now)).is_some();
         contain(|| self.store.take_back_if(&taken.item, is_given_up));
-        // if the user's `Hash` or `Eq` panicked before that was asked, the queue is told now
+        // if the user's `Hash` or `Eq` panicked first, the queue has not been told yet
         is_given_up();
         given_up.into_inner().flatten()
     }
 
-    /// Tells of what will not be written, and is not shown any more.
+    /// Reports changes that will not be written, and are not in the cache any more.
     fn report(&self, given_up: Vec<Abandoned<K, V>>, why: Option<&dyn Any>) {
         for Abandoned { item, number, tries } in given_up {
             if let Some(OnGiveUp(tell)) = &self.on_give_up {
@@ -159,31 +160,31 @@ where
                 let at = telling.iter().position(|id| *id == me);
                 at.inspect(|&at| _ = telling.swap_remove(at));
             }
-            // from here on `flush` does not wait for it: who learns of it there finds it done
-            self.desk.told(number);
-            // a panic in the `Drop` of one leaves none of the others untold
+            // from here on `flush` does not wait for it: the listener has been called
+            self.queue.told(number);
+            // a panic in the `Drop` of one does not keep the others from being reported
             contain(|| drop(item));
         }
     }
 
-    /// Whether this thread is telling of what was given up on: `flush` and `close` wait until it has.
+    /// Whether this thread is inside `on_give_up`: `flush` and `close` would wait for it there.
     pub(super) fn is_telling(&self) -> bool {
         let me = thread::current().id();
         self.telling.lock().contains(&me)
     }
 
-    /// Ends what is left of the queue.
+    /// Closes the queue, and gives up on what is left.
     pub(super) fn abandon(&self) {
-        let given_up = self.desk.abandon();
+        let given_up = self.queue.abandon();
         for given_up in &given_up {
             contain(|| self.store.take_back(&given_up.item));
         }
         self.report(given_up, None);
     }
 
-    /// What `flush`, `close` and `close_within` return once nothing is left.
+    /// The result of `flush`, `close` and `close_within` when nothing is left.
     pub(super) fn told(&self) -> Result<(), WriteError> {
-        match self.desk.untold() {
+        match self.queue.untold() {
             0 => Ok(()),
             changes => Err(WriteError::GaveUp { changes }),
         }
@@ -195,11 +196,11 @@ where
     }
 
     pub(super) fn deadline(&self, timeout: Duration) -> Tick {
-        self.desk.clock.now().saturating_add(ticks(timeout))
+        self.queue.clock.now().saturating_add(ticks(timeout))
     }
 }
 
-/// Shared by the handles, but not by who writes: gone with the last handle.
+/// Shared by the handles, but not by the writers: dropped with the last handle.
 pub(super) struct LastHandle(pub(super) Arc<dyn Drain>);
 
 /// What is done when the last handle is gone.
@@ -213,7 +214,7 @@ impl Drop for LastHandle {
     }
 }
 
-/// A batch as its writer sees it.
+/// A batch in the form that writers get.
 pub(super) fn changes<K, V>(batch: &[Taken<K, V>]) -> Vec<Change<'_, K, V>> {
     batch.iter().map(|taken| change_of(&taken.item)).collect()
 }

@@ -2,7 +2,7 @@
 
 pub(crate) mod builder;
 pub(crate) mod core;
-pub(crate) mod desk;
+pub(crate) mod queue;
 #[cfg(feature = "tokio")]
 pub(crate) mod tasks;
 pub(crate) mod threads;

@@ -1,9 +1,9 @@
 //! Write-behind by tasks on tokio: the same queue, with writers that are polled.
 
-use self::crew::{Crew, within};
+use self::writers::{Writers, within};
 use super::builder::{Settings, settings};
 use super::core::{Core, Drain, LastHandle, OnGiveUp};
-use super::desk::NotAccepted;
+use super::queue::NotAccepted;
 use super::writer::{Change, Unwritten, WhenFull, WriteError};
 use crate::engine::store::Store;
 use crate::front::cache::Cache;
@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
 
-mod crew;
+mod writers;
 
 /// Writes changes to the source, for an [`AsyncWriteBehind`].
 ///
@@ -79,7 +79,7 @@ pub struct AsyncWriteBehind<K, V, W, S = ahash::RandomState>
 where
     W: AsyncWriter<K, V>,
 {
-    crew: Arc<Crew<K, V, W, S>>,
+    writers: Arc<Writers<K, V, W, S>>,
     last: Arc<LastHandle>,
 }
 
@@ -129,9 +129,9 @@ where
         self.settings.check()?;
         let runtime = Handle::try_current().map_err(|_| ConfigError::NoRuntime)?;
         let core = Arc::new(Core::new(self.store, self.settings, self.on_give_up));
-        let crew = Arc::new(Crew::new(core, self.writer, runtime));
-        let last = Arc::new(LastHandle(Arc::clone(&crew) as Arc<dyn Drain>));
-        Ok(AsyncWriteBehind { crew, last })
+        let writers = Arc::new(Writers::new(core, self.writer, runtime));
+        let last = Arc::new(LastHandle(Arc::clone(&writers) as Arc<dyn Drain>));
+        Ok(AsyncWriteBehind { writers, last })
     }
 }
 
@@ -220,12 +220,12 @@ where
         Q: ?Sized + Hash + Equivalent<K> + ToKey<K>,
         A: Into<Altered<V>>,
     {
-        let core = &self.crew.core;
+        let core = &self.writers.core;
         self.offer(|| core.alter(key, |value| change(value).into())).await
     }
 
     async fn change(&self, key: K, value: Option<V>) -> Result<(), WriteError> {
-        let core = &self.crew.core;
+        let core = &self.writers.core;
         let item = core.item(key, value);
         self.offer(|| core.offer(&item)).await
     }
@@ -235,8 +235,8 @@ where
         &self,
         mut offer: impl FnMut() -> Result<T, NotAccepted>,
     ) -> Result<T, WriteError> {
-        let core = &self.crew.core;
-        self.crew.man();
+        let core = &self.writers.core;
+        self.writers.ensure_started();
         loop {
             match offer() {
                 Ok(accepted) => return Ok(accepted),
@@ -244,7 +244,7 @@ where
                 Err(NotAccepted::Full) if core.settings.when_full == WhenFull::Refuse => {
                     return Err(WriteError::Full);
                 }
-                Err(NotAccepted::Full) => poll_fn(|task| core.desk.poll_room(task.waker())).await,
+                Err(NotAccepted::Full) => poll_fn(|task| core.queue.poll_room(task.waker())).await,
             }
         }
     }
@@ -254,7 +254,7 @@ where
     where
         Q: ?Sized + Hash + Equivalent<K>,
     {
-        self.crew.core.get(key)
+        self.writers.core.get(key)
     }
 
     /// Waits until every change accepted so far has been written, or given up on, as
@@ -264,12 +264,12 @@ where
     ///
     /// As there: [`GaveUp`](WriteError::GaveUp); [`InsideWriter`](WriteError::InsideWriter), in `on_give_up`.
     pub async fn flush(&self) -> Result<(), WriteError> {
-        let core = &self.crew.core;
+        let core = &self.writers.core;
         if core.is_telling() {
             return Err(WriteError::InsideWriter);
         }
-        let number = core.desk.hurry();
-        poll_fn(|task| core.desk.poll_past(number, task.waker())).await;
+        let number = core.queue.hurry();
+        poll_fn(|task| core.queue.poll_past(number, task.waker())).await;
         core.told()
     }
 
@@ -279,12 +279,12 @@ where
     ///
     /// As [`flush`](Self::flush).
     pub async fn close(self) -> Result<(), WriteError> {
-        let core = &self.crew.core;
+        let core = &self.writers.core;
         if core.is_telling() {
             return Err(WriteError::InsideWriter);
         }
-        core.desk.close();
-        poll_fn(|task| core.desk.poll_past(u64::MAX, task.waker())).await;
+        core.queue.close();
+        poll_fn(|task| core.queue.poll_past(u64::MAX, task.waker())).await;
         core.told()
     }
 
@@ -298,13 +298,13 @@ where
     ///
     /// As there.
     pub async fn close_within(self, timeout: Duration) -> Result<(), WriteError> {
-        let core = &self.crew.core;
+        let core = &self.writers.core;
         if core.is_telling() {
             return Err(WriteError::InsideWriter);
         }
         let until = core.deadline(timeout);
-        core.desk.close();
-        within(&core.desk, until, |waker| core.desk.poll_past(u64::MAX, waker)).await;
+        core.queue.close();
+        within(&core.queue, until, |waker| core.queue.poll_past(u64::MAX, waker)).await;
         core.abandon();
         core.told()
     }
@@ -316,12 +316,12 @@ where
 {
     /// Returns how many keys have an unwritten change.
     pub fn pending(&self) -> usize {
-        self.crew.core.desk.pending()
+        self.writers.core.queue.pending()
     }
 
     /// Returns how many changes were given up on since the queue was built.
     pub fn given_up(&self) -> u64 {
-        self.crew.core.desk.given_up()
+        self.writers.core.queue.given_up()
     }
 }
 
@@ -330,7 +330,7 @@ where
     W: AsyncWriter<K, V>,
 {
     fn clone(&self) -> Self {
-        Self { crew: Arc::clone(&self.crew), last: Arc::clone(&self.last) }
+        Self { writers: Arc::clone(&self.writers), last: Arc::clone(&self.last) }
     }
 }
 

@@ -1,9 +1,9 @@
 //! Write-behind by threads of its own.
 
-use self::crew::Crew;
+use self::writers::Writers;
 use super::builder::WriteBehindBuilder;
 use super::core::{Core, Drain, LastHandle};
-use super::desk::NotAccepted;
+use super::queue::NotAccepted;
 use super::writer::{WhenFull, WriteError, Writer};
 use crate::front::cache::Cache;
 use crate::rules::altered::Altered;
@@ -14,7 +14,7 @@ use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 use std::time::Duration;
 
-mod crew;
+mod writers;
 
 /// A write-behind queue: a change is in the cache and acknowledged at once, and reaches the source a moment
 /// later, in batches, from a thread of the queue's own.
@@ -111,7 +111,7 @@ pub struct WriteBehind<K, V, W, S = ahash::RandomState>
 where
     W: Writer<K, V>,
 {
-    crew: Arc<Crew<K, V, W, S>>,
+    writers: Arc<Writers<K, V, W, S>>,
     last: Arc<LastHandle>,
 }
 
@@ -144,8 +144,8 @@ where
     }
 
     pub(super) fn over(core: Core<K, V, S>, writer: W) -> Self {
-        let crew = Arc::new(Crew::new(core, writer));
-        Self { last: Arc::new(LastHandle(Arc::clone(&crew) as Arc<dyn Drain>)), crew }
+        let writers = Arc::new(Writers::new(core, writer));
+        Self { last: Arc::new(LastHandle(Arc::clone(&writers) as Arc<dyn Drain>)), writers }
     }
 
     /// Sets the value of a key: in the cache now, with the cache's own settings, and at the source soon. If
@@ -255,20 +255,20 @@ where
         Q: ?Sized + Hash + Equivalent<K> + ToKey<K>,
         A: Into<Altered<V>>,
     {
-        let core = &self.crew.core;
+        let core = &self.writers.core;
         self.offer(|| core.alter(key, |value| change(value).into()))
     }
 
     fn change(&self, key: K, value: Option<V>) -> Result<(), WriteError> {
-        let core = &self.crew.core;
+        let core = &self.writers.core;
         let item = core.item(key, value);
         self.offer(|| core.offer(&item))
     }
 
     /// Offers a change until it is accepted, or will not be.
     fn offer<T>(&self, mut offer: impl FnMut() -> Result<T, NotAccepted>) -> Result<T, WriteError> {
-        let core = &self.crew.core;
-        self.crew.man()?;
+        let core = &self.writers.core;
+        self.writers.ensure_started()?;
         loop {
             match offer() {
                 Ok(accepted) => return Ok(accepted),
@@ -276,11 +276,11 @@ where
                 Err(NotAccepted::Full) if core.settings.when_full == WhenFull::Refuse => {
                     return Err(WriteError::Full);
                 }
-                Err(NotAccepted::Full) if self.crew.is_writer() => {
+                Err(NotAccepted::Full) if self.writers.is_writer() => {
                     return Err(WriteError::InsideWriter);
                 }
                 Err(NotAccepted::Full) => {
-                    _ = core.desk.block(None, |waker| core.desk.poll_room(waker));
+                    _ = core.queue.block(None, |waker| core.queue.poll_room(waker));
                 }
             }
         }
@@ -293,7 +293,7 @@ where
     where
         Q: ?Sized + Hash + Equivalent<K>,
     {
-        self.crew.core.get(key)
+        self.writers.core.get(key)
     }
 
     /// Waits until every change accepted so far has been written, or given up on. Changes that wait for their
@@ -304,12 +304,12 @@ where
     /// [`GaveUp`](WriteError::GaveUp) if changes were given up on that no earlier `flush` has reported; all
     /// others are written. [`InsideWriter`](WriteError::InsideWriter), in the writer and in `on_give_up`.
     pub fn flush(&self) -> Result<(), WriteError> {
-        if self.crew.is_awaited() {
+        if self.writers.is_awaited() {
             return Err(WriteError::InsideWriter);
         }
-        let core = &self.crew.core;
-        let number = core.desk.hurry();
-        core.desk.block(None, |waker| core.desk.poll_past(number, waker));
+        let core = &self.writers.core;
+        let number = core.queue.hurry();
+        core.queue.block(None, |waker| core.queue.poll_past(number, waker));
         core.told()
     }
 
@@ -321,13 +321,13 @@ where
     ///
     /// As [`flush`](Self::flush).
     pub fn close(self) -> Result<(), WriteError> {
-        if self.crew.is_awaited() {
+        if self.writers.is_awaited() {
             return Err(WriteError::InsideWriter);
         }
-        let core = &self.crew.core;
-        core.desk.close();
-        core.desk.block(None, |waker| core.desk.poll_past(u64::MAX, waker));
-        self.crew.dismiss(None);
+        let core = &self.writers.core;
+        core.queue.close();
+        core.queue.block(None, |waker| core.queue.poll_past(u64::MAX, waker));
+        self.writers.dismiss(None);
         core.told()
     }
 
@@ -343,15 +343,15 @@ where
     ///
     /// As [`close`](Self::close): [`GaveUp`](WriteError::GaveUp) if the time was not enough.
     pub fn close_within(self, timeout: Duration) -> Result<(), WriteError> {
-        if self.crew.is_awaited() {
+        if self.writers.is_awaited() {
             return Err(WriteError::InsideWriter);
         }
-        let core = &self.crew.core;
+        let core = &self.writers.core;
         let until = core.deadline(timeout);
-        core.desk.close();
-        core.desk.block(Some(until), |waker| core.desk.poll_past(u64::MAX, waker));
+        core.queue.close();
+        core.queue.block(Some(until), |waker| core.queue.poll_past(u64::MAX, waker));
         core.abandon();
-        self.crew.dismiss(Some(until));
+        self.writers.dismiss(Some(until));
         core.told()
     }
 }
@@ -362,12 +362,12 @@ where
 {
     /// Returns how many keys have an unwritten change.
     pub fn pending(&self) -> usize {
-        self.crew.core.desk.pending()
+        self.writers.core.queue.pending()
     }
 
     /// Returns how many changes were given up on since the queue was built.
     pub fn given_up(&self) -> u64 {
-        self.crew.core.desk.given_up()
+        self.writers.core.queue.given_up()
     }
 }
 
@@ -376,7 +376,7 @@ where
     W: Writer<K, V>,
 {
     fn clone(&self) -> Self {
-        Self { crew: Arc::clone(&self.crew), last: Arc::clone(&self.last) }
+        Self { writers: Arc::clone(&self.writers), last: Arc::clone(&self.last) }
     }
 }
 

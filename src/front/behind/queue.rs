@@ -1,5 +1,5 @@
-//! A queue behind its lock, and those who wait at it: writers for work, callers for room or for
-//! the end. All of them are wakers; a blocked thread is one that unparks.
+//! The backlog of a write-behind queue behind its lock, with everybody who waits for it: writers for work,
+//! callers for room or for the end. All of them wait by a waker; a blocked thread's waker unparks it.
 
 use crate::engine::behind::WriteBehindQueue;
 use crate::parts::backlog::{Abandoned, Accepted, Backlog, BacklogTerms, Item, Taken, WriterStep};
@@ -12,7 +12,7 @@ use equivalent::Equivalent;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
-pub(super) struct Desk<K, V> {
+pub(super) struct Queue<K, V> {
     state: Mutex<State<K, V>>,
     pub(super) clock: Clock,
 }
@@ -23,22 +23,23 @@ struct State<K, V> {
     writers: Vec<Waker>,
     /// Callers that wait for room or for the end.
     callers: Vec<Waker>,
-    /// How many given-up changes `flush` and `close` have told of.
+    /// How many given-up changes `flush` and `close` have reported.
     told: u64,
-    /// How many writers have taken a batch and are not done with it: what is written has left the queue, and
-    /// the user's code still runs.
+    /// How many writers are busy with a batch. User code may still run when its changes have left the queue
+    /// already.
     at_work: usize,
-    /// A writer was not waited for any longer, and never is again.
+    /// Somebody gave up waiting for a writer: from then on nobody waits for writers.
     is_left_behind: bool,
-    /// The tick at which the writers give up what is left: set where none but them can.
-    parting: Option<Tick>,
-    /// All that was left was given up.
+    /// The tick at which the writers themselves give up what is left: set if the last handle was dropped on a
+    /// writer's thread.
+    deadline: Option<Tick>,
+    /// The remaining changes were given up on.
     #[cfg_attr(not(feature = "tokio"), allow(dead_code, reason = "asked by tasks"))]
     is_abandoned: bool,
 }
 
 impl<K, V> State<K, V> {
-    /// A caller waits: it is woken once, however often it asks.
+    /// Adds a waiting caller, once however often it polls.
     fn wait(&mut self, waker: Waker) {
         if !self.callers.iter().any(|other| other.will_wake(&waker)) {
             self.callers.push(waker);
@@ -46,14 +47,14 @@ impl<K, V> State<K, V> {
     }
 }
 
-/// Why a change was not taken in.
+/// Why a change was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NotAccepted {
     Full,
     Closed,
 }
 
-impl<K, V> Desk<K, V> {
+impl<K, V> Queue<K, V> {
     pub(super) fn new(terms: BacklogTerms, clock: Clock) -> Self {
         let backlog = Backlog::new(terms);
         let (writers, callers) = (Vec::new(), Vec::new());
@@ -64,14 +65,14 @@ impl<K, V> Desk<K, V> {
             told: 0,
             at_work: 0,
             is_left_behind: false,
-            parting: None,
+            deadline: None,
             is_abandoned: false,
         };
         Self { state: Mutex::new(state), clock }
     }
 
-    /// Takes a change in. Called under a shard's lock, so nobody is woken and nothing dropped here:
-    /// that is for the caller, who gets both in `left`.
+    /// Accepts a change. Called under a shard's lock, so nobody is woken and nothing is dropped in here: `left`
+    /// does both after the lock is released.
     pub(super) fn accept(
         &self,
         item: &Arc<Item<K, V>>,
@@ -106,13 +107,13 @@ impl<K, V> Desk<K, V> {
         self.state.lock().backlog.len()
     }
 
-    /// What a writer does next. One that is to wait is woken through `waker`.
+    /// What a writer does next. If that is to wait, `waker` is woken when there is work.
     pub(super) fn next(&self, waker: &Waker) -> WriterStep<K, V> {
         let waker = waker.clone();
         let mut state = self.state.lock();
         let step = state.backlog.next(self.clock.now());
         let woken = match &step {
-            // there may be another batch, for another writer
+            // there may be another batch, so another writer looks
             WriterStep::Write(_) => {
                 state.at_work += 1;
                 std::mem::take(&mut state.writers)
@@ -147,7 +148,7 @@ impl<K, V> Desk<K, V> {
         self.state.lock().backlog.failed(taken, batch, now)
     }
 
-    /// A writer is done with the batch that it had, and with all that came of it.
+    /// A writer is done with its batch, reports included.
     pub(super) fn is_back(&self) {
         let mut state = self.state.lock();
         state.at_work -= 1;
@@ -156,7 +157,7 @@ impl<K, V> Desk<K, V> {
         wake_all(woken);
     }
 
-    /// No writer is waited for any longer.
+    /// From now on nobody waits for writers.
     pub(super) fn leave_behind(&self) {
         let mut state = self.state.lock();
         state.is_left_behind = true;
@@ -165,7 +166,7 @@ impl<K, V> Desk<K, V> {
         wake_all(woken);
     }
 
-    /// Whether all writers are done with what they had: `false` if that is not waited for.
+    /// Ready when all writers are done with their batches; with `false` if nobody waits for writers any more.
     pub(super) fn poll_back(&self, waker: &Waker) -> Poll<bool> {
         let waker = waker.clone();
         let mut state = self.state.lock();
@@ -176,19 +177,19 @@ impl<K, V> Desk<K, V> {
         Poll::Pending
     }
 
-    /// All of a batch is back.
+    /// All changes of a failed batch have been handled: wakes those who wait.
     pub(super) fn settle(&self) {
         Self::settled(self.state.lock());
     }
 
-    /// Of a change that was given up on everybody has been told who is to be.
+    /// A change that was given up on has been reported.
     pub(super) fn told(&self, number: u64) {
         let mut state = self.state.lock();
         state.backlog.told(number);
         Self::settled(state);
     }
 
-    /// Something came back from a writer: there may be room, or nothing left.
+    /// Changes have left the queue: wakes callers, and also writers if the queue is closed and empty.
     fn settled(mut state: impl std::ops::DerefMut<Target = State<K, V>>) {
         let mut woken = std::mem::take(&mut state.callers);
         if state.backlog.is_closed() && state.backlog.len() == 0 {
@@ -198,7 +199,7 @@ impl<K, V> Desk<K, V> {
         wake_all(woken);
     }
 
-    /// What is queued is written now. Returns the number to wait for.
+    /// Has everything that is queued written now. Returns the number to wait for.
     pub(super) fn hurry(&self) -> u64 {
         let mut state = self.state.lock();
         let number = state.backlog.hurry();
@@ -217,25 +218,25 @@ impl<K, V> Desk<K, V> {
         wake_all(woken);
     }
 
-    /// Closes it, and has the writers themselves give up at that tick what they have not written by then.
+    /// Closes it. At this tick the writers themselves give up what is not written by then.
     pub(super) fn close_until(&self, at: Tick) {
-        self.state.lock().parting = Some(at);
+        self.state.lock().deadline = Some(at);
         self.close();
     }
 
-    /// When the writers give up, if they are to.
-    pub(super) fn parting(&self) -> Option<Tick> {
-        self.state.lock().parting
+    /// When the writers give up, if that is set.
+    pub(super) fn deadline(&self) -> Option<Tick> {
+        self.state.lock().deadline
     }
 
-    /// Whether the writers are to give up now.
+    /// Whether the writers should give up now.
     pub(super) fn is_over(&self) -> bool {
         let now = self.clock.now();
         let state = self.state.lock();
-        state.parting.is_some_and(|at| at <= now || self.is_drained(&state.backlog, now))
+        state.deadline.is_some_and(|at| at <= now || self.is_drained(&state.backlog, now))
     }
 
-    /// Closes it and takes everything out. Writers that are still at some of it are left behind.
+    /// Closes it and gives up on all changes, also on those that writers are busy with.
     pub(super) fn abandon(&self) -> Vec<Abandoned<K, V>> {
         let mut state = self.state.lock();
         state.backlog.close();
@@ -253,7 +254,7 @@ impl<K, V> Desk<K, V> {
         self.state.lock().backlog.is_closed()
     }
 
-    /// Given-up changes that nobody was told of by an error.
+    /// How many changes were given up on that no error has reported yet; from now on they count as reported.
     pub(super) fn untold(&self) -> u64 {
         let mut state = self.state.lock();
         let given_up = state.backlog.given_up();
@@ -264,7 +265,7 @@ impl<K, V> Desk<K, V> {
         self.state.lock().backlog.given_up()
     }
 
-    /// Whether all that was left was given up, what writers are still at included.
+    /// Ready when the remaining changes were given up on, those with writers included.
     #[cfg_attr(not(feature = "tokio"), allow(dead_code, reason = "asked by tasks"))]
     pub(super) fn poll_abandoned(&self, waker: &Waker) -> Poll<()> {
         let waker = waker.clone();
@@ -276,12 +277,12 @@ impl<K, V> Desk<K, V> {
         Poll::Pending
     }
 
-    /// Whether another key may come, or nothing may.
+    /// Ready when there is room for another key, or the queue is closed.
     pub(super) fn poll_room(&self, waker: &Waker) -> Poll<()> {
         self.poll(waker, |backlog| !backlog.is_full() || backlog.is_closed())
     }
 
-    /// Whether all that is numbered so or lower has left.
+    /// Ready when all changes up to this number have left the queue.
     pub(super) fn poll_past(&self, number: u64, waker: &Waker) -> Poll<()> {
         self.poll(waker, |backlog| backlog.is_past(number))
     }
@@ -291,8 +292,8 @@ impl<K, V> Desk<K, V> {
         self.poll(waker, |backlog| self.is_drained(backlog, now))
     }
 
-    /// Whether nothing is left, or nothing will leave by itself: where time is a test's, it does
-    /// not pass for one who waits.
+    /// Whether nothing is left, or nothing will leave by itself: with a manual clock, time does not pass during
+    /// a wait.
     fn is_drained(&self, backlog: &Backlog<K, V>, now: Tick) -> bool {
         backlog.len() == 0 || self.clock.is_manual() && backlog.waits_for_time(now)
     }
@@ -327,7 +328,7 @@ impl<K, V> Desk<K, V> {
     }
 }
 
-impl<K, V> WriteBehindQueue<K, V> for Desk<K, V>
+impl<K, V> WriteBehindQueue<K, V> for Queue<K, V>
 where
     K: Eq + Send + Sync,
     V: Send + Sync,
@@ -337,21 +338,21 @@ where
     }
 
     fn holds(&self, hash: u64, is_it: &dyn Fn(&K) -> bool) -> bool {
-        self.state.lock().backlog.latest(hash, &Such(is_it)).is_some()
+        self.state.lock().backlog.latest(hash, &KeysWhere(is_it)).is_some()
     }
 }
 
-/// A key that is known by a test.
-struct Such<'t, K>(&'t dyn Fn(&K) -> bool);
+/// Stands for the keys for which a predicate holds.
+struct KeysWhere<'t, K>(&'t dyn Fn(&K) -> bool);
 
-impl<K> Equivalent<K> for Such<'_, K> {
+impl<K> Equivalent<K> for KeysWhere<'_, K> {
     fn equivalent(&self, key: &K) -> bool {
         self.0(key)
     }
 }
 
-/// What is left to do once a shard's lock is released: done when this is dropped, so that writers
-/// are woken though something of the user's panics in between.
+/// What is left to do after a shard's lock is released. Done on drop, so that writers are woken even if user
+/// code panics in between.
 pub(super) struct LeftToDo<K, V> {
     superseded: Option<Arc<Item<K, V>>>,
     writers: Vec<Waker>,

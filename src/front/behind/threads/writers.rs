@@ -13,18 +13,18 @@ use std::sync::Arc;
 use std::task::Waker;
 
 /// The queue and its threads, which share it.
-pub(super) struct Crew<K, V, W, S>
+pub(super) struct Writers<K, V, W, S>
 where
     W: Writer<K, V>,
 {
     pub(super) core: Core<K, V, S>,
     pub(super) writer: W,
     /// Whether the threads were started.
-    is_manned: AtomicBool,
+    is_started: AtomicBool,
     threads: Mutex<Vec<thread::JoinHandle<()>>>,
 }
 
-impl<K, V, W, S> Crew<K, V, W, S>
+impl<K, V, W, S> Writers<K, V, W, S>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
@@ -32,46 +32,46 @@ where
     S: BuildHasher + Send + Sync + 'static,
 {
     pub(super) fn new(core: Core<K, V, S>, writer: W) -> Self {
-        Self { core, writer, is_manned: AtomicBool::new(false), threads: Mutex::new(Vec::new()) }
+        Self { core, writer, is_started: AtomicBool::new(false), threads: Mutex::new(Vec::new()) }
     }
 
-    /// Sees to it that there are threads.
-    pub(super) fn man(self: &Arc<Self>) -> Result<(), WriteError> {
-        if self.is_manned.load(Ordering::Acquire) {
+    /// Starts the threads, unless that is done already.
+    pub(super) fn ensure_started(self: &Arc<Self>) -> Result<(), WriteError> {
+        if self.is_started.load(Ordering::Acquire) {
             return Ok(());
         }
         let mut threads = self.threads.lock();
-        if self.is_manned.load(Ordering::Acquire) || self.core.desk.is_closed() {
+        if self.is_started.load(Ordering::Acquire) || self.core.queue.is_closed() {
             return Ok(());
         }
         for _ in 0..self.core.settings.writers {
-            let crew = Arc::clone(self);
+            let writers = Arc::clone(self);
             let builder = thread::Builder::new().name("larder-writer".to_owned());
-            match builder.spawn(move || crew.work()) {
+            match builder.spawn(move || writers.work()) {
                 Ok(handle) => threads.push(handle),
-                // fewer will do
+                // fewer threads suffice
                 Err(_) if !threads.is_empty() => break,
                 Err(error) => return Err(WriteError::NoThread { reason: error.to_string() }),
             }
         }
-        self.is_manned.store(true, Ordering::Release);
+        self.is_started.store(true, Ordering::Release);
         Ok(())
     }
 
-    /// A writer's life.
+    /// The loop of one writer thread.
     fn work(&self) {
-        let desk = &self.core.desk;
+        let queue = &self.core.queue;
         let waker = Waker::from(Unpark::this());
         loop {
-            if desk.is_over() {
+            if queue.is_over() {
                 self.core.abandon();
             }
-            match desk.next(&waker) {
+            match queue.next(&waker) {
                 WriterStep::Write(batch) => self.write(batch),
                 WriterStep::Wait(until) => {
-                    // whoever sets this wakes those who wait
-                    let parting = desk.parting();
-                    desk.clock.park_until(until.into_iter().chain(parting).min());
+                    // whoever sets this wakes the waiting writers
+                    let deadline = queue.deadline();
+                    queue.clock.park_until(until.into_iter().chain(deadline).min());
                 }
                 WriterStep::End => return,
             }
@@ -98,24 +98,24 @@ where
         self.is_writer() || self.core.is_telling()
     }
 
-    /// Waits for the threads, which have nothing left to do but what came of the last batches. One that hangs
-    /// in there, or in its writer, is left behind: nothing can end it.
+    /// Waits for the threads, which only finish their last batches, until this tick. A thread that hangs in user
+    /// code is not waited for any longer: nothing can end it.
     pub(super) fn dismiss(&self, until: Option<Tick>) {
-        let desk = &self.core.desk;
-        match desk.block(until, |waker| desk.poll_back(waker)) {
+        let queue = &self.core.queue;
+        match queue.block(until, |waker| queue.poll_back(waker)) {
             Some(true) => {}
             Some(false) => return,
-            None => return desk.leave_behind(),
+            None => return queue.leave_behind(),
         }
         let threads = std::mem::take(&mut *self.threads.lock());
         for thread in threads {
-            // what panics in there is contained
+            // panics of user code are contained in it
             _ = thread.join();
         }
     }
 }
 
-impl<K, V, W, S> Drain for Crew<K, V, W, S>
+impl<K, V, W, S> Drain for Writers<K, V, W, S>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
@@ -123,14 +123,14 @@ where
     S: BuildHasher + Send + Sync + 'static,
 {
     fn drain(&self) {
-        let desk = &self.core.desk;
+        let queue = &self.core.queue;
         if self.is_writer() {
-            // it cannot wait here for itself: it goes on, and ends when nothing is left, or time is over
-            return desk.close_until(self.core.drop_deadline());
+            // a writer cannot wait for itself: it goes on, and ends when nothing is left or time is over
+            return queue.close_until(self.core.drop_deadline());
         }
         let until = self.core.drop_deadline();
-        desk.close();
-        desk.block(Some(until), |waker| desk.poll_drained(waker));
+        queue.close();
+        queue.block(Some(until), |waker| queue.poll_drained(waker));
         self.core.abandon();
         self.dismiss(Some(until));
     }

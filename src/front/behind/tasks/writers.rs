@@ -2,7 +2,7 @@
 
 use super::AsyncWriter;
 use crate::front::behind::core::{Core, Drain, changes};
-use crate::front::behind::desk::Desk;
+use crate::front::behind::queue::Queue;
 use crate::front::behind::writer::GaveUp;
 use crate::parts::backlog::{Taken, WriterStep};
 use crate::parts::waiter::Bell;
@@ -16,8 +16,8 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use tokio::runtime::Handle;
 
-/// The queue and who writes, shared by the handles and the tasks.
-pub(super) struct Crew<K, V, W, S>
+/// The queue with its writer, shared by the handles and the tasks.
+pub(super) struct Writers<K, V, W, S>
 where
     W: AsyncWriter<K, V>,
 {
@@ -25,10 +25,10 @@ where
     writer: W,
     runtime: Handle,
     /// Whether the tasks were spawned.
-    is_manned: AtomicBool,
+    is_started: AtomicBool,
 }
 
-/// However its task ends: nothing is left behind unreported.
+/// However the task ends, what is not written is given up on and reported.
 struct EndGuard<K, V, S>(Arc<Core<K, V, S>>)
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
@@ -46,7 +46,7 @@ where
     }
 }
 
-impl<K, V, W, S> Crew<K, V, W, S>
+impl<K, V, W, S> Writers<K, V, W, S>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
@@ -54,34 +54,35 @@ where
     S: BuildHasher + Send + Sync + 'static,
 {
     pub(super) fn new(core: Arc<Core<K, V, S>>, writer: W, runtime: Handle) -> Self {
-        Self { core, writer, runtime, is_manned: AtomicBool::new(false) }
+        Self { core, writer, runtime, is_started: AtomicBool::new(false) }
     }
 
-    /// Sees to it that there are tasks. A runtime that has ended drops them, which closes the queue.
-    pub(super) fn man(self: &Arc<Self>) {
-        if self.is_manned.load(Ordering::Acquire) || self.is_manned.swap(true, Ordering::AcqRel) {
+    /// Spawns the tasks, unless that is done already. A runtime that has ended drops them, which closes the
+    /// queue.
+    pub(super) fn ensure_started(self: &Arc<Self>) {
+        if self.is_started.load(Ordering::Acquire) || self.is_started.swap(true, Ordering::AcqRel) {
             return;
         }
         for _ in 0..self.core.settings.writers {
-            let (crew, guard) = (Arc::clone(self), EndGuard(Arc::clone(&self.core)));
+            let (writers, guard) = (Arc::clone(self), EndGuard(Arc::clone(&self.core)));
             self.runtime.spawn(async move {
-                crew.work().await;
+                writers.work().await;
                 drop(guard);
             });
         }
     }
 
-    /// A writer's life.
+    /// The loop of one writer task.
     async fn work(&self) {
-        let desk = &self.core.desk;
+        let queue = &self.core.queue;
         let mut bell = Bell::default();
         loop {
-            let batch = poll_fn(|task| match desk.next(task.waker()) {
+            let batch = poll_fn(|task| match queue.next(task.waker()) {
                 WriterStep::Write(batch) => Poll::Ready(Some(batch)),
                 WriterStep::End => Poll::Ready(None),
                 WriterStep::Wait(until) => {
                     if let Some(at) = until {
-                        bell.set(&desk.clock, at, task.waker());
+                        bell.set(&queue.clock, at, task.waker());
                     }
                     Poll::Pending
                 }
@@ -102,8 +103,8 @@ where
         contain(|| writing = Some(self.writer.write(&changes)));
         let mut writing = pin!(writing);
         let outcome = poll_fn(|task| {
-            if self.core.desk.poll_abandoned(task.waker()).is_ready() {
-                // the queue is gone, and its cache is not to be kept for a source that hangs
+            if self.core.queue.poll_abandoned(task.waker()).is_ready() {
+                // the queue has ended, and a source that hangs must not keep its cache alive
                 return Poll::Ready(Err(GaveUp::Dropped));
             }
             let mut polled = Poll::Ready(Err(GaveUp::Panicked));
@@ -115,22 +116,22 @@ where
             polled
         })
         .await;
-        // its `Drop` is the user's too, and must not end the task
+        // the future's `Drop` is user code too, and must not end the task by a panic
         contain(|| writing.set(None));
         outcome
     }
 }
 
-/// Waits until `poll` is ready, or until that tick.
+/// Waits until `poll` is ready, but not longer than until this tick.
 pub(super) async fn within<K, V>(
-    desk: &Desk<K, V>,
+    queue: &Queue<K, V>,
     until: Tick,
     poll: impl Fn(&Waker) -> Poll<()>,
 ) {
     let mut bell = Bell::default();
     poll_fn(|task| {
-        bell.set(&desk.clock, until, task.waker());
-        if desk.clock.now() >= until {
+        bell.set(&queue.clock, until, task.waker());
+        if queue.clock.now() >= until {
             return Poll::Ready(());
         }
         poll(task.waker())
@@ -138,7 +139,7 @@ pub(super) async fn within<K, V>(
     .await;
 }
 
-impl<K, V, W, S> Drain for Crew<K, V, W, S>
+impl<K, V, W, S> Drain for Writers<K, V, W, S>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
@@ -147,13 +148,13 @@ where
 {
     fn drain(&self) {
         let core = Arc::clone(&self.core);
-        core.desk.close();
-        if core.desk.pending() == 0 {
+        core.queue.close();
+        if core.queue.pending() == 0 {
             return;
         }
         let (until, guard) = (core.drop_deadline(), EndGuard(Arc::clone(&core)));
         self.runtime.spawn(async move {
-            within(&core.desk, until, |waker| core.desk.poll_drained(waker)).await;
+            within(&core.queue, until, |waker| core.queue.poll_drained(waker)).await;
             drop(guard);
         });
     }
