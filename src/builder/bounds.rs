@@ -1,4 +1,4 @@
-//! What bounds a cache.
+//! The settings that bound a cache.
 
 use super::CacheBuilder;
 

@@ -1,4 +1,4 @@
-//! Which settings are refused, and what is said then.
+//! Checks the settings, and says what each accepts.
 
 use super::settings::Settings;
 use crate::rules::ahead::RefreshAhead;
@@ -96,7 +96,7 @@ impl<K, V> Settings<K, V> {
         Ok(())
     }
 
-    /// What is said of refreshes and of gathered loads.
+    /// Checks the settings for refreshes and batches.
     fn check_loading(&self) -> Result<(), ConfigError> {
         if let Some((keys, wait)) = self.batch {
             let refused = match (keys, wait) {

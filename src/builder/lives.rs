@@ -1,4 +1,4 @@
-//! How long values live, how long they may be served after that, and when they are loaded again.
+//! The settings for expiry, stale windows, back-off and refreshes.
 
 use super::CacheBuilder;
 use crate::rules::ahead::RefreshAhead;

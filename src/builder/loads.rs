@@ -1,4 +1,4 @@
-//! How the source is asked: for how long, how often at once, on whose time.
+//! The settings for loads: timeouts, limits, the breaker, batches, the runtime.
 
 use super::CacheBuilder;
 use crate::words::runtime::Runtime;

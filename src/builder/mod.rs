@@ -1,4 +1,4 @@
-//! Floor 6: assembly.
+//! Floor 6: the builder.
 
 mod bounds;
 mod lives;
@@ -428,7 +428,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     }
 }
 
-/// The runtime that this is called in.
+/// The tokio runtime that this is called in.
 #[cfg(feature = "tokio")]
 fn surrounding() -> Option<Arc<dyn Runtime>> {
     Some(Arc::new(tokio::runtime::Handle::try_current().ok()?))

@@ -1,4 +1,4 @@
-//! From settings to what the engine is built by, with the number of shards.
+//! Turns settings into the plan that the engine is built from, and chooses the number of shards.
 
 use super::settings::Settings;
 use crate::engine::store::Plan;
@@ -7,30 +7,30 @@ use crate::rules::backoff::BackOff;
 use crate::rules::expiry::{Draw, Lives, NEVER, Windows, share, ticks};
 use crate::words::clock::Clock;
 
-/// What a shard holds at least, by default: with 512 entries a shard the hit ratio of caches of 1,000
-/// entries and more is within 0.1 points of one shard's on every trace; with 256 a loop that just
-/// fits loses 3.3, since the hash gives some shards more than they hold.
+/// How many entries a shard holds at least, by default: with 512, the hit ratio of caches of 1,000 entries and
+/// more is within 0.1 points of an unsharded cache's on every trace. With 256, a loop that just fits loses 3.3
+/// points, since the hash gives some shards more entries than they hold.
 const ENTRIES_A_SHARD: u64 = 512;
 
-/// What it holds at most, by default: the pause of a shard that grows is that of moving so many. The
-/// longest insert of 10 million was 0.6 ms; with 65,536 it was 3.6 ms, and nothing else was faster.
+/// How many it holds at most, by default: a shard that grows is locked while they are moved. The longest of 10
+/// million inserts took 0.6 ms; with 65,536 entries a shard 3.6 ms, and nothing else was faster.
 const MOST_A_SHARD: u64 = 8_192;
 
-/// What an entry is taken to weigh at least and at most, where weights are the bound and so the number
-/// of entries is not known: most weighers count bytes. Too many shards cost bytes that are hits, for each
-/// needs [`ENTRIES_A_SHARD`] to choose from (with sizes from 64 bytes to 256 KiB, 42.1 per cent with 16
-/// shards and 43.8 with these); too few cost long pauses when they grow.
+/// What an entry is assumed to weigh at least and at most, if the bound is a weight and the number of entries is
+/// unknown: most weighers count bytes. Too many shards cost byte hits, because each needs [`ENTRIES_A_SHARD`] to
+/// choose from (with sizes from 64 bytes to 256 KiB, 42.1 per cent with 16 shards and 43.8 with these); too few
+/// cost long pauses when they grow.
 const LEAST_WEIGHT: u64 = 1 << 10;
 const MOST_WEIGHT: u64 = 1 << 15;
 
-/// Shards a core, by default: threads then meet in one shard rarely enough. Each has some lines that every
-/// write touches, and too many of them do not stay near the core. (100k entries of `u64` on two cores,
-/// medians of 11 to 15 rounds by turns, two threads and one: with 16 a core instead of 8, gets and inserts
-/// mixed 1.14 and 1.00 times as fast, `get_or_insert_with` 1.12 and 0.96, new keys 1.15 and 1.01; with
+/// Shards a core, by default: enough that threads seldom meet in one shard. Each shard has some cache lines that
+/// every write touches, and those of too many shards do not stay in the core's cache. (100k entries of `u64` on
+/// two cores, medians of 11 to 15 rounds by turns, two threads and one: with 16 a core instead of 8, gets and
+/// inserts mixed 1.14 and 1.00 times as fast, `get_or_insert_with` 1.12 and 0.96, new keys 1.15 and 1.01; with
 /// 32, 1.18 and 0.94, 1.21 and 0.96, 1.17 and 0.93.)
 const SHARDS_A_CORE: u64 = 16;
 
-/// The most shards that a cache may have; each takes some hundred bytes before it holds anything.
+/// The most shards that a cache may have; an empty one takes some hundred bytes.
 const MOST_SHARDS: u64 = 1_024;
 
 impl<K, V> Settings<K, V> {
@@ -69,7 +69,7 @@ impl<K, V> Settings<K, V> {
             detaches: false,
             tier: self.tier,
             name: self.name,
-            // keyed like the default hasher: nobody outside can foresee the draws
+            // random like the default hasher's keys: nobody outside can predict the draws
             seed: self.seed.unwrap_or_else(|| ahash::RandomState::new().hash_one(())),
         }
     }
@@ -81,8 +81,8 @@ fn shards(wanted: Option<usize>, bound: u64, weighted: bool) -> usize {
     } else {
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
         let (at_least, at_most) = match bound {
-            // it may become as large as any, and is split as for two million: a shard of a cache of
-            // ten million then stands still for less than a millisecond when it grows
+            // without a bound, split as for two million entries: then a shard of a cache of ten million is
+            // locked for less than a millisecond when it grows
             u64::MAX => (1 << 21, 1 << 21),
             _ if weighted => (bound / MOST_WEIGHT, bound / LEAST_WEIGHT),
             _ => (bound, bound),

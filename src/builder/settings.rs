@@ -1,7 +1,7 @@
-//! What was said to a builder, and what holds where nothing was.
+//! The builder's settings, and their defaults.
 
 use crate::engine::store::{Listener, Weigher};
-use crate::engine::tier::Behind;
+use crate::engine::tier::StoreTier;
 use crate::parts::notifier::Notifier;
 use crate::rules::ahead::RefreshAhead;
 use crate::rules::counted::CountedErrors;
@@ -10,10 +10,11 @@ use crate::words::runtime::Runtime;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A load that nothing else ends: long enough for any source that works, short enough for a pager.
+/// The default `load_timeout`: longer than a load from any source that works, and short enough to notice a hung
+/// one soon.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// All but the hasher, whose type is the builder's.
+/// All settings but the hasher, whose type is a parameter of the builder.
 pub(super) struct Settings<K, V> {
     pub(super) max_entries: Option<u64>,
     pub(super) max_weight: Option<u64>,
@@ -41,7 +42,7 @@ pub(super) struct Settings<K, V> {
     pub(super) clock: Option<Clock>,
     pub(super) seed: Option<u64>,
     pub(super) name: Option<Arc<str>>,
-    pub(super) tier: Option<Behind<K, V>>,
+    pub(super) tier: Option<StoreTier<K, V>>,
 }
 
 impl<K, V> Default for Settings<K, V> {

@@ -1,8 +1,8 @@
-//! A cache with a second tier, and what has to be running for it.
+//! The setting for a second tier, and starting what it needs.
 
 use super::CacheBuilder;
 use crate::engine::store::{Plan, Store};
-use crate::engine::tier::Behind;
+use crate::engine::tier::StoreTier;
 use crate::front::tier::worker;
 use crate::rules::tier::Tier;
 use crate::words::error::ConfigError;
@@ -86,12 +86,13 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         V: Send + Sync + 'static,
         T: Tier<K, V>,
     {
-        self.settings.tier = Some(Behind::new(Arc::new(tier)));
+        self.settings.tier = Some(StoreTier::new(Arc::new(tier)));
         self
     }
 }
 
-/// A store, and what it needs to be running.
+/// Makes the store; with a second tier, also starts the thread that sends it changes, and subscribes to its
+/// news.
 pub(super) fn started<K, V, S>(plan: Plan<K, V, S>) -> Result<Arc<Store<K, V, S>>, ConfigError>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,

@@ -22,23 +22,21 @@ use crate::words::to_key::ToKey;
 use equivalent::Equivalent;
 use std::sync::Arc;
 
-/// The cache's own loader, as far as the engine knows it: it sees to it that loads without a caller are done.
-/// Called with no lock held.
+/// The cache's own loader with its runtime, as the engine sees it: it runs loads that have no caller. Called
+/// with no lock held.
 pub(crate) trait Refresher<K, V, S>: Send + Sync {
-    /// Has the load done in the background. Hands it back if the runtime refused it, which is counted.
+    /// Starts the load in the background. Returns it if the runtime refused, which is counted.
     fn refresh(&self, away: Away<K, V, S>) -> Result<(), Away<K, V, S>>;
 
-    /// Whether it has so much to do that hits had better leave their refreshes to later hits.
+    /// Whether it is so busy that hits should leave their refreshes to later hits.
     fn is_busy(&self) -> bool;
 
-    /// The runtime refused the load, and its caller has no more use for it: does it here and now, if that is
-    /// possible without waiting for a slot.
+    /// Runs a load that the runtime refused on this thread, if that needs no wait for a slot.
     fn run(&self, away: Away<K, V, S>);
 }
 
 impl<K, V, S> Store<K, V, S> {
-    /// Whether a hit on this fresh entry should have its successor loaded: it is due, and nobody is loading
-    /// it.
+    /// Whether a hit on this fresh entry should refresh it: it is due, and nobody is loading it.
     #[inline]
     pub(super) fn is_due(
         &self,
@@ -191,9 +189,8 @@ where
         }
     }
 
-    /// Loads a value that everybody is served stale meanwhile in the background, if the cache has a loader of
-    /// its own: then this caller is served the stale value too, for the reason that is returned. Otherwise
-    /// returns the lead.
+    /// Revalidates a stale value in the background, if the cache has a loader of its own: then this caller is
+    /// served the stale value too, for the reason that is returned. Otherwise returns the lead.
     pub(super) fn revalidate(&self, lead: Lead<K, V, S>) -> Result<StaleWhy, Lead<K, V, S>> {
         let Some(refresher) = &self.refresher else { return Err(lead) };
         // the caller may have asked for many keys; this one is loaded by itself

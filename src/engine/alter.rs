@@ -22,21 +22,21 @@ use std::sync::Arc;
 pub(crate) struct Said<T> {
     /// Its time to live in ticks, if it is not the cache's.
     pub(crate) ttl: Option<u64>,
-    /// Its life ends when that of the value before it would have, if there is one.
+    /// It keeps the life of the value before it, if there is one.
     pub(crate) keeps_life: bool,
     /// Its tags; if there are none, it has those of the value before it.
     pub(crate) tags: T,
 }
 
-/// What the closure was shown.
+/// Where the value that the closure was shown came from.
 #[derive(Clone, Copy)]
-pub(super) enum Stood {
+pub(super) enum Current {
     Nothing,
     Unwritten,
     Cached(Stamp),
 }
 
-impl Stood {
+impl Current {
     fn of<K, V>(item: &Item<K, V>) -> Self {
         if item.value.is_some() { Self::Unwritten } else { Self::Nothing }
     }
@@ -71,13 +71,13 @@ where
             key,
             || None,
             change,
-            |changed, stood, basis| match (changed, stood) {
-                (Altered::Put(value), stood) => {
+            |changed, current, basis| match (changed, current) {
+                (Altered::Put(value), current) => {
                     let entry = (key.to_key(), value.clone());
-                    self.store_changed(hash, entry, said, (stood.stamp(), basis))
+                    self.store_changed(hash, entry, said, (current.stamp(), basis))
                         .then_some(Some(value))
                 }
-                (Altered::Remove, Stood::Nothing) => Some(None),
+                (Altered::Remove, Current::Nothing) => Some(None),
                 (Altered::Remove, _) => self.remove_unchanged(hash, key, basis).then_some(None),
                 (Altered::Keep(value), _) => Some(value),
             },
@@ -93,7 +93,7 @@ where
         key: &Q,
         unwritten: impl Fn() -> Option<Arc<Item<K, V>>>,
         mut change: impl FnMut(Option<V>) -> Altered<V>,
-        mut carry_out: impl FnMut(Altered<V>, Stood, &Basis<'_>) -> Option<R>,
+        mut carry_out: impl FnMut(Altered<V>, Current, &Basis<'_>) -> Option<R>,
     ) -> R
     where
         Q: ?Sized + Equivalent<K>,
@@ -102,11 +102,11 @@ where
         loop {
             reservation.renew();
             let since = self.tags.version();
-            let (value, stood, tags) = match unwritten() {
-                Some(item) => (item.value.clone(), Stood::of(&item), None),
+            let (value, current, tags) = match unwritten() {
+                Some(item) => (item.value.clone(), Current::of(&item), None),
                 None => match self.fresh(hash, key) {
-                    Some((value, stamp, tags)) => (Some(value), Stood::Cached(stamp), tags),
-                    None => (None, Stood::Nothing, None),
+                    Some((value, stamp, tags)) => (Some(value), Current::Cached(stamp), tags),
+                    None => (None, Current::Nothing, None),
                 },
             };
             let settled = tags.as_ref().map_or(since, |_| self.tags.settled());
@@ -118,7 +118,7 @@ where
                 let _changing = reservation.enter();
                 change(value)
             };
-            if let Some(done) = carry_out(changed, stood, &basis) {
+            if let Some(done) = carry_out(changed, current, &basis) {
                 return done;
             }
         }
@@ -195,7 +195,7 @@ where
         stored != Stored::Fenced
     }
 
-    /// What the closure itself has done to these tags is overwritten, as what it has done to the key.
+    /// What the closure itself has done to these tags does not count, as what it has done to the key does not.
     fn without_own_changes(&self, tags: Tagged) -> Tagged {
         let now = self.tags.version();
         if tags.fate() == TagFate::Untouched { tags } else { tags.into_names().since(now) }

@@ -1,4 +1,4 @@
-//! A lead without a caller.
+//! A load without a caller: a lead in the hands of a background job.
 
 use super::guard::Carried;
 use super::lead::{DetachedLead, Lead, Progress};
@@ -27,7 +27,8 @@ pub(crate) struct Away<K, V, S> {
     clock: Clock,
     /// Ticks.
     load_timeout: u64,
-    /// How old may be what the second tier has instead, in ticks: its caller, if it has one, takes no more.
+    /// How old a value of the second tier may be to do instead of a load, in ticks: what its caller, if it has
+    /// one, accepts.
     max_age: u64,
     ticket: WaiterTicket,
     flight: Arc<Flight<K, V>>,
@@ -48,7 +49,7 @@ impl<K, V, S> Away<K, V, S> {
         }
     }
 
-    /// The same for a caller that takes nothing older than so many ticks.
+    /// The same for a caller that accepts nothing older than so many ticks.
     fn up_to(mut self, max_age: u64) -> Self {
         self.max_age = max_age;
         self
@@ -67,8 +68,8 @@ impl<K, V, S> Away<K, V, S> {
         self.flight.started().saturating_add(self.load_timeout)
     }
 
-    /// Whether its result would be of use to nobody: the key was written while this was in a queue and nobody
-    /// waits for it, or the cache is gone.
+    /// Whether nobody could use its result: the key was written while this was in a queue and nobody waits for
+    /// it, or the cache is gone.
     pub(crate) fn is_moot(&self) -> bool {
         let is_fenced = self.flight.is_grounded() && self.flight.waiters() == 0;
         is_fenced || self.store.strong_count() == 0
@@ -85,8 +86,8 @@ impl<K, V, S> Away<K, V, S> {
         result
     }
 
-    /// Ready when there is no point in going on: the load timed out, or the cache was dropped. Else `waker`
-    /// is woken when that happens.
+    /// Ready when the load need not go on: it timed out, or the cache was dropped. Else `waker` is woken when
+    /// that happens.
     pub(crate) fn poll_over(&mut self, waker: &Waker) -> Poll<()> {
         match self.flight.poll(&mut self.ticket, waker) {
             Some(_) => Poll::Ready(()),
@@ -183,8 +184,10 @@ where
         ask: &Ask,
         carried: &Carried,
     ) -> Result<Arc<Flight<K, V>>, Lead<K, V, S>> {
-        let may_send = |_: &_| self.detaches || self.soft_timeout().is_some();
-        let Some(refresher) = self.refresher.as_ref().filter(may_send) else { return Err(lead) };
+        let may_send = self.detaches || self.soft_timeout().is_some();
+        let Some(refresher) = self.refresher.as_ref().filter(|_| may_send) else {
+            return Err(lead);
+        };
         // Inside a load, a caller that leads itself uses that load's slot and is told if it would wait for
         // itself. A thread that brings news must not wait for others.
         if stack::is_any_running() || self.must_not_wait() {

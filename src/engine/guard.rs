@@ -14,13 +14,13 @@ use crate::words::tick::Tick;
 pub(crate) use pass::{Guards, Pass, Permit};
 use std::sync::Arc;
 
-/// What kind of caller loads.
+/// Whether a caller can be refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Caller {
-    /// One that takes an error for an answer.
+    /// It can return an error.
     Loads,
-    /// One that does not: it waits for a slot as long as it takes, and the breaker does not stop it, since a
-    /// load that cannot fail says nothing about a source.
+    /// It cannot (`get_or_insert_with`): it waits for a slot as long as it takes, and the breaker does not stop
+    /// it, since a load that cannot fail says nothing about the source.
     Makes,
 }
 
@@ -40,14 +40,14 @@ impl Carried {
         self.pass = None;
     }
 
-    /// A load that its caller sends to the background stands in line in the caller's place.
+    /// The caller hands its load to the background, where that takes the caller's place in line.
     pub(crate) fn lend<K, V>(&self, flight: &Flight<K, V>) {
         if let Some(place) = self.place {
             flight.take_place(place);
         }
     }
 
-    /// To be called after it waited for a load in vain: takes over that load's place.
+    /// To be called if the load that it waited for was abandoned: takes over that load's place.
     pub(crate) fn inherit<K, V>(&mut self, flight: &Flight<K, V>) {
         self.place = match (self.place, flight.place()) {
             (Some(mine), Some(its)) => Some(mine.min(its)),
@@ -71,7 +71,7 @@ pub(crate) enum Refusal {
     Overloaded,
     /// The breaker is open.
     CircuitOpen,
-    /// It had its slot, but came to use it only after its time was over.
+    /// It was given a slot, but did not begin before the slot's lease was over.
     Over,
     /// It waited for a slot, and lost its key to something newer: look again.
     Outdated,

@@ -92,7 +92,7 @@ impl<K, V, S> Store<K, V, S> {
         match next {
             Next::Follow(flight) if stack::is_running(flight.id()) => Next::Recursive,
             Next::Follow(_) if self.must_not_wait() => {
-                // whoever leads may wait for the tier, and the tier for this thread
+                // the leader may be waiting for the tier, and the tier for this thread
                 self.take_over(hash, key);
                 self.join(hash, key, ask)
             }
@@ -115,8 +115,8 @@ impl<K, V, S> Store<K, V, S> {
         }
     }
 
-    /// [`join`](Self::join) in a handler of events: serves what there is, as if a load had failed, and waits
-    /// for nobody. To one that makes its value "not found" is no answer.
+    /// [`join`](Self::join) in a handler of events: serves what there is, as if a load had failed, and waits for
+    /// nobody. For `get_or_insert_with`, "not found" is no answer.
     #[cold]
     fn join_nobody<Q>(&self, hash: u64, key: &Q, ask: &Ask) -> Next<K, V, S>
     where
@@ -145,8 +145,8 @@ impl<K, V, S> Store<K, V, S> {
         drop(out);
     }
 
-    /// A flight came to nothing: lands it with the outcome. Remembers the failure and returns `true` if the
-    /// flight had its key until now.
+    /// A load failed: lands its flight with this outcome. Remembers the failure and returns `true` if the flight
+    /// had its key until now.
     pub(super) fn fail(&self, flight: &Arc<Flight<K, V>>, landing: Landing<V>) -> bool {
         let mut out = Outbox::new();
         let had_key = {

@@ -1,5 +1,6 @@
-//! A load that nobody but its caller knows of, as most are. If the cache asks nothing of a load but its
-//! value, the load has a seat on its shard's board, and a flight only if somebody else comes for its key.
+//! A load without a flight, as most are: one that nobody but its caller knows of. In a cache that needs nothing
+//! of a load but its value, a load begins in a *seat* on its shard's board, and gets a flight only if somebody
+//! else comes for its key.
 //!
 //! In every case that is not simple it becomes a [`Lead`].
 
@@ -51,8 +52,8 @@ where
     V: Clone + Send + Sync + 'static,
     S: Send + Sync + 'static,
 {
-    /// Begins to load a key of which nothing is known; `None` if something is known, or if this cache asks
-    /// more of its loads.
+    /// Begins such a load; `None` if the key is being loaded, cached or the like, or if this cache needs flights
+    /// for its loads.
     #[inline]
     pub(crate) fn set_out<'s, Q>(
         self: &'s Arc<Self>,

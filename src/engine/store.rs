@@ -3,7 +3,7 @@
 use super::ahead::Refresher;
 use super::behind::Queues;
 use super::guard::Guards;
-use super::tier::Behind;
+use super::tier::StoreTier;
 use super::writing::{Holds, no_holds};
 use crate::parts::breaker::Breaker;
 use crate::parts::budget::Budget;
@@ -78,13 +78,13 @@ pub(crate) struct Store<K, V, S> {
     pub(super) is_swept: AtomicBool,
     pub(super) queues: Queues<K, V>,
     /// The second tier, asked before the source.
-    pub(super) tier: Option<Behind<K, V>>,
+    pub(super) tier: Option<StoreTier<K, V>>,
     pub(super) me: Weak<Self>,
     pub(crate) name: Option<Arc<str>>,
     _ticking: Option<Ticking>,
 }
 
-/// What is so simple in this cache that a shortcut may do it; decided when it is built.
+/// Which fast paths this cache's settings allow; decided when it is built.
 pub(super) struct Shortcuts {
     /// A hit needs nothing but the value, and the clock is the system's.
     pub(super) hits: bool,
@@ -137,7 +137,7 @@ pub(crate) struct Plan<K, V, S> {
     pub(crate) counted: CountedErrors,
     pub(crate) refresher: Option<Box<dyn Refresher<K, V, S>>>,
     pub(crate) detaches: bool,
-    pub(crate) tier: Option<Behind<K, V>>,
+    pub(crate) tier: Option<StoreTier<K, V>>,
     pub(crate) name: Option<Arc<str>>,
     pub(crate) seed: u64,
 }
@@ -163,7 +163,7 @@ impl<K, V, S> Store<K, V, S> {
         // a value that lives for ever is served without asking for the time
         let lives_end = lives.ttl < NEVER || lives.idle < NEVER;
         let ticking = lives_end.then(|| clock.keep_ticking()).flatten();
-        // what they promise is no less
+        // a timeout is never shorter than set, though the clock lags
         let lasting = |time: Duration| ticks(time).saturating_add(clock.lag()).min(NEVER);
         let load_timeout = lasting(plan.load_timeout);
         let soft_timeout = plan.soft_timeout.map(lasting);
@@ -254,8 +254,8 @@ impl<K, V, S> Store<K, V, S> {
         &self.cells[self.index(hash)]
     }
 
-    /// To be called with the shard's lock held: with a time read before a wait for the lock, a value that
-    /// expired meanwhile would be served.
+    /// The settings and the current time for a critical section. To be called with the shard's lock held: with a
+    /// time that was read before the wait for the lock, a value that expired meanwhile would be served.
     #[inline]
     pub(super) fn terms(&self) -> Terms<'_> {
         self.terms_at(self.clock.now())
@@ -290,7 +290,7 @@ impl<K, V, S> Store<K, V, S> {
 
     pub(super) fn report(&self, removal: Removal<K, V>) {
         let Some(listener) = &self.listener else { return };
-        // the next removal finds the listener as it was: its panic is counted, not passed on
+        // a panic of the listener is counted, and not passed on
         if !contain(|| listener(removal)) {
             self.counts.listener_panics.add(1);
             self.emit(Event::ListenerPanicked);

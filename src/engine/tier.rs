@@ -89,8 +89,8 @@ where
     }
 }
 
-/// The tier of one store.
-pub(crate) struct Behind<K, V> {
+/// The second tier of one store, with the changes on their way to it.
+pub(crate) struct StoreTier<K, V> {
     tier: Arc<dyn AnyTier<K, V>>,
     outgoing: Arc<Outgoing<K, V>>,
     /// Names a key. A function pointer, made where `K: Hash` is known.
@@ -112,13 +112,13 @@ pub(super) struct TierCounts {
     pub(super) unread: Counter,
 }
 
-/// How long the last handle to a cache waits for its tier to hear of its last changes.
+/// How long dropping the last handle to a cache waits until the tier has the last changes.
 const PARTING: Duration = Duration::from_secs(1);
 
-/// How long a caller that makes a change waits for a tier that does not keep up.
+/// How long a caller that makes a change waits for a tier that lags.
 const PATIENCE: Duration = Duration::from_millis(50);
 
-impl<K: StdHash, V> Behind<K, V> {
+impl<K: StdHash, V> StoreTier<K, V> {
     pub(crate) fn new(tier: Arc<dyn AnyTier<K, V>>) -> Self {
         let outgoing = Arc::new(Outgoing::new());
         let counts = TierCounts::default();
@@ -126,7 +126,7 @@ impl<K: StdHash, V> Behind<K, V> {
     }
 }
 
-impl<K, V> Behind<K, V> {
+impl<K, V> StoreTier<K, V> {
     pub(crate) fn tier(&self) -> &Arc<dyn AnyTier<K, V>> {
         &self.tier
     }
@@ -190,7 +190,7 @@ pub(crate) fn give_back<K, V>(tier: &dyn AnyTier<K, V>, key: &TierKey, ticket: &
     contain(|| tier.release(key, ticket));
 }
 
-impl<K, V> Drop for Behind<K, V> {
+impl<K, V> Drop for StoreTier<K, V> {
     fn drop(&mut self) {
         self.outgoing.close();
         if self.outgoing.len() > 0 && !must_not_wait() {
@@ -256,7 +256,7 @@ impl<K, V, S> Store<K, V, S> {
             return;
         }
         drop(noted);
-        let Some(Behind { outgoing, .. }) = &self.tier else { return };
+        let Some(StoreTier { outgoing, .. }) = &self.tier else { return };
         if outgoing.poll_room(Waker::noop()).is_pending() && !must_not_wait() {
             let room = poll_fn(|task| outgoing.poll_room(task.waker()));
             if !wait_at_most(PATIENCE, room) {

@@ -1,7 +1,7 @@
 //! Changing a key's value depending on its current value, ahead of the source: an unwritten change comes
 //! before the cached value, and the result enters the queue.
 
-use crate::engine::alter::Stood;
+use crate::engine::alter::Current;
 use crate::engine::store::Store;
 use crate::parts::backlog::Item;
 use crate::rules::altered::Altered;
@@ -30,12 +30,12 @@ where
     where
         Q: ?Sized + Equivalent<K> + ToKey<K>,
     {
-        self.alter_by(hash, key, unwritten, change, |changed, stood, basis| {
-            let value = match (changed, stood) {
+        self.alter_by(hash, key, unwritten, change, |changed, current, basis| {
+            let value = match (changed, current) {
                 (Altered::Put(value), _) => Some(value),
                 // `change` was shown nothing, but the source may have a value, and nobody asked to delete
                 // that
-                (Altered::Remove, Stood::Nothing) => return Some(Ok(None)),
+                (Altered::Remove, Current::Nothing) => return Some(Ok(None)),
                 (Altered::Remove, _) => None,
                 (Altered::Keep(value), _) => return Some(Ok(value)),
             };

@@ -1,4 +1,4 @@
-//! What a lead asks the tier, what it does with the answer, and what it tells the tier in the end.
+//! The part of a load that deals with the second tier: asking it, using the answer, sending it the result.
 
 use super::{Question, give_back};
 use crate::engine::lead::Lead;
@@ -32,12 +32,12 @@ pub(in crate::engine) struct TicketHeld {
     ticket: TierTicket,
     /// When the load began, or earlier.
     began: Tick,
-    /// The tier had an entry, if only one past its life.
+    /// The tier had an entry, perhaps an expired one.
     is_there: bool,
 }
 
 impl<K, V, S> Lead<K, V, S> {
-    /// Gives back the ticket of a load that came to nothing.
+    /// Gives back the ticket of a load that brought nothing to store.
     pub(in crate::engine) fn release(&mut self) {
         if let (Some(held), Some(tier)) = (self.take_ticket(), &self.store.tier) {
             give_back(&*tier.tier, &held.name, &held.ticket);
@@ -56,8 +56,8 @@ where
     V: Clone + Send + Sync + 'static,
     S: Send + Sync + 'static,
 {
-    /// Handles the tier's answer. Returns an entry if it will do instead of a load: its age in ticks must be
-    /// one that `accepts` allows, and with `needs_value`, "not found" will not do.
+    /// Handles the tier's answer. Returns the entry if it makes a load unnecessary: `accepts` must allow its age
+    /// in ticks, and with `needs_value` a "not found" does not count.
     pub(crate) fn answer(
         &mut self,
         found: Result<TierFound<K, V>, TierError>,
@@ -133,8 +133,8 @@ where
         }
     }
 
-    /// Caches a value past its life as such: the loader is shown it, and it is served if the load comes to
-    /// nothing, for as long as this cache's windows say.
+    /// Caches an expired value as expired: the loader is shown it, and it is served if the load fails, for as
+    /// long as this cache's windows allow.
     fn show(&mut self, entry: TierEntry<K, V>, out: &mut Outbox<K, V>) {
         let store = Arc::clone(&self.store);
         let over_for = ticks(entry.over_for).max(1);
@@ -175,7 +175,7 @@ where
             return Some(TierChange::Remove(held.name.clone()));
         }
         let Some(held) = self.take_ticket() else {
-            // what the tier has is older than the value that somebody insisted on
+            // what the tier has is older than this forced result
             let is_newer = goes_to_the_source(&self.flight);
             let name = self.store.name_of(self.key());
             return name.filter(|_| is_newer).map(TierChange::Remove);

@@ -1,4 +1,4 @@
-//! News: what other processes did, and what is done here in response.
+//! News from the second tier: applying here what other processes changed.
 
 use super::Told;
 use crate::engine::store::{Store, spread};
@@ -45,9 +45,9 @@ impl Drop for NotWaiting {
 }
 
 /// Receives the tier's news for a store.
-struct Ear<K, V, S>(Weak<Store<K, V, S>>);
+struct NewsWatcher<K, V, S>(Weak<Store<K, V, S>>);
 
-impl<K, V, S> Watch for Ear<K, V, S>
+impl<K, V, S> Watch for NewsWatcher<K, V, S>
 where
     K: StdHash + Eq + Send + Sync + 'static,
     V: Send + Sync + 'static,
@@ -77,12 +77,14 @@ where
     /// Has the tier deliver its news here from now on.
     pub(crate) fn listen(self: &Arc<Self>) -> Result<(), TierError> {
         match &self.tier {
-            Some(tier) => tier.tier.watch(TierWatcher::new(Arc::new(Ear(Arc::downgrade(self))))),
+            Some(tier) => {
+                tier.tier.watch(TierWatcher::new(Arc::new(NewsWatcher(Arc::downgrade(self)))))
+            }
             None => Ok(()),
         }
     }
 
-    /// Does here what others did, without telling the tier.
+    /// Applies a change of another process to this cache, without telling the tier.
     fn hear(&self, news: News<'_>) {
         let Some(tier) = &self.tier else { return };
         match news {
@@ -110,13 +112,13 @@ where
                 self.clear_here();
             }
             News::Missed => {
-                // others may have written meanwhile what waits here
+                // others may have written the keys of changes that wait here
                 tier.overtake(None);
                 tier.doubted.fetch_max(self.clock.now(), Ordering::Relaxed);
                 self.doubt_all_here();
             }
         }
-        // who sees that it was heard sees what came of it
+        // counted last: whoever sees the count also sees the effect
         tier.counts.heard.add(1);
     }
 
@@ -156,16 +158,16 @@ where
 }
 
 impl<K, V, S> Store<K, V, S> {
-    /// Somebody else has changed what stands under this name. A value that was written here and is still on
-    /// its way there would replace theirs, and may be older: the tier is told of a removal after it. To be
-    /// called with the lock of the key's shard held; the returned value is to be dropped after the lock.
+    /// Another process has changed the entry of this name. A value that was written here and is still on its way
+    /// there would replace theirs, and may be older: the tier is told of a removal after it. To be called with
+    /// the lock of the key's shard held; the returned value is to be dropped after the lock.
     fn overtaken(&self, name: &TierKey) -> Option<Told<K, V>> {
         let is_writing = self.tier.as_ref().is_some_and(|tier| tier.outgoing.is_writing(name));
         is_writing.then(|| self.tell_removal(Some(name))).flatten()
     }
 
-    /// Counts an entry that the tier left out, and tells of it now and then: where it has left out one, it may
-    /// leave out all.
+    /// Counts an entry that the tier left out, and emits an event each time the count has doubled: a tier that
+    /// leaves out one entry may leave out all of them.
     fn note_skipped(&self, error: &TierError) {
         let Some(tier) = &self.tier else { return };
         let counter = match error {
