@@ -1,26 +1,28 @@
-//! How larder is built, and why: a page to read before the code.
+//! How larder is built, and why: to be read before the code.
 //!
 //! Nothing is defined here. Names in `code` that are not links are private; each is followed by its file. The
 //! figures come from the comments of those files. They were measured on two virtual cores (Zen 4), and are
 //! good for comparing two rows and for nothing else.
 //!
 //! 1. [The life of one call](#the-life-of-one-call)
-//! 2. [Floors, and which file is which](#floors-and-which-file-is-which)
-//! 3. [A shard, and where an entry stands](#a-shard-and-where-an-entry-stands)
-//! 4. [Locks, and their order](#locks-and-their-order)
-//! 5. [What always holds](#what-always-holds)
-//! 6. [How the bound holds at every moment](#how-the-bound-holds-at-every-moment)
-//! 7. [Flights, and what is fenced](#flights-and-what-is-fenced)
-//! 8. [Past its life](#past-its-life)
-//! 9. [What stands before the source](#what-stands-before-the-source)
-//! 10. [A second tier](#a-second-tier)
-//! 11. [Loads that nobody waits for](#loads-that-nobody-waits-for)
-//! 12. [Which entry goes](#which-entry-goes)
-//! 13. [Time](#time)
-//! 14. [Counting](#counting)
-//! 15. [Decisions, with their figures](#decisions-with-their-figures)
-//! 16. [Tried and lost](#tried-and-lost)
-//! 17. [What it stands on](#what-it-stands-on)
+//! 2. [Terms](#terms)
+//! 3. [Floors, and which file is which](#floors-and-which-file-is-which)
+//! 4. [A shard, and the states of a slot](#a-shard-and-the-states-of-a-slot)
+//! 5. [Locks, and their order](#locks-and-their-order)
+//! 6. [Invariants](#invariants)
+//! 7. [How the bound holds at every moment](#how-the-bound-holds-at-every-moment)
+//! 8. [Flights, and what is fenced](#flights-and-what-is-fenced)
+//! 9. [Stale windows](#stale-windows)
+//! 10. [Guarding the source: slots and the breaker](#guarding-the-source-slots-and-the-breaker)
+//! 11. [A second tier](#a-second-tier)
+//! 12. [Background loads](#background-loads)
+//! 13. [Eviction](#eviction)
+//! 14. [Time](#time)
+//! 15. [The lock, and a hit on many cores](#the-lock-and-a-hit-on-many-cores)
+//! 16. [Counting](#counting)
+//! 17. [Decisions, with their figures](#decisions-with-their-figures)
+//! 18. [Tried and rejected](#tried-and-rejected)
+//! 19. [Sources](#sources)
 //!
 //! # The life of one call
 //!
@@ -82,6 +84,31 @@
 //!   not on the board any more; a load without a flight stores only while it is still in its seat. (`insert`
 //!   has a shortcut of its own for when nothing is under way in its shard.)
 //!
+//! # Terms
+//!
+//! The code and its comments use these words throughout:
+//!
+//! | term | meaning |
+//! |---|---|
+//! | *flight* | one load of one key in progress, shared by all callers who want the key (the call record of single-flight) |
+//! | *lead*, *follow* | to run the load; to wait for the load of another caller. A *lead* is also the guard that its leader holds |
+//! | *board* | the table of a shard's loads in progress |
+//! | *seat*, *solo* | a load on the board without a flight, as long as nobody else wants its key |
+//! | to *land* | to end a flight with its outcome (the *landing*): store the value, if that is still allowed, and wake the followers |
+//! | to *ground* | to take a flight off the board: nobody joins it any more, and its result is not stored |
+//! | *fence* | whatever keeps the result of a load that overlaps a write from being stored |
+//! | *calm* | of a shard: no load and no write is in progress, so that a write only has to store |
+//! | *bare*, *notes* | an entry without side data; the side data that few entries have (validator, tags) |
+//! | *glance* | the shortest path of a look-up, in which most hits end |
+//! | *stamp*, *tick* | expiry and drawn life, packed into eight bytes; a millisecond of the cache's clock |
+//! | *outbox* | keys and values that left under a lock, to be reported and dropped after it |
+//! | *credit* | units of the bound that an insert in progress holds |
+//! | *heat*, *ghost* | the small counter of hits beside an entry; the fingerprint that is left of an evicted key |
+//! | *away*, *sent out* | of a load: run in the background, by the cache's own loader on its runtime |
+//! | *line*, *place*, *slot* | the queue of `max_concurrent_loads`, a position in it, and the permission that it gives |
+//! | *ticket*, *news*, *outgoing* | of a second tier: the version that a load saw there, changes by other processes, changes on their way there |
+//! | *keeper* | the one timer thread of the process |
+//!
 //! # Floors, and which file is which
 //!
 //! A file uses the floors below its own, and on its own floor only its own parts.
@@ -89,7 +116,7 @@
 //! | floor | | |
 //! |---|---|---|
 //! | 6 | `builder/` | what can be set: `bounds`, `lives`, `loads` · `settings` and their defaults · `check` refuses bad settings · `plan` what the engine is built from, with the number of shards · `tier` what a second tier needs |
-//! | 5 | `front/` | `cache` the plain calls · `at` one call with all its options · `many` many keys · `blocking`, `future` the two ways to wait · `behind/` the write-behind queue, as its callers hold it, with its crew of `threads` or `tasks` · `snapshot/` warm restarts · `http/` header fields · `call` the options of one caller, and what it gets when its load comes to nothing · `loader`, `loading`, `loading_async` caches that own their loader, `background`, `gather`, `warm` what they do with it · `outcome` what a follower makes of a landing · `guard` the wait for a slot · `writing`, `invalidator` the calls of a writer · `entries` the walk · `inspect` what tests ask · `tier/` the second tier: `ask` for many keys, `calls` its other calls, `worker` the thread that sends it changes, `memory` a test double, `redis/` one over a server |
+//! | 5 | `front/` | `cache` the plain calls · `at` one call with all its options · `many` many keys · `blocking`, `future` the two ways to wait · `behind/` the write-behind queue, with its handles for `threads` and `tasks` and their `writers` · `snapshot/` warm restarts · `http/` header fields · `call` the options of one call, and what its caller gets if the load brings no value · `loader`, `loading`, `loading_async` caches that own their loader, `background`, `gather`, `warm` what they do with it · `outcome` from a landing to a follower's result · `guard` the wait for a slot · `writing`, `invalidator` the calls of a writer · `entries` the iterator · `inspect` hidden methods for tests · `tier/` the second tier: `ask` for many keys, `calls` its other calls, `worker` the thread that sends it changes, `memory` a test double, `redis/` one over a server |
 //! | 4 | `engine/` | `store` all shards with hasher, clock, budget, listener · `look` reading · `join` who loads · `lead` from the decision to lead to the end of the loader, `lead/land` what becomes of its result, `solo` the same for a load that nobody else knows of, `batch` several keys at once, `away` without a caller, `ahead` of need · `put` storing, `insert` its shortcut, `alter` depending on the current value, `heavy` with room from other shards · `guard` the way to the source, `guard/pass` the permit to call it, `guard/line` the line for loads without a caller · `explain` the state of one key, `events` what the handler of events is told · `take` removing · `writing` writes at the source · `behind` changes ahead of the source, `behind/alter` those that depend on the current value · `restore` entries of an earlier process · `tier` the second tier, asked before the source: `tier/lead` by one load, `tier/inquiry` by many, `tier/news` what other processes did · `sweeper` frees what expired · `unreported` reports what left even if user code panics |
 //! | 3 | `shard/` | `look`, `join`, `store`, `leave`, `walk` what can be done to one shard · `calm` storing where nothing is under way, `under_way` loads and writes that are · `choose` asks the policy, with the weights of entries · `ahead` taking a key for its refresh · `ask` what one caller accepts · `grow` its table · `entry` · `aside` what few entries have · `board` flights · `seat` loads without a flight · `failures` keys whose load failed lately · `fences` writes in progress · `outbox` what left · `explain` the state of one key · `validate` |
 //! | 2 | `parts/` | `group`, `table` where entries are kept · `eviction/` which entry goes · `flight`, `waiter`, `stack` loads and their waiters · `slots`, `turn`, `breaker` what spares the source · `ledger` what was written lately, `written` which keys were, while a snapshot is restored, `reservation` keys that `alter` is changing, `kept` keys whose value was changed but not its life, `tags` what happened to groups of entries · `budget` the bound, `weights` what entries take of it, `credit` room on its way to an entry · `backlog` what is to be written to the source, `outgoing` what a second tier is to be told · `notifier` the handler of events |
@@ -101,7 +128,7 @@
 //! data. The eviction rule implements one trait, `Policy`, and sees the table through another, `Slots`:
 //! either side can be replaced without the other.
 //!
-//! # A shard, and where an entry stands
+//! # A shard, and the states of a slot
 //!
 //! ```text
 //! shard ── table ── group  group  group ..          16 slots each, entries inline
@@ -193,7 +220,7 @@
 //! leave are gathered in an outbox and dropped after it is released. A panic under a lock strikes between two
 //! steps that each leave the shard consistent; the locks do not poison, so the cache goes on.
 //!
-//! # What always holds
+//! # Invariants
 //!
 //! `Cache::validate`, hidden and for tests, checks those invariants that are visible between calls.
 //!
@@ -232,15 +259,15 @@
 //! first and the new one is admitted like any newcomer.
 //!
 //! A shard evicts its own entries until the credit is enough. If it has nothing left, or clearly less weight
-//! than its share, the room is in other shards: the insert releases its shard, takes the heavy turn, evicts
-//! one entry after another, in turn from each shard that has more than its share, or else from any, and tries
-//! again from the start. (What an eviction leaves over goes to whichever insert asks next. If entries have
-//! weights, the shards' parts of the bound thus take a random walk, and nothing used to bring them back: a
-//! Zipf of 100,000 keys, 64 bytes to 256 KiB each, in a hundredth of that, had 39 per cent of hits in three
-//! shards and 44 in one. Entries heavier than an eighth of a shard's part are not balanced, and only what
-//! they leave is shared: else an entry heavier than that part would be thrown out, however hot it is.) Only
-//! one insert at a time does so; two that held half of the room each would wait for each other. That is how
-//! an entry as heavy as the whole budget gets in, though the cache has many shards.
+//! than its share, the room is in other shards: the insert releases its shard, takes the heavy turn, evicts one
+//! entry after another, in turn from each shard that has more than its share, or else from any, and tries again
+//! from the start. (What an eviction leaves over goes to whichever insert asks next. If entries have weights,
+//! the shards' parts of the bound would thus take a random walk: a Zipf of 100,000 keys, 64 bytes to 256 KiB
+//! each, in a hundredth of that, had 39 per cent of hits in three shards and 44 in one. Entries heavier than an
+//! eighth of a shard's part are not balanced, and only the room beside them is shared: otherwise an entry
+//! heavier than that part would be evicted, however hot it is.) Only one insert at a time does so; two that held
+//! half of the room each would wait for each other. That is how an entry as heavy as the whole budget gets in,
+//! though the cache has many shards.
 //!
 //! A value that weighs more than the budget is refused: the key's old entry goes, the value is reported as
 //! rejected, and the caller that loaded it still gets it.
@@ -351,7 +378,7 @@
 //! such a value is stored only if the table says that nothing has happened to its key since the batch began,
 //! and nobody is loading the key. Without a batch the price of this is one test a write.
 //!
-//! # Past its life
+//! # Stale windows
 //!
 //! If a cache has stale windows, an expired entry stays where it is until the last of them ends, and nothing
 //! is written to it: its stamp has the expiry, and the time since then is one subtraction
@@ -370,14 +397,14 @@
 //! | error only | lead | wait | stale, at once |
 //! | gone, or never there | lead | wait | the last error, if `error_backoff` is set, else lead |
 //!
-//! When a load comes to nothing, every caller, leader and followers alike, looks once more for a value that
-//! may be served now (`front/call.rs`): a value that was removed during the load, or whose window has ended,
-//! is not found then.
+//! When a load fails, every caller, leader and followers alike, looks once more for a value that may be served
+//! now (`front/call.rs`): a value that was removed during the load, or whose window has ended, is not found
+//! then.
 //!
 //! A look-up that finds nothing fresh is not counted until it is known what its caller was served; an RAII
 //! guard counts a miss if that is never known.
 //!
-//! # What stands before the source
+//! # Guarding the source: slots and the breaker
 //!
 //! If the cache guards its source, a leader asks for a permit before it runs its loader (`engine/guard.rs`);
 //! else that is one test. The permit is a slot and a trial, each from a part that knows nothing of caches:
@@ -467,7 +494,7 @@
 //! processes do not expire at once; it never adds. An entry past its life says for how long it has been so,
 //! and is stamped with an expiry in the past, so that its windows end when they would have.
 //!
-//! # Loads that nobody waits for
+//! # Background loads
 //!
 //! A refresh is a lead without a caller (`engine/away.rs`). It goes through the same decision, the same
 //! flight and the same landing as any load, so it is fenced, joined, timed out and guarded like one. The
@@ -524,7 +551,7 @@
 //! those who look again then, none that can be served stale gathers once more: a hundred of them would wait
 //! for a gathering each.
 //!
-//! # Which entry goes
+//! # Eviction
 //!
 //! The rule (`parts/eviction/window.rs`) has one constraint: a hit may do no more than raise a small counter
 //! beside the entry, its *heat*, with the shard's lock shared. Lists that are reordered on every hit need the
@@ -667,7 +694,7 @@
 //! | a wound clock, compared every 64th read | 0.9 ns a read (0.6 without comparing; but then, with four threads and more, 99.9 % within 63 to 133 ms instead of 7) |
 //! | a beat of 2 ms | with 1 ms, readings were no less late under load, and the thread wakes twice as often |
 //!
-//! # Tried and lost
+//! # Tried and rejected
 //!
 //! | tried | instead of | outcome |
 //! |---|---|---|
@@ -711,7 +738,7 @@
 //! | a draw for every hit (`XFetch` as in the paper) | one for a 64th of the load time | 62 loads in an hour instead of 61 (1,000 hits a second, 60 s, 200 ms), more the hotter the key, and a counter that threads share |
 //! | two arrays of fixed size for the rings | chunks out of one pool | eight bytes an entry instead of four |
 //!
-//! # What it stands on
+//! # Sources
 //!
 //! * **Single flight**: groupcache's `singleflight` (Go, 2013), now
 //!   `golang.org/x/sync/singleflight`.
