@@ -269,9 +269,7 @@ fn a_next_try_is_named_only_where_nobody_loads_until_then() {
             assert!(it.get_or_load(&1, || Err::<u64, _>("away".to_owned())).is_err());
             let told = it.explain(&1);
             assert_eq!(told.failure.map(|failure| failure.next_try), Some(ms(500)));
-            assert!(
-                told.to_string().starts_with("not cached: callers get the last error")
-            );
+            assert!(told.to_string().starts_with("not cached: callers get the last error"));
             assert!(it.get_or_load(&1, common::uncalled::<u64>).is_err());
         },
     );
@@ -292,7 +290,10 @@ fn what_is_served_at_once_is_said_to_be() {
         assert_eq!(first_line(), "expired: served stale at once, because the last load failed");
         it.advance(secs(1));
         assert!(fail(2).is_err());
-        assert_eq!(first_line(), "expired: served stale at once, because the circuit breaker is open");
+        assert_eq!(
+            first_line(),
+            "expired: served stale at once, because the circuit breaker is open"
+        );
         assert!(it.explain(&1).to_string().contains("next try when the circuit breaker allows it"));
         assert_eq!(it.at(&1).load(|_| uncalled::<u64>()).unwrap().value, 10);
     });

@@ -1,4 +1,4 @@
-//! When a value that is still fresh is loaded again, so that nobody has to wait for its successor.
+//! Refresh-ahead: when a value that is still fresh is loaded again, so that nobody has to wait when it expires.
 
 use super::expiry::{Stamp, share};
 use crate::words::tick::Tick;
@@ -40,7 +40,7 @@ pub enum RefreshAhead {
     },
 }
 
-/// The same, as a hit asks it.
+/// The same, prepared for the check at each hit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Ahead {
     Never,
@@ -81,7 +81,8 @@ impl Ahead {
     }
 }
 
-/// The tick at which a value is past this share of its life, of which the last `longest` ticks count.
+/// The tick at which a value is past this share of its life; of a longer life, only the last `longest` ticks
+/// count.
 #[inline]
 pub(crate) fn point(share: u64, stamp: Stamp, longest: u64) -> Tick {
     if stamp.is_for_ever() {
@@ -94,19 +95,19 @@ pub(crate) fn point(share: u64, stamp: Stamp, longest: u64) -> Tick {
 
 /// `XFetch`: whether a hit so long before the expiry refreshes, with 64 random bits.
 pub(crate) fn is_drawn(beta: f64, left: u64, took: u64, random: u64) -> bool {
-    // 53 bits are what a float holds; never zero, whose logarithm nobody wants
+    // 53 bits, as many as a float holds; never zero, which has no logarithm
     let random = ((random >> 11) + 1) as f64 / (1_u64 << 53) as f64;
     left as f64 <= took.max(1) as f64 * beta * -random.ln()
 }
 
-/// So many draws there are in the time that a load takes, however many hits.
+/// How many draws there are in the time that a load takes, however many hits.
 const DRAWS: u64 = 64;
 
-/// The draw of a key for now. It needs no state that threads would share: it is a hash of the time,
-/// and so the same for all hits of one 64th of the load time. With a draw of its own for every hit, a
-/// key is refreshed the earlier the hotter it is, by the logarithm of its rate, and nobody is the
-/// better for it: with 64, one refresh in 10^10 comes so late that somebody has to wait (that is, no
-/// draw succeeds while there is time for the load: `exp(-64 / e)`).
+/// The draw of a key for now. It needs no state that threads would share: it is a hash of the time, and so the
+/// same for all hits of one 64th of the load time. With a draw of its own for every hit, a key would be
+/// refreshed the earlier the hotter it is, by the logarithm of its rate, for no benefit: with 64, one refresh in
+/// 10^10 comes so late that somebody has to wait (that is, no draw succeeds while there is time for the load:
+/// `exp(-64 / e)`).
 pub(crate) fn draw(key: u64, took: u64, now: Tick) -> u64 {
     mix(mix(key) ^ (now / (took / DRAWS).max(1)))
 }

@@ -1,4 +1,4 @@
-//! What a change by what stands there comes to.
+//! The result of a closure given to `alter`.
 
 /// What the closure of [`Cache::alter`](crate::Cache::alter), or of
 /// [`WriteBehind::alter`](crate::WriteBehind::alter), wants done with its key. An `Option` will do if `Keep`
@@ -8,7 +8,7 @@
 /// use larder::{Altered, Cache};
 ///
 /// let sent: Cache<String, u32> = Cache::new(100_000);
-/// // who is over the limit is not counted any more: that would be a write for each try
+/// // over the limit nothing is stored any more: otherwise each try would be a write
 /// let may_send = |to: &str| {
 ///     let count = sent.alter(to, |n| match n {
 ///         Some(5..) => Altered::Keep(Some(6)),

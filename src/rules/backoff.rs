@@ -1,10 +1,10 @@
-//! How long a source that failed is left alone: a key whose load did, or the next try of a write.
+//! Back-off: the pause before the next attempt of a load or a write that failed.
 
-/// Without a setting: how long a value past its life is served before the source that failed is
-/// asked for it again. In ticks.
+/// The pause without a setting, in ticks: for how long a stale value is served after a failed load before the
+/// source is asked again.
 const UNSET: u64 = 1_000;
 
-/// `error_backoff(min, max)`, in ticks, if it was said.
+/// `error_backoff(min, max)` in ticks, if it is set.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct BackOff(Option<(u64, u64)>);
 
@@ -13,14 +13,14 @@ impl BackOff {
         Self(Some((min, max)))
     }
 
-    /// Whether callers are held back where there is nothing stale to serve them: they get the last
-    /// error. That is done only where it was asked for.
+    /// Whether callers without a stale value get the last error during the pause. Only if `error_backoff` is
+    /// set.
     pub(crate) fn answers(self) -> bool {
         self.0.is_some()
     }
 
-    /// How long the next load waits after so many failures in a row. A source that hangs is left alone as
-    /// one that fails is: the next caller who asked it would wait for as long as the last one.
+    /// How long the next load is held back after so many failures in a row. A timeout counts as a failure: the
+    /// next caller would wait for as long as the last one.
     pub(crate) fn hold(self, failures: u32) -> u64 {
         self.0.map_or(UNSET, |bounds| doubled(bounds, failures))
     }

@@ -4,19 +4,19 @@ use crate::words::contain::contain;
 use std::any::Any;
 use std::fmt;
 
-type Question = Box<dyn Fn(&dyn Any) -> Option<bool> + Send + Sync>;
+type Predicate = Box<dyn Fn(&dyn Any) -> Option<bool> + Send + Sync>;
 
-/// What was said of errors, by their type. Those of which nothing was said count.
+/// The user's predicates, by error type. Errors without a predicate count.
 #[derive(Default)]
-pub(crate) struct CountedErrors(Vec<Question>);
+pub(crate) struct CountedErrors(Vec<Predicate>);
 
 impl CountedErrors {
-    /// Errors of type `E` count if `counts` says so.
+    /// Errors of type `E` count if `counts` returns `true`.
     pub(crate) fn ask<E: 'static>(&mut self, counts: impl Fn(&E) -> bool + Send + Sync + 'static) {
         self.0.push(Box::new(move |error| error.downcast_ref().map(&counts)));
     }
 
-    /// Whether this error counts. So does one of which the user's code panics.
+    /// Whether this error counts. If the predicate panics, it does.
     pub(crate) fn counts(&self, error: &dyn Any) -> bool {
         let mut counts = None;
         contain(|| counts = self.0.iter().rev().find_map(|ask| ask(error)));

@@ -1,4 +1,4 @@
-//! What a cache tells of that is none of its callers' business, or not theirs alone.
+//! Events: failures and recoveries, as a handler for logs and alarms is told of them.
 
 use super::loaded::LoadReason;
 use super::tier::TierError;
@@ -124,7 +124,7 @@ pub enum Event<'a, K> {
     ListenerPanicked,
 }
 
-/// The text of an error whose type has been forgotten, if it is one of those that carry any error.
+/// The text of a type-erased error, if it is of one of the usual types for errors of any kind.
 fn text_of(error: &(dyn Any + Send + Sync)) -> Option<&dyn fmt::Display> {
     if let Some(text) = error.downcast_ref::<&'static str>() {
         return Some(text);

@@ -11,7 +11,7 @@ use crate::words::tick::{BELOW as LIFE_BITS, Tick};
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-/// A life that does not end: 69 years. What is longer saturates to it, and no clock gets there.
+/// A life that does not end: 69 years. Longer ones saturate to it, and no clock gets there.
 pub(crate) const NEVER: u64 = 1 << 41;
 
 const MANTISSA_BITS: u32 = 17;
@@ -22,7 +22,7 @@ pub(crate) fn ticks(d: Duration) -> u64 {
     u64::try_from(millis).unwrap_or(NEVER).min(NEVER)
 }
 
-/// The same rounded down: for what must not be exceeded.
+/// The same rounded down, for limits that must not be exceeded.
 pub(crate) fn whole_ticks(d: Duration) -> u64 {
     u64::try_from(d.as_millis()).unwrap_or(NEVER).min(NEVER)
 }
@@ -55,7 +55,7 @@ impl Stamp {
 
     /// A value of this age whose life ended so many ticks ago.
     pub(crate) fn over(now: Tick, over_for: u64, age: u64) -> Self {
-        // no clock shows when that was if it is longer ago than clocks go back
+        // ticks do not go back that far: then the first tick stands for it
         let expiry = now.saturating_sub(over_for).max(1);
         Self::pack(expiry, age.saturating_sub(over_for).min(NEVER))
     }
@@ -78,10 +78,10 @@ impl Stamp {
         now < self.expiry()
     }
 
-    /// Whether it stays fresh whatever the time is: then nobody needs to ask for that.
+    /// Whether it never expires: then the clock need not be read.
     #[inline]
     pub(crate) fn is_for_ever(self) -> bool {
-        // clocks do not get that far, so no life that ends does
+        // no clock gets that far, so a life that ends has an earlier expiry
         self.expiry() >= NEVER
     }
 
@@ -121,9 +121,9 @@ impl Stamp {
         self.expiry().saturating_sub(self.life())
     }
 
-    /// Whether this is the stamp of the value that had that one, expired since or not. Told by when the
-    /// value was stored, as far as stamps tell: a value that took its place within the part in 65,536
-    /// of a life that a [`cut`](Self::cut) may be short by counts as the same.
+    /// Whether this is still the stamp of the value that had the stamp `before`, expired early since or not.
+    /// Compares when the values were stored, as far as stamps tell: another value counts as the same if it was
+    /// stored within the 65,536th of a life by which a [`cut`](Self::cut) may be off.
     pub(crate) fn is_still(self, before: Self) -> bool {
         let later = self.born().checked_sub(before.born());
         let is_cut = self.expiry() < before.expiry();
@@ -161,15 +161,14 @@ pub(crate) fn share(fraction: f64) -> u64 {
     share
 }
 
-/// What may be done with a value, by the time since it was stored and the windows after its expiry
-/// (RFC 5861).
+/// What may be done with a value, by the time since its expiry and its stale windows (RFC 5861).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Age {
     /// Served as it is.
     Fresh,
     /// Served while somebody reloads it.
     Revalidate,
-    /// Served if the load that its callers wait for comes to nothing.
+    /// Served if the load that its callers wait for fails.
     ErrorOnly,
     /// Never served again, whether or not it is freed yet.
     Gone,
@@ -195,8 +194,8 @@ impl Windows {
         self.revalidate.max(self.on_error)
     }
 
-    /// The stamp of a value that may have been removed elsewhere, for all that is known here: expired, and
-    /// past the window in which nobody would ask. None if that has no end.
+    /// The new stamp of a value that another process may have removed: expired, and past the window in which it
+    /// would be served without asking the tier. `None` if that window has no end.
     pub(crate) fn doubted(self, stamp: Stamp, now: Tick) -> Option<Stamp> {
         let asked_from = stamp.expiry().saturating_add(self.revalidate);
         if now >= asked_from {
@@ -205,8 +204,7 @@ impl Windows {
         (self.revalidate < now).then(|| Stamp::over(now, self.revalidate, stamp.age(now)))
     }
 
-    /// The end of the last one, for a value whose life ends at `expiry`. A hard one: nothing that
-    /// is done with the value moves it.
+    /// The end of the last window of a value whose life ends at `expiry`. No use of the value moves it.
     #[inline]
     pub(crate) fn end(self, expiry: Tick) -> Tick {
         expiry + self.longest()
@@ -223,14 +221,14 @@ impl Windows {
     }
 }
 
-/// How the lives of one TTL are drawn without arithmetic on it, as long as their codes have one
-/// exponent: then even steps of the code are even steps of the life.
+/// Draws lives of the cache's own TTL in their encoded form. That is possible if all of them have one exponent:
+/// then equal steps of the code are equal steps of the life.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Draw {
     ttl: u64,
     /// The code of the longest life.
     top: u64,
-    /// How many codes there are; zero where it cannot be done like this.
+    /// How many codes there are; zero if the lives have more than one exponent.
     codes: u64,
     exponent: u64,
 }
@@ -242,14 +240,14 @@ impl Draw {
             if ttl < NEVER { ((u128::from(ttl) * u128::from(jitter)) >> 32) as u64 } else { 0 };
         let (top, bottom) = (encode(ttl), encode(ttl.saturating_sub(off).max(1)));
         let exponent = top >> MANTISSA_BITS;
-        // what is not drawn is kept exactly
+        // without jitter the TTL must be exact
         let is_even = bottom >> MANTISSA_BITS == exponent && (jitter > 0 || decode(top) == ttl);
         let codes = if is_even && ttl > 0 { top - bottom + 1 } else { 0 };
         Self { ttl, top, codes, exponent }
     }
 }
 
-/// What the builder said about lives.
+/// The builder's settings for lives.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lives {
     /// `time_to_live` in ticks; `NEVER` if unset.
@@ -258,22 +256,21 @@ pub(crate) struct Lives {
     pub(crate) jitter: u64,
     /// `time_to_idle` in ticks; `NEVER` if unset.
     pub(crate) idle: u64,
-    /// How long "there is none" lives; zero if it is not to be stored.
+    /// `negative_ttl`: how long a cached "not found" lives; zero if it is not stored.
     pub(crate) negative: u64,
-    /// How long what has expired may still be served.
+    /// For how long expired values may still be served.
     pub(crate) windows: Windows,
-    /// How long what failed is left alone.
+    /// The pauses after failed loads.
     pub(crate) back_off: BackOff,
-    /// When what is still fresh is loaded again.
+    /// When fresh values are refreshed.
     pub(crate) ahead: Ahead,
     /// For `ttl` and `jitter`.
     pub(crate) draw: Draw,
 }
 
 impl Lives {
-    /// Draws the life of one value stored at `now`: uniformly from `[ttl * (1 - jitter), ttl]`.
-    /// Jitter only ever shortens, so the TTL stays the promise that it is. `ttl` is not zero,
-    /// `random` is 64 random bits.
+    /// Draws the life of one value stored at `now`: uniformly from `[ttl * (1 - jitter), ttl]`. Jitter only
+    /// shortens, so the TTL remains an upper bound. `ttl` is not zero, `random` is 64 random bits.
     #[inline]
     pub(crate) fn stamp(&self, now: Tick, ttl: u64, random: u64) -> Stamp {
         let Draw { ttl: usual, top, codes, exponent } = self.draw;

@@ -1,4 +1,4 @@
-//! What there is to say about one key, for somebody who asks why it is as it is.
+//! The explanation of one key's state.
 
 use std::fmt;
 use std::sync::Arc;
@@ -166,7 +166,7 @@ pub struct SlotsUsed {
 }
 
 impl Explanation {
-    /// What the next caller meets with where nothing is cached, if it does not load.
+    /// What the next caller gets if nothing is cached and it will not load.
     fn instead_of_a_load(&self) -> Option<&'static str> {
         if self.standing != Standing::Absent {
             None
@@ -181,7 +181,7 @@ impl Explanation {
         }
     }
 
-    /// Why nobody waits for a load of what is past its life, where that is not what its window is for.
+    /// Why a value within `stale_if_error` is served at once, without a load.
     fn served_at_once(&self) -> Option<&'static str> {
         if self.standing != Standing::ErrorOnly || self.load.is_some() {
             None
@@ -232,7 +232,11 @@ impl fmt::Display for Explanation {
             let ago = Length(ago);
             write!(f, "\nloads: the last one failed {ago} ago, {in_a_row} in a row; next try ")?;
             let is_cut_off = self.is_cut_off() && next_try.is_zero();
-            in_or(f, next_try, if is_cut_off { "when the circuit breaker allows it" } else { "at the next call" })?;
+            in_or(
+                f,
+                next_try,
+                if is_cut_off { "when the circuit breaker allows it" } else { "at the next call" },
+            )?;
         }
         if let Some(Underway { age, waiters, gives_up_in }) = self.load {
             let (age, s) = (Length(age), if waiters == 1 { "" } else { "s" });
@@ -303,7 +307,7 @@ fn in_or(f: &mut fmt::Formatter<'_>, left: Duration, now: &str) -> fmt::Result {
     }
 }
 
-/// A length of time as people say it: one unit that fits. The clock tells milliseconds.
+/// Formats a duration with one fitting unit.
 struct Length(Duration);
 
 impl fmt::Display for Length {

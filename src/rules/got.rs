@@ -1,4 +1,4 @@
-//! A value, and how it came.
+//! A value with its metadata, and how it was obtained.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,8 +61,8 @@ pub enum How {
 pub enum StaleWhy {
     /// Within `stale_while_revalidate`: another caller is loading its successor.
     Revalidating,
-    /// Within `stale_if_error`, or beside it: the load failed, timed out, or panicked under another
-    /// caller.
+    /// The load failed, timed out, or panicked under another caller, and the value was still within a stale
+    /// window.
     LoadFailed,
     /// The last load failed, and the source is left alone for a while.
     BackOff,

@@ -1,4 +1,4 @@
-//! What a loader says about its result, and what it can see while it runs.
+//! What a loader returns, and the context that it is given.
 
 use super::tag::Tag;
 use std::fmt;
@@ -31,7 +31,7 @@ pub struct Loaded<V> {
     pub(crate) store: bool,
 }
 
-/// What the source said.
+/// The source's answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Answer<V> {
     Value(V),
@@ -180,13 +180,13 @@ pub struct LoadCx<V> {
     fate: Arc<dyn LoadFate>,
 }
 
-/// What became of a load while it ran.
+/// Lets a loader ask about its own load while it runs.
 pub(crate) trait LoadFate: Send + Sync {
     /// Whether its result will not be stored.
     fn is_abandoned(&self) -> bool;
 }
 
-/// Nobody asks what became of it.
+/// For loads that cannot be asked about: of many keys in one call.
 struct Unwatched;
 
 impl LoadFate for Unwatched {
@@ -206,7 +206,7 @@ impl<V> LoadCx<V> {
         Self { reason, attempt, stale, validator, fate }
     }
 
-    /// For one of many keys that are loaded in one call: nothing is known of each alone.
+    /// The context for each of many keys that are loaded in one call: it knows nothing about the key.
     pub(crate) fn of_many() -> Self {
         Self::new(LoadReason::Miss, 0, None, None, Arc::new(Unwatched))
     }

@@ -1,4 +1,4 @@
-//! What a call for many keys came to.
+//! The result of a call for many keys.
 
 use super::got::Got;
 use crate::words::error::LoadError;
@@ -70,7 +70,7 @@ impl<K, V, E> Many<K, V, E> {
         Self { got: Vec::new(), missing: Vec::new(), failed: Vec::new(), error: None }
     }
 
-    /// Adds what a later call came to.
+    /// Adds the result of another call.
     pub(crate) fn append(&mut self, later: Self) {
         let Self { got, missing, failed, error } = later;
         self.got.extend(got);
@@ -79,7 +79,7 @@ impl<K, V, E> Many<K, V, E> {
         self.error = self.error.take().or(error);
     }
 
-    /// Sorts what became of each key.
+    /// Sorts the outcomes of the keys into the three lists.
     pub(crate) fn gather(
         outcomes: impl Iterator<Item = (K, Result<Got<V>, LoadError<E>>)>,
     ) -> Self {

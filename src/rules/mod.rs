@@ -1,4 +1,4 @@
-//! Floor 1: decisions, as pure functions of values. No lock, no clock, no callback.
+//! Floor 1: decisions as pure functions of values, and the public types that go in and out. No lock, no clock.
 
 pub(crate) mod backoff;
 pub(crate) mod counted;

@@ -1,8 +1,8 @@
-//! What a cache counts.
+//! The counters of a cache.
 
 use std::time::Duration;
 
-/// The list of the counts stands once: in fields, in differences, and by name.
+/// Makes fields, differences and names out of one list of counters.
 macro_rules! stats {
     ($($(#[$about:meta])* $count:ident,)*) => {
         /// A snapshot of a cache's counters, all counted since it was built.

@@ -1,4 +1,4 @@
-//! What a cache and a second tier say to each other.
+//! The interface between a cache and its second tier.
 
 use super::tag::Tag;
 pub(crate) use crate::words::error::TierError;
@@ -289,13 +289,13 @@ impl<K, V> TierChange<K, V> {
 #[derive(Clone)]
 pub struct TierWatcher(Arc<dyn Watch>);
 
-/// Who is told, whatever its types.
+/// A cache that receives news, with its types erased.
 pub(crate) trait Watch: Send + Sync {
     fn told(&self, news: News<'_>) -> bool;
     fn is_alive(&self) -> bool;
 }
 
-/// What others did, or the tier itself did not.
+/// What a tier reports: changes by others, or entries that it left out.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum News<'a> {
     Changed(&'a TierKey),
@@ -318,7 +318,7 @@ impl TierWatcher {
         self.0.is_alive()
     }
 
-    /// Whether both are one.
+    /// Whether both belong to the same cache.
     #[cfg_attr(
         not(feature = "redis"),
         allow(dead_code, reason = "asked by a tier of several threads")

@@ -1,4 +1,4 @@
-//! A thread that waits for a future which needs no runtime.
+//! Blocking a thread on a future that needs no runtime.
 
 use super::clock::Clock;
 use super::sync::thread;

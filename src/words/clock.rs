@@ -1,7 +1,6 @@
-//! What time it is, and who wants to be woken when.
+//! The clock of a cache, and alarms by it.
 //!
-//! Everything timed in the crate asks a [`Clock`] and nothing else, so that a test can hold time in
-//! its hand.
+//! Everything timed in the crate asks a [`Clock`] and nothing else, so that a test can control time.
 
 mod manual;
 #[cfg(any(larder_loom, larder_shuttle))]

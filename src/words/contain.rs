@@ -1,32 +1,32 @@
-//! Where a panic of the user's code ends: in wakers, listeners and jobs, which run on behalf of
-//! somebody who did not write them.
+//! Catches panics of user code (wakers, listeners, jobs) where they must not unwind into a caller who did not
+//! supply that code.
 
 use std::task::Waker;
 
-/// Calls `f`; a panic in it ends here (the panic hook has reported it). False if it panicked.
+/// Calls `f` and catches a panic in it, which the panic hook has reported. Returns `false` if it panicked.
 #[cfg(not(any(larder_loom, larder_shuttle)))]
 pub(crate) fn contain(f: impl FnOnce()) -> bool {
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
-    // What `f` captured is used by nobody afterwards, so nobody can see it half changed.
+    // Nobody uses what `f` captured afterwards, so nobody can see it half changed.
     let Err(payload) = catch_unwind(AssertUnwindSafe(f)) else {
         return true;
     };
-    // A payload may be of a type whose drop panics in its turn: then it is leaked.
+    // The payload's own drop may panic too: then it is leaked.
     if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         std::mem::forget(again);
     }
     false
 }
 
-/// Calls `f`. The explorers report what they find by a panic: it must get through.
+/// Calls `f`. loom and shuttle report what they find by a panic, which must get through.
 #[cfg(any(larder_loom, larder_shuttle))]
 pub(crate) fn contain(f: impl FnOnce()) -> bool {
     f();
     true
 }
 
-/// Wakes them all: one that panics does not cost the others their call.
+/// Wakes them all, even if one panics.
 pub(crate) fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
     for waker in wakers {
         contain(|| waker.wake());

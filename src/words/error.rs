@@ -1,4 +1,4 @@
-//! What can go wrong: one error for building a cache, one for loading into it.
+//! The errors: of building a cache, of a load, of a second tier.
 
 use std::fmt;
 use std::sync::Arc;
@@ -123,8 +123,8 @@ impl<E> LoadError<E> {
         matches!(self, Self::Panicked)
     }
 
-    /// Whether there is a failure to make up for: neither the source's own answer that it has no
-    /// such value, nor a mistake in the program.
+    /// Whether a fallback may replace it: not the source's own answer that it has no such value, nor a mistake
+    /// in the program.
     pub(crate) fn is_failure(&self) -> bool {
         !matches!(self, Self::NotFound | Self::Recursive)
     }

@@ -1,4 +1,4 @@
-//! Floor 0: the words that every other floor speaks in.
+//! Floor 0: the basis of all other floors: time, locks, errors, runtimes, keys.
 
 pub(crate) mod alarms;
 #[cfg(not(any(larder_loom, larder_shuttle)))]

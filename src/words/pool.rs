@@ -1,4 +1,4 @@
-//! A cache's own threads, for loads that nobody waits for.
+//! The default runtime of a blocking loader: a small pool of threads of the cache's own.
 
 #[cfg(not(any(larder_loom, larder_shuttle)))]
 pub(crate) use real::Pool;

@@ -1,7 +1,7 @@
-//! Asking for memory before it is needed.
+//! Prefetching memory.
 
-/// Begins to load the line that `t` begins in; nobody waits for it. Nothing where there is no such
-/// instruction.
+/// Begins to load the cache line that `t` begins in, without waiting for it. Does nothing on processors without
+/// such an instruction.
 #[inline]
 pub(crate) fn prefetch<T>(t: &T) {
     #[cfg(target_arch = "x86_64")]

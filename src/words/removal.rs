@@ -1,4 +1,4 @@
-//! What a listener is told when a value leaves.
+//! The argument of removal listeners: a value that left, and why.
 
 /// A value that left the cache, as [`on_removal`](crate::CacheBuilder::on_removal) is told of it.
 ///

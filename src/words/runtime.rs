@@ -1,4 +1,4 @@
-//! Where work runs that no caller waits for.
+//! The trait for what runs a cache's background work.
 
 use std::fmt;
 use std::future::Future;

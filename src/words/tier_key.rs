@@ -1,13 +1,12 @@
 //! A key's name outside of the process.
 //!
-//! A key is looked up by anything that hashes and compares as it does, a `&str` for a `String`, and a
-//! second tier has to be told of a removal that was said in this way, where no key can be made of it.
-//! But by the contract of [`Equivalent`] both feed a hasher the same things. So what a key feeds to a
-//! hasher is its name: written down as text, the same in every process, and read back it can be fed to
-//! the hasher of another one.
+//! A key can be looked up in a borrowed form, such as a `&str` for a `String`, and a second tier has to be told
+//! of a removal by that form, from which no key can be made. By the contract of [`Equivalent`] both forms feed
+//! the same data to a hasher. So that data, written as text, is the key's name: it is the same in every process,
+//! and can be fed to the hasher of another process.
 //!
-//! Nobody relies on names being different where keys are: a type may hash less than it compares. What is
-//! stored under a name says whose it is.
+//! Different keys may have the same name, since a type may hash less than it compares: what is stored under a
+//! name contains its key.
 
 use equivalent::Equivalent;
 use std::fmt::{self, Write};
@@ -55,9 +54,9 @@ impl TierKey {
         &self.0
     }
 
-    /// The hashes of the keys that have this name: none if it is no name. Mostly one: but a hasher may
-    /// treat the commonest types in ways of its own when it is given the whole of them, as ahash's does on
-    /// a nightly compiler, and a `u32` has the same name as a struct with nothing else in it.
+    /// The hashes that keys of this name may have: none if it is not a valid name, and usually one. There may be
+    /// more if the hasher specializes for some types, as ahash does on nightly compilers: a `u32` has the same
+    /// name as a struct that contains only a `u32`.
     pub(crate) fn hashes_by<S: BuildHasher>(
         &self,
         hasher: &S,
@@ -84,7 +83,7 @@ impl TierKey {
     }
 }
 
-/// A name in the place of the key: what is looked up by it is whatever key has this name.
+/// Stands for all keys of a name in look-ups.
 pub(crate) struct ByName<'a>(pub(crate) &'a TierKey);
 
 impl<K: Hash> Equivalent<K> for ByName<'_> {
@@ -167,7 +166,7 @@ macro_rules! numbers {
             }
 
             fn finish(&self) -> u64 {
-                0 // nobody asks: it is no hash that is wanted
+                0 // not used: this hasher only records
             }
         }
     };
@@ -188,7 +187,7 @@ numbers! {
     Isize isize write_isize,
 }
 
-/// The name of what feeds nothing.
+/// The name of a key that feeds nothing to a hasher.
 const NOTHING: &str = "%";
 
 /// Writes a name: a hasher that keeps what it is fed.
@@ -196,7 +195,7 @@ const NOTHING: &str = "%";
 struct Pen {
     name: String,
     parts: usize,
-    /// Bytes of which it is not known yet whether they are a text.
+    /// Bytes that may turn out to be a text.
     bytes: Option<Vec<u8>>,
 }
 
@@ -261,7 +260,7 @@ fn hex(bytes: &[u8], name: &mut String) {
     }
 }
 
-/// What a name says was fed; nothing if it is no name.
+/// Parses a name into the data that was fed; `None` if it is not a valid name.
 fn read(name: &str) -> Option<Vec<Part>> {
     if name == NOTHING {
         return Some(Vec::new());
@@ -294,7 +293,7 @@ fn unescape(part: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Feeds a hasher what a key fed.
+/// Feeds a hasher the same data as the key.
 struct Replay<'a>(&'a [Part]);
 
 impl Hash for Replay<'_> {

@@ -1,10 +1,10 @@
-//! Making an owned key of what a caller looks it up by.
+//! Making an owned key from the borrowed form that a caller looks it up by.
 
-/// Makes a key of what stands for it in a look-up: the calls that may store, above all those that load, need
-/// an owned key on a miss.
+/// Makes an owned key from the borrowed form that a look-up takes: the calls that may store, above all those
+/// that load, need one on a miss.
 ///
-/// Whatever has `ToOwned<Owned = K>` has it: `K` itself if it is `Clone`, `str` for `String`, `[T]` for
-/// `Vec<T>`, `Path` for `PathBuf`. Implement it for a struct that borrows the parts of a composite key, next
+/// Every type with `ToOwned<Owned = K>` implements it: `K` itself if it is `Clone`, `str` for `String`, `[T]`
+/// for `Vec<T>`, `Path` for `PathBuf`. Implement it for a struct that borrows the parts of a composite key, next
 /// to [`Equivalent`](crate::Equivalent): then a hit allocates nothing.
 ///
 /// ```
@@ -35,10 +35,10 @@
     note = "a call that may store needs an owned key: pass a `&{K}`, or implement `larder::ToKey<{K}>` for `{Self}`"
 )]
 pub trait ToKey<K> {
-    /// Returns the key. It must be equal to what it was made of, as [`Equivalent`](crate::Equivalent) and
-    /// `Hash` have it: else what is loaded is stored under a key that nobody finds. Not called for a hit; else
-    /// by each caller, those included that then wait for another one's load, and again each time that one has
-    /// to look again. No lock is held meanwhile.
+    /// Returns the key. It must be equal to `self` by [`Equivalent`](crate::Equivalent), and have the same hash:
+    /// otherwise what is loaded is stored under a key that no look-up finds. Not called for a hit. On a miss
+    /// every caller calls it, also one that then waits for another caller's load, and again each time it has to
+    /// look again. No lock is held meanwhile.
     fn to_key(&self) -> K;
 }
 

@@ -1,4 +1,4 @@
-//! A parked thread as a waker: so one list of wakers serves threads and tasks.
+//! A parked thread as a waker, so that one list of wakers serves threads and tasks.
 
 use super::sync::thread::{self, Thread};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::task::Wake;
 pub(crate) struct Unpark(Thread);
 
 impl Unpark {
-    /// The one that calls.
+    /// The waker of the current thread.
     pub(crate) fn this() -> Arc<Self> {
         Arc::new(Self(thread::current()))
     }

@@ -1,9 +1,9 @@
-//! Who may have to be told of an end, without being kept for it.
+//! A list of weak references, for telling those that still exist of an end.
 
 use std::sync::{Arc, Weak};
 
-/// Everything that was added and still lives. What is gone is let go of before the list would grow, so an
-/// addition costs the same in the mean, and the list is at most twice as long as it has to be.
+/// Everything that was added and still exists. References to dropped values are removed before the list would
+/// grow, so an addition takes constant time on average, and the list is at most twice as long as necessary.
 #[derive(Debug)]
 pub(crate) struct WeakList<T>(Vec<Weak<T>>);
 
@@ -21,7 +21,7 @@ impl<T> WeakList<T> {
         self.0.push(Arc::downgrade(member));
     }
 
-    /// Those who live, one at a time.
+    /// Those that still exist, one at a time.
     pub(crate) fn into_living(self) -> impl Iterator<Item = Arc<T>> {
         self.0.into_iter().filter_map(|member| member.upgrade())
     }

@@ -11,7 +11,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
 
-/// Lands what the tier has of the keys that are led, and leaves the leads that have to load.
+/// Asks the tier for the keys of these leads, stores what it has, and keeps in `leads` those that have to load.
 pub(in crate::front) fn ask_many<K, V, S, E>(
     store: &Arc<Store<K, V, S>>,
     leads: &mut Vec<Lead<K, V, S>>,

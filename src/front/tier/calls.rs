@@ -1,4 +1,4 @@
-//! What a cache with a second tier can be asked besides.
+//! The calls that concern the second tier.
 
 use crate::engine::store::Store;
 use crate::front::cache::Cache;

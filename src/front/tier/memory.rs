@@ -1,4 +1,4 @@
-//! A second tier in this process's memory: a double for tests.
+//! A second tier in memory, as a test double.
 
 use crate::rules::expiry::{NEVER, duration, ticks};
 use crate::rules::tag::Tag;

@@ -1,4 +1,5 @@
-//! The second tier, as callers and the cache's own thread use it.
+//! The second tier: the calls of a cache with one, the thread that sends it changes, and the two tiers of this
+//! crate.
 
 pub(crate) mod ask;
 pub(crate) mod calls;

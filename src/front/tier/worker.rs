@@ -1,4 +1,4 @@
-//! The thread that tells a second tier what was changed.
+//! The thread that sends a cache's changes to its second tier.
 
 #[cfg(not(larder_loom))]
 use crate::engine::tier::news::without_waiting;
@@ -15,11 +15,11 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The pauses after changes that could not be made: twice as long after each.
+/// The shortest and the longest pause after a failed attempt; it doubles with each.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// Starts it. It ends when the changes are over: with its cache, which it does not keep.
+/// Starts the thread. It does not keep the cache alive, and ends with it.
 #[cfg(not(larder_loom))]
 pub(crate) fn start<K, V>(
     tier: Arc<dyn AnyTier<K, V>>,
@@ -31,8 +31,8 @@ where
     V: Send + Sync + 'static,
 {
     let work = move || {
-        // Nobody may wait for the tier on this thread: it is this one that tells it. Keys and values are
-        // dropped here, and the handler of events is called.
+        // User code on this thread (drops of keys and values, the handler of events) must not wait for the tier:
+        // this is the thread that it would wait for.
         without_waiting(move || {
             let guard = OverGuard(&outgoing);
             work(&*tier, &outgoing, notifier.as_deref());
@@ -42,7 +42,7 @@ where
     thread::Builder::new().name("larder-tier".to_owned()).spawn(work).map(drop)
 }
 
-/// loom has no threads with names, and looks at no tier.
+/// loom has no named threads; its models have no tier.
 #[cfg(larder_loom)]
 pub(crate) fn start<K, V>(
     _: Arc<dyn AnyTier<K, V>>,
@@ -52,7 +52,7 @@ pub(crate) fn start<K, V>(
     Ok(())
 }
 
-/// Whoever waits for a change is told, whatever this thread ended of.
+/// However this thread ends, those who wait for a change are told.
 struct OverGuard<'a, K, V>(&'a Outgoing<K, V>);
 
 impl<K, V> Drop for OverGuard<'_, K, V> {
@@ -69,7 +69,8 @@ fn work<K, V>(tier: &dyn AnyTier<K, V>, outgoing: &Outgoing<K, V>, notifier: Opt
     }
 }
 
-/// Makes them, however often that has to be tried. `false` if the cache is gone, and its changes with it.
+/// Makes these changes in the tier, with as many attempts as it takes. `false` if the cache is gone, and its
+/// changes with it.
 fn make<K, V>(
     tier: &dyn AnyTier<K, V>,
     outgoing: &Outgoing<K, V>,
@@ -90,7 +91,7 @@ fn make<K, V>(
         let mut longest = Duration::MAX;
         contain(|| longest = tier.longest_life());
         if begun.elapsed() >= longest {
-            // what they were to change is gone from there
+            // after that time the tier has dropped what they were to change
             contain(|| outgoing.made(hand));
             return true;
         }
@@ -111,7 +112,7 @@ fn make<K, V>(
         if is_last_try {
             return false;
         }
-        // the cache is gone: what waited to be tried again is so at once, for others share the tier
+        // the cache is gone: failed changes are tried once more at once, since other processes share the tier
         is_last_try = !outgoing.pause(pause);
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
