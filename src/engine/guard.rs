@@ -208,14 +208,12 @@ where
         Ok(Some(Permit::new(self.try_source(pass, Caller::Loads)?)))
     }
 
-    pub(crate) fn queue_many<S2>(
-        &self,
-        leads: &[Lead<K, V, S2>],
-        deadline: Option<Tick>,
-    ) -> Turn<'_> {
-        self.queue(leads.iter().map(|lead| Arc::clone(&lead.flight)).collect(), None, deadline)
+    /// All slots were taken: gets in line with all of these loads, for one slot.
+    pub(crate) fn queue_many(&self, leads: &[Lead<K, V, S>]) -> Turn<'_> {
+        self.queue(leads.iter().map(|lead| Arc::clone(&lead.flight)).collect(), None, None)
     }
 
+    /// As [`enter_many`](Self::enter_many), after the wait for a slot.
     pub(crate) fn enter_many_with(&self, slot: LoadSlot) -> Result<Permit, Refusal> {
         let Some(guards) = &self.guards else { return Ok(Permit::default()) };
         Ok(Permit::new(self.try_source(Pass::new(guards, Some(slot)), Caller::Loads)?))

@@ -109,5 +109,5 @@ where
         Ok(None) => {}
     }
     spare(leads);
-    (!leads.is_empty()).then(|| Ok(store.queue_many(leads, None)))
+    (!leads.is_empty()).then(|| Ok(store.queue_many(leads)))
 }
