@@ -19,7 +19,7 @@ use equivalent::Equivalent;
 use std::sync::Arc;
 
 /// The caller's settings for the value that is to be stored.
-pub(crate) struct Said<T> {
+pub(crate) struct AlterOptions<T> {
     /// Its time to live in ticks, if it is not the cache's.
     pub(crate) ttl: Option<u64>,
     /// It keeps the life of the value before it, if there is one.
@@ -60,7 +60,7 @@ where
         &self,
         hash: u64,
         key: &Q,
-        said: &Said<impl Iterator<Item = &'t str> + Clone>,
+        options: &AlterOptions<impl Iterator<Item = &'t str> + Clone>,
         change: impl FnMut(Option<V>) -> Altered<V>,
     ) -> Option<V>
     where
@@ -74,7 +74,7 @@ where
             |changed, current, basis| match (changed, current) {
                 (Altered::Put(value), current) => {
                     let entry = (key.to_key(), value.clone());
-                    self.store_changed(hash, entry, said, (current.stamp(), basis))
+                    self.store_changed(hash, entry, options, (current.stamp(), basis))
                         .then_some(Some(value))
                 }
                 (Altered::Remove, Current::Nothing) => Some(None),
@@ -143,16 +143,16 @@ where
         &self,
         hash: u64,
         (key, value): (K, V),
-        said: &Said<impl Iterator<Item = &'t str> + Clone>,
+        options: &AlterOptions<impl Iterator<Item = &'t str> + Clone>,
         (stamp, basis): (Option<Stamp>, &Basis<'_>),
     ) -> bool {
-        let before = stamp.filter(|_| said.keeps_life);
+        let before = stamp.filter(|_| options.keeps_life);
         let now = self.clock.now();
-        let ttl = before.map(|stamp| stamp.fresh_for(now)).or(said.ttl);
+        let ttl = before.map(|stamp| stamp.fresh_for(now)).or(options.ttl);
         if before.is_some() && ttl == Some(0) {
             return false; // it ended meanwhile
         }
-        let tags = match self.tags.find(said.tags.clone()) {
+        let tags = match self.tags.find(options.tags.clone()) {
             Some(names) => Some(names.since(basis.since)),
             None => basis.tags.clone(),
         };

@@ -205,7 +205,7 @@ where
             return Err(lead);
         }
         // the caller follows before the load can land, and so that the load does not give way
-        let flight = lead.join();
+        let flight = lead.follow();
         carried.lend(&flight);
         match refresher.refresh(lead.send_away().up_to(ask.max_age)) {
             Ok(()) => Ok(flight),

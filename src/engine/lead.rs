@@ -130,7 +130,7 @@ impl<K, V, S> Lead<K, V, S> {
     }
 
     /// It has waited for others to be loaded with, and goes to the source now.
-    pub(crate) fn set_off(&self) {
+    pub(crate) fn begin_late(&self) {
         self.flight.begin_late(self.store.clock.now());
     }
 
@@ -244,7 +244,7 @@ impl<K, V, S> Lead<K, V, S> {
     }
 
     /// Its flight, for its own caller, which waits as a follower while another one loads.
-    pub(crate) fn join(&self) -> Arc<Flight<K, V>> {
+    pub(crate) fn follow(&self) -> Arc<Flight<K, V>> {
         self.flight.follow(self.flight.since);
         Arc::clone(&self.flight)
     }

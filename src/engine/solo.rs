@@ -55,7 +55,7 @@ where
     /// Begins such a load; `None` if the key is being loaded, cached or the like, or if this cache needs flights
     /// for its loads.
     #[inline]
-    pub(crate) fn set_out<'s, Q>(
+    pub(crate) fn begin_solo<'s, Q>(
         self: &'s Arc<Self>,
         hash: u64,
         key: &Q,

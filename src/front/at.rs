@@ -2,7 +2,7 @@
 
 use super::call::Call;
 use super::{blocking, future, writing};
-use crate::engine::alter::Said;
+use crate::engine::alter::AlterOptions;
 use crate::engine::lead::Lead;
 use crate::engine::look::Looked;
 use crate::engine::store::Store;
@@ -34,7 +34,7 @@ pub struct At<'a, K, V, S, Q: ?Sized, O = ()> {
     pub(super) key: &'a Q,
     ttl: Option<Duration>,
     keeps_life: bool,
-    tags: SaidTags<'a>,
+    tags: CallTags<'a>,
     max_age: Option<Duration>,
     force: bool,
     pub(super) fallback: Option<V>,
@@ -49,7 +49,7 @@ impl<'a, K, V, S, Q: ?Sized, O> At<'a, K, V, S, Q, O> {
             key,
             ttl: None,
             keeps_life: false,
-            tags: SaidTags::default(),
+            tags: CallTags::default(),
             max_age: None,
             force: false,
             fallback: None,
@@ -299,9 +299,9 @@ where
         R: Into<Altered<V>>,
     {
         let (ttl, keeps_life, tags) = (self.ttl.map(ticks), self.keeps_life, self.tags.iter());
-        let said = Said { ttl, keeps_life, tags };
+        let options = AlterOptions { ttl, keeps_life, tags };
         let change = |value| change(value).into();
-        self.store.alter(self.store.hash(self.key), self.key, &said, change)
+        self.store.alter(self.store.hash(self.key), self.key, &options, change)
     }
 
     /// Returns or loads the value, as [`Cache::get_or_load`](crate::Cache::get_or_load) does, with the
@@ -382,12 +382,12 @@ where
 /// The tags set by the caller. The first three are stored inline: on a hit they are not used, and must not cost
 /// an allocation.
 #[derive(Default)]
-struct SaidTags<'a> {
+struct CallTags<'a> {
     few: [Option<&'a str>; 3],
     more: Vec<&'a str>,
 }
 
-impl<'a> SaidTags<'a> {
+impl<'a> CallTags<'a> {
     fn push(&mut self, tag: &'a str) {
         match self.few.iter_mut().find(|place| place.is_none()) {
             Some(place) => *place = Some(tag),

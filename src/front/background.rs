@@ -4,7 +4,7 @@ use super::loader::{AsyncLoader, Loader};
 use crate::engine::ahead::Refresher;
 use crate::engine::away::Away;
 use crate::engine::guard::line::Begun;
-use crate::parts::waiter::Bell;
+use crate::parts::waiter::TaskAlarm;
 use crate::rules::tier::TierError;
 use crate::words::block_on::block_on_until;
 use crate::words::contain::contain;
@@ -135,7 +135,7 @@ where
     }
     let mut away = away.hold()?;
     let Some(mut question) = away.question() else { return Some(away) };
-    let mut bell = Bell::default();
+    let mut alarm = TaskAlarm::default();
     let found = poll_fn(|task| {
         let mut poll = None;
         if !contain(|| poll = Some(away.run(|| question.as_mut().poll(task)))) {
@@ -148,7 +148,7 @@ where
             return Poll::Ready(None);
         }
         let deadline = away.deadline();
-        bell.set(away.clock(), deadline, task.waker());
+        alarm.set(away.clock(), deadline, task.waker());
         let is_late = deadline <= away.clock().now();
         if is_late { Poll::Ready(Some(Err(TierError::TimedOut))) } else { Poll::Pending }
     })
@@ -231,7 +231,7 @@ where
     let key = away.key().clone();
     // in a future of its own, so that the code of `load` before it returns its future runs inside the poll too
     let mut result = pin!(async { loader.load(&key, &cx).await });
-    let mut bell = Bell::default();
+    let mut alarm = TaskAlarm::default();
     let polled = poll_fn(|task| {
         let mut poll = None;
         if !contain(|| poll = Some(away.run(|| result.as_mut().poll(task)))) {
@@ -242,7 +242,7 @@ where
         }
         // checked first, so that the breaker hears of a timeout that a waiter has noticed already
         let deadline = away.deadline();
-        bell.set(away.clock(), deadline, task.waker());
+        alarm.set(away.clock(), deadline, task.waker());
         if deadline <= away.clock().now() {
             return Poll::Ready(Polled::TimedOut);
         }

@@ -5,7 +5,7 @@ use super::call::{
     serve_or_error, serve_refused, stale_if_overloaded,
 };
 use super::guard::admit;
-use super::outcome::{followed, joined, plain};
+use super::outcome::{Outcome, followed, joined, plain};
 use crate::engine::guard::{Caller, Carried};
 use crate::engine::join::Next;
 use crate::engine::lead::Lead;
@@ -15,7 +15,6 @@ use crate::engine::store::Store;
 use crate::engine::tier::Question;
 use crate::parts::flight::{Flight, Landing};
 use crate::parts::waiter::Waiter;
-use crate::rules::got::Got;
 use crate::rules::loaded::Loaded;
 use crate::rules::tier::{TierError, TierFound};
 use crate::shard::ask::Ask;
@@ -24,6 +23,7 @@ use crate::words::error::LoadError;
 use crate::words::tick::Tick;
 use crate::words::to_key::ToKey;
 use equivalent::Equivalent;
+use std::convert::Infallible;
 use std::sync::Arc;
 
 /// Loads for a call that found nothing to serve: decides who loads, then loads or waits, and starts again if
@@ -35,7 +35,7 @@ pub(super) fn load<Q, K, V, S, E>(
     key: &Q,
     call: &Call,
     load: impl FnOnce(&mut Lead<K, V, S>) -> Result<Loaded<V>, E>,
-) -> Result<Got<V>, LoadError<E>>
+) -> Outcome<V, E>
 where
     Q: ?Sized + Equivalent<K> + ToKey<K>,
     K: Clone + Eq + Send + Sync + 'static,
@@ -93,7 +93,7 @@ where
     E: Send + Sync + 'static,
 {
     let alias = Alias::new();
-    if let Some(solo) = store.set_out(hash, key, &alias) {
+    if let Some(solo) = store.begin_solo(hash, key, &alias) {
         return solo.load(load);
     }
     let load = |lead: &mut Lead<K, V, S>| lead.run(|| load().map(Loaded::from));
@@ -107,7 +107,7 @@ fn decide<Q, K, V, S, E>(
     call: &Call,
     mut ahead: Option<Lead<K, V, S>>,
     load: impl FnOnce(&mut Lead<K, V, S>) -> Result<Loaded<V>, E>,
-) -> Result<Got<V>, LoadError<E>>
+) -> Outcome<V, E>
 where
     Q: ?Sized + Equivalent<K> + ToKey<K>,
     K: Clone + Eq + Send + Sync + 'static,
@@ -217,10 +217,10 @@ where
     S: Send + Sync + 'static,
 {
     let alias = Alias::new();
-    let Some(solo) = store.set_out(hash, key, &alias) else {
+    let Some(solo) = store.begin_solo(hash, key, &alias) else {
         return make_known(store, hash, key, make);
     };
-    match solo.load(|| Ok::<_, Never>(Some(make()))) {
+    match solo.load(|| Ok::<_, Infallible>(Some(make()))) {
         Ok(value) => value,
         Err(_) => unreachable!("a value was landed"),
     }
@@ -245,7 +245,7 @@ where
     let mut ahead = store.lead_ahead(hash, key, &call.ask);
     let mut has_joined = false;
     let mut carried = Carried::default();
-    let got: Result<_, LoadError<Never>> = loop {
+    let got: Result<_, LoadError<Infallible>> = loop {
         let is_ahead = ahead.is_some();
         match ahead.take().map_or_else(|| store.join(hash, key, &call.ask), Next::Lead) {
             Next::Look => {
@@ -283,14 +283,14 @@ where
                 let caller = Caller::Makes;
                 if let Err(refusal) = admit(store, &mut lead, caller, &mut carried, None, may_serve)
                 {
-                    lead.refuse::<Never>(refusal);
+                    lead.refuse::<Infallible>(refusal);
                     if let Some(got) = stale_if_overloaded(store, hash, key, &call.ask, refusal) {
                         break Ok(got);
                     }
                     continue;
                 }
                 let value = lead.run(make);
-                break lead.land::<Never>(Ok(Loaded::new(value)), None);
+                break lead.land::<Infallible>(Ok(Loaded::new(value)), None);
             }
         }
     };
@@ -310,9 +310,6 @@ fn asked<K, V, S>(
     let deadline = until.map_or(lead.deadline(), |until| until.min(lead.deadline()));
     lead.run(|| block_on_until(question, &store.clock, deadline))
 }
-
-/// The error type of loads that cannot fail.
-pub(super) enum Never {}
 
 /// The options of `get_or_insert_with`, which cannot fail: it gets no errors, and loads over a cached "not
 /// found".

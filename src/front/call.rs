@@ -1,6 +1,7 @@
 //! The options of one call that may load, and what its caller gets if the load brings no value. Shared by the
 //! [blocking](super::blocking) and the [async](super::future) front.
 
+use super::outcome::Outcome;
 use crate::engine::guard::{Carried, Refusal};
 use crate::engine::join::Next;
 use crate::engine::lead::Lead;
@@ -85,7 +86,7 @@ pub(super) fn stale_or_error<Q, K, V, S, E>(
     key: &Q,
     ask: &Ask,
     error: LoadError<E>,
-) -> Result<Got<V>, LoadError<E>>
+) -> Outcome<V, E>
 where
     Q: ?Sized + Equivalent<K>,
     V: Clone,
@@ -112,7 +113,7 @@ pub(super) fn serve_or_error<Q, K, V, S, E>(
     ask: &Ask,
     is_ahead: bool,
     error: LoadError<E>,
-) -> Result<Got<V>, LoadError<E>>
+) -> Outcome<V, E>
 where
     Q: ?Sized + Equivalent<K>,
     K: Eq,
@@ -134,7 +135,7 @@ pub(super) fn caller_timed_out<Q, K, V, S, E>(
     key: &Q,
     ask: &Ask,
     is_in_line: bool,
-) -> Result<Got<V>, LoadError<E>>
+) -> Outcome<V, E>
 where
     Q: ?Sized + Equivalent<K>,
     V: Clone,
@@ -154,7 +155,7 @@ pub(super) fn lead_timed_out<Q, K, V, S, E>(
     lead: Lead<K, V, S>,
     key: &Q,
     call: &Call,
-) -> Result<Got<V>, LoadError<E>>
+) -> Outcome<V, E>
 where
     Q: ?Sized + Equivalent<K>,
     V: Clone,
@@ -178,7 +179,7 @@ pub(super) fn serve_refused<Q, K, V, S, E>(
     call: &Call,
     is_ahead: bool,
     (refusal, error): (Refusal, LoadError<E>),
-) -> Option<Result<Got<V>, LoadError<E>>>
+) -> Option<Outcome<V, E>>
 where
     Q: ?Sized + Equivalent<K>,
     K: Eq,
@@ -207,10 +208,7 @@ where
 }
 
 /// Ends the look-up's count: as a stale hit if a stale value is returned, else as a miss.
-pub(super) fn count_served<V, E>(
-    search: Search<'_>,
-    result: Result<Got<V>, LoadError<E>>,
-) -> Result<Got<V>, LoadError<E>> {
+pub(super) fn count_served<V, E>(search: Search<'_>, result: Outcome<V, E>) -> Outcome<V, E> {
     if let Ok(Got { how: How::Stale(_), .. }) = result {
         search.was_served_stale();
     }

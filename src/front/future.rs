@@ -1,13 +1,13 @@
 //! Loading for async callers. Engine and flights are those of [`blocking`](super::blocking); only the waiting
 //! differs.
 
-use super::blocking::{Never, making};
+use super::blocking::making;
 use super::call::{
     Call, Waited, caller_timed_out, count_served, lead_timed_out, limit_passed, limits, offload,
     serve_or_error, serve_refused, stale_if_overloaded,
 };
 use super::guard::admit_async;
-use super::outcome::{followed, joined};
+use super::outcome::{Outcome, followed, joined};
 use crate::engine::batch::Batch;
 use crate::engine::guard::{Caller, Carried};
 use crate::engine::join::Next;
@@ -16,14 +16,14 @@ use crate::engine::look::{Looked, Purpose};
 use crate::engine::store::Store;
 use crate::engine::tier::Question;
 use crate::parts::flight::{Flight, Landing};
-use crate::parts::waiter::{Bell, Waiter};
-use crate::rules::got::Got;
+use crate::parts::waiter::{TaskAlarm, Waiter};
 use crate::rules::loaded::Loaded;
 use crate::rules::tier::{TierError, TierFound};
 use crate::words::error::LoadError;
 use crate::words::tick::Tick;
 use crate::words::to_key::ToKey;
 use equivalent::Equivalent;
+use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::hash::{BuildHasher, Hash};
 use std::pin::{Pin, pin};
@@ -40,7 +40,7 @@ pub(super) async fn load<Q, K, V, S, R, E, F, Fut, T>(
     key: &Q,
     call: Call,
     load: F,
-    finish: impl FnOnce(Result<Got<V>, LoadError<E>>) -> T,
+    finish: impl FnOnce(Outcome<V, E>) -> T,
 ) -> T
 where
     Q: ?Sized + Equivalent<K> + ToKey<K>,
@@ -132,9 +132,9 @@ where
         let result = {
             let loader = load(&mut lead);
             let mut loader = pin!(loader);
-            let mut bell = Bell::default();
+            let mut alarm = TaskAlarm::default();
             let poll = |task: &mut Context<'_>| {
-                poll_lead(store, &mut lead, call.until, loader.as_mut(), &mut bell, task)
+                poll_lead(store, &mut lead, call.until, loader.as_mut(), &mut alarm, task)
             };
             poll_fn(poll).await
         };
@@ -214,7 +214,7 @@ where
                     let found = asked(store, &mut lead, None, question).await;
                     let found = found.unwrap_or(Err(TierError::TimedOut));
                     if let Some(entry) = lead.answer(found, |age| call.ask.accepts(age), true) {
-                        match lead.land_kept::<Never>(entry, None) {
+                        match lead.land_kept::<Infallible>(entry, None) {
                             Ok(got) => return got.value,
                             Err(_) => unreachable!("a value was landed"),
                         }
@@ -226,7 +226,7 @@ where
                 match admit_async(store, &mut lead, caller, &mut carried, None, may_serve).await {
                     Ok(()) => break Some(lead),
                     Err(refusal) => {
-                        lead.refuse::<Never>(refusal);
+                        lead.refuse::<Infallible>(refusal);
                         if let Some(got) = stale_if_overloaded(store, hash, key, &call.ask, refusal)
                         {
                             search.was_served_stale();
@@ -249,7 +249,7 @@ where
     .await;
     // inside a load of the same key the value is not stored; the outer load stores its own
     let Some(lead) = lead else { return value };
-    match lead.land::<Never>(Ok(Loaded::new(value)), None) {
+    match lead.land::<Infallible>(Ok(Loaded::new(value)), None) {
         Ok(got) => got.value,
         Err(_) => unreachable!("a value was landed"),
     }
@@ -262,8 +262,8 @@ async fn asked<K, V, S>(
     until: Option<Tick>,
     mut question: Question<K, V>,
 ) -> Option<Result<TierFound<K, V>, TierError>> {
-    let mut bell = Bell::default();
-    poll_fn(|task| poll_lead(store, lead, until, Pin::new(&mut question), &mut bell, task)).await
+    let mut alarm = TaskAlarm::default();
+    poll_fn(|task| poll_lead(store, lead, until, Pin::new(&mut question), &mut alarm, task)).await
 }
 
 /// Polls a leader's loader (or its question to the tier) once. `None` if the load's time or the caller's own is
@@ -273,14 +273,14 @@ fn poll_lead<K, V, S, Fut: Future>(
     lead: &mut Lead<K, V, S>,
     until: Option<Tick>,
     loader: Pin<&mut Fut>,
-    bell: &mut Bell,
+    alarm: &mut TaskAlarm,
     task: &mut Context<'_>,
 ) -> Poll<Option<Fut::Output>> {
     if let Poll::Ready(result) = lead.run(|| loader.poll(task)) {
         return Poll::Ready(Some(result));
     }
     let deadline = until.map_or(lead.deadline(), |until| until.min(lead.deadline()));
-    bell.set(&store.clock, deadline, task.waker());
+    alarm.set(&store.clock, deadline, task.waker());
     if deadline <= store.clock.now() { Poll::Ready(None) } else { Poll::Pending }
 }
 
@@ -289,7 +289,7 @@ pub(super) fn poll_batch<K, V, S, R>(
     store: &Arc<Store<K, V, S>>,
     batch: &mut Batch<K, V, S>,
     poll: impl FnOnce(&mut Context<'_>) -> Poll<R>,
-    bell: &mut Bell,
+    alarm: &mut TaskAlarm,
     task: &mut Context<'_>,
 ) -> Poll<Option<R>>
 where
@@ -301,7 +301,7 @@ where
         return Poll::Ready(Some(reply));
     }
     let deadline = batch.deadline();
-    bell.set(&store.clock, deadline, task.waker());
+    alarm.set(&store.clock, deadline, task.waker());
     if deadline <= store.clock.now() { Poll::Ready(None) } else { Poll::Pending }
 }
 

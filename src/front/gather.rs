@@ -21,7 +21,7 @@ use crate::engine::store::Store;
 use crate::engine::tier::inquiry::Settled;
 use crate::engine::unreported::Later;
 use crate::parts::flight::Flight;
-use crate::parts::waiter::Bell;
+use crate::parts::waiter::TaskAlarm;
 use crate::words::error::LoadError;
 use crate::words::sync::Mutex;
 use crate::words::tick::Tick;
@@ -86,7 +86,7 @@ impl<K, V, S> Gather<K, V, S> {
     /// flight from then on. A gathering past its time waits only for its first caller, which may be a task that
     /// is never polled again; so later callers open another one.
     fn join(&self, lead: Lead<K, V, S>, alone: bool) -> GatherPart<'_, K, V, S> {
-        let flight = lead.join();
+        let flight = lead.follow();
         let mut open = self.open.lock();
         let is_in_time = |open: &&Arc<Gathering<K, V, S>>| flight.started() < open.until;
         if let Some(gathering) = open.as_ref().filter(is_in_time).filter(|_| !alone) {
@@ -132,9 +132,9 @@ impl<K, V, S> First<'_, K, V, S> {
     }
 
     /// Closes the gathering and begins the loads: a load's own time does not run while it waits for other keys.
-    fn set_off(&self) -> Vec<Lead<K, V, S>> {
+    fn begin(&self) -> Vec<Lead<K, V, S>> {
         let leads = self.close();
-        leads.iter().for_each(Lead::set_off);
+        leads.iter().for_each(Lead::begin_late);
         leads
     }
 
@@ -165,7 +165,7 @@ struct GatherCall<'c, Q: ?Sized, K, V, S> {
     gather: &'c Gather<K, V, S>,
     hash: u64,
     key: &'c Q,
-    said: Call,
+    options: Call,
     search: Search<'c>,
     has_joined: bool,
     has_gathered: bool,
@@ -185,9 +185,9 @@ where
         key: &'c Q,
     ) -> Self {
         let search = store.search();
-        let mut said = Call::plain::<E>();
-        said.ask.in_batch = true;
-        Self { store, gather, hash, key, said, search, has_joined: false, has_gathered: false }
+        let mut options = Call::plain::<E>();
+        options.ask.in_batch = true;
+        Self { store, gather, hash, key, options, search, has_joined: false, has_gathered: false }
     }
 
     /// Decides what this call does next, or its result. Does not wait.
@@ -197,8 +197,8 @@ where
     {
         let (store, hash, key) = (self.store, self.hash, self.key);
         loop {
-            match store.join(hash, key, &self.said.ask) {
-                Next::Look => match store.got(hash, key, &self.said.ask) {
+            match store.join(hash, key, &self.options.ask) {
+                Next::Look => match store.got(hash, key, &self.options.ask) {
                     Looked::Value(got) => return Break(Ok(got)),
                     Looked::Missing => return Break(Err(LoadError::NotFound)),
                     Looked::Nothing => {}
@@ -236,7 +236,7 @@ where
     }
 
     fn may_serve(&self) -> bool {
-        self.store.is_servable(self.hash, self.key, &self.said.ask)
+        self.store.is_servable(self.hash, self.key, &self.options.ask)
     }
 
     /// No slot is free: if the first caller can be served a stale value, it gives the gathering up, and the
@@ -253,7 +253,7 @@ where
     fn spared<E>(&self, lead: Lead<K, V, S>) -> Option<Outcome<V, E>> {
         let (store, hash, key, refusal) = (self.store, self.hash, self.key, Refusal::Overloaded);
         let error = lead.refuse(refusal)?;
-        serve_refused(store, hash, key, &self.said, false, (refusal, error))
+        serve_refused(store, hash, key, &self.options, false, (refusal, error))
     }
 
     /// Waits for the gathering to close and loads it, blocking the thread. Returns the result of the first
@@ -273,9 +273,9 @@ where
         }
         // outlives the leads: a listener may ask for any of their keys
         let mut later = Later::new(store);
-        let mut leads = first.set_off();
+        let mut leads = first.begin();
         let first_id = leads[0].id();
-        let mut own = first_of(ask_many(store, &mut leads, &self.said.ask, &mut later));
+        let mut own = first_of(ask_many(store, &mut leads, &self.options.ask, &mut later));
         let permit = admit_many(store, &mut leads, |leads| self.spare(leads, &mut own));
         let Some((leads, permit)) = admitted(leads, permit, &mut own) else { return own };
         let is_own = leads[0].id() == first_id;
@@ -298,19 +298,20 @@ where
         Fut: Future<Output = LoaderReply<K, V, E>>,
     {
         let store = self.store;
-        let mut bell = Bell::default();
+        let mut alarm = TaskAlarm::default();
         poll_fn(|task| {
             // set before the check, so that no deadline is missed in between
-            bell.set(&store.clock, first.gathering.until, task.waker());
+            alarm.set(&store.clock, first.gathering.until, task.waker());
             let is_over = first.is_over(store.clock.now(), task.waker());
             if is_over { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
         // outlives the leads: a listener may ask for any of their keys
         let mut later = Later::new(store);
-        let mut leads = first.set_off();
+        let mut leads = first.begin();
         let first_id = leads[0].id();
-        let mut own = first_of(ask_many_async(store, &mut leads, &self.said.ask, &mut later).await);
+        let mut own =
+            first_of(ask_many_async(store, &mut leads, &self.options.ask, &mut later).await);
         let permit = admit_many_async(store, &mut leads, |leads| self.spare(leads, &mut own)).await;
         let Some((leads, permit)) = admitted(leads, permit, &mut own) else { return own };
         let is_own = leads[0].id() == first_id;
@@ -318,10 +319,10 @@ where
         let mut batch = Batch::new(Arc::clone(store), leads, permit);
         let reply = {
             let mut loader = pin!(batch.run(|| load(keys)));
-            let mut bell = Bell::default();
+            let mut alarm = TaskAlarm::default();
             poll_fn(|task| {
                 let poll = |task: &mut Context<'_>| loader.as_mut().poll(task);
-                poll_batch(store, &mut batch, poll, &mut bell, task)
+                poll_batch(store, &mut batch, poll, &mut alarm, task)
             })
             .await
         };
@@ -342,17 +343,21 @@ where
         match waited {
             Waited::Landed(landing) => joined(landing),
             Waited::Stale(got) => Some(Ok(got)),
-            Waited::CallerTimedOut { is_in_line } => {
-                Some(caller_timed_out(self.store, self.hash, self.key, &self.said.ask, is_in_line))
-            }
+            Waited::CallerTimedOut { is_in_line } => Some(caller_timed_out(
+                self.store,
+                self.hash,
+                self.key,
+                &self.options.ask,
+                is_in_line,
+            )),
         }
     }
 
     fn finish<E>(self, outcome: Outcome<V, E>) -> Outcome<V, E> {
-        let Self { store, hash, key, said, search, .. } = self;
+        let Self { store, hash, key, options, search, .. } = self;
         count_served(
             search,
-            outcome.or_else(|error| stale_or_error(store, hash, key, &said.ask, error)),
+            outcome.or_else(|error| stale_or_error(store, hash, key, &options.ask, error)),
         )
     }
 }
@@ -410,7 +415,7 @@ where
             Break(outcome) => Some(outcome),
             Continue(GatherPart::First(first)) => call.lead(&first, &load),
             Continue(GatherPart::Follow(flight)) => {
-                call.waited(blocking::wait(store, &flight, key, &call.said))
+                call.waited(blocking::wait(store, &flight, key, &call.options))
             }
         };
         if let Some(outcome) = outcome {
@@ -442,7 +447,7 @@ where
             Break(outcome) => Some(outcome),
             Continue(GatherPart::First(first)) => call.lead_async(&first, &load).await,
             Continue(GatherPart::Follow(flight)) => {
-                call.waited(future::wait(store, &flight, key, &call.said).await)
+                call.waited(future::wait(store, &flight, key, &call.options).await)
             }
         };
         if let Some(outcome) = outcome {

@@ -20,7 +20,7 @@ use crate::engine::tier::inquiry::Settled;
 use crate::engine::unreported::Later;
 use crate::parts::flight::Flight;
 use crate::parts::stack;
-use crate::parts::waiter::Bell;
+use crate::parts::waiter::TaskAlarm;
 use crate::rules::loaded::Loaded;
 use crate::rules::many::Many;
 use crate::shard::ask::Ask;
@@ -67,7 +67,7 @@ impl<K: Eq, V: Clone, E> Wanted<'_, K, V, E> {
 /// One call for many keys.
 struct ManyCall<'k, K, V, S, E> {
     store: &'k Arc<Store<K, V, S>>,
-    said: call::Call,
+    options: call::Call,
     wanted: Vec<Wanted<'k, K, V, E>>,
 }
 
@@ -87,8 +87,8 @@ where
 {
     /// Looks all keys up, without a load.
     fn new(store: &'k Arc<Store<K, V, S>>, keys: &'k [K]) -> Self {
-        let mut said = call::Call::plain::<E>();
-        said.ask.in_batch = true;
+        let mut options = call::Call::plain::<E>();
+        options.ask.in_batch = true;
         let mut wanted: Vec<Wanted<'k, K, V, E>> = Vec::with_capacity(keys.len());
         let mut seen = HashTable::with_capacity(keys.len());
         for key in keys {
@@ -97,7 +97,7 @@ where
                 continue;
             }
             seen.insert_unique(hash, wanted.len(), |&at| wanted[at].hash);
-            let outcome = match store.got_or_search(hash, key, &said.ask) {
+            let outcome = match store.got_or_search(hash, key, &options.ask) {
                 Looked::Value(got) => Some(Ok(got)),
                 Looked::Missing => Some(Err(LoadError::NotFound)),
                 Looked::Nothing => None,
@@ -105,7 +105,7 @@ where
             let search = outcome.is_none().then(|| store.search());
             wanted.push(Wanted { key, hash, has_joined: false, is_ahead: false, search, outcome });
         }
-        Self { store, said, wanted }
+        Self { store, options, wanted }
     }
 
     fn is_done(&self) -> bool {
@@ -119,7 +119,7 @@ where
         let mut running = Vec::new();
         for (at, wanted) in self.wanted.iter_mut().enumerate() {
             while wanted.outcome.is_none() {
-                let (hash, key, ask) = (wanted.hash, wanted.key, &self.said.ask);
+                let (hash, key, ask) = (wanted.hash, wanted.key, &self.options.ask);
                 let ahead = (!wanted.is_ahead).then(|| self.store.lead_ahead(hash, key, ask));
                 let ahead = ahead.flatten();
                 wanted.is_ahead |= ahead.is_some();
@@ -167,13 +167,20 @@ where
         let both = std::mem::take(led).into_iter().zip(std::mem::take(leads));
         for (at, lead) in both {
             let wanted = &mut self.wanted[at];
-            let (hash, key, ask) = (wanted.hash, wanted.key, &self.said.ask);
+            let (hash, key, ask) = (wanted.hash, wanted.key, &self.options.ask);
             let is_good = wanted.is_ahead && self.store.is_good(hash, key, ask);
             if is_good || self.store.is_servable(hash, key, ask) {
                 // served now, since the value may be gone when the other keys have been loaded
                 let refused = lead.refuse(Refusal::Overloaded).map(|e| (Refusal::Overloaded, e));
                 wanted.outcome = refused.and_then(|refused| {
-                    call::serve_refused(self.store, hash, key, &self.said, wanted.is_ahead, refused)
+                    call::serve_refused(
+                        self.store,
+                        hash,
+                        key,
+                        &self.options,
+                        wanted.is_ahead,
+                        refused,
+                    )
                 });
             } else {
                 led.push(at);
@@ -217,7 +224,7 @@ where
     /// Serves stale values for failed loads now, before it waits for others: a window may end meanwhile.
     fn serve(&mut self) {
         for wanted in &mut self.wanted {
-            wanted.serve(self.store, &self.said.ask);
+            wanted.serve(self.store, &self.options.ask);
         }
     }
 
@@ -229,7 +236,7 @@ where
             // cannot happen: a call for many keys has no timeout of its own
             Waited::CallerTimedOut { .. } => Some(Err(LoadError::TimedOut)),
         };
-        self.wanted[at].serve(self.store, &self.said.ask);
+        self.wanted[at].serve(self.store, &self.options.ask);
     }
 
     fn finish(self) -> Many<K, V, E> {
@@ -261,7 +268,7 @@ where
         // outlives the leads, also where this ends early: a listener may ask for any of their keys
         let mut later = Later::new(store);
         let Round { mut led, mut leads, followed } = call.decide();
-        let settled = ask_many(store, &mut leads, &call.said.ask, &mut later);
+        let settled = ask_many(store, &mut leads, &call.options.ask, &mut later);
         call.settled(&mut led, settled);
         let spare = |leads: &mut _| call.spare(&mut led, leads);
         let admitted = admit_many(store, &mut leads, spare);
@@ -274,7 +281,7 @@ where
         drop(later);
         call.serve();
         for (at, flight) in followed {
-            let waited = blocking::wait(store, &flight, call.wanted[at].key, &call.said);
+            let waited = blocking::wait(store, &flight, call.wanted[at].key, &call.options);
             call.waited(at, waited);
         }
     }
@@ -375,7 +382,7 @@ where
         // outlives the leads, also where this ends early: a listener may ask for any of their keys
         let mut later = Later::new(store);
         let Round { mut led, mut leads, followed } = call.decide();
-        let settled = ask_many_async(store, &mut leads, &call.said.ask, &mut later).await;
+        let settled = ask_many_async(store, &mut leads, &call.options.ask, &mut later).await;
         call.settled(&mut led, settled);
         let spare = |leads: &mut _| call.spare(&mut led, leads);
         let admitted = admit_many_async(store, &mut leads, spare).await;
@@ -384,11 +391,11 @@ where
             let mut batch = Batch::new(Arc::clone(store), leads, permit);
             let outcome = {
                 let mut loader = pin!(batch.run(|| load(keys)));
-                let mut bell = Bell::default();
+                let mut alarm = TaskAlarm::default();
                 poll_fn(|task| {
                     // the reply may be an iterator of the user's
                     let poll = |task: &mut Context<'_>| loader.as_mut().poll(task).map(&reply);
-                    poll_batch(store, &mut batch, poll, &mut bell, task)
+                    poll_batch(store, &mut batch, poll, &mut alarm, task)
                 })
                 .await
             };
@@ -404,7 +411,7 @@ where
         drop(later);
         call.serve();
         for (at, flight) in followed {
-            let waited = future::wait(store, &flight, call.wanted[at].key, &call.said).await;
+            let waited = future::wait(store, &flight, call.wanted[at].key, &call.options).await;
             call.waited(at, waited);
         }
     }

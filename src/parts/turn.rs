@@ -1,7 +1,7 @@
 //! Waiting for a slot, as a thread or as a task, until there is one or a deadline passes.
 
 use super::slots::{LoadSlot, LoadSlots, Place, Queued, Rank, Turned};
-use super::waiter::Bell;
+use super::waiter::TaskAlarm;
 use crate::words::clock::Clock;
 use crate::words::tick::Tick;
 use crate::words::unpark::Unpark;
@@ -18,7 +18,7 @@ pub(crate) struct Turn<'s> {
     load: Arc<dyn Queued>,
     has: Has,
     deadline: Option<Tick>,
-    bell: Bell,
+    alarm: TaskAlarm,
 }
 
 /// What a waiter has.
@@ -53,7 +53,7 @@ impl<'s> Turn<'s> {
             Ok(slot) => Has::Slot(slot),
             Err(place) => Has::Place(place),
         };
-        Self { slots, clock, load, has, deadline, bell: Bell::default() }
+        Self { slots, clock, load, has, deadline, alarm: TaskAlarm::default() }
     }
 
     /// Its place in line; `None` if it got a slot at once.
@@ -111,7 +111,7 @@ impl Future for Turn<'_> {
             Ok(outcome) => Poll::Ready(outcome),
             Err(again) => {
                 if again < Tick::MAX {
-                    this.bell.set(this.clock, again, task.waker());
+                    this.alarm.set(this.clock, again, task.waker());
                 }
                 Poll::Pending
             }

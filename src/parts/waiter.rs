@@ -1,7 +1,6 @@
 //! Waiting for a flight, as a thread or as a task, until it lands or a deadline passes.
 
 use super::flight::{Flight, Landing, WaiterTicket};
-
 use crate::words::clock::{Alarm, Clock};
 use crate::words::tick::Tick;
 use crate::words::unpark::Unpark;
@@ -11,16 +10,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-/// How long a waiter waits.
+/// The limits on a wait.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     /// How many ticks the load may take.
     pub(crate) load: u64,
-    /// After how many ticks of the load there may be something better to do than to wait.
+    /// `soft_timeout`: after how many ticks of the load a stale value may be served instead.
     pub(crate) soft: Option<u64>,
-    /// The tick at which the waiter's own patience ends.
+    /// The tick at which the waiter's own timeout ends.
     pub(crate) own: Option<Tick>,
-    /// Whether there may be something better to do than to wait while the load itself waits for a slot.
+    /// Whether the wait also ends, to look for a stale value, when the load has to wait for a slot.
     pub(crate) minds_line: bool,
 }
 
@@ -32,18 +31,18 @@ impl Limits {
     }
 }
 
-/// A waiter of a flight. Dropping it takes it off the flight's list and touches nobody else.
+/// A waiter of a flight. Dropping it removes it from the flight's list.
 pub(crate) struct Waiter<K, V> {
     flight: Arc<Flight<K, V>>,
     clock: Clock,
     limits: Limits,
     ticket: WaiterTicket,
-    bell: Bell,
+    alarm: TaskAlarm,
 }
 
 impl<K, V> Waiter<K, V> {
     pub(crate) fn new(flight: Arc<Flight<K, V>>, clock: Clock, limits: Limits) -> Self {
-        Self { flight, clock, limits, ticket: WaiterTicket::default(), bell: Bell::default() }
+        Self { flight, clock, limits, ticket: WaiterTicket::default(), alarm: TaskAlarm::default() }
     }
 
     /// Blocks this thread. `None` if one of the limits came first.
@@ -62,7 +61,7 @@ impl<K, V> Waiter<K, V> {
         if let Some(landing) = self.flight.poll(&mut self.ticket, waker) {
             return Ok(Some(landing));
         }
-        // computed after the waker was left: when a load begins that had to wait for a slot, its start time
+        // computed after the waker was registered: when a load that waited for a slot begins, its start time
         // changes, and all waiters are woken
         let deadline = self.limits.first(self.flight.started());
         if deadline <= self.clock.now() || self.limits.minds_line && self.flight.is_waiting() {
@@ -82,7 +81,7 @@ impl<K, V> Future for Waiter<K, V> {
             Err(deadline) => {
                 if let Some(at) = deadline {
                     // if the clock has passed `at` meanwhile, it rings at once
-                    this.bell.set(&this.clock, at, task.waker());
+                    this.alarm.set(&this.clock, at, task.waker());
                 }
                 Poll::Pending
             }
@@ -102,12 +101,12 @@ impl<K, V> fmt::Debug for Waiter<K, V> {
     }
 }
 
-/// An alarm that follows a task from waker to waker.
+/// An alarm for a task. It is set anew at each poll, which costs nothing if neither waker nor time has changed.
 #[derive(Debug, Default)]
-pub(crate) struct Bell(Option<(Tick, Waker, Alarm)>);
+pub(crate) struct TaskAlarm(Option<(Tick, Waker, Alarm)>);
 
-impl Bell {
-    /// Rings `waker` at `at`, unless that is what it does already.
+impl TaskAlarm {
+    /// Sets it to wake `waker` at `at`.
     pub(crate) fn set(&mut self, clock: &Clock, at: Tick, waker: &Waker) {
         if let Some((tick, old, _)) = &self.0 {
             if *tick == at && old.will_wake(waker) {

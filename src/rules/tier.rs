@@ -308,7 +308,6 @@ pub(crate) enum News<'a> {
 }
 
 impl TierWatcher {
-    #[allow(dead_code, reason = "made by a cache with a tier")]
     pub(crate) fn new(watch: Arc<dyn Watch>) -> Self {
         Self(watch)
     }

@@ -1,13 +1,12 @@
 //! What a shard stores.
 
+use crate::parts::budget::Budget;
 use crate::parts::eviction::Admission;
 use crate::parts::group::Hash;
+use crate::parts::tags::{TagFate, Tagged, Tags};
 use crate::rules::expiry::{Lives, Stamp};
 use crate::words::tick::Tick;
 use std::sync::Arc;
-
-use crate::parts::budget::Budget;
-use crate::parts::tags::{TagFate, Tagged, Tags};
 
 /// A value with its key: the content of a slot, and all that a hit touches.
 pub(crate) struct Entry<K, V> {

@@ -258,7 +258,7 @@ impl<K, V> Shard<K, V> {
             Some(entry) => self.end(id, entry, terms.lives),
             None => self.aside.missing(id)?.stamp.expiry(),
         };
-        (at < crate::rules::expiry::NEVER).then_some(at)
+        (at < NEVER).then_some(at)
     }
 
     pub(super) fn take_out(

@@ -4,7 +4,7 @@ use crate::engine::lead::Lead;
 use crate::engine::store::Store;
 use crate::engine::tier::inquiry::{Inquiry, Settled, settle};
 use crate::engine::unreported::Later;
-use crate::parts::waiter::Bell;
+use crate::parts::waiter::TaskAlarm;
 use crate::shard::ask::Ask;
 use crate::words::block_on::block_on_until;
 use std::future::poll_fn;
@@ -47,12 +47,12 @@ where
 {
     let Some(mut inquiry) = Inquiry::new(store, leads) else { return Vec::new() };
     let deadline = store.clock.now().saturating_add(store.load_timeout);
-    let mut bell = Bell::default();
+    let mut alarm = TaskAlarm::default();
     let answers = poll_fn(|task| {
         if let Poll::Ready(answers) = inquiry.poll(task) {
             return Poll::Ready(Some(answers));
         }
-        bell.set(&store.clock, deadline, task.waker());
+        alarm.set(&store.clock, deadline, task.waker());
         if deadline <= store.clock.now() { Poll::Ready(None) } else { Poll::Pending }
     })
     .await;

@@ -5,7 +5,7 @@ use crate::front::behind::core::{Core, Drain, changes};
 use crate::front::behind::queue::Queue;
 use crate::front::behind::writer::GaveUp;
 use crate::parts::backlog::{Taken, WriterStep};
-use crate::parts::waiter::Bell;
+use crate::parts::waiter::TaskAlarm;
 use crate::words::contain::contain;
 use crate::words::sync::atomic::{AtomicBool, Ordering};
 use crate::words::tick::Tick;
@@ -75,14 +75,14 @@ where
     /// The loop of one writer task.
     async fn work(&self) {
         let queue = &self.core.queue;
-        let mut bell = Bell::default();
+        let mut alarm = TaskAlarm::default();
         loop {
             let batch = poll_fn(|task| match queue.next(task.waker()) {
                 WriterStep::Write(batch) => Poll::Ready(Some(batch)),
                 WriterStep::End => Poll::Ready(None),
                 WriterStep::Wait(until) => {
                     if let Some(at) = until {
-                        bell.set(&queue.clock, at, task.waker());
+                        alarm.set(&queue.clock, at, task.waker());
                     }
                     Poll::Pending
                 }
@@ -128,9 +128,9 @@ pub(super) async fn within<K, V>(
     until: Tick,
     poll: impl Fn(&Waker) -> Poll<()>,
 ) {
-    let mut bell = Bell::default();
+    let mut alarm = TaskAlarm::default();
     poll_fn(|task| {
-        bell.set(&queue.clock, until, task.waker());
+        alarm.set(&queue.clock, until, task.waker());
         if queue.clock.now() >= until {
             return Poll::Ready(());
         }
