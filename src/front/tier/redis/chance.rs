@@ -1,4 +1,4 @@
-//! Random numbers for ids, tokens and waiting times: unlikely to meet, and no secrets.
+//! Random numbers for ids, tokens and pauses: unique with high probability, but not secret.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 pub(super) type Id = [u8; 16];
 
-/// A counter, hashed under a key that the system drew.
+/// A counter, hashed with a random key from the operating system.
 pub(super) struct Chance {
     keys: RandomState,
     count: AtomicU64,
@@ -27,7 +27,7 @@ impl Chance {
 
     pub(super) fn number(&self) -> u64 {
         let count = self.count.fetch_add(1, Ordering::Relaxed);
-        // the process as well: after a fork two of them count on with the same key
+        // with the process id: after a fork, two processes go on with the same counter and key
         self.keys.hash_one((std::process::id(), count))
     }
 }

@@ -1,4 +1,4 @@
-//! The bytes under a key.
+//! The bytes of an entry on the server.
 //!
 //! ```text
 //! head   magic 4 | id 16 | kind 1 | since 16 | span 16 | tail 16 | seal 10
@@ -7,12 +7,12 @@
 //!          | 0, or 1 and the validator | tags u16, each of them
 //! ```
 //!
-//! Scripts write the head, so its numbers are decimal digits, and its checksum is one that they can
-//! compute; those of the body are little-endian. A key, value, validator or tag has its length before
-//! it, u32. A tombstone ends after its kind.
+//! Scripts write the head, so its numbers are decimal digits, and its checksum (`seal`) is one that Lua can
+//! compute. The numbers of the body are little-endian; a key, value, validator or tag is preceded by its length
+//! as u32. A tombstone ends after its kind.
 //!
-//! No clock is written down. The server ends a frame after `span` milliseconds, of which the last `tail`
-//! come after the life of what it holds; so what is left of the one says how old the other is.
+//! No time of day is stored. The server's expiry of the key is set to `span` milliseconds, of which the last
+//! `tail` come after the entry's life; so the key's remaining time tells the entry's age.
 
 use super::chance::Id;
 use super::codec::Codec;
@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(super) const MAGIC: [u8; 4] = *b"LRD1";
-/// Where the id is; scripts know it, and the others, by number.
+/// Offsets in the head; the scripts repeat them as numbers.
 const KIND: usize = 20;
 const SINCE: usize = 21;
 const SPAN: usize = 37;
@@ -47,12 +47,12 @@ fn begin(id: &Id, kind: u8) -> Vec<u8> {
     bytes
 }
 
-/// What says that something was removed. It has no body, and reads as nothing.
+/// The mark of a removal. It has no body, and reads as no entry.
 pub(super) fn tombstone(id: &Id) -> Vec<u8> {
     begin(id, TOMBSTONE)
 }
 
-/// A frame but for the numbers that the script has to fill in.
+/// A frame without the numbers that the script fills in.
 pub(super) struct Draft {
     /// Up to the kind.
     pub(super) begin: Vec<u8>,
@@ -65,7 +65,7 @@ pub(super) enum Unfit {
     TooLarge,
     /// For this reason.
     Unencodable(Arc<str>),
-    /// It is not read back from its bytes, for this reason.
+    /// It cannot be read back from its bytes, for this reason.
     Lost(Arc<str>),
 }
 
@@ -120,7 +120,7 @@ fn encoded<T: Serialize + DeserializeOwned, C: Codec>(
     value: &T,
     is_tried: bool,
 ) -> Result<Vec<u8>, Unfit> {
-    // into a buffer of its own: a codec of the user's may do with it what it likes
+    // encoded into a separate buffer, since a user's codec may do anything to it
     let mut bytes = Vec::new();
     if codec.encode(value, &mut bytes).is_err() {
         return Err(Unfit::Unencodable(trial::why_unencodable::<T, C>(value)));
@@ -138,7 +138,7 @@ fn append(body: &mut Vec<u8>, bytes: &[u8]) -> Result<(), Unfit> {
     Ok(())
 }
 
-/// What stands under a key.
+/// What is stored under a key.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Seen<'a> {
     /// No bytes, or a tombstone.
@@ -148,7 +148,7 @@ pub(super) enum Seen<'a> {
     Invalid,
 }
 
-/// A frame, taken apart.
+/// A parsed frame.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Frame<'a> {
     /// The number of the last change of tags when its load began.
@@ -170,13 +170,13 @@ pub(super) struct FrameLife {
     age: u64,
     pub(super) fresh_for: u64,
     pub(super) over_for: u64,
-    /// Since it was stored.
+    /// The time since it was stored.
     stands: u64,
 }
 
 impl FrameLife {
-    /// Its life is over, at a moment that is `ago` by the server's clock. Whatever that clock did
-    /// meanwhile, it is not longer ago than the entry is here.
+    /// Ends the life `ago` milliseconds before now, by the server's clock; but no earlier than the entry was
+    /// stored, in case that clock was changed.
     pub(super) fn end(&mut self, ago: u64) {
         self.fresh_for = 0;
         self.over_for = ago.min(self.stands).max(self.over_for);
@@ -184,7 +184,7 @@ impl FrameLife {
 }
 
 impl<'a> Frame<'a> {
-    /// Takes bytes apart; nothing is allocated but a list of tags that are there.
+    /// Parses bytes; allocates only the list of tags.
     pub(super) fn read(bytes: &'a [u8]) -> Seen<'a> {
         let is_tombstone = bytes.len() == SINCE && bytes[KIND] == TOMBSTONE;
         if bytes.is_empty() || is_tombstone && bytes.starts_with(&MAGIC) {
@@ -226,9 +226,9 @@ impl<'a> Frame<'a> {
         Some(Self { since, span, tail, codec, age, stale_for, key, value, validator, tags })
     }
 
-    /// How old it is when the server would keep it for so many milliseconds more.
+    /// Its age and remaining life, if the key expires in so many milliseconds.
     pub(super) fn life(&self, left: u64) -> FrameLife {
-        // somebody else may have prolonged it by hand: that makes nothing younger
+        // somebody may have prolonged the key's expiry by hand: that makes the entry no younger
         let left = left.min(self.span);
         let stands = self.span - left;
         FrameLife {
@@ -239,7 +239,7 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// Whether it can be of use to anybody.
+    /// Whether it is fresh or within its stale window.
     pub(super) fn is_useful(&self, life: FrameLife) -> bool {
         life.fresh_for > 0 || life.over_for < self.stale_for
     }
@@ -277,12 +277,12 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// Milliseconds, as many as there can be.
+/// Milliseconds, saturating.
 pub(super) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A number of nothing but digits.
+/// Parses a number of digits only.
 pub(super) fn digits(text: &[u8]) -> Option<u64> {
     if text.is_empty() || text.len() > DIGITS || !text.iter().all(u8::is_ascii_digit) {
         return None;
@@ -290,7 +290,7 @@ pub(super) fn digits(text: &[u8]) -> Option<u64> {
     Some(text.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
 }
 
-/// The checksum of a head, as scripts compute it: all of its numbers stay where doubles are exact.
+/// The checksum of a head, as the scripts compute it: all intermediate results are exact in Lua's doubles.
 fn seal(head: &[u8]) -> u64 {
     head.iter().fold(0, |sum, &byte| (sum * 257 + u64::from(byte) + 1) % 4_294_967_291)
 }
@@ -302,7 +302,7 @@ fn checksum(kind: u8, body: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// What is left to read.
+/// A reader of the remaining bytes.
 struct Cut<'a>(&'a [u8]);
 
 impl<'a> Cut<'a> {
@@ -342,7 +342,7 @@ impl<'a> Cut<'a> {
     }
 }
 
-/// A frame as the script completes it.
+/// A complete frame, as the script would write it.
 #[cfg(all(test, unix, not(any(larder_loom, larder_shuttle))))]
 pub(super) fn complete(draft: &Draft, since: u64, span: u64, tail: u64) -> Vec<u8> {
     let mut bytes = draft.begin.clone();

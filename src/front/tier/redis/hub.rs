@@ -1,5 +1,5 @@
-//! What the handles of a tier and its thread share: whether the server can be asked, who is to be told
-//! its news, and the counters.
+//! The state that the handles of a tier share with its thread: whether the server can be asked, the caches to
+//! tell of news, and the counters.
 
 use super::chance::Chance;
 use super::names::{Names, Word};
@@ -16,12 +16,12 @@ use std::thread::{self, ThreadId};
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// What a tier was told when it was built.
+/// The builder's settings.
 pub(super) struct Settings {
     pub(super) names: Names,
     /// Host and port, without credentials.
     pub(super) server: Box<str>,
-    /// Its own, if it has one.
+    /// The tier's own time to live in milliseconds, if it is set.
     pub(super) time_to_live: Option<u64>,
     pub(super) tombstone: u64,
     pub(super) timeout: Duration,
@@ -30,11 +30,11 @@ pub(super) struct Settings {
     pub(super) max_value_size: usize,
 }
 
-/// How long a value lives that nothing else ends: an hour. And what no life is longer than, a year.
+/// The life of a value that never expires in its cache, an hour, and the longest life, a year; in milliseconds.
 const USUAL: u64 = 3_600_000;
 const LONGEST: u64 = 365 * 86_400_000;
 
-/// So many requests in a row that were not answered in time are enough.
+/// After how many timeouts in a row the server counts as slow.
 const STREAK: u32 = 3;
 
 const UNREADABLE: &str = "data under one of its keys is damaged, foreign, or of another codec or type; raise \
@@ -43,17 +43,17 @@ const UNREADABLE: &str = "data under one of its keys is damaged, foreign, or of 
 /// Whether the server can be asked.
 enum Availability {
     Open,
-    /// It is there, but too slow. It is asked again when it answers a ping in time.
+    /// Connected, but too slow. It is asked again when it has answered a ping in time.
     Slow,
-    /// It is not there, for this reason.
+    /// Not connected, for this reason.
     Away(Arc<str>),
 }
 
 struct State {
     availability: Availability,
-    /// Requests that ran out of time, one after the other.
+    /// How many requests in a row have timed out.
     late: u32,
-    /// Something came back since this was last looked at.
+    /// Something was received since this was last checked.
     is_heard: bool,
 }
 
@@ -62,17 +62,17 @@ pub(super) struct Hub {
     pub(super) counters: Counters,
     pub(super) trials: Trials,
     pub(super) chance: Chance,
-    /// Tells our news from those of others.
+    /// Identifies news that this handle sent itself.
     origin: Box<str>,
     state: Mutex<State>,
     watchers: Mutex<Vec<TierWatcher>>,
     /// The tier's own thread.
     thread: OnceLock<ThreadId>,
-    /// Wakes who finds out whether the server is still there.
+    /// Wakes the task that checks whether the server still answers.
     pub(super) doubt: Notify,
-    /// The longest stale window that anything had that was written or read, in milliseconds.
+    /// The longest stale window of any entry that was written or read, in milliseconds.
     longest_stale: AtomicU64,
-    /// The longest life.
+    /// The longest life of any entry that was written, in milliseconds.
     longest: AtomicU64,
 }
 
@@ -114,7 +114,7 @@ impl Hub {
         self.admit_from_thread()
     }
 
-    /// The same, asked by the thread itself.
+    /// The same for the tier's own thread.
     pub(super) fn admit_from_thread(&self) -> Result<(), TierError> {
         match &self.state.lock().availability {
             Availability::Open => Ok(()),
@@ -155,7 +155,7 @@ impl Hub {
         }
     }
 
-    /// Whether anything came back since this was asked last.
+    /// Whether anything was received since the last call.
     pub(super) fn was_heard(&self) -> bool {
         std::mem::take(&mut self.state.lock().is_heard)
     }
@@ -164,7 +164,7 @@ impl Hub {
         self.longest_stale.fetch_max(time, Ordering::Relaxed);
     }
 
-    /// How long an entry lives that would live for so long in its cache.
+    /// The life on the server of an entry that lives for this long in its cache, in milliseconds.
     pub(super) fn life(&self, in_cache: u64) -> u64 {
         let life = self.settings.time_to_live.unwrap_or(match in_cache {
             u64::MAX => USUAL,
@@ -174,7 +174,7 @@ impl Hub {
         life
     }
 
-    /// For how long anything stays on the server, in milliseconds.
+    /// The longest time for which anything stays on the server, in milliseconds.
     pub(super) fn longest_life(&self) -> u64 {
         let tail = self.longest_stale.load(Ordering::Relaxed).max(self.settings.tombstone);
         let life = self.settings.time_to_live.unwrap_or(self.longest.load(Ordering::Relaxed));
@@ -195,7 +195,7 @@ impl Hub {
         self.settings.names.word(&self.origin, word)
     }
 
-    /// What the server said without being asked.
+    /// Handles a push message of the server.
     pub(super) fn push(&self, push: &PushInfo) {
         if push.kind != PushKind::Invalidate {
             return;
@@ -236,15 +236,15 @@ impl Hub {
         self.tell(|watcher| watcher.skipped(error));
     }
 
-    /// What stands under a key is no entry that this tier can read.
+    /// The data under a key is not an entry that this tier can read.
     pub(super) fn is_unreadable(&self) {
         self.counters.invalid_frames.add(1);
         self.skip(&TierError::Unreadable(UNREADABLE.into()));
     }
 
-    /// Tells all caches; those that are gone are forgotten.
+    /// Tells all caches, and removes those that are gone.
     pub(super) fn tell(&self, say: impl Fn(&TierWatcher) -> bool) {
-        // no lock is held in there: what runs may build a cache on this tier
+        // no lock is held during the calls: user code in them may build a cache on this tier
         let mut watchers = self.watchers.lock().clone();
         watchers.retain(|watcher| {
             let mut is_there = true;
@@ -252,10 +252,10 @@ impl Hub {
             !is_there
         });
         if !watchers.is_empty() {
-            // by what they are, not where: another thread may be taking the same ones away
+            // by identity, not by index: another thread may be removing the same ones
             self.watchers.lock().retain(|watcher| !watchers.iter().any(|gone| gone.is(watcher)));
         }
-        // the last one of a cache may be dropped here, and not under the lock
+        // this may drop the last handle to a cache, which must not happen under the lock
         drop(watchers);
     }
 }

@@ -1,4 +1,4 @@
-//! A caller's end of the connection: requests go to the tier's thread, and what waits for the reply needs
+//! The callers' end of the connection: requests are sent to the tier's thread, and waiting for the reply needs
 //! no runtime.
 
 use super::hub::Hub;
@@ -12,19 +12,19 @@ use tokio::sync::{mpsc, oneshot};
 
 pub(super) type Replies = Result<Vec<Value>, TierError>;
 
-/// What the thread is asked to do.
+/// A request to the tier's thread.
 pub(super) enum Request {
     Send {
         pipe: Arc<Pipeline>,
         reply: oneshot::Sender<Replies>,
     },
-    /// To say when a time has passed.
+    /// Reply after this time.
     Wait(Duration, oneshot::Sender<()>),
-    /// To replace the connection: this one is of no use.
+    /// Replace the connection.
     Renew,
 }
 
-/// The thread ends when this is dropped.
+/// A sender of requests. When the last one is dropped, the thread ends.
 pub(super) struct RedisLine {
     requests: mpsc::UnboundedSender<Request>,
     pub(super) hub: Arc<Hub>,
@@ -40,8 +40,8 @@ impl RedisLine {
         let pipe = Arc::new(pipe);
         let mut replies = self.once(Arc::clone(&pipe)).await?;
         if replies.iter().any(|reply| trouble::code(reply) == Some("NOSCRIPT")) {
-            // The server was told to forget them. All is sent again, as what comes later must not
-            // be done before what comes first; doing any of it twice changes nothing.
+            // The server has lost the scripts. The whole pipeline is sent again, since its commands must run in
+            // order; running any of them twice does no harm.
             let mut load = Pipeline::new();
             for cmd in scripts::load() {
                 load.add_command(cmd);
@@ -53,7 +53,7 @@ impl RedisLine {
             self.hub.counters.errors.add(1);
         }
         if replies.iter().any(|reply| trouble::code(reply) == Some("READONLY")) {
-            // a server that is no longer the one to write to; its name may lead to another by now
+            // the server has become a replica; its name may resolve to the new primary by now
             self.send(Request::Renew);
         }
         Ok(replies)
@@ -76,7 +76,7 @@ impl RedisLine {
         replies
     }
 
-    /// Sends commands whose replies nobody waits for.
+    /// Sends commands without waiting for the replies.
     pub(super) fn tell(&self, pipe: Pipeline) {
         if self.hub.admit().is_ok() {
             self.hub.counters.calls.add(1);
@@ -85,7 +85,7 @@ impl RedisLine {
         }
     }
 
-    /// Waits.
+    /// Waits for this time, by the thread's timer.
     pub(super) async fn wait(&self, time: Duration) -> Result<(), TierError> {
         self.hub.admit()?;
         let (done, is_done) = oneshot::channel();
@@ -94,7 +94,7 @@ impl RedisLine {
     }
 
     fn send(&self, request: Request) {
-        // without the thread the reply's other end is dropped, and says so
+        // if the thread has ended, the request is dropped with the sender of its reply, which its caller notices
         _ = self.requests.send(request);
     }
 }

@@ -1,8 +1,8 @@
-//! The tier's thread: one connection, made again when it is lost, over which come the replies and the
-//! server's news, in its order.
+//! The tier's thread. It keeps one connection, over which replies and news arrive in the server's order, and
+//! reconnects when it is lost.
 //!
-//! News are told by the task that reads the connection, before it reads on: who waits for a later reply
-//! is woken after that.
+//! The task that reads the connection delivers news before it reads on, so a caller never gets a reply before
+//! the news that the server sent ahead of it.
 
 use super::hub::Hub;
 use super::line::{Replies, Request};
@@ -18,17 +18,17 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
-/// How long nothing may come back until the server is asked whether it is there.
+/// After how long without any message the server is pinged.
 const IDLE: Duration = Duration::from_secs(1);
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
-/// What the thread has.
+/// The state of the thread.
 pub(super) struct Link {
     pub(super) client: Client,
     pub(super) hub: Arc<Hub>,
     pub(super) requests: mpsc::UnboundedReceiver<Request>,
-    /// Who waits for the first connection; without one the thread tries on and on.
+    /// The caller that waits for the first connection, and gets its error. Without one the thread retries.
     pub(super) first: Option<oneshot::Sender<Result<(), TierError>>>,
 }
 
@@ -36,7 +36,7 @@ pub(super) struct Link {
 struct Over;
 
 impl Link {
-    /// The thread's life.
+    /// The thread's main function.
     pub(super) fn run(self) {
         let hub = Arc::clone(&self.hub);
         hub.set_thread();
@@ -44,7 +44,7 @@ impl Link {
         let why: Arc<str> = match runtime {
             Ok(runtime) => {
                 runtime.block_on(self.live());
-                // a name that is being resolved may take its time
+                // does not wait for name resolution, which may take long
                 runtime.shutdown_background();
                 "its thread has ended".into()
             }
@@ -77,7 +77,7 @@ impl Link {
             };
             last = Some(live.session.clone());
             self.hub.counters.connects.add(1);
-            // before anything else is answered
+            // before any request is answered
             self.hub.tell(TierWatcher::missed);
             self.hub.open();
             if let Some(first) = self.first.take() {
@@ -91,21 +91,22 @@ impl Link {
                 return;
             }
             self.hub.counters.disconnects.add(1);
-            // one that is lost at once, again and again, must not be made again at once
+            // the pause is reset only after a connection that lasted: otherwise one that is lost at once would
+            // be made again at once
             if since.elapsed() > LONGEST_WAIT {
                 wait = Duration::ZERO;
             }
         }
     }
 
-    /// Twice as long, but never the same for all who lost a server at once.
+    /// The next pause: twice as long, with jitter, since many processes may have lost the server at once.
     fn longer(&self, wait: Duration) -> Duration {
         let next = (wait * 2).clamp(FIRST_WAIT, LONGEST_WAIT);
         let share = self.hub.chance.number() % 512;
         next.mul_f64(0.75 + share as f64 / 1024.0).min(LONGEST_WAIT)
     }
 
-    /// Waits, while whoever asks is refused.
+    /// Pauses, and refuses requests meanwhile.
     async fn refuse_for(&mut self, wait: Duration) -> Result<(), Over> {
         let waited = sleep(wait);
         tokio::pin!(waited);
@@ -117,7 +118,7 @@ impl Link {
         }
     }
 
-    /// Connects, while whoever asks is refused.
+    /// Connects, and refuses requests meanwhile.
     async fn connected(&mut self, last: Option<&Session>) -> Result<Result<Live, TierError>, Over> {
         let (hub, client) = (Arc::clone(&self.hub), self.client.clone());
         let connecting = connect(&client, &hub, last);
@@ -130,8 +131,8 @@ impl Link {
         }
     }
 
-    /// The last handle is gone, and the others may wait for what it has told: a turn that it gave back,
-    /// say.
+    /// The last handle was dropped: waits until its last messages are sent. Other processes may wait for them (a
+    /// lease that is released, say).
     async fn finish(&self, told: VecDeque<JoinHandle<()>>) {
         let all = async {
             for task in told {
@@ -146,13 +147,13 @@ impl Link {
         let mut lost = live.lost.subscribe();
         let ping = look_after(live.connection.clone(), Arc::clone(&self.hub));
         tokio::pin!(ping);
-        // what was only told; who waits for a reply keeps the tier
+        // requests without a waiting caller; a caller that waits for a reply keeps the tier alive
         let mut told = VecDeque::new();
         loop {
             let request = tokio::select! {
                 biased;
                 _ = lost.wait_for(|lost| *lost) => return Ok(()),
-                // before the requests: else those could keep it from being looked at
+                // polled before the requests, which could otherwise starve it
                 () = &mut ping => return Ok(()),
                 request = self.requests.recv() => request,
             };
@@ -225,7 +226,7 @@ async fn exchange(
             hub.answered();
             Ok(replies)
         }
-        // no reply for each command: which of them is whose cannot be known any more
+        // the number of replies is wrong: they can no longer be matched to commands
         Ok(Ok(_)) => {
             lost.send_replace(true);
             Err(trouble::senseless())
@@ -241,7 +242,7 @@ async fn exchange(
     }
 }
 
-/// Finds out whether the server is there when nothing comes back; ends when it is not.
+/// Pings the server when it is silent or slow; ends when it does not answer.
 async fn look_after(mut connection: MultiplexedConnection, hub: Arc<Hub>) {
     let patience = hub.settings.connect_timeout;
     let ping = redis::cmd("PING");
@@ -257,7 +258,7 @@ async fn look_after(mut connection: MultiplexedConnection, hub: Arc<Hub>) {
         let mut wait = FIRST_WAIT;
         loop {
             let asked = Instant::now();
-            // what it answers does not matter
+            // any answer will do, even an error
             let Ok(Ok(_)) = timeout(patience, connection.send_packed_command(&ping)).await else {
                 return;
             };

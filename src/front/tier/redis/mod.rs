@@ -1,4 +1,9 @@
 //! A second tier on a Redis server.
+//!
+//! `builder` sets it up; `setup` makes a connection, `link` is the thread that owns it, `line` the callers' end
+//! of it, and `hub` the state that both share. `names` are the keys on the server, `frame` the bytes of an entry
+//! (by a `codec`), `scripts` what must be atomic there. `reads` and `writes` are the operations, `ticket` the
+//! version that a load saw. `trial` finds types that do not survive the codec, `trouble` words the errors.
 
 mod builder;
 mod chance;

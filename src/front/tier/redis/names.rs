@@ -1,19 +1,20 @@
-//! What is called how on the server.
+//! The names of keys on the server.
 //!
-//! Entries stand at `prefix::name`, and these names the server tells us of when they change. All else
-//! has a `#` after the prefix, which no prefix contains: so no prefix's range holds what is another's.
+//! Entries are at `prefix::name`; the server reports changes of these keys (client-side caching, in broadcast
+//! mode). All other keys have a `#` after the prefix. No prefix contains `::` or `#`, so no key of one prefix is
+//! in the range of another.
 
 use crate::words::tier_key::TierKey;
 
-/// Longer names of keys, and of tags, are not kept.
+/// The longest name of a key or tag that is stored, in bytes.
 const LONGEST: usize = 1024;
 const LONGEST_PREFIX: usize = 512;
 
-/// What others are told. All but what the server tells by itself is said in the name of a key that is
-/// written and deleted for it.
+/// A message to other processes. Changes of entries are reported by the server; anything else is sent in the
+/// name of a key that is written and deleted for that purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Word<'a> {
-    /// Of a key whose name is too long to be kept: those that are the server tells of by itself.
+    /// An entry changed. Sent only if its name is too long to be stored; otherwise the server reports it.
     Changed(&'a str),
     TagRemoved(&'a str),
     TagExpired(&'a str),
@@ -23,12 +24,14 @@ pub(super) enum Word<'a> {
 /// The names under one prefix.
 pub(super) struct Names {
     pub(super) prefix: Box<str>,
-    /// The tracked ranges.
+    /// The two tracked ranges of keys: entries and messages.
     pub(super) entries: Box<str>,
     pub(super) news: Box<str>,
-    /// A hash: `seq` is the number of the last change of a tag, or of all, and `born` of the last of all.
+    /// A hash: `seq` is the number of the last change of a tag or of everything, `born` that of the last change
+    /// of everything.
     pub(super) meta: Box<str>,
-    /// Where a script puts what a plain command then moves to its place.
+    /// Where a script puts an entry, which a plain `RENAME` then moves to its key: see
+    /// [`scripts`](super::scripts).
     pub(super) tray: Box<str>,
 }
 
@@ -52,7 +55,7 @@ impl Names {
         })
     }
 
-    /// Where a key's entry stands, if it is kept.
+    /// The key of an entry; `None` if the name is too long.
     pub(super) fn entry(&self, key: &TierKey) -> Option<String> {
         let name = key.as_str();
         (name.len() <= LONGEST).then(|| format!("{}{name}", self.entries))
@@ -62,7 +65,7 @@ impl Names {
         format!("{}#lease:{}", self.prefix, key.as_str())
     }
 
-    /// Where it is noted when a tag was removed and expired.
+    /// The key that notes when a tag was last removed and expired.
     pub(super) fn marker(&self, tag: &str) -> String {
         format!("{}#tag:{tag}", self.prefix)
     }
@@ -71,8 +74,8 @@ impl Names {
         tag.len() <= LONGEST
     }
 
-    /// `origin` makes it another name for every sender: of a name that two have changed at once the
-    /// server tells but one of them.
+    /// The key that carries a message. `origin` makes it different for every sender: if two clients change one
+    /// key at once, the server reports only one of the changes.
     pub(super) fn word(&self, origin: &str, word: Word<'_>) -> String {
         let news = &self.news;
         match word {
@@ -83,9 +86,9 @@ impl Names {
         }
     }
 
-    /// What a changed key's name means.
+    /// Parses the name of a changed key; `None` for our own messages and foreign keys.
     pub(super) fn read<'a>(&self, origin: &str, name: &'a [u8]) -> Option<Word<'a>> {
-        // what is no text none of us wrote
+        // not UTF-8: not written by a tier
         let name = std::str::from_utf8(name).ok()?;
         if let Some(key) = name.strip_prefix(&*self.entries) {
             return Some(Word::Changed(key));

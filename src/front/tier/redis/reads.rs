@@ -1,4 +1,4 @@
-//! What stands there.
+//! Reading entries from the server.
 
 use super::RedisTier;
 use super::chance::Id;
@@ -14,41 +14,42 @@ use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// So many keys are asked for at once. The server keeps all of a reply in memory until it is sent.
+/// How many keys are read in one pipeline. The server holds the whole reply in memory until it is sent.
 const AT_ONCE: usize = 128;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
-/// The numbers of the last change of everything, and of anything.
+/// The contents of the meta key: the number of the last `clear`, and of the last change of a tag or of
+/// everything.
 #[derive(Clone, Copy)]
 struct Meta {
     born: u64,
     seq: u64,
 }
 
-/// When a tag was removed and expired, as numbers.
+/// The numbers of a tag's last removal and last expiry.
 #[derive(Clone, Copy)]
 struct Marker {
     removed: u64,
     expired: u64,
 }
 
-/// The reply for one key.
+/// What is stored under one key, and the frame in it, if it is usable.
 struct Stands<'a> {
     bytes: &'a [u8],
     frame: Option<(Frame<'a>, FrameLife)>,
 }
 
-/// The right to load a key, for a time: taken if nobody has it.
+/// A lease: the right of one process to load a key, for a limited time.
 struct LoadLease {
     name: String,
     token: Id,
     time: Duration,
 }
 
-/// The right to load a key, as far as this call has it. Its drop gives it back: the call may fail, or be
-/// dropped, when the server has granted it already.
+/// Guard of a lease that this call may hold: the call may fail or be dropped after the server has granted it.
+/// Its drop releases the lease.
 struct Turn<'a, C: Codec> {
     tier: &'a RedisTier<C>,
     lease: LoadLease,
@@ -107,7 +108,7 @@ impl<C: Codec> RedisTier<C> {
         Ok(found)
     }
 
-    /// Nothing fresh is there: who gets the lease loads, and the others wait for that a while.
+    /// No fresh entry is there: takes the lease, or waits for the result of its holder, for `time` at most.
     async fn take_turns<K, V>(
         &self,
         key: &TierKey,
@@ -128,12 +129,12 @@ impl<C: Codec> RedisTier<C> {
             let (found, is_ours) = self.one(names, Some(&turn.lease)).await?;
             turn.may_be_ours = is_ours;
             if is_fresh(&found) {
-                // if it is ours: the value came between two looks
+                // if the lease is ours, the value arrived just before it was granted
                 return Ok(found);
             }
             let left = time.saturating_sub(begun.elapsed());
             if is_ours || left.is_zero() {
-                // its ticket has the turn from here on
+                // from here on the ticket holds the lease
                 turn.may_be_ours = false;
                 return Ok(found);
             }
@@ -142,7 +143,7 @@ impl<C: Codec> RedisTier<C> {
         }
     }
 
-    /// Gives a lease back.
+    /// Releases a lease.
     pub(super) fn let_go(&self, lease: &str, token: &[u8]) {
         let mut cmd = scripts::call(&SCRIPTS.release, 1);
         cmd.arg(lease).arg(token);
@@ -165,8 +166,8 @@ impl<C: Codec> RedisTier<C> {
         Ok((found.unwrap_or_else(|| nothing(TierTicket::default())), is_ours))
     }
 
-    /// Reads what stands under some names, and takes a lease before that. Two round trips if anything
-    /// has a tag, else one.
+    /// Reads some keys, after trying to take the `lease`, if there is one. One round trip, or two if an entry
+    /// has tags. Returns whether the lease is ours.
     async fn read<K, V>(
         &self,
         names: &[String],
@@ -180,15 +181,15 @@ impl<C: Codec> RedisTier<C> {
             return Ok((Vec::new(), false));
         }
         let mut is_ours = false;
-        // a second time if the server had forgotten where it was
+        // repeated once if the server has lost the meta key
         for _ in 0..2 {
             let asked = Instant::now();
             let replies = self.line.call(self.questions(names, lease)).await?;
-            // the server looked at some time since then
+            // the server may have read them at any time since then
             let waited = super::frame::millis(asked.elapsed());
             let mut replies = replies.iter();
             if lease.is_some() {
-                // a token that stands there already was set the first time
+                // if our token is there already, the first round has set it
                 is_ours |= matches!(good(replies.next())?, Value::Okay);
             }
             let Some(meta) = Meta::read(good(replies.next())?) else {
@@ -219,7 +220,7 @@ impl<C: Codec> RedisTier<C> {
         }
         pipe.cmd("HMGET").arg(&*self.names().meta).arg("born").arg("seq");
         for name in names {
-            // no more than may stand there, whatever does
+            // no more bytes than an entry may have, whatever is stored there
             pipe.cmd("GETRANGE").arg(name).arg(0).arg(self.settings().max_value_size);
             pipe.cmd("PTTL").arg(name);
         }
@@ -236,7 +237,7 @@ impl<C: Codec> RedisTier<C> {
         let bytes = match bytes {
             Value::BulkString(bytes) => &bytes[..],
             Value::Nil => &[],
-            // a list, or a set
+            // the key holds a list, a set or the like
             other if trouble::code(other) == Some("WRONGTYPE") => {
                 self.hub().is_unreadable();
                 &[]
@@ -251,7 +252,7 @@ impl<C: Codec> RedisTier<C> {
             return Ok(Stands { bytes, frame: None });
         }
         let frame = match (Frame::read(bytes), left) {
-            // without an end its age cannot be told: somebody has taken that away by hand
+            // without an expiry its age is unknown: somebody has removed that by hand
             (Seen::Frame(frame), &Value::Int(left)) if left > 0 && frame.since >= meta.born => {
                 let life = frame.life(left.unsigned_abs().saturating_sub(waited));
                 frame.is_useful(life).then_some((frame, life))
@@ -265,7 +266,7 @@ impl<C: Codec> RedisTier<C> {
         Ok(Stands { bytes, frame })
     }
 
-    /// What has a tag that was removed goes, and what has one that expired is over.
+    /// Drops entries of which a tag was removed, and expires those of which a tag was expired.
     async fn check_tags(&self, there: &mut [Stands<'_>]) -> Result<(), TierError> {
         let mut markers = BTreeMap::new();
         for (frame, _) in there.iter().filter_map(|stands| stands.frame.as_ref()) {
@@ -295,7 +296,7 @@ impl<C: Codec> RedisTier<C> {
                             life.end(now.saturating_sub(marker.expired) / 1000);
                         }
                     }
-                    // one that the server has forgotten may have been removed
+                    // a tag that the server has lost may have been removed
                     _ => holds = false,
                 }
             }
@@ -325,7 +326,7 @@ impl<C: Codec> RedisTier<C> {
     }
 }
 
-/// A reply that is no error.
+/// The reply, if it is not an error.
 fn good(reply: Option<&Value>) -> Result<&Value, TierError> {
     let reply = reply.ok_or_else(trouble::senseless)?;
     match trouble::code(reply) {

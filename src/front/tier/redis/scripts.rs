@@ -1,20 +1,19 @@
-//! What the server decides by itself, so that nothing comes in between: scripts, none of which is put
-//! together at run time.
+//! Lua scripts, for what must be atomic on the server. None is assembled at run time.
 //!
-//! A script must not write under a tracked name: the server would tell its own caller of that as well
-//! (`NOLOOP` is about the caller's own commands alone). So what is to stand there the script lays on a
-//! tray, and `RENAME` in the same transaction moves it; where there is nothing, that fails, and is meant
-//! to.
+//! A script must not write a tracked key: the server would report that to the script's caller as well (`NOLOOP`
+//! only covers the caller's plain commands). So the script writes the new entry to the *tray*, a key outside of
+//! the tracked ranges, and `RENAME` in the same transaction moves it. If the script decides to store nothing,
+//! the tray is empty and the `RENAME` fails, which is intended.
 //!
-//! Numbers of changes are the server's microseconds, or one more than the last of them: so they only go
-//! up, also when the server has forgotten them, and say how long ago a change was.
+//! Changes are numbered by the server's clock in microseconds, or by one more than the last number. So numbers
+//! only grow, even if the server loses its data, and tell how long ago a change was.
 
 use redis::{Cmd, Script};
 use std::sync::LazyLock;
 
 macro_rules! script {
     ($($name:ident = $code:literal;)*) => {
-        /// The scripts, each by its hash.
+        /// The hashes of the scripts.
         pub(super) struct Scripts {
             $(pub(super) $name: Box<str>,)*
         }
@@ -23,7 +22,7 @@ macro_rules! script {
             $($name: Script::new(concat!(common!(), $code)).get_hash().into(),)*
         });
 
-        /// The texts of all of them.
+        /// The texts of all scripts.
         const TEXTS: &[&str] = &[$(concat!(common!(), $code),)*];
     };
 }
@@ -149,14 +148,14 @@ return 0
 ";
 }
 
-/// Calls one; its names and arguments are to follow.
+/// The command that calls a script; its keys and arguments have to be appended.
 pub(super) fn call(hash: &str, keys: usize) -> Cmd {
     let mut cmd = redis::cmd("EVALSHA");
     cmd.arg(hash).arg(keys);
     cmd
 }
 
-/// Makes them known to the server.
+/// The commands that load the scripts into the server.
 pub(super) fn load() -> impl Iterator<Item = Cmd> {
     TEXTS.iter().map(|text| {
         let mut cmd = redis::cmd("SCRIPT");

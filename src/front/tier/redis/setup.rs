@@ -1,4 +1,4 @@
-//! Making a connection: one on which news come in, and whose scripts the server knows.
+//! Making a connection, with tracking enabled and the scripts loaded.
 
 use super::hub::Hub;
 use super::names::Names;
@@ -20,14 +20,14 @@ pub(super) struct Live {
     pub(super) session: Session,
 }
 
-/// What the server calls a connection, and itself since it was started.
+/// The server's ids of a connection and of its own run.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Session {
     id: Option<i64>,
     run: Option<Box<str>>,
 }
 
-/// Connects, within the time for it. `last` is what the last connection was.
+/// Connects, within `connect_timeout`. `last` identifies the previous connection.
 pub(super) async fn connect(
     client: &Client,
     hub: &Arc<Hub>,
@@ -65,9 +65,8 @@ async fn set_up(
     let replies = connection.send_packed_commands(&hello, 0, 2).await.map_err(unreachable)?;
     let session = Session::read(&replies);
     if let Some(left) = last.and_then(|last| session.left_behind(last)) {
-        // What went out over the last connection may still arrive, after what goes out over this one:
-        // then a value comes back over a newer one. So the server is to hang up there first, if it
-        // lets us.
+        // Commands of the last connection may still arrive after those of this one, and an old value would
+        // replace a newer one. So the server is asked to close that connection first, if it allows that.
         let mut kill = redis::cmd("CLIENT");
         kill.arg("KILL").arg("ID").arg(left);
         connection.send_packed_command(&kill).await.map_err(unreachable)?;
@@ -78,7 +77,7 @@ async fn set_up(
         if let Some(code) = trouble::code(&reply) {
             let why = format!("the server does not do what the tier needs: {code}");
             let why = why.into();
-            // something else stands under the tier's own keys
+            // something else is stored under the tier's own keys
             let is_foreign = code == "WRONGTYPE";
             return Err(if is_foreign || trouble::refuses_entry(code) {
                 TierError::Refused(why)
@@ -90,7 +89,7 @@ async fn set_up(
     Ok(Live { connection, lost, session })
 }
 
-/// The first commands.
+/// The first commands on a connection.
 fn greeting(names: &Names) -> Pipeline {
     let mut pipe = Pipeline::new();
     for cmd in scripts::load() {
@@ -121,8 +120,7 @@ impl Session {
         Self { id, run }
     }
 
-    /// The number of the last connection, if it still means that one: a server that was started again
-    /// has begun to count again.
+    /// The id of the last connection, if the server was not restarted since: it would have begun to count anew.
     fn left_behind(&self, last: &Self) -> Option<i64> {
         if self.run.is_some() && self.run == last.run && self.id != last.id {
             last.id

@@ -1,5 +1,5 @@
-//! What a load shows when it wants to store: which bytes stood under the key, and which number the last
-//! change of tags had, when it began.
+//! The ticket of a load: which entry was under the key when the load began, and the number of the last change of
+//! tags then.
 
 use super::chance::Id;
 use crate::rules::tier::TierTicket;
@@ -9,14 +9,14 @@ const SINCE: usize = 1;
 const LEN: usize = 9;
 const SEEN: usize = 10;
 
-/// A ticket, read. One that cannot be read stores nothing, nor does an empty one.
+/// A parsed ticket. With one that is empty or cannot be parsed, nothing is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ticket<'a> {
-    /// The number.
+    /// The number of the last change of a tag or of everything.
     pub(super) since: u64,
-    /// The id in the frame; empty where nothing stood.
+    /// The id of the frame that was there; empty if there was none.
     pub(super) seen: &'a [u8],
-    /// Whose turn it is to load; empty where nobody's is.
+    /// The token of the lease that the load holds; empty without one.
     pub(super) token: &'a [u8],
 }
 

@@ -1,5 +1,5 @@
-//! Whether what is written can be read back. Serializing does not show that: some types serialize into bytes of
-//! which they cannot be made again, or of which another value is made.
+//! Checks whether what is written can be read back. Some types serialize without an error into bytes that cannot
+//! be deserialized, or that deserialize to another value.
 
 use super::codec::{Codec, Postcard};
 use crate::words::positional::{self, Unwritable};
@@ -9,11 +9,11 @@ use std::any::TypeId;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// So many entries are read back before any is trusted: the first ones may lack what others have.
+/// How many entries are read back before any is trusted: the first ones may lack what others contain.
 const FIRST: u64 = 32;
 
-/// Which entries are read back before they are stored: the first ones, then one whenever their number has
-/// doubled. Once one could not be read all of them are, for others of its type may look as if they could.
+/// Decides which entries are read back before they are stored: the first ones, then one each time their number
+/// has doubled. After a failure all are, since other values of the same type may fail too.
 #[derive(Default)]
 pub(super) struct Trials {
     entries: AtomicU64,
@@ -32,16 +32,16 @@ impl Trials {
     }
 }
 
-/// Whether a codec makes the value of these bytes that it made them of, as far as that can be told.
+/// Whether the codec reads the same value back from these bytes, as far as that can be told without `Eq`.
 pub(super) fn comes_back<T, C>(codec: &C, value: &T, bytes: &[u8]) -> bool
 where
     T: Serialize + DeserializeOwned,
     C: Codec,
 {
     let Ok(read) = codec.decode::<T>(bytes) else { return false };
-    // A field that was not written was read from the bytes of others, and one that was written and not read
-    // gave its bytes to others: either way it has more or fewer bytes the next time. And a variant that is
-    // skipped changes the numbers of those after it.
+    // Serialized again, the value must have the same length and variants. A field that is skipped in one
+    // direction only shifts the bytes of the others, which shows in the length; a skipped variant changes the
+    // numbers of those after it.
     !is_postcard::<C>() || positional::outline(&read) == positional::outline(value)
 }
 
@@ -55,12 +55,12 @@ pub(super) fn why_unencodable<T: Serialize, C: Codec>(value: &T) -> Arc<str> {
             format!("{error}, or use `.codec(Json)`").into()
         }
         Err(error @ Unwritable::LengthUnknown) => format!("{error}; use `.codec(Json)`").into(),
-        // not in its own words, which may quote the user's data
+        // not its own message, which may quote the user's data
         _ => "its `Serialize` refused".into(),
     }
 }
 
-/// Why a value was encoded in vain.
+/// Why a value could not be read back, and what to do.
 pub(super) fn why_lost<C: Codec>() -> Arc<str> {
     if !is_postcard::<C>() {
         return "its codec cannot read back what it wrote; see the `Deserialize` of its types"

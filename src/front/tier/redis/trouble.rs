@@ -1,13 +1,12 @@
-//! What went wrong, in words that tell no secrets.
+//! Error messages that reveal no secrets.
 //!
-//! A server quotes what it does not understand, passwords and values as well: of what it says only the
-//! code is told.
+//! A server's error messages may quote passwords and values, so only their codes are used.
 
 use crate::rules::tier::TierError;
 use redis::{ErrorKind, RedisError, Value};
 use std::sync::Arc;
 
-/// What there is to say of a client's error.
+/// The text for an error of the client library.
 pub(super) fn text(error: &RedisError) -> Arc<str> {
     if error.is_io_error() {
         // the system's own words, or those of TLS
@@ -26,7 +25,7 @@ pub(super) fn text(error: &RedisError) -> Arc<str> {
     }
 }
 
-/// The same as an error: a server that is there, and does not let us in, refuses.
+/// The same as a [`TierError`]: `Refused` if the server is there but does not let us in.
 pub(super) fn error(error: &RedisError) -> TierError {
     let is_refused =
         error.kind() == ErrorKind::AuthenticationFailed || error.code().is_some_and(refuses_entry);
@@ -40,7 +39,7 @@ pub(super) fn refuses_entry(code: &str) -> bool {
 const OLD: &str = "the server refused the connection's first commands; it has to speak RESP3, as Redis \
                    does from version 6 on";
 
-/// The code of an error in a reply, in whatever depth.
+/// The code of an error in a reply, nested ones included.
 pub(super) fn code(reply: &Value) -> Option<&str> {
     match reply {
         Value::ServerError(error) => Some(error.code()),

@@ -1,4 +1,4 @@
-//! What is changed there.
+//! Making changes on the server.
 
 use super::RedisTier;
 use super::codec::Codec;
@@ -14,25 +14,25 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::time::Duration;
 
-/// So many changes, or bytes, are sent at once.
+/// How many changes, and about how many bytes, are sent in one pipeline.
 const AT_ONCE: usize = 128;
 const BYTES_AT_ONCE: usize = 1 << 20;
 
-/// A marker lives a little longer than what it is about.
+/// By how many milliseconds a tag's marker outlives the entries that it is about.
 const SLACK: u64 = 60_000;
 
-/// The longest stale window that is kept, a year.
+/// The longest stale window that is stored, a year.
 pub(super) const LONGEST_STALE: u64 = 365 * 86_400_000;
 
-/// Changes on their way.
+/// A pipeline of changes.
 #[derive(Default)]
 struct WriteBatch {
     pipe: Pipeline,
     bytes: usize,
     changes: usize,
-    /// Where in the replies those of transactions are, and whether each is about a load.
+    /// The indices of the transactions' replies, and whether each stores a loaded value.
     transactions: Vec<(usize, bool)>,
-    /// What is to be gone in any case.
+    /// The keys whose old entries must go in any case.
     gone: Vec<String>,
 }
 
@@ -41,7 +41,7 @@ impl WriteBatch {
         self.changes >= AT_ONCE || self.bytes >= BYTES_AT_ONCE
     }
 
-    /// A script, and the plain commands that it is to be one with.
+    /// Adds a transaction of a script and the plain commands after it.
     fn transact(&mut self, script: redis::Cmd, then: impl FnOnce(&mut Pipeline), is_load: bool) {
         self.pipe.cmd("MULTI");
         self.pipe.add_command(script);
@@ -86,7 +86,7 @@ impl<C: Codec> RedisTier<C> {
         let replies = self.line.call(batch.pipe).await?;
         match self.judge(&replies, &batch.transactions) {
             Err(code) if code == "OOM" => {
-                // Nothing can be written, a tombstone neither. But what stands there can go.
+                // The server is full: not even tombstones can be written, but the old entries can be deleted.
                 let mut pipe = Pipeline::new();
                 for name in batch.gone {
                     pipe.cmd("DEL").arg(name);
@@ -100,7 +100,7 @@ impl<C: Codec> RedisTier<C> {
         }
     }
 
-    /// Whether all was done; else the code of the first error.
+    /// Whether all changes were made; else the code of the first error.
     fn judge<'a>(
         &self,
         replies: &'a [Value],
@@ -113,7 +113,7 @@ impl<C: Codec> RedisTier<C> {
                 continue;
             };
             match reply {
-                // it left nothing on the tray, and so there was nothing to move
+                // the script stored nothing, so `RENAME` failed, as intended
                 Value::Array(parts) if matches!(parts.first(), Some(Value::Int(0))) => {
                     if *is_load {
                         self.hub().counters.refused_stores.add(1);
@@ -133,7 +133,7 @@ impl<C: Codec> RedisTier<C> {
         match change {
             TierChange::Write(key, entry) => {
                 if self.store(batch, key, entry, None).is_none() {
-                    // what stands there is of before
+                    // the entry there is older
                     self.remove(batch, key);
                 }
             }
@@ -156,7 +156,7 @@ impl<C: Codec> RedisTier<C> {
         }
     }
 
-    /// Nothing if it cannot be stored.
+    /// Adds the storing of an entry; `None` if the entry cannot be stored.
     fn store<K, V>(
         &self,
         batch: &mut WriteBatch,
@@ -196,8 +196,8 @@ impl<C: Codec> RedisTier<C> {
             }
         };
         self.hub().saw_stale_for(stale_for);
-        // It stands for as long as a load may take that began before it: else that load would find
-        // the place as empty as it was when it began.
+        // It stays for at least as long as a load that began before it may take: otherwise that load would find
+        // the key as empty as it was when it began, and store an older value.
         let tail = stale_for.max(settings.tombstone);
         let span = life + tail;
         let mut script = scripts::call(&SCRIPTS.store, 4 + entry.tags.len());
@@ -219,7 +219,7 @@ impl<C: Codec> RedisTier<C> {
         Some(())
     }
 
-    /// Counts an entry that is not stored, and tells of it where that is no matter of size alone.
+    /// Counts an entry that is not stored, and reports it unless it is only too large.
     fn leave_out(&self, unfit: Unfit) {
         let hub = self.hub();
         let why = match unfit {
@@ -234,7 +234,7 @@ impl<C: Codec> RedisTier<C> {
         hub.skip(&TierError::Unencodable(why));
     }
 
-    /// Moves what a script has laid ready.
+    /// Moves the entry that a script has prepared to its key.
     fn serve(&self, pipe: &mut Pipeline, name: &str) {
         pipe.cmd("RENAME").arg(&*self.names().tray).arg(name);
     }
@@ -245,7 +245,7 @@ impl<C: Codec> RedisTier<C> {
         batch.bury(name, &tombstone, self.settings().tombstone);
     }
 
-    /// Nothing of it is kept here, but there are other processes.
+    /// The key is never stored here, but other processes have copies.
     fn say_changed(&self, batch: &mut WriteBatch, key: &TierKey) {
         say(&mut batch.pipe, &self.hub().word(Word::Changed(key.as_str())));
     }
@@ -262,7 +262,7 @@ impl<C: Codec> RedisTier<C> {
 
     fn change_tag(&self, batch: &mut WriteBatch, tag: &str, is_removal: bool) {
         if !Names::keeps_tag(tag) {
-            // nothing that has it is kept here either
+            // entries with this tag are never stored here
             let word = self.word_of(tag, is_removal);
             say(&mut batch.pipe, &word);
             return;
@@ -293,7 +293,8 @@ impl<C: Codec> RedisTier<C> {
     }
 }
 
-/// Tells the others: they hear of the name of a key that changes, and so it does, twice.
+/// Sends a message to other processes: the server reports the name of a key that changes, so this key is set and
+/// deleted.
 fn say(pipe: &mut Pipeline, word: &str) {
     pipe.cmd("SET").arg(word).arg("").arg("PX").arg(SLACK);
     pipe.cmd("DEL").arg(word);
