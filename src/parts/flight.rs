@@ -31,9 +31,10 @@ pub(crate) struct Flight<K, V> {
     pub(crate) attempt: u32,
     pub(crate) after: u64,
     pub(crate) reason: LoadReason,
-    /// It is one of several that one loader does at once: they are counted together.
+    /// It is one of several loads by one call of a loader, which count as one load.
     in_batch: AtomicBool,
-    /// It is a refresh ahead of expiry: it needs a value that lives as long as a new one, not the newest one.
+    /// It is a refresh ahead of expiry: any value will do that lives as long as a new one, even from a second
+    /// tier.
     is_ahead: AtomicBool,
     /// A change that was accepted after this one is cached under its key now, or will be.
     is_superseded: AtomicBool,
@@ -45,7 +46,8 @@ pub(crate) struct Flight<K, V> {
     started: AtomicU64,
     /// It lost its key to something newer, or to its timeout: its result is not stored.
     grounded: AtomicBool,
-    /// It gives way: it waits for a slot behind all misses, since nobody waits for it.
+    /// It gives way: it waits for a slot behind all misses, and a caller that wants its key takes the key and
+    /// loads.
     yields: AtomicBool,
     /// How many followers it has ever had. Nobody joins a flight that is off the board.
     followers: AtomicUsize,
@@ -60,9 +62,9 @@ struct State<V> {
     landing: Option<Landing<V>>,
     waiting: Vec<(u64, Waker)>,
     next_ticket: u64,
-    /// Where it waits for a slot, or has waited.
+    /// Its place in the line for slots, now or earlier.
     place: Option<Place>,
-    /// A waiter of it has a slot: so it must not wait for one itself.
+    /// A waiter of it has a slot, so it must not wait for one itself.
     is_urgent: bool,
 }
 
@@ -77,9 +79,9 @@ pub(crate) enum Landing<V> {
     TimedOut,
     /// The breaker did not let it through to the source.
     CircuitOpen,
-    /// The loader said `unchanged` of nothing.
+    /// The loader answered `unchanged`, but had been shown no value.
     NothingToRenew,
-    /// Its leader went away before there was an outcome. Somebody else may lead.
+    /// Its leader went away before there was an outcome: the waiters look again, and one of them leads.
     Abandoned,
 }
 
@@ -144,8 +146,7 @@ impl Begin {
 #[derive(Debug, Default)]
 pub(crate) struct WaiterTicket(Option<u64>);
 
-/// The ticket number of the load's own task, if it has one: it hears of the end, but does not count as a
-/// waiter.
+/// The ticket number of the load's own background task: it is told of the end, but does not count as a waiter.
 const OWN: u64 = u64::MAX;
 
 impl WaiterTicket {
@@ -193,7 +194,8 @@ impl<K, V> Flight<K, V> {
         self.is_absent.load(Ordering::Relaxed)
     }
 
-    /// The key has an entry now, which the load is to replace. To be called under the lock of its board.
+    /// The key has an entry now, shown by the second tier, which the load is to replace. To be called under the
+    /// lock of its board.
     pub(crate) fn stand(&self) {
         self.is_absent.store(false, Ordering::Relaxed);
     }
@@ -229,8 +231,8 @@ impl<K, V> Flight<K, V> {
         self.started.load(Ordering::Relaxed)
     }
 
-    /// Its loader is called only now: its time runs from here. Who waits finds that out when its own
-    /// reckoning says that the time is over.
+    /// Its loader is called only now, so its time runs from here. Waiters notice when the deadline that they
+    /// computed earlier is over.
     pub(crate) fn begin_late(&self, at: Tick) {
         self.started.store(at, Ordering::Relaxed);
     }
@@ -240,7 +242,7 @@ impl<K, V> Flight<K, V> {
         self.started() == Tick::MAX
     }
 
-    /// There is no slot for it: from here on it waits for one.
+    /// No slot is free: from here on it waits for one.
     pub(crate) fn wait(&self) {
         self.started.store(Tick::MAX, Ordering::Relaxed);
     }
@@ -262,8 +264,8 @@ impl<K, V> Flight<K, V> {
         self.yields.store(false, Ordering::Relaxed);
     }
 
-    /// It waits in this place. Returns true if it must not, since a waiter of it has a slot. Earlier
-    /// followers may have something better to do than to wait with it, and are woken.
+    /// It waits in this place. Returns `true` if it must not, since a waiter of it has a slot. Earlier followers
+    /// are woken: they may be served a stale value instead.
     pub(crate) fn wait_at(&self, place: Place) -> bool {
         let (is_urgent, waiting) = {
             let mut state = self.state.lock();
@@ -401,7 +403,7 @@ impl<K, V> Flight<K, V> {
 
 fn wake(waiting: Vec<(u64, Waker)>) {
     for (_, waker) in waiting {
-        // somebody's waker that panics must not leave the others asleep
+        // a waker that panics must not keep the others from being woken
         contain(|| waker.wake());
     }
 }

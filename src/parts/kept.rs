@@ -1,8 +1,9 @@
-//! Which keys got another value that kept the life of the one before, while somebody wants to know.
+//! Notes which keys got a new value that kept the old value's life (`keep_life`), while a `remove_if` runs.
 //!
-//! A caller that looks at values without a lock and comes back to them tells by their stamps whether they are
-//! still the same. If a new value kept the old life, the stamp says nothing: so such keys are noted here for
-//! as long as somebody looks.
+//! A `remove_if` shows its predicate values without a lock, and then checks by their stamps whether they are
+//! still the same. A new value that kept the old life has the old stamp, so such keys are noted here meanwhile,
+//! by their whole hash. (The bits of [`written`](super::written) would not do: a false positive there would keep
+//! an entry that is to be removed.)
 
 use crate::words::sync::Mutex;
 use crate::words::sync::atomic::{AtomicUsize, Ordering};
@@ -33,7 +34,7 @@ impl KeptLives {
         let mut told = self.told.lock();
         told.last += 1;
         let number = told.last;
-        // what comes from outside is the keys' hashes, which are keyed already
+        // the elements are hashes of keys, which the cache's hasher has keyed already
         let hasher = ahash::RandomState::with_seeds(1, 2, 3, 4);
         told.watches.push((number, HashSet::with_hasher(hasher)));
         self.watchers.fetch_add(1, Ordering::SeqCst);

@@ -1,11 +1,11 @@
-//! Which keys were written lately, while somebody wants to know.
+//! Notes which keys were written lately, while a batch, a restore or an `alter` needs to know.
 //!
 //! A batch may bring more values than it was asked for, and these have no flight that could tell whether
-//! something newer happened to their keys. So for as long as a batch is under way, every write notes its
-//! moment under its key's hash; such a value is stored only if nothing was noted there since the batch began.
-//! Two keys may share a place: then a value that could have been stored is not, and that is all.
+//! something newer happened to their keys. So for as long as a batch is under way, every write notes its moment
+//! under its key's hash; such a value is stored only if nothing was noted there since the batch began. Two keys
+//! may share a place: then a value is not stored that could have been.
 //!
-//! A restore has more to ask, and a [watch](super::written) of its own, for which writes are noted too.
+//! Writes are also noted for restores, which have a larger [record](super::written) of their own.
 //!
 //! A caller that changes a key's value depending on its current value has a [reservation](super::reservation)
 //! of the key, and writes are noted for that too.
@@ -26,8 +26,8 @@ const PLACES: usize = 256;
 /// A moment between two writes; they are counted and not timed.
 pub(crate) type Moment = u64;
 
-/// What a batch stores unasked: nothing that was written to since it began, but for what it wrote there
-/// itself.
+/// Lets a batch store values that it was not asked for: only under keys that nobody but the batch itself has
+/// written since it began.
 pub(crate) struct Unasked {
     since: Moment,
     /// Its own last write to each place, as long as nobody else's was there.
@@ -72,7 +72,7 @@ impl Ledger {
         self.watchers.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Begins to note for each key whether it is written, until what is returned is dropped.
+    /// Begins to note for each key whether it is written, until the returned watch is dropped.
     #[cfg_attr(not(feature = "snapshot"), allow(dead_code, reason = "snapshots watch"))]
     pub(crate) fn watch_keys(&self) -> KeysWatch<'_> {
         let written = self.written.watch();
@@ -97,8 +97,8 @@ impl Ledger {
         }
     }
 
-    /// The same where a batch has stored what it was not asked for, which keeps nothing else that it brings
-    /// from being stored.
+    /// The same for a value that a batch has stored unasked, which must not keep the batch's other values from
+    /// being stored.
     pub(crate) fn note_unasked(&self, hash: u64, unasked: &Unasked) {
         let Some(place) = self.place(hash) else { return };
         let (moment, last) = self.raise(place);
@@ -112,7 +112,7 @@ impl Ledger {
         self.reservations.lose(Some(hash));
     }
 
-    /// The same for batches and restores alone: the key has what it had, and so had who reserves it.
+    /// The same for batches and restores only: the key's value is unchanged, so a reservation of it still holds.
     pub(crate) fn note_for_batches(&self, hash: u64) {
         if self.watchers.load(Ordering::SeqCst) > 0 {
             self.note_at(self.place(hash), Some(hash));
@@ -126,8 +126,8 @@ impl Ledger {
         }
     }
 
-    /// Something has happened to a tag. The holder of a reservation finds that out by itself, but not whether
-    /// its own thread did it.
+    /// Something has happened to a tag. The holder of a reservation notices that by itself, but has to be told
+    /// whether its own thread did it.
     pub(crate) fn note_tag(&self) {
         if self.watchers.load(Ordering::SeqCst) > 0 {
             self.reservations.count_own_change();
@@ -179,7 +179,7 @@ fn index(hash: u64) -> usize {
     (hash >> 24) as usize % PLACES
 }
 
-/// While it lives, each key is noted that is written.
+/// Guard: while it lives, it is noted which keys are written.
 pub(crate) struct KeysWatch<'l> {
     ledger: &'l Ledger,
     written: WrittenWatch<'l>,

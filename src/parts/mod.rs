@@ -1,4 +1,4 @@
-//! Floor 2: structures, each usable alone.
+//! Floor 2: data structures, each usable alone; none knows of caches or shards.
 
 pub(crate) mod breaker;
 pub(crate) mod backlog;

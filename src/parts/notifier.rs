@@ -32,7 +32,7 @@ impl<K> Notifier<K> {
         }
         let running = stack::enter(self.id());
         if !running.is_known() {
-            return; // nobody would know that it is telling
+            return; // recursion could not be detected
         }
         if !contain(|| (self.handler)(event)) {
             self.panics.add(1);

@@ -1,4 +1,4 @@
-//! Changes on their way to a second tier: made here, and not there yet.
+//! Changes that are made in this cache and not in its second tier yet.
 //!
 //! They are noted under the lock of their key's shard, so they are here in the order in which the cache made
 //! them, and one worker makes them in the tier in that order. Only the last change of a key counts: earlier

@@ -1,5 +1,5 @@
-//! Keys whose value somebody is changing depending on their current value: a reservation is lost when
-//! anything else happens to its key, and then its holder looks again.
+//! Keys that an `alter` is changing: a reservation is lost when anything else happens to its key, and then
+//! `alter` starts another round.
 //!
 //! That is load-linked and store-conditional, for a map (E. H. Jensen, G. W. Hagensen and J. M. Broughton, "A
 //! new approach to exclusive data access in shared memory multiprocessors", 1987): nobody waits for anybody,
@@ -11,8 +11,8 @@ use crate::words::sync::{Mutex, thread_local};
 use std::sync::Arc;
 
 thread_local! {
-    /// Its address tells a thread from all others that run. It has no destructor, so it is there to the end,
-    /// for the destructors of other thread locals too.
+    /// Its address identifies the running thread. It has no destructor, so it can be used until the thread ends,
+    /// in the destructors of other thread locals too.
     // no `const` block: the explorers' macro has none
     #[allow(clippy::missing_const_for_thread_local)]
     static HERE: u8 = 0;
@@ -25,8 +25,7 @@ fn this_thread() -> usize {
     HERE.try_with(|here| std::ptr::from_ref(here).addr()).unwrap_or(NOBODY)
 }
 
-/// A reserved key, known by its whole hash: two keys that share a hash make each other look again, and that
-/// is all.
+/// A reserved key, by its whole hash. Two keys with the same hash only cost each other another round.
 pub(crate) struct Reserved {
     hash: u64,
     is_lost: AtomicBool,

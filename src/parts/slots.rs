@@ -2,8 +2,7 @@
 //!
 //! It knows nothing of caches, only who has a slot, who waits, and in which order. A blocked thread and a
 //! pending task wait in the same way, as a waker in the line. A slot that is given back goes straight to the
-//! first in line, so no newcomer can snatch it, and a waiter that is called need not check whether it is
-//! true.
+//! first in line, so no newcomer can take it first, and a waiter that is woken has its slot.
 //!
 //! A slot is a lease: a load that has not given it back in time has lost it, since a loader that hangs must
 //! not keep others from the source for ever.
@@ -32,7 +31,7 @@ struct State {
     held: BTreeMap<u64, Tick>,
     /// The line, first place first.
     waiting: BTreeMap<u64, Waiting>,
-    /// The slots of waiters that were called, but have not fetched them yet, by place.
+    /// The slots of waiters that were woken but have not fetched them yet, by place.
     ready: BTreeMap<u64, LoadSlot>,
     next: u64,
 }
@@ -42,7 +41,7 @@ struct Waiting {
     load: Arc<dyn Queued>,
 }
 
-/// A load that waits for a slot. It is told at once when it has one, since its waiter may be slow to look.
+/// A load that waits for a slot. It is told at once when it gets one, since its waiter may be slow to wake up.
 pub(crate) trait Queued: Send + Sync {
     /// It has its slot from `at` on.
     fn begin(&self, at: Tick);
@@ -53,7 +52,7 @@ pub(crate) trait Queued: Send + Sync {
 pub(crate) enum Rank {
     /// Somebody waits for the result.
     Miss,
-    /// Nobody does: it has its turn when no miss waits.
+    /// Nobody waits for the result: it gets a slot when no miss waits.
     Refresh,
 }
 
@@ -72,7 +71,7 @@ impl LoadSlot {
     }
 }
 
-/// A place in the line, to be fetched or left.
+/// A place in the line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[must_use = "a place that is not left gets a slot"]
 pub(crate) struct Place(u64);
@@ -85,7 +84,7 @@ const REFRESH: u64 = 1 << 63;
 pub(crate) enum Turned {
     /// Its turn.
     Yours(LoadSlot),
-    /// It had its turn, but took so long to come that the lease is over.
+    /// It had a slot, but came so late that the lease is over.
     Over,
     /// Not its turn yet. The first lease ends at this tick: then, at the latest, look again.
     Wait(Tick),
@@ -278,7 +277,7 @@ impl State {
 fn tell(called: Called) {
     for (Waiting { waker, load }, at) in called {
         load.begin(at);
-        // somebody's waker that panics must not leave the others asleep
+        // a waker that panics must not keep the others from being woken
         contain(|| waker.wake());
     }
 }

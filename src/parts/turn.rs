@@ -1,4 +1,4 @@
-//! Waiting for a slot, as a thread or as a task, until there is one or a deadline passes.
+//! Waiting for a slot, blocking or async, until there is one or a deadline passes.
 
 use super::slots::{LoadSlot, LoadSlots, Place, Queued, Rank, Turned};
 use super::waiter::TaskAlarm;
@@ -35,7 +35,7 @@ enum Has {
 pub(crate) enum NoSlot {
     /// The deadline came first.
     Late,
-    /// It was its turn, but it came to look only after that was over.
+    /// It was given a slot, but came only after the slot's lease was over.
     Over,
 }
 

@@ -1,4 +1,4 @@
-//! Waiting for a flight, as a thread or as a task, until it lands or a deadline passes.
+//! Waiting for a flight, blocking or async, until it lands or a deadline passes.
 
 use super::flight::{Flight, Landing, WaiterTicket};
 use crate::words::clock::{Alarm, Clock};

@@ -1,9 +1,9 @@
-//! Which keys were written since somebody began to watch.
+//! Notes which keys were written, while a snapshot is restored.
 //!
-//! A restore asks that of every entry of a snapshot, and may take minutes in a cache that is in use. The
-//! [ledger](super::ledger)'s few places are for the moment that a batch takes: a thousand writes fill them all,
-//! and then nothing would be restored any more. So each watch has a place of its own for every hash, as good as:
-//! two keys may share one, and then what could have been restored is not, and that is all.
+//! A restore checks every entry of a snapshot, and may take minutes while the cache is in use. The few places of
+//! the [ledger](super::ledger) are for the short time of a batch: a thousand writes fill them all, and then
+//! nothing more would be restored. So each watch has a large bit set of its own. Two keys may share a bit; then
+//! an entry is not restored that could have been.
 
 use crate::words::sync::Mutex;
 use crate::words::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};

@@ -1,9 +1,9 @@
-//! Reading header fields that may hold anything.
+//! Parsing header fields, whatever they contain.
 
 use http::HeaderMap;
 use http::header::{AsHeaderName, HeaderValue};
 
-/// The largest number of seconds that has to be told apart from for ever (RFC 9111, 1.2.2).
+/// The largest number of seconds that differs from "for ever" (RFC 9111, 1.2.2).
 const MOST: u64 = 1 << 31;
 
 /// The members of a list, of all lines of the field, in order: split at commas that are not within

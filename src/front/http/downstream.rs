@@ -1,4 +1,4 @@
-//! What an answer says of the cached value in it.
+//! Header fields of responses with cached values.
 
 use super::directives::{entity_tags, opaque};
 use crate::rules::got::{Got, How, StaleWhy};
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
-/// The longest that is said of what never expires: a year, as is the custom.
+/// The `max-age` of values that never expire: a year, as is usual.
 const YEAR: u64 = 31_536_000;
 
 /// Turns a [`Got`] into the header fields of a response: `Cache-Control`, `Age`, `ETag` and `Cache-Status`.

@@ -1,4 +1,4 @@
-//! Cached values and HTTP: what an answer says of them, and what an upstream says of its own.
+//! HTTP: header fields for cached values, and lifetimes from an upstream's header fields.
 
 pub(crate) mod directives;
 pub(crate) mod downstream;

@@ -1,4 +1,4 @@
-//! What an upstream's answer says about being cached.
+//! How long an upstream's response may be cached, by its header fields.
 
 use super::directives::{CacheControl, entity_tags, members, opaque, seconds};
 use crate::front::cache::Cache;

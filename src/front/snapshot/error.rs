@@ -1,4 +1,4 @@
-//! What may be wrong with a snapshot.
+//! The errors of saving and restoring.
 
 use std::io;
 

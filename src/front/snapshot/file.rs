@@ -6,8 +6,7 @@ use std::io::{self, BufWriter, IntoInnerError};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Puts what `write` writes in the place of what `path` names: written beside it, synchronised, and
-/// renamed.
+/// Replaces the file at `path` by what `write` writes: written to a file beside it, synced, and renamed.
 pub(super) fn replace<T, E: From<io::Error>>(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> Result<T, E>,
@@ -16,7 +15,7 @@ pub(super) fn replace<T, E: From<io::Error>>(
     let mut file = BufWriter::with_capacity(1 << 18, File::create(&aside.0)?);
     let written = write(&mut file)?;
     let file = file.into_inner().map_err(IntoInnerError::into_error)?;
-    // its bytes before its name: a crash leaves the old file or the new one
+    // synced before it is renamed: a crash leaves the old file or the new one
     file.sync_all()?;
     drop(file);
     fs::rename(&aside.0, path)?;
@@ -28,7 +27,7 @@ pub(super) fn replace<T, E: From<io::Error>>(
     Ok(written)
 }
 
-/// A name beside a file's own, taken away again unless it was renamed.
+/// A temporary file beside another; removed on drop unless it was renamed.
 struct TempFile(PathBuf);
 
 impl TempFile {
@@ -43,7 +42,7 @@ impl TempFile {
 
 impl Drop for TempFile {
     fn drop(&mut self) {
-        // gone already, if all went well
+        // renamed already, if all went well
         _ = fs::remove_file(&self.0);
     }
 }

@@ -24,16 +24,16 @@ pub(super) const FORMAT: u16 = 1;
 const HEADER: usize = 36;
 const HEAD: usize = 16;
 
-/// A block is closed once it has so many bytes: small enough to lose little with one that is
-/// damaged, large enough for its head and checksum not to show.
+/// The size at which a block is closed, in bytes: small enough that a damaged block loses little, large enough
+/// that its head does not matter.
 const FULL: usize = 64 << 10;
 
-/// What is noted of an entry.
+/// The metadata of an entry.
 #[derive(Serialize, Deserialize)]
 pub(super) struct RecordNotes<'a> {
-    /// Milliseconds, at the moment that the header names; `u64::MAX` for ever.
+    /// Milliseconds, as of the header's time; `u64::MAX` for ever.
     pub(super) left: u64,
-    /// Milliseconds, at that moment.
+    /// Milliseconds, as of the header's time.
     pub(super) age: u64,
     #[serde(borrow)]
     pub(super) validator: Option<&'a str>,
@@ -105,7 +105,7 @@ impl<W: Write> Encoder<W> {
         if self.payload.len() >= FULL { self.close_block() } else { Ok(()) }
     }
 
-    /// The last block and the end. The writer is flushed, no more.
+    /// Writes the last block and the end, and flushes the writer.
     pub(super) fn finish(mut self) -> Result<(u64, u64), SnapshotError> {
         if self.in_block > 0 {
             self.close_block()?;
@@ -237,7 +237,7 @@ impl<R: Read> Decoder<R> {
         }
         let length = u64::from(u32_at(&head, 0));
         self.payload.clear();
-        // grows with what is there, whatever the length promises
+        // grows with the bytes that are there, whatever length is claimed
         self.input.by_ref().take(length).read_to_end(&mut self.payload)?;
         if self.payload.len() as u64 != length {
             return Ok(Err("it ends within the block"));
@@ -256,8 +256,8 @@ where
     K: DeserializeOwned,
     V: DeserializeOwned,
 {
-    // The checksum fits, so this is what somebody wrote, but perhaps from other types. A number
-    // that cannot be right ends it with the payload: each entry takes a byte at least.
+    // The checksum is right, but the block may have been written from other types. A wrong number of entries
+    // ends with the payload, since each entry takes at least one byte.
     let mut records = Vec::new();
     for _ in 0..entries {
         let (notes, rest) =

@@ -1,4 +1,4 @@
-//! Warm restarts: what a cache holds, written down and read again.
+//! Snapshots: saving a cache's entries and restoring them after a restart.
 
 pub(crate) mod error;
 mod file;

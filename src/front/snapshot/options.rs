@@ -1,4 +1,4 @@
-//! What is said about a snapshot, and the calls that save and restore a cache.
+//! The options of snapshots, and the calls that save and restore a cache.
 
 use super::error::SnapshotError;
 use super::file::replace;
@@ -92,7 +92,8 @@ impl Snapshot {
         V: Serialize + Clone,
     {
         let store = &cache.store;
-        // one moment by two clocks: the snapshot says the first, what is left is counted by the second
+        // the same moment by two clocks: the snapshot's header has the first, remaining lives are computed with
+        // the second
         let begun = store.clock.now();
         let time_to_live = store.lives().ttl;
         let header = Header { schema: self.schema, written: self.now(), time_to_live };
@@ -114,10 +115,11 @@ impl Snapshot {
         V: DeserializeOwned + Clone + Send + Sync + 'static,
         S: BuildHasher + Send + Sync + 'static,
     {
-        // before anything is read: that may take its time
+        // before anything is read, which may take long
         let watch = WriteWatch::new(&cache.store);
         let (decoder, header) = Decoder::new(reader, self.schema)?;
-        // a clock that was set back says nothing about how long it was; nothing lives longer for it
+        // if the wall clock was set back, the elapsed time is unknown and taken as zero: no life gets longer by
+        // that
         let away = self.now().saturating_sub(header.written);
         restore(&watch, decoder, &header, away, self.revalidate)
     }

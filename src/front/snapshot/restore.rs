@@ -1,4 +1,4 @@
-//! Restoring: entry by entry, beside whatever else the cache is used for.
+//! Restoring a snapshot, entry by entry, while the cache may be in use.
 
 use super::error::SnapshotError;
 use super::frame::{Decoder, Header};
@@ -25,7 +25,7 @@ pub struct Restored {
     pub skipped: u64,
 }
 
-/// Stores what a snapshot holds that has not expired in the `away` milliseconds since it was written.
+/// Stores the entries of a snapshot that have not expired in the `away` milliseconds since it was written.
 pub(super) fn restore<R, K, V, S>(
     watch: &WriteWatch<'_, K, V, S>,
     mut decoder: Decoder<R>,
@@ -42,7 +42,7 @@ where
     let store = watch.store;
     let (time_to_live, time_to_idle) = (store.lives().ttl, store.lives().idle);
     let is_shorter = time_to_live < header.time_to_live;
-    // a life at its end, and no window after it
+    // its life is over, and there is no window after it
     let is_over_at_once = revalidate && !store.lives().windows.is_any();
     let begun = store.clock.now();
     let mut sum = Restored::default();
@@ -57,7 +57,7 @@ where
             if is_shorter {
                 left = left.min(time_to_live.saturating_sub(age));
             }
-            // nobody could use it meanwhile, and it is to live no longer for that
+            // the time in which nobody could use it counts towards its idle time
             let unused = record.unused.saturating_add(passed).min(NEVER);
             if left == 0 || is_over_at_once || time_to_idle < NEVER && time_to_idle <= unused {
                 sum.expired += 1;

@@ -1,4 +1,4 @@
-//! Saving: every fresh entry, while the cache is used.
+//! Saving every fresh entry, while the cache may be in use.
 
 use super::error::SnapshotError;
 use super::frame::{Encoder, Header, RecordNotes};
@@ -22,7 +22,7 @@ pub struct Saved {
     pub bytes: u64,
 }
 
-/// Writes down what the cache holds. `begun` is the header's time by the cache's clock.
+/// Writes the cache's entries. `begun` is the header's time by the cache's clock.
 pub(super) fn save<K, V, S>(
     store: &Store<K, V, S>,
     writer: impl Write,
@@ -37,7 +37,7 @@ where
     for shard in 0..store.shards() {
         let mut cursor = Cursor::default();
         while !cursor.is_done() {
-            // before the walk: what is left counts from the header's time, and no later one
+            // taken before the walk: remaining lives count from the header's time
             let since = store.clock.now() - begun;
             for Walked { key, got, left, unused, tags } in store.walk_in_full(shard, &mut cursor) {
                 let left = match left {

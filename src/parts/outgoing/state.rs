@@ -1,5 +1,5 @@
-//! What is on its way to a second tier, as data: the line, each key's last change, and which changes stand for
-//! earlier ones.
+//! The state of the changes on their way to a second tier, as plain data: the queue, each key's last change, and
+//! which changes replace earlier ones.
 
 use super::InHand;
 use crate::rules::tag::Tag;
