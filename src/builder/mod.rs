@@ -133,11 +133,11 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         self
     }
 
-    /// Sets a listener that is called once for every value that leaves the cache, with the cause. It runs on
-    /// the thread that made the value leave, with no lock held, so it may use the cache; removals by one
-    /// thread are reported in order. (What the listener itself removes is reported at once, inside of it: ahead
-    /// of what the call that it is told of has removed besides.) Values that expire while nobody uses the cache
-    /// are reported on a thread of larder's. A panic in the listener is caught and counted in the
+    /// Sets a listener that is called once for every value that leaves the cache, with the cause. It runs on the
+    /// thread that made the value leave, with no lock held, so it may use the cache; removals by one thread are
+    /// reported in order. (If the listener itself removes something, that is reported at once, by a nested call,
+    /// before the remaining removals of the outer call.) Values that expire while nobody uses the cache are
+    /// reported on a thread of larder's. A panic in the listener is caught and counted in the
     /// [`Stats`](crate::Stats). Values still stored when the cache is dropped are dropped with it, unreported.
     ///
     /// A listener that holds a handle of its own cache keeps the cache alive for ever: give it an

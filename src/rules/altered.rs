@@ -1,8 +1,8 @@
 //! The result of a closure given to `alter`.
 
-/// What the closure of [`Cache::alter`](crate::Cache::alter), or of
-/// [`WriteBehind::alter`](crate::WriteBehind::alter), wants done with its key. An `Option` will do if `Keep`
-/// is not needed: `Some` puts, `None` removes.
+/// What the closure of [`Cache::alter`](crate::Cache::alter) or
+/// [`WriteBehind::alter`](crate::WriteBehind::alter) returns: what to do with its key. An `Option` will do if
+/// `Keep` is not needed: `Some` puts, `None` removes.
 ///
 /// ```
 /// use larder::{Altered, Cache};

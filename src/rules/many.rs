@@ -30,7 +30,7 @@ pub struct Many<K, V, E> {
     /// The keys that the source does not have: they were asked for, and absent from a successful reply.
     /// Cached as "not found" for `negative_ttl`.
     pub missing: Vec<K>,
-    /// The keys whose load failed, so that nobody can tell.
+    /// The keys whose load failed: the source may or may not have them.
     pub failed: Vec<K>,
     /// Why they failed: the first of the failures; `None` if `failed` is empty.
     pub error: Option<LoadError<E>>,

@@ -133,7 +133,7 @@ stats! {
     expired,
     /// Values evicted to make room for others.
     evicted,
-    /// Values refused because they alone weigh more than the cache may.
+    /// Values refused because they alone weigh more than the whole cache may.
     rejected,
     /// Panics of the removal listener and of the event handler.
     listener_panics,

@@ -198,9 +198,9 @@ pub struct TierEntry<K, V> {
     /// On the way in: how long it may live at most, as its loader or its writer set for this entry alone;
     /// [`Duration::MAX`] if neither did. On the way out: what is left of its life, zero if that is over.
     pub fresh_for: Duration,
-    /// On the way in: how long the cache keeps it, drawn with its jitter; [`Duration::MAX`] where nothing
-    /// ends that. A tier without a time to live of its own keeps it for as long, so that none is served
-    /// past it anywhere. On the way out it says nothing.
+    /// On the way in: how long the cache keeps it, drawn with its jitter; [`Duration::MAX`] where nothing ends
+    /// that. A tier without a time to live of its own keeps it for as long, so that no process serves it past
+    /// that time. Not used on the way out.
     pub time_to_live: Duration,
     /// On the way out: for how long its life has been over.
     pub over_for: Duration,

@@ -31,8 +31,8 @@ use manual::Hand;
 pub use manual::ManualClock;
 pub(crate) use system::{STILL, TRUST, Ticking};
 
-/// What clocks show when they begin: 25 days. Not 0, which is free to mean "none", and so much more that
-/// they can say of a value from another process that its life was over before this one began.
+/// What clocks show when they begin: 25 days. Not 0, which can so mean "none"; and large enough to express that
+/// the life of a value from another process ended before this process began.
 const START: Tick = 1 << 31;
 /// Where a manual clock stops: 69 years from its zero. One bit below what ticks may use, so that
 /// a time of day plus a life does not leave the range at once.

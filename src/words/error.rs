@@ -161,7 +161,7 @@ pub enum TierError {
     /// It did not answer in time.
     #[error("the second tier did not answer in time")]
     TimedOut,
-    /// It refused.
+    /// It refused; the text says why.
     #[error("the second tier refused: {0}")]
     Refused(Arc<str>),
     /// It was set up with something that it does not accept; the text says what.

@@ -1,9 +1,9 @@
-//! The keeper: the one thread of our own in a process with caches, however many there are.
+//! The keeper: one timer thread per process, however many caches there are.
 //!
-//! It rings alarms, has the caches' jobs run, and winds the system clock while that is worth it. It is
-//! started when first needed, sleeps until its earliest deadline, holds what it serves by weak references,
-//! and ends with the last of that. After a `fork` without `exec` the child has no keeper: caches must not be
-//! used there.
+//! It fires alarms, starts the caches' scheduled jobs, and keeps the system clock's cell up to date (*winds* it)
+//! while reads are frequent. It is started when first needed, sleeps until its earliest deadline, holds what it
+//! serves by weak references, and ends with the last of that. After a `fork` without `exec` the child has no
+//! keeper: caches must not be used there.
 
 #[cfg(any(larder_loom, larder_shuttle))]
 pub(crate) use explored::*;
@@ -45,7 +45,7 @@ mod real {
     /// and write nothing while it runs.
     const SPRING: u32 = 250;
     /// After how many ticks a job that panicked is tried again: late enough not to fill the log with panics,
-    /// soon enough that what it looks after does not rot.
+    /// soon enough that expired entries are still freed in time.
     const AFTER_PANIC: Tick = 1_000;
 
     static KEEPER: Mutex<State> = Mutex::new(State {

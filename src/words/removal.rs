@@ -23,12 +23,12 @@ pub enum RemovalCause {
     /// `remove`, `remove_if`, `clear`, or the removal of one of its tags removed it; or a write at the source
     /// did, or a time to live of zero; or a load said that there is no such value.
     Removed,
-    /// Its life was over: whoever frees it (an insert, `sweep`, the cache's own thread) reports this cause,
-    /// even if a newer value of the key came first. Or it was written with a time to live of zero, and never got
-    /// in: no [`Stats`](crate::Stats) count that.
+    /// Its life was over; the cause is the same whatever frees it (an insert, `sweep`, the cache's own thread, a
+    /// newer value of the key). Or it was written with a time to live of zero and not stored, which
+    /// [`Stats`](crate::Stats) does not count.
     Expired,
     /// It had to make room for others.
     Evicted,
-    /// It never got in: it alone weighs more than the whole cache may.
+    /// It was not stored, because it alone weighs more than the whole cache may.
     Rejected,
 }

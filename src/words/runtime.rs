@@ -84,13 +84,13 @@ impl<R: Runtime + ?Sized> Runtime for Arc<R> {
     }
 }
 
-/// The error of a [`Runtime`] that takes no more work: it is shut down, or has its hands full.
+/// The error of a [`Runtime`] that takes no more work: it is shut down, or full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused;
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the runtime takes no more work: it is shut down or has its hands full")
+        f.write_str("the runtime takes no more work: it is shut down or full")
     }
 }
 

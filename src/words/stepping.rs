@@ -1,4 +1,4 @@
-//! A runtime in a test's hand.
+//! A runtime that a test steps by hand.
 
 use super::runtime::{Refused, Runtime};
 use super::sync::Mutex;
@@ -13,9 +13,8 @@ use std::task::{Context, Wake, Waker};
 type Job = Box<dyn FnOnce() + Send>;
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// A [`Runtime`] for tests: it runs background work only when the test says so, one piece at a time, on the
-/// thread that says it. It does for background work what [`Clock::manual`](crate::Clock::manual) does for
-/// time.
+/// A [`Runtime`] for tests: it runs background work only when the test calls it, one piece at a time, on the
+/// calling thread. It does for background work what [`Clock::manual`](crate::Clock::manual) does for time.
 ///
 /// Clones are the same runtime.
 ///
@@ -53,7 +52,7 @@ struct Inner {
 #[derive(Default)]
 struct State {
     ready: VecDeque<Work>,
-    /// All that are not done.
+    /// All tasks that are not done.
     tasks: WeakList<Stepped>,
     is_shut_down: bool,
 }
@@ -78,7 +77,7 @@ impl SteppingRuntime {
     /// Runs the piece of work that has been ready longest: a job to its end, a task until it waits or is
     /// done. Returns false if nothing is ready.
     pub fn step(&self) -> bool {
-        // a statement of its own: the lock is gone before the work begins
+        // a statement of its own, so that the lock is released before the work begins
         let next = self.0.state.lock().ready.pop_front();
         match next {
             None => return false,
@@ -138,16 +137,16 @@ impl Runtime for SteppingRuntime {
     }
 }
 
-/// A task. Nobody but those who may wake it holds it while it waits.
+/// A task. While it waits, only its wakers hold it.
 struct Stepped {
     polled: Mutex<PolledTask>,
     runtime: Weak<Inner>,
 }
 
 struct PolledTask {
-    /// Nothing while it is polled, and when it is done.
+    /// `None` while it is polled, and when it is done.
     task: Option<Task>,
-    /// It was to be polled while it was.
+    /// It was woken while it was being polled.
     was_missed: bool,
 }
 

@@ -1,4 +1,4 @@
-//! How a queue gathers, writes, and gives up.
+//! The builder of a write-behind queue, and the settings that both kinds share.
 
 use super::core::{Core, OnGiveUp};
 use super::threads::WriteBehind;
@@ -24,7 +24,7 @@ where
     on_give_up: Option<OnGiveUp<K, V>>,
 }
 
-/// What can be set, whoever writes.
+/// The settings of queues with threads and with tasks.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Settings {
     pub(super) max_pending: usize,

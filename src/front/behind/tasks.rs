@@ -1,4 +1,4 @@
-//! Write-behind by tasks on tokio: the same queue, with writers that are polled.
+//! Write-behind with an async writer, by tasks on tokio: the same queue, with writers that are polled.
 
 use self::writers::{Writers, within};
 use super::builder::{Settings, settings};

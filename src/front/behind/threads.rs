@@ -1,4 +1,4 @@
-//! Write-behind by threads of its own.
+//! Write-behind with a blocking writer, by threads of its own.
 
 use self::writers::Writers;
 use super::builder::WriteBehindBuilder;

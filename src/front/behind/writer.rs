@@ -1,4 +1,4 @@
-//! Who writes, what is written, and what may become of it.
+//! The interface between a write-behind queue and the code that uses it: writers, changes, errors.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,14 +14,14 @@ pub enum Change<'a, K, V> {
 }
 
 impl<'a, K, V> Change<'a, K, V> {
-    /// Whose change it is.
+    /// Returns the key.
     pub fn key(&self) -> &'a K {
         match self {
             Self::Put(key, _) | Self::Delete(key) => key,
         }
     }
 
-    /// The new value; `None` for a deletion.
+    /// Returns the new value; `None` for a deletion.
     pub fn value(&self) -> Option<&'a V> {
         match self {
             Self::Put(_, value) => Some(value),
@@ -72,7 +72,7 @@ where
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Unwritten<K, V, E> {
-    /// Whose change it is.
+    /// The key of the change.
     pub key: K,
     /// The value that was put; `None` for a deletion.
     pub value: Option<V>,
@@ -151,7 +151,7 @@ pub enum WriteError {
          `on_give_up` was told, and raise `attempts` if the source was only away"
     )]
     GaveUp {
-        /// How many.
+        /// How many changes were given up on.
         changes: u64,
     },
     /// The writer itself, or `on_give_up`, called something that waits for it. If that was a change, it was

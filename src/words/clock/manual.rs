@@ -16,17 +16,17 @@ use std::time::Duration;
 pub struct ManualClock(pub(super) Arc<Hand>);
 
 impl ManualClock {
-    /// Moves the clock ahead by `by`, and wakes every caller whose timeout came due on the way, the
-    /// earliest first, in this call.
+    /// Moves the clock ahead by `by`, and wakes every caller whose timeout has passed, the earliest first,
+    /// before it returns.
     ///
-    /// The clock counts in nanoseconds and tells milliseconds: what is left over is kept for the next
-    /// call. It stops at the end of its range, 69 years after its zero, and does not wrap.
+    /// The clock counts in nanoseconds and shows whole milliseconds: a remainder counts towards the next call.
+    /// It stops at the end of its range, 69 years after its zero, and does not wrap.
     pub fn advance(&self, by: Duration) {
         self.0.advance(by);
     }
 }
 
-/// A clock that is moved by hand: its time in nanoseconds, and who waits for it.
+/// A clock that is moved by hand: its time in nanoseconds, and the alarms by it.
 pub(super) struct Hand {
     /// Written under the lock of `alarms`, so that two who advance it do not lose time.
     nanos: AtomicU64,
