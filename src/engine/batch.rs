@@ -203,7 +203,7 @@ impl<K, V, S> Drop for Batch<K, V, S> {
                     self.store.emit_panicked(&lead.flight);
                 }
             }
-            // a batch that came to its end has no leads any more
+            // a batch that has landed has no leads any more
             Progress::Begun if !leads.is_empty() => {
                 self.permit.hand_back(TrialVerdict::Unknown);
                 // else waiters have given them up at `load_timeout`, and counted that

@@ -29,7 +29,7 @@ pub(crate) enum Caller {
 pub(crate) struct Carried {
     /// The pass of a load whose turn had come, but which had lost its key to something newer.
     pass: Option<Box<Pass>>,
-    /// The place in line of a load that it waited for and that came to nothing.
+    /// The place in line of an abandoned load that it had waited for.
     place: Option<Place>,
 }
 

@@ -55,7 +55,7 @@ struct LeadExtras<V> {
     old: Option<Old<V>>,
     /// The second tier's ticket for its result.
     ticket: Option<tier::TicketHeld>,
-    /// It came too late, and was the first to notice: there is an event to emit.
+    /// It was done after its deadline, and was the first to notice: there is an event to emit.
     is_late: bool,
 }
 

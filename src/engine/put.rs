@@ -31,8 +31,8 @@ pub(crate) enum By<'a, K, V> {
     /// A batch brought it without being asked for it: store it if nothing but this batch has happened to the
     /// key since the batch began.
     Extra(&'a Unasked),
-    /// The second tier has it, past its life, to be served if this flight comes to nothing: store it if the
-    /// key is still the flight's, and has no entry.
+    /// The second tier has it as an expired value, to be served if this flight fails: store it if the key is
+    /// still the flight's, and has no entry.
     Shown(&'a Arc<Flight<K, V>>),
     /// It comes from an earlier process: store it if nothing has happened to the key since its snapshot began
     /// to be read, and the key has no entry.

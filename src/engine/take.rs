@@ -111,8 +111,8 @@ where
         expired
     }
 
-    /// From here on every entry with this tag is gone, and the results of loads in flight with it. Their
-    /// memory is freed when they are come upon, and by a sweep.
+    /// From here on every entry with this tag is gone, and the results of loads in flight with it. Their memory
+    /// is freed by inserts, by evictions and by a sweep.
     pub(crate) fn remove_tag(&self, name: &str) {
         // before anything is removed here: until it is removed in the tier too, the tier is not asked
         drop(self.tell(self.tier.as_ref().map(|_| TierChange::RemoveTag(name.into()))));

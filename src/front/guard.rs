@@ -31,7 +31,7 @@ where
     }
 }
 
-/// The same for a task.
+/// The async form.
 pub(super) async fn admit_async<K, V, S>(
     store: &Store<K, V, S>,
     lead: &mut Lead<K, V, S>,
@@ -72,7 +72,7 @@ where
     Some(turn.block().map_err(Refusal::from).and_then(|slot| store.enter_many_with(slot)))
 }
 
-/// The same for a task.
+/// The async form.
 pub(super) async fn admit_many_async<K, V, S>(
     store: &Store<K, V, S>,
     leads: &mut Vec<Lead<K, V, S>>,

@@ -234,7 +234,7 @@ impl<K, V> Outgoing<K, V> {
             if again.is_empty() {
                 state.made = state.made.max(last);
             }
-            // what was replaced has failed as well, and is made only with what stands for it
+            // a replaced change has failed as well, and is made only together with the one that replaced it
             let is_left = !again.is_empty() || state.is_replaced(last);
             state.failed = is_left.then_some(error);
             std::mem::take(&mut state.waiting)

@@ -2,7 +2,7 @@
 //!
 //! Nobody keeps a list of a tag's entries. A tag remembers, as a version, when something last happened to it,
 //! and an entry when its load started; a look-up compares the two. So a removal writes a few words, and the
-//! removed entries are freed as they are come upon.
+//! removed entries are freed later.
 //!
 //! Versions count removals and expiries of tags; they are no clock. One counter serves all tags, so that an
 //! entry with several tags has one version, and a load need not know its tags when it starts.

@@ -134,7 +134,7 @@ impl<K, V> TierFound<K, V> {
     /// ```
     /// use larder::{TierEntry, TierFound, TierTicket};
     ///
-    /// let version: u64 = 7; // of what stands under the name, an empty place included
+    /// let version: u64 = 7; // of the key: it changes with every write and every removal
     /// let ticket = TierTicket::new(version.to_le_bytes().as_slice());
     /// let found = TierFound::new(Some(TierEntry::new("answer", Some(42))), ticket);
     /// assert_eq!(found.entry.unwrap().value, Some(42));

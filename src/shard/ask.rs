@@ -1,4 +1,4 @@
-//! What one caller accepts: of a value, of a load, of a failure.
+//! What one caller accepts: which values, loads and failures.
 
 use crate::parts::flight::{Flight, Landing};
 use crate::rules::expiry::NEVER;

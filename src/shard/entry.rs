@@ -36,7 +36,7 @@ pub(crate) struct Notes {
     pub(crate) begun: Option<LifeBegan>,
 }
 
-/// How a life began that is not drawn on storing. Ages and times in ticks.
+/// How a life began that is not drawn when the value is stored. Ages and times in ticks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum LifeBegan {
     /// In another process, which used it last so long ago.

@@ -1,5 +1,4 @@
-//! The keys of one shard whose last load failed: how often in a row, and until when the source is
-//! left alone.
+//! The keys of one shard whose last load failed: how often in a row, and until when no load begins.
 //!
 //! A failure is no entry in the cache: it is not a result, and replaces nothing. If callers are told the last
 //! error meanwhile, the flight is kept, which has the key and the error; else the hash is enough: two keys
@@ -86,8 +85,8 @@ impl<K, V> Failures<K, V> {
         own.or_else(|| self.failed.find(hash, |f| f.is_of(hash, key)))
     }
 
-    /// Records that a flight that had its key until now, `at`, came to nothing. It replaces the failure after
-    /// which it was begun. `answers` says whether its error is an answer until `until`.
+    /// Records that a flight that had its key until now failed, `at` this tick. This replaces the key's previous
+    /// failure. `answers` says whether its error is an answer until `until`.
     pub(crate) fn record(
         &mut self,
         flight: &Arc<Flight<K, V>>,

@@ -234,7 +234,7 @@ impl<K, V> Shard<K, V> {
         Joined { role, overdue }
     }
 
-    /// Records that a flight that had its key until now came to nothing.
+    /// Records the failure of a flight that had its key until now.
     pub(crate) fn fail(
         &mut self,
         flight: &Arc<Flight<K, V>>,

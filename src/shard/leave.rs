@@ -274,9 +274,9 @@ impl<K, V> Shard<K, V> {
         terms.budget.give_back(units);
     }
 
-    /// Empties a live slot and counts why: whoever comes upon it, an entry past its last window counts as
-    /// expired, and one that a tag removed as removed. The slot is still live: it is to be filled, freed or
-    /// buried next.
+    /// Empties a live slot and counts why. Whatever the `cause`, an entry past its last window counts as
+    /// expired, and one of a removed tag as removed. The slot is still live: it is to be filled, freed or buried
+    /// next.
     pub(super) fn vacate(
         &mut self,
         id: SlotId,
@@ -309,7 +309,7 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// Makes a vacated slot dead: it waits for the policy to come upon it. Its units belong to the caller.
+    /// Makes a vacated slot dead, until the policy finds and frees it. Its units belong to the caller.
     pub(super) fn bury(&mut self, id: SlotId, terms: &Terms<'_>) {
         self.policy.died(&self.table, id);
         self.table.kill(id);

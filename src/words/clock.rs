@@ -106,7 +106,8 @@ impl Clock {
     }
 
     /// Whether `at` is still to come, by the cheapest reading there is. `false` means only that
-    /// [`now`](Self::now) is to be asked. Who asks this often calls [`compare`](Self::compare) as well.
+    /// [`now`](Self::now) is to be asked. A caller that asks this often must call [`compare`](Self::compare) now
+    /// and then.
     pub(crate) fn is_before(&self, at: Tick) -> bool {
         match &self.0 {
             TimeSource::System => shown() < STILL && shown() >> BELOW < at,

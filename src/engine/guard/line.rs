@@ -31,7 +31,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Line<K, V> {
         }
     }
 
-    /// The same for a task.
+    /// The async form of [`block`](Self::block).
     pub(crate) async fn slot(&self) -> Result<LoadSlot, NoSlot> {
         loop {
             let slot = self.turn().await;
@@ -42,8 +42,8 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Line<K, V> {
     }
 
     /// Whether its time in line is over but somebody still waits for it, or it is a refresh that has its key:
-    /// then it stays for as long again, in its old place. (A caller that is only about to wait finds that the
-    /// load came to nothing, and looks again.)
+    /// then it stays for as long again, in its old place. (A caller that is only about to wait then finds the
+    /// load abandoned, and looks again.)
     fn goes_on(&self, slot: &Result<LoadSlot, NoSlot>) -> bool {
         let is_refresh = || self.flight.gives_way() && !self.flight.is_grounded();
         matches!(slot, Err(NoSlot::Late)) && (self.flight.waiters() > 0 || is_refresh())

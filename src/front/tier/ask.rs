@@ -32,7 +32,7 @@ where
     settle(leads, answers, |age| ask.accepts(age), later)
 }
 
-/// The same for a task.
+/// The async form.
 pub(in crate::front) async fn ask_many_async<K, V, S, E>(
     store: &Arc<Store<K, V, S>>,
     leads: &mut Vec<Lead<K, V, S>>,

@@ -59,10 +59,9 @@ const fn time(cell: u64) -> Tick {
 /// mends it for everybody. For the scheduler may leave the keeper out for a tenth of a second, when
 /// other programs want the cores too; its readers, by definition, run.
 pub(crate) const TRUST: u32 = 64;
-/// Reads of a still clock within one window that make it worth winding: a quarter of a million a
-/// second. A beat costs the keeper 12 us every 2 ms, and saves each hit 14 ns in a tight loop (23
-/// down to 8.8), two to three times that elsewhere: so the two are about even at this rate, but the one
-/// is paid by nobody who waits.
+/// Reads of a still clock within one window that make it worth winding: a quarter of a million a second. A beat
+/// costs the keeper 12 us every 2 ms, and saves each hit 14 ns in a tight loop (23 down to 8.8), two to three
+/// times that elsewhere: so the two are about even at this rate, but the keeper's work delays no caller.
 const WORTH: u64 = 1_000;
 /// Windows are 4 ticks (4 ms) long: the step of the coarse clock on most kernels.
 const WINDOW_BITS: u32 = 2;
