@@ -3,7 +3,8 @@
 mod common;
 
 use common::{checked, ms};
-use larder::{Cache, CacheBuilder, ConfigError, LoadError};
+use larder::{Cache, CacheBuilder, ConfigError, LoadError, SteppingRuntime};
+use std::convert::Infallible;
 use std::error::Error;
 use std::time::Duration;
 
@@ -92,6 +93,21 @@ fn a_window_without_a_time_to_live_is_refused() {
     let lives = || entries().time_to_live(ms(1));
     checked(lives().stale_while_revalidate(Duration::MAX).stale_if_error(Duration::MAX));
     checked(lives().stale_while_revalidate(ms(9)).stale_if_error(ms(1)).soft_timeout(ms(1)));
+}
+
+#[test]
+fn a_setting_for_a_loader_is_refused_by_a_cache_without_one() {
+    let entries = || builder().max_entries(1);
+    for (given, setting) in
+        [(entries().batch(2, ms(1)), "batch"), (entries().detached_loads(), "detached_loads")]
+    {
+        let error = refused(given, &[&format!("`{setting}`"), "`build_loading(..)`"]);
+        assert_eq!(error, ConfigError::NeedsLoader { setting });
+    }
+    let loads = entries().batch(2, ms(1)).detached_loads();
+    loads.build_loading_fn(|key: &u64| Ok::<_, Infallible>(*key)).unwrap();
+    // one function may prepare the builders of both kinds
+    checked(entries().runtime(SteppingRuntime::new()));
 }
 
 #[test]

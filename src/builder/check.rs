@@ -96,6 +96,15 @@ impl<K, V> Settings<K, V> {
         Ok(())
     }
 
+    /// Checks the settings of a cache without a loader: those that would be ignored are refused.
+    pub(super) fn check_without_loader(&self) -> Result<(), ConfigError> {
+        let given = [("batch", self.batch.is_some()), ("detached_loads", self.detached_loads)];
+        match given.iter().find(|(_, given)| *given) {
+            Some((setting, _)) => Err(ConfigError::NeedsLoader { setting }),
+            None => Ok(()),
+        }
+    }
+
     /// Checks the settings for refreshes and batches.
     fn check_loading(&self) -> Result<(), ConfigError> {
         if let Some((keys, wait)) = self.batch {

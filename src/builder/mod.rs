@@ -223,8 +223,8 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// or of no time; a refresh point that is not between 0.0 and 1.0, or a `beta` that is negative or not
     /// finite; a second tier together with a `time_to_idle`. [`NoThread`](ConfigError::NoThread) if the
     /// thread that a second tier needs cannot be started, and [`Tier`](ConfigError::Tier) if the tier will
-    /// not serve this cache. Settings that concern a loader (`batch`, `runtime`) are ignored by a cache
-    /// without one.
+    /// not serve this cache. [`NeedsLoader`](ConfigError::NeedsLoader) for `batch` and `detached_loads`, which
+    /// the other `build_..` methods accept; `runtime` is ignored by a cache without a loader.
     pub fn build(self) -> Result<Cache<K, V, S>, ConfigError>
     where
         K: Hash + Eq + Clone + Send + Sync + 'static,
@@ -232,6 +232,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         S: BuildHasher + Send + Sync + 'static,
     {
         self.settings.check()?;
+        self.settings.check_without_loader()?;
         Ok(Cache::over(started(self.into_plan())?))
     }
 
@@ -239,7 +240,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     ///
     /// # Errors
     ///
-    /// As [`build`](Self::build).
+    /// As [`build`](Self::build), but for [`NeedsLoader`](ConfigError::NeedsLoader).
     pub fn build_loading<L>(mut self, loader: L) -> Result<LoadingCache<K, V, L, S>, ConfigError>
     where
         K: Hash + Eq + Clone + Send + Sync + 'static,

@@ -221,6 +221,15 @@ pub enum ConfigError {
         /// The window's name on the builder.
         setting: &'static str,
     },
+    /// A setting for loads that the cache makes by itself, and no loader to make them with.
+    #[error(
+        "`{setting}` is for a cache with a loader of its own: end with `build_loading(..)`, \
+         `build_loading_async(..)` or one of their `_fn` forms, or leave it out"
+    )]
+    NeedsLoader {
+        /// The setting's name on the builder.
+        setting: &'static str,
+    },
     /// A cache with an `AsyncLoader` has nothing to run its refreshes on, or an `AsyncWriteBehind`
     /// nothing to write with.
     #[error(
