@@ -231,6 +231,56 @@ fn a_timeout_is_told_once_whoever_notices() {
 }
 
 #[test]
+fn so_is_that_of_a_load_whose_key_was_written_before() {
+    let text = |key: u64| [format!("the load of {key} timed out (Miss, 1 in a row)")];
+    let (cache, hand, log) = cache();
+    let late = || {
+        cache.remove(&1);
+        hand.advance(ms(100));
+        Ok::<_, String>(1)
+    };
+    assert_eq!(cache.get_or_load(&1, late).unwrap(), 1);
+    assert_eq!(log.take(), text(1));
+
+    // its own caller is told that it timed out, and one who waits for it
+    let mut leader = Task::new(cache.get_or_load_async(&2, pending::<Result<u64, String>>));
+    leader.pend();
+    let mut follower = Task::new(cache.get_or_load_async(&2, pending::<Result<u64, String>>));
+    follower.pend();
+    cache.insert(2, 20);
+    hand.advance(ms(100));
+    assert!(follower.finish().unwrap_err().is_timeout());
+    assert!(leader.finish().unwrap_err().is_timeout());
+    assert_eq!(log.take(), text(2));
+
+    let stats = cache.stats();
+    assert_eq!((stats.load_timeouts, stats.fenced, stats.abandoned), (2, 0, 0));
+    assert_eq!((cache.get(&1), cache.get(&2)), (None, Some(20)));
+}
+
+#[test]
+fn one_that_panics_after_its_timeout_is_told_of_both() {
+    let told = |key: u64| {
+        ["timed out", "panicked"].map(|what| format!("the load of {key} {what} (Miss, 1 in a row)"))
+    };
+    let (cache, hand, log) = cache();
+    let late = || -> Result<u64, String> {
+        hand.advance(ms(100));
+        panic!("expected")
+    };
+    catch_unwind(AssertUnwindSafe(|| cache.get_or_load(&1, late))).unwrap_err();
+    assert_eq!(log.take(), told(1));
+    let late = |_: &[u64]| -> Result<Vec<(u64, u64)>, String> {
+        hand.advance(ms(100));
+        panic!("expected")
+    };
+    catch_unwind(AssertUnwindSafe(|| cache.get_or_load_many(&[2], late))).unwrap_err();
+    assert_eq!(log.take(), told(2));
+    let stats = cache.stats();
+    assert_eq!((stats.load_timeouts, stats.load_failures), (2, 2));
+}
+
+#[test]
 fn a_load_that_is_dropped_with_its_caller_is_told_and_of_many_each() {
     let (cache, _hand, log) = cache();
     let mut task = Task::new(cache.get_or_load_async(&1, pending::<Result<u64, String>>));

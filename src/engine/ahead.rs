@@ -5,7 +5,6 @@ use super::lead::Lead;
 use super::look::Purpose;
 use super::store::Store;
 use crate::parts::eviction::SlotId;
-use crate::parts::flight::Landing;
 use crate::parts::group::Hash;
 use crate::rules::ahead::{Ahead, draw, is_drawn, point};
 use crate::rules::expiry::{NEVER, Stamp};
@@ -278,9 +277,7 @@ where
             _ => None,
         };
         if let Some(flight) = overdue {
-            self.counts.load_timeouts.add(1);
-            flight.land(Landing::TimedOut);
-            self.emit_timed_out(&flight);
+            self.land_overdue(&flight);
         }
         drop(out);
         lead

@@ -200,7 +200,7 @@ impl<K, V, S> Drop for Batch<K, V, S> {
                 self.store.counts.load_failures.add(1);
                 leads.iter_mut().for_each(Lead::panic_quietly);
                 for lead in &leads {
-                    self.store.emit_panicked(&lead.flight);
+                    lead.emit_panicked();
                 }
             }
             // a batch that has landed has no leads any more

@@ -84,9 +84,7 @@ impl<K, V, S> Store<K, V, S> {
             }
         };
         if let Some(flight) = overdue {
-            self.counts.load_timeouts.add(1);
-            flight.land(Landing::TimedOut);
-            self.emit_timed_out(&flight);
+            self.land_overdue(&flight);
         }
         drop((out, unwritten));
         match next {
@@ -145,20 +143,17 @@ impl<K, V, S> Store<K, V, S> {
         drop(out);
     }
 
-    /// A load failed: lands its flight with this outcome. Remembers the failure and returns `true` if the flight
-    /// had its key until now.
+    /// A load failed: lands its flight with this outcome. Remembers the failure, if the flight had its key until
+    /// now. Returns whether this is the flight's outcome: `false` if it had landed before.
     pub(super) fn fail(&self, flight: &Arc<Flight<K, V>>, landing: Landing<V>) -> bool {
         let mut out = Outbox::new();
-        let had_key = {
+        {
             let mut shard = self.cell(flight.hash).shard.write();
-            let had_key = shard.take_off(flight);
-            if had_key {
+            if shard.take_off(flight) {
                 shard.fail(flight, landing.clone(), &self.terms(), &mut out);
             }
-            had_key
-        };
-        flight.land(landing);
-        had_key
+        }
+        flight.land(landing)
     }
 
     /// The tick at which the waiters of this flight give it up.
@@ -178,7 +173,18 @@ impl<K, V, S> Store<K, V, S> {
         }
     }
 
-    /// The same, without telling the handler of events. Returns whether there is an event to tell later.
+    /// A flight that has just lost its key to its timeout: tells all waiters. Its own load may have been
+    /// quicker to notice.
+    pub(super) fn land_overdue(&self, flight: &Arc<Flight<K, V>>) {
+        if flight.land(Landing::TimedOut) {
+            self.counts.load_timeouts.add(1);
+            self.emit_timed_out(flight);
+        }
+    }
+
+    /// The same as [`time_out`](Self::time_out), without telling the handler of events. Returns whether there
+    /// is an event to tell later. A flight that had lost its key before, to a write say, times out as well:
+    /// its caller is told so, and nothing else counts it.
     pub(super) fn time_out_quietly(&self, flight: &Arc<Flight<K, V>>) -> bool {
         let is_first = self.fail(flight, Landing::TimedOut);
         if is_first {

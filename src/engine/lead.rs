@@ -280,7 +280,16 @@ impl<K, V, S> Lead<K, V, S> {
     /// The loader that ran for it and for others panicked. Emits no event.
     pub(super) fn panic_quietly(&mut self) {
         self.release();
+        self.time_out_if_late(self.store.clock.now());
         self.land_failed(Landing::Panicked);
+    }
+
+    /// The events of that.
+    pub(super) fn emit_panicked(&self) {
+        if self.is_late() {
+            self.store.emit_timed_out(&self.flight);
+        }
+        self.store.emit_panicked(&self.flight);
     }
 
     /// The future that loaded it and others was dropped. Emits no event; returns whether this is the flight's
@@ -311,7 +320,7 @@ impl<K, V, S> Lead<K, V, S> {
     /// User code panicked.
     fn land_panicked(&mut self) {
         self.land_failed(Landing::Panicked);
-        self.store.emit_panicked(&self.flight);
+        self.emit_panicked();
     }
 
     /// The old value that the loader was shown, if any.
@@ -408,8 +417,9 @@ impl<K, V, S> Drop for Lead<K, V, S> {
         match self.progress {
             Progress::Done => {}
             Progress::Running => {
-                self.count_time();
+                let now = self.count_time();
                 self.permit.hand_back(TrialVerdict::Failure);
+                self.time_out_if_late(now);
                 self.land_panicked();
             }
             Progress::Landing => self.land_panicked(),

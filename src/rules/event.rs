@@ -53,9 +53,9 @@ pub enum Event<'a, K> {
         /// How many loads of the key have failed in a row, this one included.
         failures: u32,
     },
-    /// A load lost its key at [`load_timeout`](crate::CacheBuilder::load_timeout). Reported when somebody
-    /// notices: a caller who waits for it, the next caller, or the load itself when it is done. If it fails
-    /// after that, that is another event.
+    /// A load reached [`load_timeout`](crate::CacheBuilder::load_timeout), and so lost its key, if a write had
+    /// not taken it before. Reported when somebody notices: a caller who waits for it, the next caller, or
+    /// the load itself when it is done. If it fails after that, that is another event.
     #[non_exhaustive]
     LoadTimedOut {
         /// The key that was to be loaded.

@@ -75,7 +75,7 @@ stats! {
     loads,
     /// Of these, how many returned an error or panicked.
     load_failures,
-    /// Loads that lost their key at `load_timeout`.
+    /// Loads that reached `load_timeout`, and so lost their key, if a write had not taken it before.
     load_timeouts,
     /// Loads whose future was dropped before it was done: the caller that ran it hung up, had a timeout
     /// around its call, or set one with [`At::timeout`](crate::At::timeout). Nothing was stored, the circuit
