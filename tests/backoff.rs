@@ -355,6 +355,31 @@ fn a_thousand_callers_and_a_source_that_is_down() {
     });
 }
 
+#[test]
+fn every_removal_of_a_key_ends_its_pause() {
+    type Removal = fn(&Fixture);
+    let removals: [(&str, Removal); 4] = [
+        ("remove", |it| assert_eq!(it.remove(&1), None, "it was not fresh")),
+        ("remove_if", |it| assert_eq!(it.remove_if(|key, _| *key == 1), 1)),
+        ("clear", |it| it.clear()),
+        ("a failed write", |it| it.write_through(1, 5, |_, _| away()).unwrap_err().clear()),
+    ];
+    let settings = |builder: CacheBuilder<u64, u64>| {
+        let builder = builder.time_to_live(ms(100)).stale_if_error(secs(60));
+        builder.error_backoff(secs(5), secs(5))
+    };
+    for (what, removal) in removals {
+        with_cache(settings, |it| {
+            it.insert(1, 10);
+            it.advance(ms(100));
+            assert_eq!(it.get_or_load(&1, away).unwrap(), 10);
+            removal(it);
+            assert!(it.explain(&1).failure.is_none(), "{what}");
+            assert_eq!(it.get_or_load(&1, || Ok::<_, String>(20)).ok(), Some(20), "{what}");
+        });
+    }
+}
+
 #[derive(Clone)]
 struct OneHash;
 

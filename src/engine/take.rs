@@ -220,9 +220,12 @@ where
                         }
                         noted.push(self.tell_removal(name.as_ref()));
                         self.ledger.note(*hash);
-                        let hash = Hash::new(*hash);
                         let out = &mut *unreported.out;
-                        removed += u64::from(shard.remove_same(hash, key, *stamp, &terms, out));
+                        if shard.remove_same(Hash::new(*hash), key, *stamp, &terms, out) {
+                            removed += 1;
+                            // as after any removal, the next caller asks the source
+                            shard.forgive(*hash, key, out);
+                        }
                     }
                 }
                 drop(unreported);
