@@ -80,6 +80,18 @@ fn a_load_is_told_what_its_caller_said_though_the_value_is_due() {
 }
 
 #[test]
+fn a_value_that_was_due_and_whose_tag_is_expired_is_loaded_as_expired() {
+    let (cache, _hand) = due(|builder| builder.stale_if_error(secs(100)));
+    cache.at(&1).tag("t").keep_life().insert(1);
+    cache.expire_tag("t");
+    let got = cache.at(&1).load(|cx| {
+        assert_eq!((cx.reason(), cx.stale()), (LoadReason::Expired, Some(&1)));
+        Ok::<_, String>(3)
+    });
+    assert_eq!((got.unwrap().how, cache.stats().refreshes), (How::Loaded, 0));
+}
+
+#[test]
 fn the_first_who_makes_what_is_due_makes_it_anew() {
     let (cache, hand) = due(|builder| builder);
     let before = cache.stats();

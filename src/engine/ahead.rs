@@ -235,8 +235,7 @@ where
         // the draw of the hit that led here is not repeated
         let (owned, stamp) = standing.filter(|(_, stamp)| {
             let now = self.clock.now();
-            let is_accepted = ask.accepts(stamp.age(now));
-            is_accepted && stamp.is_fresh(now) && now >= self.due_from(*stamp)
+            ask.accepts(stamp.age(now)) && now >= self.due_from(*stamp)
         })?;
         let lead = self.take_ahead(hash, key, owned, Some(stamp), ask.in_batch);
         lead.inspect(|_| self.counts.refreshes.add(1))

@@ -29,14 +29,15 @@ impl<K, V> Shard<K, V> {
             && self.failures.get(hash, key).is_none_or(|failure| failure.until <= now)
     }
 
-    /// The key as it is stored, and the stamp of its value, if there is a value that is not gone.
+    /// The key as it is stored, and the stamp of its value, if there is a fresh value. The stamp alone does not
+    /// tell: one of its tags may have been expired.
     pub(crate) fn standing<Q>(&self, hash: u64, key: &Q, terms: &Terms<'_>) -> Option<(K, Stamp)>
     where
         Q: ?Sized + Equivalent<K>,
         K: Clone,
     {
-        let (_, entry) = self.peek(Hash::new(hash), key, terms)?;
-        Some((entry.key.clone(), entry.stamp))
+        let (id, entry) = self.peek(Hash::new(hash), key, terms)?;
+        self.is_fresh(id, entry, terms).then(|| (entry.key.clone(), entry.stamp))
     }
 
     /// Takes the key for a load, whatever its entry; with `only`, only if the entry still has this stamp and
