@@ -485,7 +485,7 @@
 //! ```
 //!
 //! [`stats`](Cache::stats) counts these too. (The listener also gets values that were never stored: those
-//! with a TTL of zero, as `Expired` and not counted, and those that are too heavy, as `Rejected`.)
+//! written with a TTL of zero, as `Expired` and not counted, and those that are too heavy, as `Rejected`.)
 //!
 //! # Warm restarts (snapshots)
 //!
