@@ -7,18 +7,18 @@ use common::gate::Gate;
 use common::{Checked, Record, checked, ms, secs, wait_until, watched};
 use larder::{
     AsyncLoader, Cache, CacheBuilder, Clock, Event, LoadCx, Loaded, Loader, ManualClock,
-    MemoryTier, RefreshAhead, Refused, Removal, Runtime, Tier, TierChange, TierError, TierFound,
-    TierKey, TierTicket, TierWatcher,
+    MemoryTier, RefreshAhead, Refused, Removal, Runtime, Tier, TierChange, TierEntry, TierError,
+    TierFound, TierKey, TierTicket, TierWatcher,
 };
 use parking_lot::Mutex;
 use std::cell::RefCell;
 use std::future::{Future, pending};
 use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
@@ -1021,4 +1021,79 @@ fn nor_is_it_served_stale_where_it_was_expired_on_its_way() {
             assert_ne!(got.ok(), Some(1), "after {n}");
         }
     }
+}
+
+/// What others did comes first: else a value that was written here before would stay there after it, and
+/// nobody would know that it is older.
+#[test]
+fn nobody_is_answered_before_he_is_told_the_news() {
+    let (shared, gate) = (Shared::new(), Gate::new());
+    let watched = checked(builder().tier(shared.join()).on_removal({
+        let gate = gate.clone();
+        move |_| gate.pass(())
+    }));
+    let other = shelf(shared.join());
+    watched.insert("a".to_owned(), 1);
+    settled(&watched);
+    other.remove("a");
+    // its news are on their way, and what comes from here is later
+    gate.wait_until_entered(1);
+    let (key, late) = (TierKey::of("a"), shared.join());
+    let write = [TierChange::Write(key.clone(), TierEntry::new("a".to_owned(), Some(1)))];
+    let (mut made, mut found) = (pin!(late.apply(&write)), pin!(late.get(&key)));
+    let mut task = Context::from_waker(Waker::noop());
+    assert!(made.as_mut().poll(&mut task).is_pending());
+    assert!(found.as_mut().poll(&mut task).is_pending());
+    gate.open();
+    settled(&other);
+    assert_eq!(made.as_mut().poll(&mut task), Poll::Ready(Ok(())));
+    assert!(found.as_mut().poll(&mut task).is_ready());
+}
+
+/// A key whose drop does something.
+#[derive(Clone)]
+struct Acting(Arc<dyn Fn() + Send + Sync>);
+
+impl Hash for Acting {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        1.hash(state);
+    }
+}
+
+impl PartialEq for Acting {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Acting {}
+
+impl Drop for Acting {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+#[test]
+fn nor_before_he_is_told_that_there_may_be_some() {
+    let shared = MemoryTier::<Acting, u64>::new();
+    let (late, made, is_told) = (shared.join(), Arc::new(Mutex::new(None)), Arc::default());
+    let key = Acting(Arc::new({
+        let (made, is_told) = (Arc::clone(&made), Arc::clone(&is_told));
+        move || {
+            if AtomicBool::swap(&is_told, false, Ordering::SeqCst) {
+                let mut late = pin!(late.apply(&[TierChange::Clear]));
+                *made.lock() = Some(late.as_mut().poll(&mut Context::from_waker(Waker::noop())));
+            }
+        }
+    }));
+    let negative = Cache::builder().max_entries(10).negative_ttl(secs(60));
+    let cache = checked(negative.tier(shared.join()));
+    _ = cache.get_or_load_optional(&key, || Ok::<Option<u64>, String>(None));
+    settled(&cache);
+    shared.fail(true);
+    is_told.store(true, Ordering::SeqCst);
+    shared.fail(false);
+    let made = made.lock().take();
+    assert!(matches!(made, Some(Poll::Ready(Err(_)))), "{made:?}");
 }

@@ -84,8 +84,10 @@ where
     ///
     /// Do not report changes that came through this handle or a clone of it: those are the cache's own.
     /// Report others' changes without delay, and always before [`get`](Self::get) returns something that it
-    /// read after the change. The cache keeps what `get` returned, unless it hears of a change of that key at
-    /// any time after it called `get`.
+    /// read after the change, and before [`apply`](Self::apply) returns from changes that it made after it.
+    /// The cache keeps what `get` returned, unless it hears of a change of that key at any time after it
+    /// called `get`. And of a value that it wrote, it has to hear before `apply` returns that another's
+    /// change came first, for that may be the newer one: then it has the value removed.
     ///
     /// # Errors
     ///
@@ -353,7 +355,8 @@ impl TierWatcher {
 
     /// Changes may have been missed: nothing that the cache has is served until the tier was asked for it
     /// again, and what the tier does not have then is removed. (Only if the tier cannot be asked does
-    /// `stale_if_error` serve it.) Call this when changes arrive again, before you report anything else.
+    /// `stale_if_error` serve it.) Call this when changes arrive again, before you report anything else, and
+    /// before any call of the tier's succeeds.
     pub fn missed(&self) -> bool {
         self.0.told(News::Missed)
     }

@@ -6,13 +6,17 @@ use crate::rules::tier::{
     Tier, TierChange, TierEntry, TierError, TierFound, TierTicket, TierWatcher,
 };
 use crate::words::clock::Clock;
+use crate::words::contain::wake_all;
 use crate::words::sync::Mutex;
 use crate::words::tick::Tick;
 use crate::words::tier_key::TierKey;
 use hashbrown::HashMap;
+use std::collections::BTreeSet;
 use std::fmt;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 /// A second [`Tier`] in memory: a test double, for testing a cache with a tier without a server. It keeps the
@@ -62,6 +66,9 @@ struct State<K, V> {
     /// Everything that happens has a number.
     last: u64,
     watchers: Vec<(u64, TierWatcher)>,
+    /// The numbers of what is being told to the watchers, and who waits for that.
+    telling: BTreeSet<u64>,
+    waiting: Vec<Waker>,
     fails: bool,
     is_deaf: bool,
     asked: u64,
@@ -101,6 +108,8 @@ impl<K, V> MemoryTier<K, V> {
             cleared: 0,
             last: 0,
             watchers: Vec::new(),
+            telling: BTreeSet::new(),
+            waiting: Vec::new(),
             fails: false,
             is_deaf: false,
             asked: 0,
@@ -120,14 +129,13 @@ impl<K, V> MemoryTier<K, V> {
     /// Makes all calls fail from now on, as if the tier could not be reached; or lets them work again, and
     /// tells all caches on it that they may have missed something.
     pub fn fail(&self, fails: bool) {
-        let watchers = {
-            let mut state = self.shared.state.lock();
-            let recovers = std::mem::replace(&mut state.fails, fails) && !fails;
-            if recovers { state.watchers.clone() } else { Vec::new() }
-        };
-        for (_, watcher) in watchers {
-            watcher.missed();
+        if !fails {
+            // before anything is answered again
+            for (_, watcher) in self.shared.watchers_of_failing() {
+                watcher.missed();
+            }
         }
+        self.shared.state.lock().fails = fails;
     }
 
     /// Stops telling caches of others' changes, as if messages were lost; or starts again.
@@ -163,8 +171,47 @@ impl<K, V> MemoryTier<K, V> {
     }
 }
 
+impl<K, V> Shared<K, V> {
+    /// Who is to be told when it works again.
+    fn watchers_of_failing(&self) -> Vec<(u64, TierWatcher)> {
+        let state = self.state.lock();
+        if state.fails { state.watchers.clone() } else { Vec::new() }
+    }
+
+    /// Completes when everything up to this number has been told: nobody is answered before that.
+    async fn told(&self, number: u64) {
+        poll_fn(|task| {
+            let mut state = self.state.lock();
+            if state.telling.first().is_none_or(|first| *first > number) {
+                return Poll::Ready(());
+            }
+            if !state.waiting.iter().any(|other| other.will_wake(task.waker())) {
+                state.waiting.push(task.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+/// While it lives, the change of this number is being told. Its drop ends that, even after a panic of user
+/// code in there.
+struct Telling<'a, K, V>(&'a Shared<K, V>, u64);
+
+impl<K, V> Drop for Telling<'_, K, V> {
+    fn drop(&mut self) {
+        let waiting = {
+            let mut state = self.0.state.lock();
+            state.telling.remove(&self.1);
+            std::mem::take(&mut state.waiting)
+        };
+        wake_all(waiting);
+    }
+}
+
 impl<K: Clone, V: Clone> MemoryTier<K, V> {
-    fn look(&self, key: &TierKey) -> Result<TierFound<K, V>, TierError> {
+    /// What is there, and the number of the last thing that happened.
+    fn look(&self, key: &TierKey) -> Result<(TierFound<K, V>, u64), TierError> {
         let now = self.shared.clock.now();
         let mut state = self.shared.state.lock();
         if state.fails {
@@ -178,10 +225,11 @@ impl<K: Clone, V: Clone> MemoryTier<K, V> {
         ticket[8..].copy_from_slice(&state.last.to_le_bytes());
         let ticket = TierTicket::new(ticket.as_slice());
         let entry = slot.and_then(|slot| state.entry(slot, now));
-        Ok(TierFound::new(entry, ticket))
+        Ok((TierFound::new(entry, ticket), state.last))
     }
 
-    fn make(&self, change: &TierChange<K, V>) -> Result<(), TierError> {
+    /// Returns the number of the change, or of the last one if it has changed nothing.
+    fn make(&self, change: &TierChange<K, V>) -> Result<u64, TierError> {
         let now = self.shared.clock.now();
         let mut state = self.shared.state.lock();
         if state.fails {
@@ -198,7 +246,7 @@ impl<K: Clone, V: Clone> MemoryTier<K, V> {
                 if let Some(since) = state.admits(key, entry, ticket) {
                     gone = state.put(key, entry, (number, since), now);
                 } else {
-                    return Ok(());
+                    return Ok(number);
                 }
             }
             TierChange::Remove(key) => {
@@ -225,7 +273,9 @@ impl<K: Clone, V: Clone> MemoryTier<K, V> {
             TierChange::Clear => state.cleared = number,
         }
         let watchers = if state.is_deaf { Vec::new() } else { state.watchers.clone() };
+        state.telling.insert(number);
         drop(state);
+        let telling = Telling(&self.shared, number);
         drop(gone);
         for (_, watcher) in watchers.iter().filter(|(process, _)| *process != self.process) {
             match change {
@@ -238,7 +288,8 @@ impl<K: Clone, V: Clone> MemoryTier<K, V> {
                 TierChange::Clear => watcher.cleared(),
             };
         }
-        Ok(())
+        drop(telling);
+        Ok(number)
     }
 }
 
@@ -314,23 +365,27 @@ where
     V: Clone + Send + Sync + 'static,
 {
     async fn get(&self, key: &TierKey) -> Result<TierFound<K, V>, TierError> {
-        self.look(key)
+        let (found, number) = self.look(key)?;
+        self.shared.told(number).await;
+        Ok(found)
     }
 
     async fn apply(&self, changes: &[TierChange<K, V>]) -> Result<(), TierError> {
+        let mut last = 0;
         for change in changes {
-            match change {
+            last = match change {
                 TierChange::Write(key, entry) => {
                     let entry = self.cut(entry);
-                    self.make(&TierChange::Write(key.clone(), entry))?;
+                    self.make(&TierChange::Write(key.clone(), entry))?
                 }
                 TierChange::Load(key, entry, ticket) => {
                     let entry = self.cut(entry);
-                    self.make(&TierChange::Load(key.clone(), entry, ticket.clone()))?;
+                    self.make(&TierChange::Load(key.clone(), entry, ticket.clone()))?
                 }
                 other => self.make(other)?,
-            }
+            };
         }
+        self.shared.told(last).await;
         Ok(())
     }
 
