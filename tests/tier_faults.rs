@@ -813,6 +813,7 @@ struct Tickets {
     fails: Arc<AtomicBool>,
     last: Arc<AtomicUsize>,
     out: Arc<Mutex<Vec<Vec<u8>>>>,
+    longest_life: Option<Duration>,
 }
 
 impl Tickets {
@@ -844,6 +845,21 @@ impl Tier<String, u64> for Tickets {
     fn release(&self, _: &TierKey, ticket: &TierTicket) {
         self.take_back(ticket);
     }
+
+    fn longest_life(&self) -> Duration {
+        self.longest_life.unwrap_or(Duration::MAX)
+    }
+}
+
+#[test]
+fn the_tickets_of_loads_that_are_given_up_at_once_are_given_back() {
+    let tier = Tickets { longest_life: Some(Duration::ZERO), ..Tickets::default() };
+    tier.fails.store(true, Ordering::SeqCst);
+    tier.gate.open();
+    let cache = shelf(tier.clone());
+    cache.get_or_load("a", || Ok::<_, String>(1)).unwrap();
+    settled(&cache);
+    assert_eq!(tier.out.lock().len(), 0);
 }
 
 #[test]

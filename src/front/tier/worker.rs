@@ -90,19 +90,19 @@ fn make<K, V>(
         };
         let mut longest = Duration::MAX;
         contain(|| longest = tier.longest_life());
-        if begun.elapsed() >= longest {
-            // after that time the tier has dropped what they were to change
-            contain(|| outgoing.made(hand));
-            return true;
-        }
         let changes = hand.changes.len();
         failures = failures.saturating_add(1);
-        let (left, moot) = outgoing.failed(hand, error.clone());
-        for (key, ticket) in moot.changes.iter().filter_map(TierChange::ticket) {
-            give_back(tier, key, ticket);
+        if begun.elapsed() >= longest {
+            // after that time the tier has dropped what they were to change
+            give_back_all(tier, &hand);
+            contain(|| outgoing.made(hand));
+            hand = InHand::new();
+        } else {
+            let (left, moot) = outgoing.failed(hand, error.clone());
+            give_back_all(tier, &moot);
+            contain(|| drop(moot));
+            hand = left;
         }
-        contain(|| drop(moot));
-        hand = left;
         if let Some(notifier) = notifier {
             notifier.notify(Event::TierLags { changes, failures, error: &error });
         }
@@ -115,5 +115,12 @@ fn make<K, V>(
         // the cache is gone: failed changes are tried once more at once, since other processes share the tier
         is_last_try = !outgoing.pause(pause);
         pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Gives back the tickets of loaded values that are not passed on.
+fn give_back_all<K, V>(tier: &dyn AnyTier<K, V>, moot: &InHand<K, V>) {
+    for (key, ticket) in moot.changes.iter().filter_map(TierChange::ticket) {
+        give_back(tier, key, ticket);
     }
 }
