@@ -181,17 +181,18 @@ where
         let units = self.units(&key, Some(&value));
         let mut put = Some(Put { notes, ..Put::of(hash, key, value, units, life) });
         let mut out = Outbox::new();
-        let noted;
+        let told;
         let shard = self.cell(hash).shard.write();
         // checked before a second tier is told anything
         let is_over = before.is_some_and(|stamp| !stamp.is_fresh(self.clock.now()));
         if is_over || !basis.holds(&self.tags) {
             return false;
         }
-        noted = self.tell(change);
+        let is_outdated = || put.as_ref().is_some_and(Put::is_outdated) || !basis.holds(&self.tags);
+        told = self.tell_of_write(change, is_outdated);
         let stored = self.put_locked(hash, &mut put, By::Change(basis), &mut out, shard);
         self.deliver(out);
-        self.let_go(noted);
+        self.let_go_of_write(told);
         stored != Stored::Fenced
     }
 

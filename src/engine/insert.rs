@@ -2,7 +2,6 @@
 
 use super::put::{By, Stored};
 use super::store::Store;
-use super::tier::unless_outdated;
 use crate::parts::group::Hash;
 use crate::rules::tag::Tag;
 use crate::shard::Shard;
@@ -129,8 +128,7 @@ where
         ttl: Option<u64>,
         tags: impl Iterator<Item = &'t str> + Clone,
     ) {
-        let mut change =
-            self.written(hash, &key, &value, ttl, tags.clone().map(Tag::from).collect());
+        let change = self.written(hash, &key, &value, ttl, tags.clone().map(Tag::from).collect());
         // what happens to one of the tags from here on is newer
         let since = self.tags.version();
         let tags = self.tags.find(tags).map(|names| names.since(since));
@@ -139,13 +137,11 @@ where
         let ttl = ttl.unwrap_or(self.lives.ttl);
         let put = Put { notes, ..Put::of(hash, key, value, units, ttl) };
         let mut out = Outbox::new();
-        let (noted, moot);
+        let told;
         let shard = self.cell(hash).shard.write();
-        moot = unless_outdated(&mut change, put.is_outdated());
-        noted = self.tell(change);
+        told = self.tell_of_write(change, || put.is_outdated());
         self.put_locked(hash, &mut Some(put), By::Write, &mut out, shard);
         self.deliver(out);
-        drop(moot);
-        self.let_go(noted);
+        self.let_go_of_write(told);
     }
 }

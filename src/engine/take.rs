@@ -114,9 +114,7 @@ where
     /// From here on every entry with this tag is gone, and the results of loads in flight with it. Their memory
     /// is freed by inserts, by evictions and by a sweep.
     pub(crate) fn remove_tag(&self, name: &str) {
-        // before anything is removed here: until it is removed in the tier too, the tier is not asked
-        drop(self.tell(self.tier.as_ref().map(|_| TierChange::RemoveTag(name.into()))));
-        self.remove_tag_here(name);
+        self.tell_all(TierChange::RemoveTag(name.into()), || self.remove_tag_here(name));
     }
 
     pub(super) fn remove_tag_here(&self, name: &str) {
@@ -127,8 +125,7 @@ where
 
     /// From here on no entry with this tag is fresh.
     pub(crate) fn expire_tag(&self, name: &str) {
-        drop(self.tell(self.tier.as_ref().map(|_| TierChange::ExpireTag(name.into()))));
-        self.expire_tag_here(name);
+        self.tell_all(TierChange::ExpireTag(name.into()), || self.expire_tag_here(name));
     }
 
     pub(super) fn expire_tag_here(&self, name: &str) {

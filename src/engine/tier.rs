@@ -216,15 +216,14 @@ fn wait_at_most(limit: Duration, future: impl Future<Output = ()>) -> bool {
     true
 }
 
-/// If something has happened to one of the tags of a written value since the write began, the value is not
-/// served here: turns what the tier is to be told of it into a removal. Returns what is to be dropped when no
-/// lock is held.
-pub(super) fn unless_outdated<K, V>(
-    change: &mut Option<TierChange<K, V>>,
-    is_outdated: bool,
-) -> Option<TierChange<K, V>> {
-    let name = change.as_ref().filter(|_| is_outdated)?.key()?.clone();
-    change.replace(TierChange::Remove(name))
+/// What the tier was told of a written value.
+#[must_use = "it is to be dropped where no lock is held"]
+pub(super) struct ToldOfWrite<K, V> {
+    pub(super) noted: Option<Told<K, V>>,
+    /// The removal after it, if there had to be one.
+    removal: Option<Told<K, V>>,
+    /// What it was not told.
+    moot: Option<TierChange<K, V>>,
 }
 
 impl<K, V, S> Store<K, V, S> {
@@ -263,6 +262,43 @@ impl<K, V, S> Store<K, V, S> {
                 outgoing.is_stuck();
             }
         }
+    }
+
+    /// [`let_go`](Self::let_go) for a written value.
+    pub(super) fn let_go_of_write(&self, told: ToldOfWrite<K, V>) {
+        let ToldOfWrite { noted, removal, moot } = told;
+        drop((removal, moot));
+        self.let_go(noted);
+    }
+
+    /// As [`tell`](Self::tell), for a written value that may have tags: once something has happened to one of
+    /// them since the write began, it is not served here, and the tier is told of a removal.
+    pub(super) fn tell_of_write(
+        &self,
+        mut change: Option<TierChange<K, V>>,
+        is_outdated: impl Fn() -> bool,
+    ) -> ToldOfWrite<K, V> {
+        let Some(name) = change.as_ref().and_then(TierChange::key).cloned() else {
+            return ToldOfWrite { noted: None, removal: None, moot: None };
+        };
+        if is_outdated() {
+            let moot = change.replace(TierChange::Remove(name));
+            return ToldOfWrite { noted: self.tell(change), removal: None, moot };
+        }
+        let noted = self.tell(change);
+        // What happens to a tag is done here before it is on its way to the tier, or before what others did
+        // is held against what is on its way. So either it is seen now, or it comes after the value.
+        let removal = is_outdated().then(|| self.tell_removal(Some(&name))).flatten();
+        ToldOfWrite { noted, removal, moot: None }
+    }
+
+    /// Does here what is to happen to all that has a tag, and tells the tier, which is not asked for anything
+    /// from before the one until it has done the other.
+    pub(super) fn tell_all(&self, change: TierChange<K, V>, here: impl FnOnce()) {
+        let Some(tier) = &self.tier else { return here() };
+        let _announced = tier.outgoing.announce();
+        here();
+        drop(tier.note(change));
     }
 
     /// As [`tell`](Self::tell), for the removal of the key of this name.

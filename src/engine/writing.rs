@@ -2,10 +2,9 @@
 
 use super::put::{By, Stored};
 use super::store::Store;
-use super::tier::unless_outdated;
 use super::unreported::Unreported;
 use crate::parts::group::Hash;
-use crate::parts::tags::{TagFate, Version};
+use crate::parts::tags::{TagFate, Tagged, Version};
 use crate::rules::expiry::NEVER;
 use crate::rules::tag::Tag;
 use crate::shard::entry::{Notes, Put};
@@ -120,7 +119,7 @@ where
         let key = self.key().clone();
         let units = self.store.units(&key, Some(&value));
         let said = tags.clone().map(Tag::from).collect();
-        let mut change = self.store.written(self.hash, &key, &value, ttl, said);
+        let change = self.store.written(self.hash, &key, &value, ttl, said);
         // if something has happened to one of the tags meanwhile, nobody knows whether the source was written
         // before
         let tags = self.store.tags.find(tags).map(|names| names.since(self.since));
@@ -132,10 +131,9 @@ where
         if stored != Stored::Fenced {
             // if something else happens to the key before this line, the fence is disputed, and its end tells
             // the tier of a removal
-            let fate = tags.map_or(TagFate::Untouched, |tags| tags.fate());
-            let moot = unless_outdated(&mut change, fate != TagFate::Untouched);
-            self.store.let_go(self.store.tell(change));
-            drop(moot);
+            let is_touched = |tags: &Tagged| tags.fate() != TagFate::Untouched;
+            let told = self.store.tell_of_write(change, || tags.as_ref().is_some_and(is_touched));
+            self.store.let_go_of_write(told);
         }
         self.store.deliver(out);
         matches!(stored, Stored::Yes(_))

@@ -192,3 +192,27 @@ fn a_removal_while_it_cannot_be_reached() {
         assert_eq!(load(&process(&tier), &row), row.now(), "the tier has something old");
     });
 }
+
+/// A tag of a value goes while the value is written: then the value is not served anywhere, whichever was
+/// first.
+#[test]
+fn a_fenced_write_and_the_removal_of_its_tag() {
+    explore(|| {
+        let tier = tier();
+        let shelves = [process(&tier), process(&tier)];
+        let remover = shelves[draw(2)].clone();
+        let mut removal = None;
+        let write = |_: &u32, _: &u64| {
+            removal = Some(thread::spawn(move || remover.remove_tag("some")));
+            Ok::<_, Infallible>(())
+        };
+        shelves[0].at(&KEY).tag("some").write_through(1, write).unwrap();
+        removal.unwrap().join().unwrap();
+        shelves.iter().for_each(settle);
+        let late = process(&tier);
+        for shelf in shelves.iter().chain([&late]) {
+            let got = shelf.get_or_load(&KEY, || Ok::<_, Infallible>(2)).unwrap();
+            assert_eq!(got, 2, "what was removed with its tag is back");
+        }
+    });
+}

@@ -53,6 +53,15 @@ impl<K, V> Noted<K, V> {
     }
 }
 
+/// While it lives, the tier is not asked for anything: a change of many keys is about to be noted.
+pub(crate) struct Announced<'a, K, V>(&'a Outgoing<K, V>);
+
+impl<K, V> Drop for Announced<'_, K, V> {
+    fn drop(&mut self) {
+        self.0.state.lock().announced -= 1;
+    }
+}
+
 impl<K, V> Outgoing<K, V> {
     pub(crate) fn new() -> Self {
         Self { state: Mutex::new(State::new()) }
@@ -66,7 +75,13 @@ impl<K, V> Outgoing<K, V> {
     /// Whether no change of a key is on its way to the tier, not even a loaded value.
     pub(crate) fn is_idle(&self, key: &TierKey) -> bool {
         let state = self.state.lock();
-        state.of_all.is_empty() && !state.of_keys.contains_key(key)
+        state.concerns_none() && !state.of_keys.contains_key(key)
+    }
+
+    /// Says that a change of many keys is about to be noted.
+    pub(crate) fn announce(&self) -> Announced<'_, K, V> {
+        self.state.lock().announced += 1;
+        Announced(self)
     }
 
     /// Whether the last change of a key is a written value that is not known to be in the tier, or expires one.

@@ -100,12 +100,13 @@ where
                 }
             }
             News::TagRemoved(tag) => {
-                tier.overtake(Some(tag));
+                // first here, as where it is done here: see `tell_of_write`
                 self.remove_tag_here(tag);
+                tier.overtake(Some(tag));
             }
             News::TagExpired(tag) => {
-                tier.overtake(Some(tag));
                 self.expire_tag_here(tag);
+                tier.overtake(Some(tag));
             }
             News::Cleared => {
                 tier.overtake(None);

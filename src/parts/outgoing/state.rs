@@ -25,6 +25,8 @@ pub(super) struct State<K, V> {
     /// The numbers of the changes of more than one key that are not made yet, and for each the number of the
     /// first change that it stands for: its own, or an earlier one that it has replaced.
     pub(super) of_all: BTreeMap<u64, u64>,
+    /// How many more of these are about to be noted.
+    pub(super) announced: usize,
     /// Of the changes that stand for earlier ones: the number of the first of those, and their own.
     pub(super) replacing: BTreeSet<(u64, u64)>,
     /// The last number that was given.
@@ -63,6 +65,7 @@ impl<K, V> State<K, V> {
             of_keys: HashMap::default(),
             tagged_in_hand: Vec::new(),
             of_all: BTreeMap::new(),
+            announced: 0,
             replacing: BTreeSet::new(),
             last: 0,
             made: 0,
@@ -76,7 +79,12 @@ impl<K, V> State<K, V> {
     }
 
     pub(super) fn is_settled(&self, key: &TierKey) -> bool {
-        self.of_all.is_empty() && self.of_keys.get(key).is_none_or(|last| last.is_load)
+        self.concerns_none() && self.of_keys.get(key).is_none_or(|last| last.is_load)
+    }
+
+    /// Whether there is no change of more than one key.
+    pub(super) fn concerns_none(&self) -> bool {
+        self.of_all.is_empty() && self.announced == 0
     }
 
     pub(super) fn is_write(&self, key: &TierKey) -> bool {
