@@ -1113,3 +1113,41 @@ fn nor_before_he_is_told_that_there_may_be_some() {
     let made = made.lock().take();
     assert!(matches!(made, Some(Poll::Ready(Err(_)))), "{made:?}");
 }
+
+#[test]
+fn what_stands_in_line_grows_older_meanwhile() {
+    // ten seconds as in a cache, and a hundred where the tier says so itself
+    for (own, life) in [(None, 10), (Some(secs(100)), 100)] {
+        let (clock, hand) = Clock::manual();
+        let shared = Shared::with(clock.clone(), own);
+        let lasting = || builder().time_to_live(secs(10)).clock(clock.clone());
+        let held = Held::over(&shared);
+        let (one, other) =
+            (checked(lasting().tier(held.clone())), checked(lasting().tier(shared.join())));
+        // refused for a while, and nobody loses a connection: the others stand behind it
+        one.remove("z");
+        held.gate.wait_until_entered(1);
+        held.fails.store(1, Ordering::SeqCst);
+        one.insert("a".to_owned(), 1);
+        hand.advance(secs(6));
+        one.insert("b".to_owned(), 2);
+        hand.advance(secs(4));
+        held.gate.open();
+        settled(&one);
+        let there = |key| {
+            let got = other.at(key).load(|_| Ok::<_, String>(9)).unwrap();
+            (got.value, got.age)
+        };
+        let is_over = own.is_none();
+        assert_eq!(there("a"), if is_over { (9, secs(0)) } else { (1, secs(10)) });
+        assert_eq!(there("b"), (2, secs(4)));
+        assert_eq!(other.peek("b").unwrap().fresh_for, if is_over { secs(6) } else { secs(10) });
+        // each to the end of its life, as if it had come at once
+        hand.advance(secs(life - 10));
+        assert_eq!(there("a").0, 9);
+        hand.advance(secs(5));
+        assert_eq!(other.at("b").load(|_| Ok::<_, String>(9)).unwrap().value, 2);
+        hand.advance(secs(1));
+        assert_eq!(there("b").0, 9);
+    }
+}

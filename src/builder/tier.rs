@@ -101,7 +101,7 @@ where
 {
     if let Some(tier) = &plan.tier {
         let (tier, outgoing) = (Arc::clone(tier.tier()), Arc::clone(tier.outgoing()));
-        worker::start(tier, outgoing, plan.notifier.clone())
+        worker::start(tier, outgoing, plan.clock.clone(), plan.notifier.clone())
             .map_err(|error| ConfigError::NoThread(error.kind()))?;
     }
     let store = Store::new(plan);

@@ -25,6 +25,7 @@ use crate::words::block_on::block_on;
 use crate::words::contain::contain;
 use crate::words::sync::atomic::AtomicU64;
 use crate::words::sync::{Counter, park_timeout};
+use crate::words::tick::Tick;
 use crate::words::tier_key::TierKey;
 use crate::words::unpark::Unpark;
 pub(super) use lead::TicketHeld;
@@ -155,8 +156,8 @@ impl<K, V> StoreTier<K, V> {
     }
 
     /// Notes a change for the tier.
-    fn note(&self, change: TierChange<K, V>) -> Told<K, V> {
-        let noted = self.outgoing.note(change);
+    fn note(&self, change: TierChange<K, V>, now: Tick) -> Told<K, V> {
+        let noted = self.outgoing.note(change, now);
         let has_tickets = noted.tickets().next().is_some();
         Told { noted, tickets_to: has_tickets.then(|| Arc::clone(&self.tier)) }
     }
@@ -245,7 +246,7 @@ impl<K, V, S> Store<K, V, S> {
     /// Notes a change for the tier, if there is one. To be called with the lock of the key's shard held,
     /// before the cache changes; the returned value is to be dropped after the lock.
     pub(super) fn tell(&self, change: Option<TierChange<K, V>>) -> Option<Told<K, V>> {
-        Some(self.tier.as_ref()?.note(change?))
+        Some(self.tier.as_ref()?.note(change?, self.clock.now()))
     }
 
     /// Drops the changes that a new one replaced, and waits for a tier that does not keep up with the
@@ -298,7 +299,7 @@ impl<K, V, S> Store<K, V, S> {
         let Some(tier) = &self.tier else { return here() };
         let _announced = tier.outgoing.announce();
         here();
-        drop(tier.note(change));
+        drop(tier.note(change, self.clock.now()));
     }
 
     /// As [`tell`](Self::tell), for the removal of the key of this name.

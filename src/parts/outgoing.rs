@@ -5,11 +5,12 @@
 //! ones are taken out. As long as a change is here, the tier is not asked for its key, for it may still have
 //! what was removed from the cache.
 
-use self::state::{AT_ONCE, LastChange, MOST, State};
+use self::state::{AT_ONCE, InLine, LastChange, MOST, State};
 use crate::rules::tag::Tag;
 use crate::rules::tier::{TierChange, TierError, TierTicket};
 use crate::words::contain::wake_all;
 use crate::words::sync::Mutex;
+use crate::words::tick::Tick;
 use crate::words::tier_key::TierKey;
 use crate::words::unpark::Unpark;
 use std::task::{Poll, Waker};
@@ -99,7 +100,7 @@ impl<K, V> Outgoing<K, V> {
                 None => writes.map(|(key, _)| key.clone()).collect(),
                 Some(tag) => {
                     let has_it = |tags: &[Tag]| tags.iter().any(|own| own.as_str() == tag);
-                    let in_line = state.line.iter().filter_map(|(_, change)| match change {
+                    let in_line = state.line.iter().filter_map(|waits| match &waits.change {
                         Some(TierChange::Write(key, entry)) if has_it(&entry.tags) => Some(key),
                         _ => None,
                     });
@@ -110,12 +111,13 @@ impl<K, V> Outgoing<K, V> {
                 }
             }
         };
-        keys.into_iter().map(|key| self.note(TierChange::Remove(key))).collect()
+        // no life goes on in a removal
+        keys.into_iter().map(|key| self.note(TierChange::Remove(key), 0)).collect()
     }
 
-    /// Notes a change that is to be made in the tier too. Runs no user code: it is called with the lock of a
-    /// shard held.
-    pub(crate) fn note(&self, mut change: TierChange<K, V>) -> Noted<K, V> {
+    /// Notes a change that is to be made in the tier too, and when that was. Runs no user code: it is called
+    /// with the lock of a shard held.
+    pub(crate) fn note(&self, mut change: TierChange<K, V>, now: Tick) -> Noted<K, V> {
         let mut state = self.state.lock();
         let mut replaced = Vec::new();
         let is_load = matches!(change, TierChange::Load(..));
@@ -148,8 +150,8 @@ impl<K, V> Outgoing<K, V> {
         } else {
             state.of_all.insert(number, number);
         }
-        state.line.push_back((number, Some(change)));
-        state.bound(number, &mut replaced);
+        state.line.push_back(InLine { number, change: Some(change), since: now });
+        state.bound(number, now, &mut replaced);
         let worker = state.worker.take();
         drop(state);
         if let Some(worker) = worker {
@@ -158,17 +160,19 @@ impl<K, V> Outgoing<K, V> {
         Noted { replaced }
     }
 
-    /// The worker takes the next changes, or is woken when there are some. `None` if there will be no more.
-    pub(crate) fn poll_take(&self, waker: &Waker) -> Poll<Option<InHand<K, V>>> {
+    /// The worker takes the next changes, as old as they are `now`, or is woken when there are some. `None` if
+    /// there will be no more.
+    pub(crate) fn poll_take(&self, waker: &Waker, now: Tick) -> Poll<Option<InHand<K, V>>> {
         let mut state = self.state.lock();
         let mut hand = InHand::new();
         while hand.changes.len() < AT_ONCE {
             match state.line.pop_front() {
-                Some((number, Some(change))) => {
+                Some(InLine { number, change: Some(mut change), since }) => {
+                    change.has_waited(now.saturating_sub(since));
                     hand.numbers.push(number);
                     hand.changes.push(change);
                 }
-                Some((_, None)) => {}
+                Some(InLine { change: None, .. }) => {}
                 None => break,
             }
         }

@@ -1,5 +1,6 @@
 //! The interface between a cache and its second tier.
 
+use super::expiry::duration;
 use super::tag::Tag;
 pub(crate) use crate::words::error::TierError;
 use crate::words::tier_key::TierKey;
@@ -231,6 +232,22 @@ impl<K, V> TierEntry<K, V> {
     }
 }
 
+impl<K, V> TierEntry<K, V> {
+    /// Its life has gone on for so many ticks before it was handed over, and what was left over of them is
+    /// taken off the time for which it may be served stale.
+    fn has_waited(&mut self, ticks: u64) {
+        let passed = duration(ticks);
+        let over_for = passed.saturating_sub(self.fresh_for.min(self.time_to_live));
+        self.age = self.age.saturating_add(passed);
+        self.stale_for = self.stale_for.saturating_sub(over_for);
+        for life in [&mut self.fresh_for, &mut self.time_to_live] {
+            if *life < Duration::MAX {
+                *life = life.saturating_sub(passed);
+            }
+        }
+    }
+}
+
 impl<K, V> fmt::Debug for TierEntry<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // keys and values are the user's data: never in logs
@@ -270,6 +287,14 @@ impl<K, V> TierChange<K, V> {
                 Some(key)
             }
             Self::RemoveTag(_) | Self::ExpireTag(_) | Self::Clear => None,
+        }
+    }
+
+    /// It was made so many ticks before it is handed over.
+    pub(crate) fn has_waited(&mut self, ticks: u64) {
+        match self {
+            Self::Write(_, entry) | Self::Load(_, entry, _) if ticks > 0 => entry.has_waited(ticks),
+            _ => {}
         }
     }
 

@@ -406,7 +406,8 @@ where
 impl<K: Clone, V: Clone> MemoryTier<K, V> {
     /// Nothing lives longer than the tier says.
     fn cut(&self, entry: &TierEntry<K, V>) -> TierEntry<K, V> {
-        let time_to_live = self.shared.time_to_live.unwrap_or(entry.time_to_live);
+        let own = self.shared.time_to_live.map(|own| own.saturating_sub(entry.age));
+        let time_to_live = own.unwrap_or(entry.time_to_live);
         let fresh_for = entry.fresh_for.min(time_to_live);
         TierEntry { fresh_for, ..entry.clone() }
     }

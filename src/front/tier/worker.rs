@@ -8,6 +8,7 @@ use crate::parts::outgoing::{InHand, Outgoing};
 use crate::rules::event::Event;
 use crate::rules::tier::{TierChange, TierError};
 use crate::words::block_on::block_on;
+use crate::words::clock::Clock;
 use crate::words::contain::contain;
 #[cfg(not(larder_loom))]
 use crate::words::sync::thread;
@@ -24,6 +25,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 pub(crate) fn start<K, V>(
     tier: Arc<dyn AnyTier<K, V>>,
     outgoing: Arc<Outgoing<K, V>>,
+    clock: Clock,
     notifier: Option<Arc<Notifier<K>>>,
 ) -> std::io::Result<()>
 where
@@ -35,7 +37,7 @@ where
         // this is the thread that it would wait for.
         without_waiting(move || {
             let guard = OverGuard(&outgoing);
-            work(&*tier, &outgoing, notifier.as_deref());
+            work(&*tier, &outgoing, &clock, notifier.as_deref());
             drop(guard);
         });
     };
@@ -47,6 +49,7 @@ where
 pub(crate) fn start<K, V>(
     _: Arc<dyn AnyTier<K, V>>,
     _: Arc<Outgoing<K, V>>,
+    _: Clock,
     _: Option<Arc<Notifier<K>>>,
 ) -> std::io::Result<()> {
     Ok(())
@@ -61,8 +64,14 @@ impl<K, V> Drop for OverGuard<'_, K, V> {
     }
 }
 
-fn work<K, V>(tier: &dyn AnyTier<K, V>, outgoing: &Outgoing<K, V>, notifier: Option<&Notifier<K>>) {
-    while let Some(hand) = block_on(poll_fn(|task| outgoing.poll_take(task.waker()))) {
+fn work<K, V>(
+    tier: &dyn AnyTier<K, V>,
+    outgoing: &Outgoing<K, V>,
+    clock: &Clock,
+    notifier: Option<&Notifier<K>>,
+) {
+    let take = || block_on(poll_fn(|task| outgoing.poll_take(task.waker(), clock.now())));
+    while let Some(hand) = take() {
         if !make(tier, outgoing, notifier, hand) {
             return;
         }

@@ -4,6 +4,7 @@
 use super::InHand;
 use crate::rules::tag::Tag;
 use crate::rules::tier::{TierChange, TierError};
+use crate::words::tick::Tick;
 use crate::words::tier_key::TierKey;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::task::Waker;
@@ -16,8 +17,8 @@ pub(super) const MOST: usize = 1 << 16;
 pub(super) const AT_ONCE: usize = 128;
 
 pub(super) struct State<K, V> {
-    /// The changes that the worker has not taken yet, in order; `None` where a later one took the place.
-    pub(super) line: VecDeque<(u64, Option<TierChange<K, V>>)>,
+    /// The changes that the worker has not taken yet, in order.
+    pub(super) line: VecDeque<InLine<K, V>>,
     /// Each key's last change that is not made yet.
     pub(super) of_keys: HashMap<TierKey, LastChange, ahash::RandomState>,
     /// The keys and tags of the tagged values among the changes that the worker has taken.
@@ -43,6 +44,15 @@ pub(super) struct State<K, V> {
     pub(super) is_over: bool,
     pub(super) worker: Option<Waker>,
     pub(super) waiting: Vec<Waker>,
+}
+
+/// A change that the worker has not taken yet.
+pub(super) struct InLine<K, V> {
+    pub(super) number: u64,
+    /// `None` where a later one took the place.
+    pub(super) change: Option<TierChange<K, V>>,
+    /// When it was noted: lives go on while they wait.
+    pub(super) since: Tick,
 }
 
 /// The last change of a key.
@@ -140,39 +150,38 @@ impl<K, V> State<K, V> {
     }
 
     /// Keeps the line from growing without end. `number` is the last change's.
-    pub(super) fn bound(&mut self, number: u64, replaced: &mut Vec<TierChange<K, V>>) {
+    pub(super) fn bound(&mut self, number: u64, now: Tick, replaced: &mut Vec<TierChange<K, V>>) {
         if self.len() > MOST {
             // loaded values invalidate nothing in the tier, and need not get there
             self.drop_loads(replaced);
-            self.line.retain(|(_, change)| change.is_some());
+            self.line.retain(|waits| waits.change.is_some());
         }
         if self.len() > MOST {
-            replaced.extend(self.line.drain(..).filter_map(|(_, change)| change));
-            self.line.push_back((number, Some(TierChange::Clear)));
+            replaced.extend(self.line.drain(..).filter_map(|waits| waits.change));
+            self.line.push_back(InLine { number, change: Some(TierChange::Clear), since: now });
             self.of_keys.clear();
             // what the worker has in hand may fail, and is not tried again then
             let first = self.made + 1;
             self.of_all = BTreeMap::from([(number, first)]);
             self.replacing = BTreeSet::from([(first, number)]);
         } else if self.line.len() > 2 * self.len() + AT_ONCE {
-            self.line.retain(|(_, change)| change.is_some());
+            self.line.retain(|waits| waits.change.is_some());
         }
     }
 
     /// Takes out a change that the worker has not taken yet.
     fn take_out(&mut self, number: u64) -> Option<TierChange<K, V>> {
-        let at = self.line.binary_search_by_key(&number, |(number, _)| *number).ok()?;
-        self.line[at].1.take()
+        let at = self.line.binary_search_by_key(&number, |waits| waits.number).ok()?;
+        self.line[at].change.take()
     }
 
     /// The tier's value of a key is older than the one that was to be expired: turns the expiry into a
     /// removal.
     pub(super) fn harden(&mut self, key: &TierKey) {
         let Some(last) = self.of_keys.get(key) else { return };
-        let at = self.line.binary_search_by_key(&last.number, |(number, _)| *number);
-        if let Some((_, Some(place @ TierChange::Expire(_)))) =
-            at.ok().and_then(|at| self.line.get_mut(at))
-        {
+        let at = self.line.binary_search_by_key(&last.number, |waits| waits.number);
+        let change = at.ok().and_then(|at| self.line.get_mut(at)?.change.as_mut());
+        if let Some(place @ TierChange::Expire(_)) = change {
             *place = TierChange::Remove(key.clone());
         }
     }
@@ -180,9 +189,9 @@ impl<K, V> State<K, V> {
     /// Forgets loaded values, also those in the line.
     pub(super) fn drop_loads(&mut self, dropped: &mut Vec<TierChange<K, V>>) {
         self.of_keys.retain(|_, last| !last.is_load);
-        for (_, place) in &mut self.line {
-            if matches!(place, Some(TierChange::Load(..))) {
-                dropped.extend(place.take());
+        for InLine { change, .. } in &mut self.line {
+            if matches!(change, Some(TierChange::Load(..))) {
+                dropped.extend(change.take());
             }
         }
     }

@@ -21,7 +21,7 @@ fn load(n: u32, value: u32) -> TierChange<u32, u32> {
 }
 
 fn take(changes: &Changes) -> InHand<u32, u32> {
-    match changes.poll_take(Waker::noop()) {
+    match changes.poll_take(Waker::noop(), 0) {
         Poll::Ready(Some(hand)) => hand,
         _ => InHand::new(),
     }
@@ -40,7 +40,7 @@ fn words(hand: &InHand<u32, u32>) -> Vec<String> {
 }
 
 fn note_all(changes: &Changes, list: impl IntoIterator<Item = TierChange<u32, u32>>) {
-    list.into_iter().for_each(|change| drop(changes.note(change)));
+    list.into_iter().for_each(|change| drop(changes.note(change, 0)));
 }
 
 fn failure() -> TierError {

@@ -164,9 +164,10 @@ impl Hub {
         self.longest_stale.fetch_max(time, Ordering::Relaxed);
     }
 
-    /// The life on the server of an entry that lives for this long in its cache, in milliseconds.
-    pub(super) fn life(&self, in_cache: u64) -> u64 {
-        let life = self.settings.time_to_live.unwrap_or(match in_cache {
+    /// The life on the server, in milliseconds, of an entry of this age that lives for so long in its cache.
+    pub(super) fn life(&self, in_cache: u64, age: u64) -> u64 {
+        let own = self.settings.time_to_live.map(|own| own.saturating_sub(age));
+        let life = own.unwrap_or(match in_cache {
             u64::MAX => USUAL,
             life => life.min(LONGEST),
         });

@@ -174,7 +174,8 @@ impl<C: Codec> RedisTier<C> {
             Duration::MAX => u64::MAX,
             time => frame::millis(time),
         };
-        let life = frame::millis(entry.fresh_for).min(self.hub().life(in_cache));
+        let life =
+            frame::millis(entry.fresh_for).min(self.hub().life(in_cache, frame::millis(entry.age)));
         if life == 0 {
             return None;
         }
