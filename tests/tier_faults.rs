@@ -1151,3 +1151,29 @@ fn what_stands_in_line_grows_older_meanwhile() {
         assert_eq!(there("b").0, 9);
     }
 }
+
+#[test]
+fn what_is_changed_while_everything_goes_does_not_stay_there_alone() {
+    let own = Own::default();
+    let names = || (0..40).map(|n: u64| n.to_string());
+    // most of it in shards that are not emptied yet
+    let listener = own.once(move |cache, _| {
+        for name in names() {
+            cache.alter(&name, |value| value);
+        }
+        settled(cache);
+    });
+    let builder = Cache::builder().max_entries(1_000).shards(4);
+    let cache = checked(builder.tier(Shared::new()).on_removal(listener));
+    own.set(&cache);
+    for name in names() {
+        cache.insert(name, 1);
+    }
+    settled(&cache);
+    cache.clear();
+    settled(&cache);
+    for name in names() {
+        let value = cache.get_or_load(&name, || Ok::<_, String>(2)).unwrap();
+        assert_eq!(value, 2, "{name} came back");
+    }
+}

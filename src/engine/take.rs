@@ -135,18 +135,34 @@ where
     }
 
     pub(crate) fn clear(&self) {
-        drop(self.tell(self.tier.as_ref().map(|_| TierChange::Clear)));
-        self.clear_here();
+        let told = self.tell(self.tier.as_ref().map(|_| TierChange::Clear));
+        let number = told.as_ref().map(Told::number);
+        drop(told);
+        self.clear_cells(number);
     }
 
+    /// The same where the tier is not to be told.
     pub(super) fn clear_here(&self) {
+        self.clear_cells(None);
+    }
+
+    /// `told` is the number of the change that the tier was told of.
+    fn clear_cells(&self, mut told: Option<u64>) {
         for cell in &self.cells {
             let mut out = Outbox::new();
+            let mut again = None;
             {
                 let mut shard = cell.shard.write();
+                // What was written to this shard since the tier was told goes from here: there it would stay,
+                // and come back.
+                if told.is_some_and(|number| self.has_written_since(number)) {
+                    again = self.tell(Some(TierChange::Clear));
+                    told = again.as_ref().map(Told::number);
+                }
                 self.ledger.note_all();
                 shard.clear(&self.terms(), &mut out);
             }
+            drop(again);
             self.deliver(out);
         }
     }

@@ -178,6 +178,13 @@ pub(crate) struct Told<K, V> {
     tickets_to: Option<Arc<dyn AnyTier<K, V>>>,
 }
 
+impl<K, V> Told<K, V> {
+    /// The number of the change, by which later ones are known.
+    pub(super) fn number(&self) -> u64 {
+        self.noted.number()
+    }
+}
+
 impl<K, V> Drop for Told<K, V> {
     fn drop(&mut self) {
         if let Some(tier) = &self.tickets_to {
@@ -247,6 +254,11 @@ impl<K, V, S> Store<K, V, S> {
     /// before the cache changes; the returned value is to be dropped after the lock.
     pub(super) fn tell(&self, change: Option<TierChange<K, V>>) -> Option<Told<K, V>> {
         Some(self.tier.as_ref()?.note(change?, self.clock.now()))
+    }
+
+    /// Whether the tier was told of a written value after the change of that number.
+    pub(super) fn has_written_since(&self, number: u64) -> bool {
+        self.tier.as_ref().is_some_and(|tier| tier.outgoing.has_written_since(number))
     }
 
     /// Drops the changes that a new one replaced, and waits for a tier that does not keep up with the

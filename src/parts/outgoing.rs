@@ -43,11 +43,17 @@ impl<K, V> InHand<K, V> {
 /// A change that was noted.
 #[must_use = "what it replaced is to be dropped where no lock is held"]
 pub(crate) struct Noted<K, V> {
+    /// Zero for a loaded value that was not noted.
+    number: u64,
     /// The changes that need not be made any more.
     replaced: Vec<TierChange<K, V>>,
 }
 
 impl<K, V> Noted<K, V> {
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
     /// The tickets of loaded values that will not be stored.
     pub(crate) fn tickets(&self) -> impl Iterator<Item = (&TierKey, &TierTicket)> {
         self.replaced.iter().filter_map(TierChange::ticket)
@@ -83,6 +89,11 @@ impl<K, V> Outgoing<K, V> {
     pub(crate) fn announce(&self) -> Announced<'_, K, V> {
         self.state.lock().announced += 1;
         Announced(self)
+    }
+
+    /// Whether a written value was noted after the change of that number.
+    pub(crate) fn has_written_since(&self, number: u64) -> bool {
+        self.state.lock().last_write > number
     }
 
     /// Whether the last change of a key is a written value that is not known to be in the tier, or expires one.
@@ -126,12 +137,15 @@ impl<K, V> Outgoing<K, V> {
         if is_load && gives_way {
             // what was done to the key since is newer than the loaded value
             replaced.push(change);
-            return Noted { replaced };
+            return Noted { number: 0, replaced };
         }
         state.last += 1;
         let number = state.last;
         if let Some(key) = change.key().cloned() {
             let is_write = matches!(change, TierChange::Write(..));
+            if is_write {
+                state.last_write = number;
+            }
             let last = LastChange { number, first: number, is_load, is_write };
             if let Some(before) = state.of_keys.insert(key.clone(), last) {
                 let taken_out = state.replace(&key, before);
@@ -157,7 +171,7 @@ impl<K, V> Outgoing<K, V> {
         if let Some(worker) = worker {
             worker.wake();
         }
-        Noted { replaced }
+        Noted { number, replaced }
     }
 
     /// The worker takes the next changes, as old as they are `now`, or is woken when there are some. `None` if

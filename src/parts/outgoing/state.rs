@@ -32,6 +32,8 @@ pub(super) struct State<K, V> {
     pub(super) replacing: BTreeSet<(u64, u64)>,
     /// The last number that was given.
     pub(super) last: u64,
+    /// That of the last written value.
+    pub(super) last_write: u64,
     /// All changes up to this number are made, or need not be made any more, but for those that were
     /// [replaced](Self::replacing): they are made when what stands for them is.
     pub(super) made: u64,
@@ -78,6 +80,7 @@ impl<K, V> State<K, V> {
             announced: 0,
             replacing: BTreeSet::new(),
             last: 0,
+            last_write: 0,
             made: 0,
             failed: None,
             is_stuck: false,
