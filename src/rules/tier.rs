@@ -116,6 +116,10 @@ where
 
     /// Returns the longest time for which the tier keeps anything. The cache gives up a change that has
     /// failed for that long, since what it was to change is gone by then. By default, for ever.
+    ///
+    /// A load of another process that began before such a change may still be stored after it, up to
+    /// [`longest_load`](Self::longest_load) later. So a tier in which a change that never arrived leaves no
+    /// mark should return its longest time to live and `longest_load` together.
     fn longest_life(&self) -> Duration {
         Duration::MAX
     }

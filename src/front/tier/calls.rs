@@ -67,7 +67,8 @@ where
 
     /// Waits until the second [`Tier`](crate::Tier) has confirmed all changes that this cache has made so
     /// far: what was inserted, loaded, removed, expired. Blocks the thread for that time;
-    /// [`tier_flush_async`](Self::tier_flush_async) does not.
+    /// [`tier_flush_async`](Self::tier_flush_async) does not. A loaded value that the tier does not take is
+    /// not tried again: the tier may do without it, and this call does not wait for it.
     ///
     /// # Errors
     ///
