@@ -1093,13 +1093,16 @@ impl Drop for Acting {
 #[test]
 fn nor_before_he_is_told_that_there_may_be_some() {
     let shared = MemoryTier::<Acting, u64>::new();
-    let (late, made, is_told) = (shared.join(), Arc::new(Mutex::new(None)), Arc::default());
+    let (made, is_told) = (Arc::new(Mutex::new(None)), Arc::default());
+    // taken out when it is used: the tier has the key, which has this
+    let late = Mutex::new(Some(shared.join()));
     let key = Acting(Arc::new({
         let (made, is_told) = (Arc::clone(&made), Arc::clone(&is_told));
         move || {
             if AtomicBool::swap(&is_told, false, Ordering::SeqCst) {
-                let mut late = pin!(late.apply(&[TierChange::Clear]));
-                *made.lock() = Some(late.as_mut().poll(&mut Context::from_waker(Waker::noop())));
+                let late = late.lock().take().unwrap();
+                let mut cleared = pin!(late.apply(&[TierChange::Clear]));
+                *made.lock() = Some(cleared.as_mut().poll(&mut Context::from_waker(Waker::noop())));
             }
         }
     }));

@@ -641,17 +641,16 @@ fn whatever_happens_all_agree_in_the_end() {
     let _watchdog = Watchdog::start();
     let simulations = std::env::var("LARDER_SIMULATIONS").map_or(32, |n| n.parse().unwrap());
     let next = AtomicU64::new(0);
-    let failures = Mutex::new(Vec::new());
-    thread::scope(|scope| {
-        for _ in 0..24 {
-            scope.spawn(|| {
-                while let Some(seed) = Some(next.fetch_add(1, SeqCst)).filter(|n| *n < simulations)
-                {
-                    failures.lock().extend(simulate(seed));
-                }
-            });
+    let work = || {
+        let mut failures = Vec::new();
+        while let Some(seed) = Some(next.fetch_add(1, SeqCst)).filter(|n| *n < simulations) {
+            failures.extend(simulate(seed));
         }
+        failures
+    };
+    let failures: Vec<_> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..24).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     });
-    let failures = failures.into_inner();
     assert!(failures.is_empty(), "{} failed; {}", failures.len(), failures[0]);
 }
