@@ -157,9 +157,8 @@ impl<K, V, S> Store<K, V, S> {
         let shard = self.cell(hash).shard.read();
         let is_fresh = |stamp: Stamp| stamp.is_for_ever() || stamp.is_fresh(self.clock.now());
         let glanced = shard.glance(Hash::new(hash), key, is_fresh, |entry| entry.value.clone());
-        let beyond = |shard| self.get_beyond(hash, key, shard, purpose);
-        let elsewhere = |shard| self.get_elsewhere(hash, key, shard, purpose);
-        self.finish(glanced, shard, purpose, beyond, elsewhere)
+        let rest = |shard| self.get_elsewhere(hash, key, shard, purpose);
+        self.finish(glanced, shard, purpose, rest, rest)
     }
 
     /// Counts what a glance found, or goes on where it says.

@@ -28,7 +28,7 @@ pub(crate) enum AtHome<R> {
     Value(R),
     /// Nothing, and there is nothing elsewhere either.
     Nothing,
-    /// Nothing. There may be something in one of the next groups.
+    /// Nothing. There may be a value in one of the next groups, but no cached "not found".
     Beyond,
     /// A closer look is needed, there or elsewhere.
     Unsure,
@@ -111,7 +111,7 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// The same for the next groups, after it found nothing at home.
+    /// The same for the next groups, after it found nothing at home but [`AtHome::Beyond`].
     #[inline]
     pub(crate) fn glance_beyond<Q, R>(
         &self,
@@ -123,6 +123,7 @@ impl<K, V> Shard<K, V> {
     where
         Q: ?Sized + Equivalent<K>,
     {
+        debug_assert!(self.aside.missing_len() == 0, "a \"not found\" takes the full path");
         let Some((home, _)) = self.table.home(hash) else { return AtHome::Nothing };
         let found = self.table.find_beyond(hash, home, |_, group, lane| {
             let entry = group.slots[lane].as_ref().filter(|entry| key.equivalent(&entry.key))?;
