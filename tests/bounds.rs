@@ -315,6 +315,21 @@ fn keys_of_one_hash_are_told_apart() {
 }
 
 #[test]
+fn what_its_full_home_turned_away_expires_and_goes_with_its_tag_as_well() {
+    let builder = Cache::<u64, u64>::builder().max_entries(1_000).shards(1);
+    let cache = checked(builder.hasher(BuildHasherDefault::<Same>::default()));
+    // of sixteen there is room for at home
+    for key in 0..90 {
+        cache.at(&key).tags(if key % 3 == 0 { &["t"][..] } else { &[] }).insert(key);
+    }
+    cache.remove_tag("t");
+    (1..90).step_by(3).for_each(|key| assert!(cache.expire(&key)));
+    for key in 0..90 {
+        assert_eq!(cache.get(&key), (key % 3 == 2).then_some(key));
+    }
+}
+
+#[test]
 fn a_flood_of_keys_of_one_hash_costs_a_bounded_time_each() {
     // the watchdog is the bound; unoptimized code takes fewer of them for the same statement
     let keys = if cfg!(debug_assertions) { 20_000 } else { 100_000 };
