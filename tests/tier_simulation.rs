@@ -7,7 +7,7 @@
 
 mod common;
 
-use common::Watchdog;
+use common::{Watchdog, wait_until};
 use larder::{
     Cache, Clock, Event, Loaded, Tier, TierChange, TierEntry, TierError, TierFound, TierKey,
     TierTicket, TierWatcher,
@@ -356,9 +356,7 @@ impl Simulation {
         for (process, shelf) in self.shelves.iter().enumerate() {
             let stands =
                 || self.world.lock().ports[process].hand.is_some() || shelf.tier_pending() == 0;
-            while !stands() {
-                thread::sleep(std::time::Duration::from_micros(50));
-            }
+            wait_until(stands);
         }
     }
 
