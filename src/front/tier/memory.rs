@@ -11,7 +11,7 @@ use crate::words::sync::Mutex;
 use crate::words::tick::Tick;
 use crate::words::tier_key::TierKey;
 use hashbrown::HashMap;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -66,8 +66,8 @@ struct State<K, V> {
     /// Everything that happens has a number.
     last: u64,
     watchers: Vec<(u64, TierWatcher)>,
-    /// The numbers of what is being told to the watchers, and who waits for that.
-    telling: BTreeSet<u64>,
+    /// The numbers of the changes that are being told, and whose they are; and who waits for that.
+    telling: BTreeMap<u64, u64>,
     waiting: Vec<Waker>,
     fails: bool,
     is_deaf: bool,
@@ -108,7 +108,7 @@ impl<K, V> MemoryTier<K, V> {
             cleared: 0,
             last: 0,
             watchers: Vec::new(),
-            telling: BTreeSet::new(),
+            telling: BTreeMap::new(),
             waiting: Vec::new(),
             fails: false,
             is_deaf: false,
@@ -178,11 +178,12 @@ impl<K, V> Shared<K, V> {
         if state.fails { state.watchers.clone() } else { Vec::new() }
     }
 
-    /// Completes when everything up to this number has been told: nobody is answered before that.
-    async fn told(&self, number: u64) {
+    /// Completes when that process has been told of everything up to this number: it is answered only then.
+    /// Its own changes, of which others are told, do not concern it.
+    async fn told(&self, process: u64, number: u64) {
         poll_fn(|task| {
             let mut state = self.state.lock();
-            if state.telling.first().is_none_or(|first| *first > number) {
+            if state.telling.range(..=number).all(|(_, whose)| *whose == process) {
                 return Poll::Ready(());
             }
             if !state.waiting.iter().any(|other| other.will_wake(task.waker())) {
@@ -273,7 +274,7 @@ impl<K: Clone, V: Clone> MemoryTier<K, V> {
             TierChange::Clear => state.cleared = number,
         }
         let watchers = if state.is_deaf { Vec::new() } else { state.watchers.clone() };
-        state.telling.insert(number);
+        state.telling.insert(number, self.process);
         drop(state);
         let telling = Telling(&self.shared, number);
         drop(gone);
@@ -366,7 +367,7 @@ where
 {
     async fn get(&self, key: &TierKey) -> Result<TierFound<K, V>, TierError> {
         let (found, number) = self.look(key)?;
-        self.shared.told(number).await;
+        self.shared.told(self.process, number).await;
         Ok(found)
     }
 
@@ -385,7 +386,7 @@ where
                 other => self.make(other)?,
             };
         }
-        self.shared.told(last).await;
+        self.shared.told(self.process, last).await;
         Ok(())
     }
 
