@@ -341,7 +341,7 @@ where
         if let Some(found) = self.look(hash, &call) {
             return found;
         }
-        let result = blocking::load(store, hash, self.key, &call, |lead| {
+        let result = blocking::load(store, hash, self.key, call, |lead| {
             lead.tag(self.tags.iter());
             let cx = lead.cx();
             lead.run(|| load(&cx).map(Into::into))

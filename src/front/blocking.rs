@@ -1,29 +1,25 @@
 //! Loading for callers that block their thread. [`future`](super::future) is the async form.
 
-use super::call::{
-    Call, Waited, caller_timed_out, count_served, lead_timed_out, limit_passed, limits, offload,
-    serve_or_error, serve_refused, stale_if_overloaded,
-};
-use super::guard::admit;
-use super::outcome::{Outcome, followed, joined, plain};
-use crate::engine::guard::{Caller, Carried};
-use crate::engine::join::Next;
+use super::attempt::{Attempt, Step};
+use super::call::{Call, Waited, limit_passed, limits};
+use super::outcome::{Outcome, plain};
+use crate::engine::guard::Entrance;
 use crate::engine::lead::Lead;
 use crate::engine::look::{Looked, Purpose};
 use crate::engine::solo::Alias;
 use crate::engine::store::Store;
 use crate::engine::tier::Question;
-use crate::parts::flight::{Flight, Landing};
+use crate::parts::flight::Flight;
 use crate::parts::waiter::Waiter;
 use crate::rules::loaded::Loaded;
 use crate::rules::tier::{TierError, TierFound};
-use crate::shard::ask::Ask;
 use crate::words::block_on::block_on_until;
 use crate::words::error::LoadError;
 use crate::words::tick::Tick;
 use crate::words::to_key::ToKey;
 use equivalent::Equivalent;
 use std::convert::Infallible;
+use std::ops::ControlFlow::{self, Break, Continue};
 use std::sync::Arc;
 
 /// Loads for a call that found nothing to serve: decides who loads, then loads or waits, and starts again if
@@ -33,7 +29,7 @@ pub(super) fn load<Q, K, V, S, E>(
     store: &Arc<Store<K, V, S>>,
     hash: u64,
     key: &Q,
-    call: &Call,
+    call: Call,
     load: impl FnOnce(&mut Lead<K, V, S>) -> Result<Loaded<V>, E>,
 ) -> Outcome<V, E>
 where
@@ -43,13 +39,15 @@ where
     S: Send + Sync + 'static,
     E: Send + Sync + 'static,
 {
-    let search = store.search();
-    let ahead = store.lead_ahead(hash, key, &call.ask);
-    let is_ahead = ahead.is_some();
-    let result = decide(store, hash, key, call, ahead, load);
-    let result =
-        result.or_else(|error| serve_or_error(store, hash, key, &call.ask, is_ahead, error));
-    count_served(search, result)
+    let mut attempt = Attempt::to_load(store, hash, key, call);
+    let outcome = match lead(&mut attempt) {
+        Break(outcome) => outcome,
+        Continue(mut lead) => {
+            let result = load(&mut lead);
+            attempt.loaded(lead, Some(result))
+        }
+    };
+    attempt.finish(outcome)
 }
 
 /// A call with default options and a loader without a context, after a [glance](Store::glance) that found
@@ -97,17 +95,13 @@ where
         return solo.load(load);
     }
     let load = |lead: &mut Lead<K, V, S>| lead.run(|| load().map(Loaded::from));
-    plain(self::load(store, hash, key, &Call::plain::<E>(), load))
+    plain(self::load(store, hash, key, Call::plain::<E>(), load))
 }
 
-fn decide<Q, K, V, S, E>(
-    store: &Arc<Store<K, V, S>>,
-    hash: u64,
-    key: &Q,
-    call: &Call,
-    mut ahead: Option<Lead<K, V, S>>,
-    load: impl FnOnce(&mut Lead<K, V, S>) -> Result<Loaded<V>, E>,
-) -> Outcome<V, E>
+/// Waits until the call has an outcome, or is to call the source.
+fn lead<Q, K, V, S, E>(
+    attempt: &mut Attempt<'_, Q, K, V, S, E>,
+) -> ControlFlow<Outcome<V, E>, Lead<K, V, S>>
 where
     Q: ?Sized + Equivalent<K> + ToKey<K>,
     K: Clone + Eq + Send + Sync + 'static,
@@ -115,74 +109,31 @@ where
     S: Send + Sync + 'static,
     E: Send + Sync + 'static,
 {
-    let mut has_joined = false;
-    let mut carried = Carried::default();
-    let mut may_offload = call.may_offload;
+    let (store, key) = (attempt.store, attempt.key);
     loop {
-        let is_ahead = ahead.is_some();
-        let next = ahead.take().map_or_else(|| store.join(hash, key, &call.ask), Next::Lead);
-        let (next, is_own) = offload(store, next, &call.ask, &carried, &mut may_offload);
-        match next {
-            Next::Look => match store.got(hash, key, &call.ask) {
-                Looked::Value(got) => return Ok(got),
-                Looked::Missing => return Err(LoadError::NotFound),
-                Looked::Nothing => {}
-            },
-            Next::Serve(got) => return Ok(got),
-            Next::Failed(landing) => {
-                if let Some(result) = joined(landing) {
-                    return result;
-                }
+        let mut lead = match attempt.next()? {
+            Step::Lead(lead) => lead,
+            Step::Wait(following) => {
+                let waited = wait(store, &following.flight, key, &attempt.call);
+                attempt.waited(following, waited)?;
+                continue;
             }
-            Next::Recursive => return Err(LoadError::Recursive),
-            Next::Follow(flight) => {
-                if !is_own && !std::mem::replace(&mut has_joined, true) {
-                    store.count_joined();
-                }
-                carried.put_down();
-                match wait(store, &flight, key, call) {
-                    Waited::Landed(landing) => {
-                        if let Some(result) = followed(landing, is_own) {
-                            return result;
-                        }
-                    }
-                    Waited::Stale(got) => return Ok(got),
-                    Waited::CallerTimedOut { is_in_line } => {
-                        return caller_timed_out(store, hash, key, &call.ask, is_in_line);
-                    }
-                }
-                carried.inherit(&flight);
+        };
+        if let Some(question) = lead.question() {
+            let found = asked(store, &mut lead, attempt.call.until, question);
+            lead = attempt.answered(lead, found)?;
+        }
+        let entered = match attempt.enter(&mut lead) {
+            Ok(Entrance::Open) => Ok(()),
+            Ok(Entrance::Busy) => {
+                let slot = attempt.queue(&lead).block();
+                attempt.enter_with(&mut lead, slot)
             }
-            // a closure is run by its own caller, even if that could be served stale
-            Next::Lead(mut lead) | Next::Revalidate(mut lead) => {
-                if let Some(question) = lead.question() {
-                    let asked = asked(store, &mut lead, call.until, question);
-                    if asked.is_none() && call.until.is_some_and(|at| at <= store.clock.now()) {
-                        return lead_timed_out(store, lead, key, call);
-                    }
-                    // if the tier takes until `load_timeout`, the followers time out by themselves, and this
-                    // caller asks the source
-                    let found = asked.unwrap_or(Err(TierError::TimedOut));
-                    if let Some(entry) = lead.answer(found, |age| call.ask.accepts(age), false) {
-                        return lead.land_kept(entry, call.ttl);
-                    }
-                }
-                let may_serve = || is_ahead || store.is_servable(hash, key, &call.ask);
-                match admit(store, &mut lead, Caller::Loads, &mut carried, call.until, may_serve) {
-                    Ok(()) => {
-                        let result = load(&mut lead);
-                        return lead.land(result, call.ttl);
-                    }
-                    Err(refusal) => {
-                        let refused = lead.refuse(refusal).map(|error| (refusal, error));
-                        let served =
-                            |refused| serve_refused(store, hash, key, call, is_ahead, refused);
-                        if let Some(served) = refused.and_then(served) {
-                            return served;
-                        }
-                    }
-                }
-            }
+            Err(refusal) => Err(refusal),
+        };
+        match entered {
+            Ok(()) => return Continue(lead),
+            Err(refusal) => attempt.refused(lead, refusal)?,
         }
     }
 }
@@ -240,63 +191,19 @@ where
     V: Clone + Send + Sync + 'static,
     S: Send + Sync + 'static,
 {
-    let search = store.search();
-    let call = making();
-    let mut ahead = store.lead_ahead(hash, key, &call.ask);
-    let mut has_joined = false;
-    let mut carried = Carried::default();
-    let got: Result<_, LoadError<Infallible>> = loop {
-        let is_ahead = ahead.is_some();
-        match ahead.take().map_or_else(|| store.join(hash, key, &call.ask), Next::Lead) {
-            Next::Look => {
-                if let Looked::Value(got) = store.got(hash, key, &call.ask) {
-                    break Ok(got);
-                }
-            }
-            Next::Serve(got) => break Ok(got),
-            // inside a load of the same key: makes the value, which is not stored; the outer load stores its own
-            Next::Recursive => return make(),
-            Next::Follow(flight) => {
-                if !std::mem::replace(&mut has_joined, true) {
-                    store.count_joined();
-                }
-                carried.put_down();
-                match wait(store, &flight, key, &call) {
-                    Waited::Landed(Landing::Value(brought)) => return brought.value.clone(),
-                    Waited::Stale(got) => break Ok(got),
-                    // this call has neither an error to return nor a timeout: it goes on
-                    Waited::Landed(_) | Waited::CallerTimedOut { .. } => {}
-                }
-                carried.inherit(&flight);
-            }
-            Next::Failed(_) => unreachable!("a call that makes its value gets no errors"),
-            Next::Lead(mut lead) | Next::Revalidate(mut lead) => {
-                if let Some(question) = lead.question() {
-                    let found = asked(store, &mut lead, None, question);
-                    let found = found.unwrap_or(Err(TierError::TimedOut));
-                    if let Some(entry) = lead.answer(found, |age| call.ask.accepts(age), true) {
-                        break lead.land_kept(entry, None);
-                    }
-                }
-                // if this is a refresh, the fresh value is found at the next look
-                let may_serve = || is_ahead || store.is_servable(hash, key, &call.ask);
-                let caller = Caller::Makes;
-                if let Err(refusal) = admit(store, &mut lead, caller, &mut carried, None, may_serve)
-                {
-                    lead.refuse::<Infallible>(refusal);
-                    if let Some(got) = stale_if_overloaded(store, hash, key, &call.ask, refusal) {
-                        break Ok(got);
-                    }
-                    continue;
-                }
-                let value = lead.run(make);
-                break lead.land::<Infallible>(Ok(Loaded::new(value)), None);
-            }
+    let mut attempt = Attempt::<_, _, _, _, Infallible>::to_make(store, hash, key);
+    let outcome = match lead(&mut attempt) {
+        // inside a load of the same key: makes the value, which is not stored; the outer load stores its own
+        Break(Err(LoadError::Recursive)) => return make(),
+        Break(outcome) => outcome,
+        Continue(mut lead) => {
+            let value = lead.run(make);
+            attempt.loaded(lead, Some(Ok(Loaded::new(value))))
         }
     };
-    match count_served(search, got) {
+    match attempt.finish(outcome) {
         Ok(got) => got.value,
-        Err(_) => unreachable!("a value was landed"),
+        Err(_) => unreachable!("a call that makes its value gets no errors"),
     }
 }
 
@@ -309,17 +216,6 @@ fn asked<K, V, S>(
 ) -> Option<Result<TierFound<K, V>, TierError>> {
     let deadline = until.map_or(lead.deadline(), |until| until.min(lead.deadline()));
     lead.run(|| block_on_until(question, &store.clock, deadline))
-}
-
-/// The options of `get_or_insert_with`, which cannot fail: it gets no errors, and loads over a cached "not
-/// found".
-pub(super) fn making() -> Call {
-    Call {
-        ask: Ask { over_missing: true, ..Ask::default() },
-        ttl: None,
-        until: None,
-        may_offload: false,
-    }
 }
 
 pub(super) fn wait<Q, K, V, S>(

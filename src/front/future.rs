@@ -1,21 +1,16 @@
 //! Loading for async callers. Engine and flights are those of [`blocking`](super::blocking); only the waiting
 //! differs.
 
-use super::blocking::making;
-use super::call::{
-    Call, Waited, caller_timed_out, count_served, lead_timed_out, limit_passed, limits, offload,
-    serve_or_error, serve_refused, stale_if_overloaded,
-};
-use super::guard::admit_async;
-use super::outcome::{Outcome, followed, joined};
+use super::attempt::{Attempt, Step};
+use super::call::{Call, Waited, limit_passed, limits};
+use super::outcome::Outcome;
 use crate::engine::batch::Batch;
-use crate::engine::guard::{Caller, Carried};
-use crate::engine::join::Next;
+use crate::engine::guard::Entrance;
 use crate::engine::lead::Lead;
 use crate::engine::look::{Looked, Purpose};
 use crate::engine::store::Store;
 use crate::engine::tier::Question;
-use crate::parts::flight::{Flight, Landing};
+use crate::parts::flight::Flight;
 use crate::parts::waiter::{TaskAlarm, Waiter};
 use crate::rules::loaded::Loaded;
 use crate::rules::tier::{TierError, TierFound};
@@ -26,6 +21,7 @@ use equivalent::Equivalent;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::hash::{BuildHasher, Hash};
+use std::ops::ControlFlow::{self, Break, Continue};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -52,106 +48,66 @@ where
     F: FnOnce(&mut Lead<K, V, S>) -> Fut,
     Fut: Future<Output = Result<R, E>>,
 {
-    let search = store.search();
-    let mut ahead = store.lead_ahead(hash, key, &call.ask);
-    let is_ahead = ahead.is_some();
-    let result = 'decided: {
-        let mut has_joined = false;
-        let mut carried = Carried::default();
-        let mut may_offload = call.may_offload;
-        let mut lead = loop {
-            let is_ahead = ahead.is_some();
-            let next = ahead.take().map_or_else(|| store.join(hash, key, &call.ask), Next::Lead);
-            let (next, is_own) = offload(store, next, &call.ask, &carried, &mut may_offload);
-            match next {
-                Next::Look => match store.got(hash, key, &call.ask) {
-                    Looked::Value(got) => break 'decided Ok(got),
-                    Looked::Missing => break 'decided Err(LoadError::NotFound),
-                    Looked::Nothing => {}
-                },
-                Next::Serve(got) => break 'decided Ok(got),
-                Next::Failed(landing) => {
-                    if let Some(result) = joined(landing) {
-                        break 'decided result;
-                    }
-                }
-                Next::Recursive => break 'decided Err(LoadError::Recursive),
-                Next::Follow(flight) => {
-                    if !is_own && !std::mem::replace(&mut has_joined, true) {
-                        store.count_joined();
-                    }
-                    carried.put_down();
-                    match wait(store, &flight, key, &call).await {
-                        Waited::Landed(landing) => {
-                            if let Some(result) = followed(landing, is_own) {
-                                break 'decided result;
-                            }
-                        }
-                        Waited::Stale(got) => break 'decided Ok(got),
-                        Waited::CallerTimedOut { is_in_line } => {
-                            break 'decided caller_timed_out(
-                                store, hash, key, &call.ask, is_in_line,
-                            );
-                        }
-                    }
-                    carried.inherit(&flight);
-                }
-                // a closure is run by its own caller, even if that could be served stale
-                Next::Lead(mut lead) | Next::Revalidate(mut lead) => {
-                    if let Some(question) = lead.question() {
-                        let asked = asked(store, &mut lead, call.until, question).await;
-                        if asked.is_none() && call.until.is_some_and(|at| at <= store.clock.now()) {
-                            break 'decided lead_timed_out(store, lead, key, &call);
-                        }
-                        // if the tier takes until `load_timeout`, the followers time out by themselves, and this
-                        // caller asks the source
-                        let found = asked.unwrap_or(Err(TierError::TimedOut));
-                        let accepts = |age| call.ask.accepts(age);
-                        if let Some(entry) = lead.answer(found, accepts, false) {
-                            break 'decided lead.land_kept(entry, call.ttl);
-                        }
-                    }
-                    let may_serve = || is_ahead || store.is_servable(hash, key, &call.ask);
-                    let (caller, until) = (Caller::Loads, call.until);
-                    match admit_async(store, &mut lead, caller, &mut carried, until, may_serve)
-                        .await
-                    {
-                        Ok(()) => break lead,
-                        Err(refusal) => {
-                            let refused = lead.refuse(refusal).map(|error| (refusal, error));
-                            let served =
-                                |refused| serve_refused(store, hash, key, &call, is_ahead, refused);
-                            if let Some(served) = refused.and_then(served) {
-                                break 'decided served;
-                            }
-                        }
-                    }
-                }
-            }
-        };
-        let result = {
-            let loader = load(&mut lead);
-            let mut loader = pin!(loader);
-            let mut alarm = TaskAlarm::default();
-            let poll = |task: &mut Context<'_>| {
-                poll_lead(store, &mut lead, call.until, loader.as_mut(), &mut alarm, task)
+    let mut attempt = Attempt::to_load(store, hash, key, call);
+    let outcome = match lead(&mut attempt).await {
+        Break(outcome) => outcome,
+        Continue(mut lead) => {
+            let result = {
+                let loader = load(&mut lead);
+                let mut loader = pin!(loader);
+                let mut alarm = TaskAlarm::default();
+                let poll = |task: &mut Context<'_>| {
+                    poll_lead(store, &mut lead, call.until, loader.as_mut(), &mut alarm, task)
+                };
+                poll_fn(poll).await
             };
-            poll_fn(poll).await
-        };
-        // the loader's future has been dropped by now, even if it ran out of time: the next load may have its
-        // slot
-        match result {
-            Some(result) => {
-                // `Into` may be the user's code too
-                let result = lead.run(|| result.map(Into::into));
-                lead.land(result, call.ttl)
-            }
-            None => lead_timed_out(store, lead, key, &call),
+            // the loader's future has been dropped by now, even if it ran out of time: the next load may have its
+            // slot. `Into` may be the user's code too.
+            let result = result.map(|result| lead.run(|| result.map(Into::into)));
+            attempt.loaded(lead, result)
         }
     };
-    let result =
-        result.or_else(|error| serve_or_error(store, hash, key, &call.ask, is_ahead, error));
-    finish(count_served(search, result))
+    finish(attempt.finish(outcome))
+}
+
+/// The async form of [`blocking::lead`](super::blocking::lead).
+async fn lead<Q, K, V, S, E>(
+    attempt: &mut Attempt<'_, Q, K, V, S, E>,
+) -> ControlFlow<Outcome<V, E>, Lead<K, V, S>>
+where
+    Q: ?Sized + Equivalent<K> + ToKey<K>,
+    K: Clone + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: Send + Sync + 'static,
+    E: Send + Sync + 'static,
+{
+    let (store, key) = (attempt.store, attempt.key);
+    loop {
+        let mut lead = match attempt.next()? {
+            Step::Lead(lead) => lead,
+            Step::Wait(following) => {
+                let waited = wait(store, &following.flight, key, &attempt.call).await;
+                attempt.waited(following, waited)?;
+                continue;
+            }
+        };
+        if let Some(question) = lead.question() {
+            let found = asked(store, &mut lead, attempt.call.until, question).await;
+            lead = attempt.answered(lead, found)?;
+        }
+        let entered = match attempt.enter(&mut lead) {
+            Ok(Entrance::Open) => Ok(()),
+            Ok(Entrance::Busy) => {
+                let slot = attempt.queue(&lead).await;
+                attempt.enter_with(&mut lead, slot)
+            }
+            Err(refusal) => Err(refusal),
+        };
+        match entered {
+            Ok(()) => return Continue(lead),
+            Err(refusal) => attempt.refused(lead, refusal)?,
+        }
+    }
 }
 
 /// The async form of [`blocking::search_or_make`](super::blocking::search_or_make).
@@ -172,86 +128,22 @@ where
     if let Looked::Value(value) = store.get(hash, key, Purpose::Make) {
         return value;
     }
-    let search = store.search();
-    let call = making();
-    let mut ahead = store.lead_ahead(hash, key, &call.ask);
-    let mut has_joined = false;
-    let mut carried = Carried::default();
-    let mut lead = loop {
-        let is_ahead = ahead.is_some();
-        match ahead.take().map_or_else(|| store.join(hash, key, &call.ask), Next::Lead) {
-            Next::Look => {
-                if let Looked::Value(got) = store.got(hash, key, &call.ask) {
-                    return got.value;
-                }
-            }
-            Next::Serve(got) => {
-                search.was_served_stale();
-                return got.value;
-            }
-            Next::Recursive => break None,
-            Next::Follow(flight) => {
-                if !std::mem::replace(&mut has_joined, true) {
-                    store.count_joined();
-                }
-                carried.put_down();
-                match wait(store, &flight, key, &call).await {
-                    Waited::Landed(Landing::Value(brought)) => return brought.value.clone(),
-                    Waited::Stale(got) => {
-                        search.was_served_stale();
-                        return got.value;
-                    }
-                    // this call has neither an error to return nor a timeout: it goes on
-                    Waited::Landed(_) | Waited::CallerTimedOut { .. } => {}
-                }
-                carried.inherit(&flight);
-            }
-            Next::Failed(_) => unreachable!("a call that makes its value gets no errors"),
-            Next::Lead(mut lead) | Next::Revalidate(mut lead) => {
-                if let Some(question) = lead.question() {
-                    // if the tier takes until `load_timeout`, the followers time out by themselves, and this
-                    // caller asks the source
-                    let found = asked(store, &mut lead, None, question).await;
-                    let found = found.unwrap_or(Err(TierError::TimedOut));
-                    if let Some(entry) = lead.answer(found, |age| call.ask.accepts(age), true) {
-                        match lead.land_kept::<Infallible>(entry, None) {
-                            Ok(got) => return got.value,
-                            Err(_) => unreachable!("a value was landed"),
-                        }
-                    }
-                }
-                // if this is a refresh, the fresh value is found at the next look
-                let may_serve = || is_ahead || store.is_servable(hash, key, &call.ask);
-                let caller = Caller::Makes;
-                match admit_async(store, &mut lead, caller, &mut carried, None, may_serve).await {
-                    Ok(()) => break Some(lead),
-                    Err(refusal) => {
-                        lead.refuse::<Infallible>(refusal);
-                        if let Some(got) = stale_if_overloaded(store, hash, key, &call.ask, refusal)
-                        {
-                            search.was_served_stale();
-                            return got.value;
-                        }
-                    }
-                }
-            }
+    let mut attempt = Attempt::<_, _, _, _, Infallible>::to_make(store, hash, key);
+    let outcome = match lead(&mut attempt).await {
+        // inside a load of the same key: makes the value, which is not stored; the outer load stores its own
+        Break(Err(LoadError::Recursive)) => return make().await,
+        Break(outcome) => outcome,
+        Continue(mut lead) => {
+            let value = {
+                let mut maker = pin!(lead.run(make));
+                poll_fn(|task| lead.run(|| maker.as_mut().poll(task))).await
+            };
+            attempt.loaded(lead, Some(Ok(Loaded::new(value))))
         }
     };
-    let maker = match &mut lead {
-        Some(lead) => lead.run(make),
-        None => make(),
-    };
-    let mut maker = pin!(maker);
-    let value = poll_fn(|task| match &mut lead {
-        Some(lead) => lead.run(|| maker.as_mut().poll(task)),
-        None => maker.as_mut().poll(task),
-    })
-    .await;
-    // inside a load of the same key the value is not stored; the outer load stores its own
-    let Some(lead) = lead else { return value };
-    match lead.land::<Infallible>(Ok(Loaded::new(value)), None) {
+    match attempt.finish(outcome) {
         Ok(got) => got.value,
-        Err(_) => unreachable!("a value was landed"),
+        Err(_) => unreachable!("a call that makes its value gets no errors"),
     }
 }
 

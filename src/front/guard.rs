@@ -1,61 +1,12 @@
-//! Waiting for permission to call the source: blocking and async.
+//! Waiting for permission to call the source once for several keys: blocking and async.
 
-use crate::engine::guard::{Caller, Carried, Entrance, Permit, Refusal};
+use crate::engine::guard::{Permit, Refusal};
 use crate::engine::lead::Lead;
 use crate::engine::store::Store;
 use crate::parts::turn::Turn;
-use crate::words::tick::Tick;
 
-/// Asks for permission. If all slots are taken, refuses if the caller `may_serve` something stale; otherwise
-/// blocks this thread until a slot is free, or until `deadline`.
-#[inline]
-pub(super) fn admit<K, V, S>(
-    store: &Store<K, V, S>,
-    lead: &mut Lead<K, V, S>,
-    caller: Caller,
-    carried: &mut Carried,
-    deadline: Option<Tick>,
-    may_serve: impl FnOnce() -> bool,
-) -> Result<(), Refusal>
-where
-    K: Send + Sync + 'static,
-    V: Send + Sync + 'static,
-{
-    match lead.enter(caller, carried)? {
-        Entrance::Open => Ok(()),
-        Entrance::Busy if may_serve() => Err(Refusal::Overloaded),
-        Entrance::Busy => {
-            let slot = lead.queue(store, carried, deadline).block()?;
-            lead.enter_with(slot, caller, carried)
-        }
-    }
-}
-
-/// The async form.
-pub(super) async fn admit_async<K, V, S>(
-    store: &Store<K, V, S>,
-    lead: &mut Lead<K, V, S>,
-    caller: Caller,
-    carried: &mut Carried,
-    deadline: Option<Tick>,
-    may_serve: impl FnOnce() -> bool,
-) -> Result<(), Refusal>
-where
-    K: Send + Sync + 'static,
-    V: Send + Sync + 'static,
-{
-    match lead.enter(caller, carried)? {
-        Entrance::Open => Ok(()),
-        Entrance::Busy if may_serve() => Err(Refusal::Overloaded),
-        Entrance::Busy => {
-            let slot = lead.queue(store, carried, deadline).await?;
-            lead.enter_with(slot, caller, carried)
-        }
-    }
-}
-
-/// As [`admit`], for several keys that one call of the loader loads. If all slots are taken, `spare` first takes
-/// out the keys that need not be loaded now. `None` if none is left.
+/// Asks for permission to load several keys with one call of the loader, and waits for it. If all slots are taken,
+/// `spare` first takes out the keys that need not be loaded now. `None` if none is left.
 pub(super) fn admit_many<K, V, S>(
     store: &Store<K, V, S>,
     leads: &mut Vec<Lead<K, V, S>>,

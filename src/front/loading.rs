@@ -167,7 +167,7 @@ where
         if let Some(found) = self.look(hash, &call) {
             return found;
         }
-        let result = blocking::load(store, hash, key, &call, |lead| {
+        let result = blocking::load(store, hash, key, call, |lead| {
             let (cx, key) = (lead.cx(), lead.key().clone());
             lead.run(|| loader.load(&key, &cx))
         });
@@ -210,7 +210,7 @@ where
             let load = |keys: &[K]| self.loader.load_many(keys);
             return plain(gather::load(store, gather, hash, key, load));
         }
-        plain(blocking::load(store, hash, key, &Call::of_owner::<L::Error>(), |lead| {
+        plain(blocking::load(store, hash, key, Call::of_owner::<L::Error>(), |lead| {
             let (cx, key) = (lead.cx(), lead.key().clone());
             lead.run(|| self.loader.load(&key, &cx))
         }))

@@ -1,6 +1,7 @@
 //! Floor 5: the public handles (caches, builders of calls, queues, tiers), and the two ways to wait.
 
 pub(crate) mod at;
+mod attempt;
 pub(crate) mod background;
 // not with loom, which has no named threads; shuttle explores it
 #[cfg(not(larder_loom))]

@@ -1,0 +1,260 @@
+//! One call that loads on a miss, without the waiting: decides what its caller does next, and what each outcome
+//! means for it. The [blocking](super::blocking) and the [async](super::future) front drive it; all that they
+//! add is how to wait.
+
+use super::call::{
+    Call, Waited, caller_timed_out, count_served, lead_timed_out, offload, serve_or_error,
+    serve_refused, stale_if_overloaded,
+};
+use super::outcome::{Outcome, followed, joined};
+use crate::engine::guard::{Caller, Carried, Entrance, Refusal};
+use crate::engine::join::Next;
+use crate::engine::lead::Lead;
+use crate::engine::look::{Looked, Search};
+use crate::engine::store::Store;
+use crate::parts::flight::Flight;
+use crate::parts::slots::LoadSlot;
+use crate::parts::turn::{NoSlot, Turn};
+use crate::rules::loaded::Loaded;
+use crate::rules::tier::{TierError, TierFound};
+use crate::shard::ask::Ask;
+use crate::words::error::LoadError;
+use crate::words::to_key::ToKey;
+use equivalent::Equivalent;
+use std::convert::Infallible;
+use std::marker::PhantomData;
+use std::ops::ControlFlow::{self, Break, Continue};
+use std::sync::Arc;
+
+/// One call for one key, from the look-up that found nothing to its outcome.
+pub(super) struct Attempt<'c, Q: ?Sized, K, V, S, E> {
+    pub(super) store: &'c Arc<Store<K, V, S>>,
+    pub(super) hash: u64,
+    pub(super) key: &'c Q,
+    pub(super) call: Call,
+    caller: Caller,
+    search: Search<'c>,
+    /// The refresh that this caller begins with, if the value that it found is due.
+    ahead: Option<Lead<K, V, S>>,
+    began_ahead: bool,
+    /// What it leads now is that refresh.
+    is_ahead: bool,
+    has_joined: bool,
+    carried: Carried,
+    /// The loader's error.
+    fails_with: PhantomData<fn() -> E>,
+}
+
+/// What the caller does next.
+pub(super) enum Step<K, V, S> {
+    /// Wait for a load, then report how that ended: [`Attempt::waited`].
+    Wait(Following<K, V>),
+    /// Ask the second tier ([`Attempt::answered`]), then the source ([`Attempt::enter`]).
+    Lead(Lead<K, V, S>),
+}
+
+/// A flight to wait for.
+pub(super) struct Following<K, V> {
+    pub(super) flight: Arc<Flight<K, V>>,
+    /// It is the caller's own load, which runs in the background.
+    is_own: bool,
+}
+
+impl<'c, Q, K, V, S, E> Attempt<'c, Q, K, V, S, E>
+where
+    Q: ?Sized + Equivalent<K> + ToKey<K>,
+    K: Clone + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: Send + Sync + 'static,
+    E: Send + Sync + 'static,
+{
+    /// A call that loads.
+    pub(super) fn to_load(
+        store: &'c Arc<Store<K, V, S>>,
+        hash: u64,
+        key: &'c Q,
+        call: Call,
+    ) -> Self {
+        Self::new(store, hash, key, call, Caller::Loads)
+    }
+
+    /// `get_or_insert_with`, which cannot fail: it gets no errors, and loads over a cached "not found".
+    pub(super) fn to_make(store: &'c Arc<Store<K, V, S>>, hash: u64, key: &'c Q) -> Self {
+        let ask = Ask { over_missing: true, ..Ask::default() };
+        let call = Call { ask, ttl: None, until: None, may_offload: false };
+        Self::new(store, hash, key, call, Caller::Makes)
+    }
+
+    fn new(
+        store: &'c Arc<Store<K, V, S>>,
+        hash: u64,
+        key: &'c Q,
+        call: Call,
+        caller: Caller,
+    ) -> Self {
+        let search = store.search();
+        let ahead = store.lead_ahead(hash, key, &call.ask);
+        Self {
+            store,
+            hash,
+            key,
+            call,
+            caller,
+            search,
+            began_ahead: ahead.is_some(),
+            is_ahead: false,
+            ahead,
+            has_joined: false,
+            carried: Carried::default(),
+            fails_with: PhantomData,
+        }
+    }
+
+    /// Decides what to do, or ends the call.
+    pub(super) fn next(&mut self) -> ControlFlow<Outcome<V, E>, Step<K, V, S>> {
+        let (store, hash, key) = (self.store, self.hash, self.key);
+        loop {
+            let ask = &self.call.ask;
+            self.is_ahead = self.ahead.is_some();
+            let next = self.ahead.take().map_or_else(|| store.join(hash, key, ask), Next::Lead);
+            let (next, is_own) =
+                offload(store, next, ask, &self.carried, &mut self.call.may_offload);
+            match next {
+                Next::Look => match store.got(hash, key, ask) {
+                    Looked::Value(got) => return Break(Ok(got)),
+                    Looked::Missing if !self.makes() => return Break(Err(LoadError::NotFound)),
+                    Looked::Missing | Looked::Nothing => {}
+                },
+                Next::Serve(got) => return Break(Ok(got)),
+                Next::Failed(landing) => {
+                    if let Some(outcome) = joined(landing) {
+                        return Break(outcome);
+                    }
+                }
+                Next::Recursive => return Break(Err(LoadError::Recursive)),
+                Next::Follow(flight) => {
+                    if !is_own && !std::mem::replace(&mut self.has_joined, true) {
+                        store.count_joined();
+                    }
+                    self.carried.put_down();
+                    return Continue(Step::Wait(Following { flight, is_own }));
+                }
+                // a closure is run by its own caller, even if that could be served stale
+                Next::Lead(lead) | Next::Revalidate(lead) => return Continue(Step::Lead(lead)),
+            }
+        }
+    }
+
+    /// The wait for a load is over. Goes on if the caller has to look again.
+    pub(super) fn waited(
+        &mut self,
+        Following { flight, is_own }: Following<K, V>,
+        waited: Waited<V>,
+    ) -> ControlFlow<Outcome<V, E>> {
+        let outcome = match waited {
+            Waited::Landed(landing) => followed(landing, is_own),
+            Waited::Stale(got) => Some(Ok(got)),
+            Waited::CallerTimedOut { is_in_line } => {
+                let (store, hash, key) = (self.store, self.hash, self.key);
+                Some(caller_timed_out(store, hash, key, &self.call.ask, is_in_line))
+            }
+        };
+        match outcome {
+            // a call that makes its value has neither an error to return nor a timeout: it goes on
+            Some(outcome) if outcome.is_ok() || !self.makes() => Break(outcome),
+            _ => {
+                self.carried.inherit(&flight);
+                Continue(())
+            }
+        }
+    }
+
+    /// The second tier has answered; `None` if the load's time or the caller's own was over first. Goes on with
+    /// the lead if the source is to be asked.
+    pub(super) fn answered(
+        &mut self,
+        mut lead: Lead<K, V, S>,
+        found: Option<Result<TierFound<K, V>, TierError>>,
+    ) -> ControlFlow<Outcome<V, E>, Lead<K, V, S>> {
+        let is_late = || self.call.until.is_some_and(|at| at <= self.store.clock.now());
+        if found.is_none() && is_late() {
+            return Break(lead_timed_out(self.store, lead, self.key, &self.call));
+        }
+        // if the tier takes until `load_timeout`, the followers time out by themselves, and this caller asks the
+        // source
+        let found = found.unwrap_or(Err(TierError::TimedOut));
+        match lead.answer(found, |age| self.call.ask.accepts(age), self.makes()) {
+            Some(entry) => Break(lead.land_kept(entry, self.call.ttl)),
+            None => Continue(lead),
+        }
+    }
+
+    /// Asks for permission to call the source. If all slots are taken, refuses if the caller can be served
+    /// something stale.
+    #[inline]
+    pub(super) fn enter(&mut self, lead: &mut Lead<K, V, S>) -> Result<Entrance, Refusal> {
+        let may_serve =
+            || self.is_ahead || self.store.is_servable(self.hash, self.key, &self.call.ask);
+        match lead.enter(self.caller, &mut self.carried)? {
+            Entrance::Busy if may_serve() => Err(Refusal::Overloaded),
+            entrance => Ok(entrance),
+        }
+    }
+
+    /// All slots were taken: what to wait for, until the caller's own time is over.
+    pub(super) fn queue(&mut self, lead: &Lead<K, V, S>) -> Turn<'c> {
+        lead.queue(self.store, &mut self.carried, self.call.until)
+    }
+
+    /// As [`enter`](Self::enter), after the wait for a slot.
+    pub(super) fn enter_with(
+        &mut self,
+        lead: &mut Lead<K, V, S>,
+        slot: Result<LoadSlot, NoSlot>,
+    ) -> Result<(), Refusal> {
+        lead.enter_with(slot?, self.caller, &mut self.carried)
+    }
+
+    /// The source may not be called. Goes on if the caller has to look again.
+    pub(super) fn refused(
+        &mut self,
+        lead: Lead<K, V, S>,
+        refusal: Refusal,
+    ) -> ControlFlow<Outcome<V, E>> {
+        let (store, hash, key, call) = (self.store, self.hash, self.key, &self.call);
+        let served = if self.makes() {
+            // if this is a refresh, the fresh value is found at the next look
+            lead.refuse::<Infallible>(refusal);
+            stale_if_overloaded(store, hash, key, &call.ask, refusal).map(Ok)
+        } else {
+            let refused = lead.refuse(refusal).map(|error| (refusal, error));
+            refused
+                .and_then(|refused| serve_refused(store, hash, key, call, self.is_ahead, refused))
+        };
+        served.map_or(Continue(()), Break)
+    }
+
+    /// The loader is done; `None` if the load's time or the caller's own was over first.
+    pub(super) fn loaded(
+        &self,
+        lead: Lead<K, V, S>,
+        result: Option<Result<Loaded<V>, E>>,
+    ) -> Outcome<V, E> {
+        match result {
+            Some(result) => lead.land(result, self.call.ttl),
+            None => lead_timed_out(self.store, lead, self.key, &self.call),
+        }
+    }
+
+    /// Ends the call: on failure serves a stale value if there is one, and counts what was served.
+    pub(super) fn finish(self, outcome: Outcome<V, E>) -> Outcome<V, E> {
+        let Self { store, hash, key, call, began_ahead, .. } = self;
+        let outcome = outcome
+            .or_else(|error| serve_or_error(store, hash, key, &call.ask, began_ahead, error));
+        count_served(self.search, outcome)
+    }
+
+    fn makes(&self) -> bool {
+        self.caller == Caller::Makes
+    }
+}
