@@ -35,7 +35,7 @@
 //! │  tag, key, life ─────── fresh ───────────► one mark in the slot, clone, return
 //! │  nothing to serve
 //! ▼
-//! join                   exclusive lock        engine/join.rs, shard/join.rs
+//! join                   exclusive lock        front/attempt.rs, engine/join.rs, shard/join.rs
 //! │  one decision, one critical section:
 //! ├── somebody stored meanwhile ─────────────► look again
 //! ├── a flight is on the board ──────────────► follow it
@@ -66,7 +66,8 @@
 //! ```
 //!
 //! The blocking front and the async one differ only in how they wait: a flight keeps wakers, and a blocked
-//! thread is a waker that unparks. (Besides, only a blocking load may begin in a seat.) So there is one
+//! thread is a waker that unparks. (Besides, only a blocking load may begin in a seat.) What a caller does next,
+//! and what each outcome means for it, is decided by one type, `Attempt`, that both drive. So there is one
 //! engine, not two, and both kinds of callers can share a flight.
 //!
 //! Four choices carry the rest:
@@ -116,7 +117,7 @@
 //! | floor | | |
 //! |---|---|---|
 //! | 6 | `builder/` | what can be set: `bounds`, `lives`, `loads` · `settings` and their defaults · `check` refuses bad settings · `plan` what the engine is built from, with the number of shards · `tier` what a second tier needs |
-//! | 5 | `front/` | `cache` the plain calls · `at` one call with all its options · `many` many keys · `blocking`, `future` the two ways to wait · `behind/` the write-behind queue, with its handles for `threads` and `tasks` and their `writers` · `snapshot/` warm restarts · `http/` header fields · `call` the options of one call, and what its caller gets if the load brings no value · `loader`, `loading`, `loading_async` caches that own their loader, `background`, `gather`, `warm` what they do with it · `outcome` from a landing to a follower's result · `guard` the wait for a slot · `writing`, `invalidator` the calls of a writer · `entries` the iterator · `inspect` hidden methods for tests · `tier/` the second tier: `ask` for many keys, `calls` its other calls, `worker` the thread that sends it changes, `memory` a test double, `redis/` one over a server |
+//! | 5 | `front/` | `cache` the plain calls · `at` one call with all its options · `many` many keys · `attempt` what a call that loads does next · `blocking`, `future` the two ways to wait · `behind/` the write-behind queue, with its handles for `threads` and `tasks` and their `writers` · `snapshot/` warm restarts · `http/` header fields · `call` the options of one call, and what its caller gets if the load brings no value · `loader`, `loading`, `loading_async` caches that own their loader, `background`, `gather`, `warm` what they do with it · `outcome` from a landing to a follower's result · `guard` the wait for a slot · `writing`, `invalidator` the calls of a writer · `entries` the iterator · `inspect` hidden methods for tests · `tier/` the second tier: `ask` for many keys, `calls` its other calls, `worker` the thread that sends it changes, `memory` a test double, `redis/` one over a server |
 //! | 4 | `engine/` | `store` all shards with hasher, clock, budget, listener · `look` reading · `join` who loads · `lead` from the decision to lead to the end of the loader, `lead/land` what becomes of its result, `solo` the same for a load that nobody else knows of, `batch` several keys at once, `away` without a caller, `ahead` of need · `put` storing, `insert` its shortcut, `alter` depending on the current value, `heavy` with room from other shards · `guard` the way to the source, `guard/pass` the permit to call it, `guard/line` the line for loads without a caller · `explain` the state of one key, `events` what the handler of events is told · `take` removing · `writing` writes at the source · `behind` changes ahead of the source, `behind/alter` those that depend on the current value · `restore` entries of an earlier process · `tier` the second tier, asked before the source: `tier/lead` by one load, `tier/inquiry` by many, `tier/news` what other processes did · `sweeper` frees what expired · `unreported` reports what left even if user code panics |
 //! | 3 | `shard/` | `look`, `join`, `store`, `leave`, `walk` what can be done to one shard · `calm` storing where nothing is under way, `under_way` loads and writes that are · `choose` asks the policy, with the weights of entries · `ahead` taking a key for its refresh · `ask` what one caller accepts · `grow` its table · `entry` · `aside` what few entries have · `board` flights · `seat` loads without a flight · `failures` keys whose load failed lately · `fences` writes in progress · `outbox` what left · `explain` the state of one key · `validate` |
 //! | 2 | `parts/` | `group`, `table` where entries are kept · `eviction/` which entry goes · `flight`, `waiter`, `stack` loads and their waiters · `slots`, `turn`, `breaker` what spares the source · `ledger` what was written lately, `written` which keys were, while a snapshot is restored, `reservation` keys that `alter` is changing, `kept` keys whose value was changed but not its life, `tags` what happened to groups of entries · `budget` the bound, `weights` what entries take of it, `credit` room on its way to an entry · `backlog` what is to be written to the source, `outgoing` what a second tier is to be told · `notifier` the handler of events |

@@ -17,7 +17,6 @@ use crate::parts::slots::LoadSlot;
 use crate::parts::turn::{NoSlot, Turn};
 use crate::rules::loaded::Loaded;
 use crate::rules::tier::{TierError, TierFound};
-use crate::shard::ask::Ask;
 use crate::words::error::LoadError;
 use crate::words::to_key::ToKey;
 use equivalent::Equivalent;
@@ -31,18 +30,26 @@ pub(super) struct Attempt<'c, Q: ?Sized, K, V, S, E> {
     pub(super) store: &'c Arc<Store<K, V, S>>,
     pub(super) hash: u64,
     pub(super) key: &'c Q,
-    pub(super) call: Call,
+    pub(super) call: &'c Call,
     caller: Caller,
     search: Search<'c>,
-    /// The refresh that this caller begins with, if the value that it found is due.
-    ahead: Option<Lead<K, V, S>>,
+    round: Round,
+    /// It began as a refresh, because the value that it found is due.
     began_ahead: bool,
-    /// What it leads now is that refresh.
-    is_ahead: bool,
+    may_offload: bool,
     has_joined: bool,
     carried: Carried,
     /// The loader's error.
     fails_with: PhantomData<fn() -> E>,
+}
+
+/// How often the call has looked for what to do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Round {
+    None,
+    /// Once, and it leads the refresh of a value that is due.
+    Ahead,
+    Other,
 }
 
 /// What the caller does next.
@@ -69,41 +76,45 @@ where
     E: Send + Sync + 'static,
 {
     /// A call that loads.
+    #[inline]
     pub(super) fn to_load(
         store: &'c Arc<Store<K, V, S>>,
         hash: u64,
         key: &'c Q,
-        call: Call,
+        call: &'c Call,
     ) -> Self {
         Self::new(store, hash, key, call, Caller::Loads)
     }
 
-    /// `get_or_insert_with`, which cannot fail: it gets no errors, and loads over a cached "not found".
-    pub(super) fn to_make(store: &'c Arc<Store<K, V, S>>, hash: u64, key: &'c Q) -> Self {
-        let ask = Ask { over_missing: true, ..Ask::default() };
-        let call = Call { ask, ttl: None, until: None, may_offload: false };
+    /// `get_or_insert_with`, which cannot fail, with the options of [`Call::making`].
+    #[inline]
+    pub(super) fn to_make(
+        store: &'c Arc<Store<K, V, S>>,
+        hash: u64,
+        key: &'c Q,
+        call: &'c Call,
+    ) -> Self {
         Self::new(store, hash, key, call, Caller::Makes)
     }
 
+    #[inline]
     fn new(
         store: &'c Arc<Store<K, V, S>>,
         hash: u64,
         key: &'c Q,
-        call: Call,
+        call: &'c Call,
         caller: Caller,
     ) -> Self {
-        let search = store.search();
-        let ahead = store.lead_ahead(hash, key, &call.ask);
         Self {
             store,
             hash,
             key,
             call,
             caller,
-            search,
-            began_ahead: ahead.is_some(),
-            is_ahead: false,
-            ahead,
+            search: store.search(),
+            round: Round::None,
+            began_ahead: false,
+            may_offload: call.may_offload,
             has_joined: false,
             carried: Carried::default(),
             fails_with: PhantomData,
@@ -111,14 +122,17 @@ where
     }
 
     /// Decides what to do, or ends the call.
+    #[inline]
     pub(super) fn next(&mut self) -> ControlFlow<Outcome<V, E>, Step<K, V, S>> {
         let (store, hash, key) = (self.store, self.hash, self.key);
         loop {
             let ask = &self.call.ask;
-            self.is_ahead = self.ahead.is_some();
-            let next = self.ahead.take().map_or_else(|| store.join(hash, key, ask), Next::Lead);
-            let (next, is_own) =
-                offload(store, next, ask, &self.carried, &mut self.call.may_offload);
+            let is_first = self.round == Round::None;
+            let ahead = is_first.then(|| store.lead_ahead(hash, key, ask)).flatten();
+            self.began_ahead |= ahead.is_some();
+            self.round = if ahead.is_some() { Round::Ahead } else { Round::Other };
+            let next = ahead.map_or_else(|| store.join(hash, key, ask), Next::Lead);
+            let (next, is_own) = offload(store, next, ask, &self.carried, &mut self.may_offload);
             match next {
                 Next::Look => match store.got(hash, key, ask) {
                     Looked::Value(got) => return Break(Ok(got)),
@@ -178,7 +192,7 @@ where
     ) -> ControlFlow<Outcome<V, E>, Lead<K, V, S>> {
         let is_late = || self.call.until.is_some_and(|at| at <= self.store.clock.now());
         if found.is_none() && is_late() {
-            return Break(lead_timed_out(self.store, lead, self.key, &self.call));
+            return Break(lead_timed_out(self.store, lead, self.key, self.call));
         }
         // if the tier takes until `load_timeout`, the followers time out by themselves, and this caller asks the
         // source
@@ -193,12 +207,13 @@ where
     /// something stale.
     #[inline]
     pub(super) fn enter(&mut self, lead: &mut Lead<K, V, S>) -> Result<Entrance, Refusal> {
+        let entrance = lead.enter(self.caller, &mut self.carried)?;
         let may_serve =
-            || self.is_ahead || self.store.is_servable(self.hash, self.key, &self.call.ask);
-        match lead.enter(self.caller, &mut self.carried)? {
-            Entrance::Busy if may_serve() => Err(Refusal::Overloaded),
-            entrance => Ok(entrance),
+            || self.is_ahead() || self.store.is_servable(self.hash, self.key, &self.call.ask);
+        if entrance == Entrance::Busy && may_serve() {
+            return Err(Refusal::Overloaded);
         }
+        Ok(entrance)
     }
 
     /// All slots were taken: what to wait for, until the caller's own time is over.
@@ -221,7 +236,7 @@ where
         lead: Lead<K, V, S>,
         refusal: Refusal,
     ) -> ControlFlow<Outcome<V, E>> {
-        let (store, hash, key, call) = (self.store, self.hash, self.key, &self.call);
+        let (store, hash, key, call) = (self.store, self.hash, self.key, self.call);
         let served = if self.makes() {
             // if this is a refresh, the fresh value is found at the next look
             lead.refuse::<Infallible>(refusal);
@@ -229,12 +244,13 @@ where
         } else {
             let refused = lead.refuse(refusal).map(|error| (refusal, error));
             refused
-                .and_then(|refused| serve_refused(store, hash, key, call, self.is_ahead, refused))
+                .and_then(|refused| serve_refused(store, hash, key, call, self.is_ahead(), refused))
         };
         served.map_or(Continue(()), Break)
     }
 
     /// The loader is done; `None` if the load's time or the caller's own was over first.
+    #[inline]
     pub(super) fn loaded(
         &self,
         lead: Lead<K, V, S>,
@@ -242,16 +258,21 @@ where
     ) -> Outcome<V, E> {
         match result {
             Some(result) => lead.land(result, self.call.ttl),
-            None => lead_timed_out(self.store, lead, self.key, &self.call),
+            None => lead_timed_out(self.store, lead, self.key, self.call),
         }
     }
 
     /// Ends the call: on failure serves a stale value if there is one, and counts what was served.
+    #[inline]
     pub(super) fn finish(self, outcome: Outcome<V, E>) -> Outcome<V, E> {
         let Self { store, hash, key, call, began_ahead, .. } = self;
         let outcome = outcome
             .or_else(|error| serve_or_error(store, hash, key, &call.ask, began_ahead, error));
         count_served(self.search, outcome)
+    }
+
+    fn is_ahead(&self) -> bool {
+        self.round == Round::Ahead
     }
 
     fn makes(&self) -> bool {

@@ -39,7 +39,7 @@ where
     S: Send + Sync + 'static,
     E: Send + Sync + 'static,
 {
-    let mut attempt = Attempt::to_load(store, hash, key, call);
+    let mut attempt = Attempt::to_load(store, hash, key, &call);
     let outcome = match lead(&mut attempt) {
         Break(outcome) => outcome,
         Continue(mut lead) => {
@@ -114,7 +114,7 @@ where
         let mut lead = match attempt.next()? {
             Step::Lead(lead) => lead,
             Step::Wait(following) => {
-                let waited = wait(store, &following.flight, key, &attempt.call);
+                let waited = wait(store, &following.flight, key, attempt.call);
                 attempt.waited(following, waited)?;
                 continue;
             }
@@ -191,7 +191,8 @@ where
     V: Clone + Send + Sync + 'static,
     S: Send + Sync + 'static,
 {
-    let mut attempt = Attempt::<_, _, _, _, Infallible>::to_make(store, hash, key);
+    let call = Call::making();
+    let mut attempt = Attempt::<_, _, _, _, Infallible>::to_make(store, hash, key, &call);
     let outcome = match lead(&mut attempt) {
         // inside a load of the same key: makes the value, which is not stored; the outer load stores its own
         Break(Err(LoadError::Recursive)) => return make(),

@@ -40,6 +40,12 @@ impl Call {
         Self { may_offload: true, ..Self::plain::<E>() }
     }
 
+    /// `get_or_insert_with`, which cannot fail: it gets no errors, and loads over a cached "not found".
+    pub(super) fn making() -> Self {
+        let ask = Ask { over_missing: true, ..Ask::default() };
+        Self { ask, ttl: None, until: None, may_offload: false }
+    }
+
     /// The result of waiting for a flight. If it is a value of the second tier that is older than this caller
     /// accepts, the caller has to look again.
     pub(super) fn outcome_of<V>(&self, landing: Landing<V>) -> Waited<V> {

@@ -48,7 +48,7 @@ where
     F: FnOnce(&mut Lead<K, V, S>) -> Fut,
     Fut: Future<Output = Result<R, E>>,
 {
-    let mut attempt = Attempt::to_load(store, hash, key, call);
+    let mut attempt = Attempt::to_load(store, hash, key, &call);
     let outcome = match lead(&mut attempt).await {
         Break(outcome) => outcome,
         Continue(mut lead) => {
@@ -86,7 +86,7 @@ where
         let mut lead = match attempt.next()? {
             Step::Lead(lead) => lead,
             Step::Wait(following) => {
-                let waited = wait(store, &following.flight, key, &attempt.call).await;
+                let waited = wait(store, &following.flight, key, attempt.call).await;
                 attempt.waited(following, waited)?;
                 continue;
             }
@@ -128,7 +128,8 @@ where
     if let Looked::Value(value) = store.get(hash, key, Purpose::Make) {
         return value;
     }
-    let mut attempt = Attempt::<_, _, _, _, Infallible>::to_make(store, hash, key);
+    let call = Call::making();
+    let mut attempt = Attempt::<_, _, _, _, Infallible>::to_make(store, hash, key, &call);
     let outcome = match lead(&mut attempt).await {
         // inside a load of the same key: makes the value, which is not stored; the outer load stores its own
         Break(Err(LoadError::Recursive)) => return make().await,
