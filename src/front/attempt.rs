@@ -67,6 +67,13 @@ pub(super) struct Following<K, V> {
     is_own: bool,
 }
 
+impl<K, V> Following<K, V> {
+    /// Of another caller's load.
+    pub(super) fn of(flight: Arc<Flight<K, V>>) -> Self {
+        Self { flight, is_own: false }
+    }
+}
+
 impl<'c, Q, K, V, S, E> Attempt<'c, Q, K, V, S, E>
 where
     Q: ?Sized + Equivalent<K> + ToKey<K>,
@@ -208,12 +215,15 @@ where
     #[inline]
     pub(super) fn enter(&mut self, lead: &mut Lead<K, V, S>) -> Result<Entrance, Refusal> {
         let entrance = lead.enter(self.caller, &mut self.carried)?;
-        let may_serve =
-            || self.is_ahead() || self.store.is_servable(self.hash, self.key, &self.call.ask);
-        if entrance == Entrance::Busy && may_serve() {
+        if entrance == Entrance::Busy && self.may_serve() {
             return Err(Refusal::Overloaded);
         }
         Ok(entrance)
+    }
+
+    /// Whether there may be something to serve if the load that it leads does not begin.
+    pub(super) fn may_serve(&self) -> bool {
+        self.is_ahead() || self.store.is_servable(self.hash, self.key, &self.call.ask)
     }
 
     /// All slots were taken: what to wait for, until the caller's own time is over.

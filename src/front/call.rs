@@ -40,6 +40,13 @@ impl Call {
         Self { may_offload: true, ..Self::plain::<E>() }
     }
 
+    /// The same for a key that is loaded together with others.
+    pub(super) fn in_batch<E: 'static>() -> Self {
+        let mut call = Self::plain::<E>();
+        call.ask.in_batch = true;
+        call
+    }
+
     /// `get_or_insert_with`, which cannot fail: it gets no errors, and loads over a cached "not found".
     pub(super) fn making() -> Self {
         let ask = Ask { over_missing: true, ..Ask::default() };

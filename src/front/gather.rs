@@ -5,22 +5,20 @@
 //! its own thread or in its own task. Nothing runs in the background: if the first caller goes away, the keys
 //! are given up, and the other callers look again and gather anew.
 
-use super::call::{Call, Waited, caller_timed_out, count_served, serve_refused, stale_or_error};
+use super::attempt::{Attempt, Following, Step};
+use super::call::Call;
 use super::future::poll_batch;
 use super::guard::{admit_many, admit_many_async};
 use super::many::LoaderReply;
-use super::outcome::{Outcome, joined};
+use super::outcome::Outcome;
 use super::tier::ask::{ask_many, ask_many_async};
 use super::{blocking, future};
 use crate::engine::batch::Batch;
 use crate::engine::guard::{Permit, Refusal, refuse_all};
-use crate::engine::join::Next;
 use crate::engine::lead::Lead;
-use crate::engine::look::{Looked, Search};
 use crate::engine::store::Store;
 use crate::engine::tier::inquiry::Settled;
 use crate::engine::unreported::Later;
-use crate::parts::flight::Flight;
 use crate::parts::waiter::TaskAlarm;
 use crate::words::error::LoadError;
 use crate::words::sync::Mutex;
@@ -68,7 +66,7 @@ struct First<'g, K, V, S> {
 enum GatherPart<'g, K, V, S> {
     First(First<'g, K, V, S>),
     /// Its key is in another caller's gathering.
-    Follow(Arc<Flight<K, V>>),
+    Follow(Following<K, V>),
 }
 
 impl<K, V, S> Gather<K, V, S> {
@@ -104,7 +102,7 @@ impl<K, V, S> Gather<K, V, S> {
             if let Some(first) = first {
                 first.wake();
             }
-            return GatherPart::Follow(flight);
+            return GatherPart::Follow(Following::of(flight));
         }
         let is_closed = alone || self.most <= 1;
         let state = State { leads: vec![lead], is_closed, first: Waker::noop().clone() };
@@ -160,113 +158,73 @@ impl<K, V, S> Drop for First<'_, K, V, S> {
 }
 
 /// One call for one key.
-struct GatherCall<'c, Q: ?Sized, K, V, S> {
-    store: &'c Arc<Store<K, V, S>>,
+struct GatherCall<'c, Q: ?Sized, K, V, S, E> {
+    attempt: Attempt<'c, Q, K, V, S, E>,
     gather: &'c Gather<K, V, S>,
-    hash: u64,
-    key: &'c Q,
-    options: Call,
-    search: Search<'c>,
-    has_joined: bool,
     has_gathered: bool,
 }
 
-impl<'c, Q, K, V, S> GatherCall<'c, Q, K, V, S>
+impl<'c, Q, K, V, S, E> GatherCall<'c, Q, K, V, S, E>
 where
     Q: ?Sized + Equivalent<K> + ToKey<K>,
     K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
     S: BuildHasher + Send + Sync + 'static,
+    E: Send + Sync + 'static,
 {
-    fn new<E: 'static>(
+    fn new(
         store: &'c Arc<Store<K, V, S>>,
         gather: &'c Gather<K, V, S>,
         hash: u64,
         key: &'c Q,
+        options: &'c Call,
     ) -> Self {
-        let search = store.search();
-        let mut options = Call::plain::<E>();
-        options.ask.in_batch = true;
-        Self { store, gather, hash, key, options, search, has_joined: false, has_gathered: false }
+        let attempt = Attempt::to_load(store, hash, key, options);
+        Self { attempt, gather, has_gathered: false }
     }
 
     /// Decides what this call does next, or its result. Does not wait.
-    fn decide<E>(&mut self) -> ControlFlow<Outcome<V, E>, GatherPart<'c, K, V, S>>
-    where
-        E: Send + Sync + 'static,
-    {
-        let (store, hash, key) = (self.store, self.hash, self.key);
+    fn decide(&mut self) -> ControlFlow<Outcome<V, E>, GatherPart<'c, K, V, S>> {
+        let store = self.attempt.store;
         loop {
-            match store.join(hash, key, &self.options.ask) {
-                Next::Look => match store.got(hash, key, &self.options.ask) {
-                    Looked::Value(got) => return Break(Ok(got)),
-                    Looked::Missing => return Break(Err(LoadError::NotFound)),
-                    Looked::Nothing => {}
-                },
-                Next::Serve(got) => return Break(Ok(got)),
-                Next::Failed(landing) => {
-                    if let Some(outcome) = joined(landing) {
-                        return Break(outcome);
-                    }
-                }
-                Next::Recursive => return Break(Err(LoadError::Recursive)),
-                Next::Follow(flight) => {
-                    if !std::mem::replace(&mut self.has_joined, true) {
-                        store.count_joined();
-                    }
-                    return Continue(GatherPart::Follow(flight));
-                }
-                Next::Lead(lead) | Next::Revalidate(lead) => {
-                    // the second time, after its gathering found no slot: the tier has been asked already
-                    let has_gathered = std::mem::replace(&mut self.has_gathered, true);
-                    if has_gathered && self.may_serve() && store.is_crowded() {
-                        if let Some(served) = self.spared(lead) {
-                            return Break(served);
-                        }
-                        continue;
-                    }
-                    let part = self.gather.join(lead, store.must_not_wait());
-                    if let GatherPart::Follow(flight) = &part {
-                        store.hurry(flight);
-                    }
-                    return Continue(part);
-                }
+            let lead = match self.attempt.next()? {
+                Step::Wait(following) => return Continue(GatherPart::Follow(following)),
+                Step::Lead(lead) => lead,
+            };
+            // the second time, after its gathering found no slot: the tier has been asked already
+            let has_gathered = std::mem::replace(&mut self.has_gathered, true);
+            if has_gathered && self.attempt.may_serve() && store.is_crowded() {
+                self.attempt.refused(lead, Refusal::Overloaded)?;
+                continue;
             }
+            let part = self.gather.join(lead, store.must_not_wait());
+            if let GatherPart::Follow(following) = &part {
+                store.hurry(&following.flight);
+            }
+            return Continue(part);
         }
-    }
-
-    fn may_serve(&self) -> bool {
-        self.store.is_servable(self.hash, self.key, &self.options.ask)
     }
 
     /// No slot is free: if the first caller can be served a stale value, it gives the gathering up, and the
     /// others look again, to be served a stale value too or to gather anew. `own` is the result of the first
     /// caller's own key.
-    fn spare<E>(&self, leads: &mut Vec<Lead<K, V, S>>, own: &mut Option<Outcome<V, E>>) {
-        if own.is_none() && self.may_serve() {
+    fn spare(&mut self, leads: &mut Vec<Lead<K, V, S>>, own: &mut Option<Outcome<V, E>>) {
+        if own.is_none() && self.attempt.may_serve() {
             let mut leads = std::mem::take(leads).into_iter();
-            *own = leads.next().and_then(|lead| self.spared(lead));
+            *own = leads
+                .next()
+                .and_then(|lead| self.attempt.refused(lead, Refusal::Overloaded).break_value());
         }
-    }
-
-    /// Refuses this load for want of a slot; returns what its caller is served instead, if that is still there.
-    fn spared<E>(&self, lead: Lead<K, V, S>) -> Option<Outcome<V, E>> {
-        let (store, hash, key, refusal) = (self.store, self.hash, self.key, Refusal::Overloaded);
-        let error = lead.refuse(refusal)?;
-        serve_refused(store, hash, key, &self.options, false, (refusal, error))
     }
 
     /// Waits for the gathering to close and loads it, blocking the thread. Returns the result of the first
     /// caller's own key; `None` if the caller has to look again.
-    fn lead<E>(
-        &self,
+    fn lead(
+        &mut self,
         first: &First<'_, K, V, S>,
         load: impl Fn(&[K]) -> LoaderReply<K, V, E>,
-    ) -> Option<Outcome<V, E>>
-    where
-        E: Send + Sync + 'static,
-    {
-        let store = self.store;
+    ) -> Option<Outcome<V, E>> {
+        let (store, ask) = (self.attempt.store, &self.attempt.call.ask);
         let waker = Waker::from(Unpark::this());
         while !first.is_over(store.clock.now(), &waker) {
             store.clock.park_until(Some(first.gathering.until));
@@ -275,7 +233,7 @@ where
         let mut later = Later::new(store);
         let mut leads = first.begin();
         let first_id = leads[0].id();
-        let mut own = first_of(ask_many(store, &mut leads, &self.options.ask, &mut later));
+        let mut own = first_of(ask_many(store, &mut leads, ask, &mut later));
         let permit = admit_many(store, &mut leads, |leads| self.spare(leads, &mut own));
         let Some((leads, permit)) = admitted(leads, permit, &mut own) else { return own };
         let is_own = leads[0].id() == first_id;
@@ -288,16 +246,15 @@ where
     }
 
     /// The async form of [`lead`](Self::lead).
-    async fn lead_async<E, Fut>(
-        &self,
+    async fn lead_async<Fut>(
+        &mut self,
         first: &First<'_, K, V, S>,
         load: impl Fn(Vec<K>) -> Fut,
     ) -> Option<Outcome<V, E>>
     where
-        E: Send + Sync + 'static,
         Fut: Future<Output = LoaderReply<K, V, E>>,
     {
-        let store = self.store;
+        let (store, ask) = (self.attempt.store, &self.attempt.call.ask);
         let mut alarm = TaskAlarm::default();
         poll_fn(|task| {
             // set before the check, so that no deadline is missed in between
@@ -310,8 +267,7 @@ where
         let mut later = Later::new(store);
         let mut leads = first.begin();
         let first_id = leads[0].id();
-        let mut own =
-            first_of(ask_many_async(store, &mut leads, &self.options.ask, &mut later).await);
+        let mut own = first_of(ask_many_async(store, &mut leads, ask, &mut later).await);
         let permit = admit_many_async(store, &mut leads, |leads| self.spare(leads, &mut own)).await;
         let Some((leads, permit)) = admitted(leads, permit, &mut own) else { return own };
         let is_own = leads[0].id() == first_id;
@@ -333,32 +289,6 @@ where
         let loaded = batch.land(reply).into_iter().next();
         drop(later);
         own.or(loaded.filter(|_| is_own))
-    }
-
-    /// The result after waiting for a joined flight; `None` if the caller has to look again.
-    fn waited<E>(&self, waited: Waited<V>) -> Option<Outcome<V, E>>
-    where
-        E: Send + Sync + 'static,
-    {
-        match waited {
-            Waited::Landed(landing) => joined(landing),
-            Waited::Stale(got) => Some(Ok(got)),
-            Waited::CallerTimedOut { is_in_line } => Some(caller_timed_out(
-                self.store,
-                self.hash,
-                self.key,
-                &self.options.ask,
-                is_in_line,
-            )),
-        }
-    }
-
-    fn finish<E>(self, outcome: Outcome<V, E>) -> Outcome<V, E> {
-        let Self { store, hash, key, options, search, .. } = self;
-        count_served(
-            search,
-            outcome.or_else(|error| stale_or_error(store, hash, key, &options.ask, error)),
-        )
     }
 }
 
@@ -409,20 +339,22 @@ where
     S: BuildHasher + Send + Sync + 'static,
     E: Send + Sync + 'static,
 {
-    let mut call = GatherCall::new::<E>(store, gather, hash, key);
+    let options = Call::in_batch::<E>();
+    let mut call = GatherCall::new(store, gather, hash, key, &options);
     let outcome = loop {
         let outcome = match call.decide() {
             Break(outcome) => Some(outcome),
             Continue(GatherPart::First(first)) => call.lead(&first, &load),
-            Continue(GatherPart::Follow(flight)) => {
-                call.waited(blocking::wait(store, &flight, key, &call.options))
+            Continue(GatherPart::Follow(following)) => {
+                let waited = blocking::wait(store, &following.flight, key, &options);
+                call.attempt.waited(following, waited).break_value()
             }
         };
         if let Some(outcome) = outcome {
             break outcome;
         }
     };
-    call.finish(outcome)
+    call.attempt.finish(outcome)
 }
 
 /// The async form of [`load`].
@@ -441,18 +373,20 @@ where
     E: Send + Sync + 'static,
     Fut: Future<Output = LoaderReply<K, V, E>>,
 {
-    let mut call = GatherCall::new::<E>(store, gather, hash, key);
+    let options = Call::in_batch::<E>();
+    let mut call = GatherCall::new(store, gather, hash, key, &options);
     let outcome = loop {
         let outcome = match call.decide() {
             Break(outcome) => Some(outcome),
             Continue(GatherPart::First(first)) => call.lead_async(&first, &load).await,
-            Continue(GatherPart::Follow(flight)) => {
-                call.waited(future::wait(store, &flight, key, &call.options).await)
+            Continue(GatherPart::Follow(following)) => {
+                let waited = future::wait(store, &following.flight, key, &options).await;
+                call.attempt.waited(following, waited).break_value()
             }
         };
         if let Some(outcome) = outcome {
             break outcome;
         }
     };
-    call.finish(outcome)
+    call.attempt.finish(outcome)
 }

@@ -4,31 +4,30 @@
 //! does it wait for the keys that others load. So it never waits while others may be waiting for it, and two
 //! batches that want some of the same keys cannot deadlock.
 
-use super::call::{self, Waited, count_served, serve_or_error};
+use super::attempt::{Attempt, Following, Step};
+use super::call::{Call, Waited};
 use super::future::poll_batch;
 use super::guard::{admit_many, admit_many_async};
-use super::outcome::{Outcome, joined};
+use super::outcome::Outcome;
 use super::tier::ask::{ask_many, ask_many_async};
 use super::{blocking, future};
 use crate::engine::batch::Batch;
 use crate::engine::guard::{Permit, Refusal, refuse_all};
-use crate::engine::join::Next;
 use crate::engine::lead::Lead;
-use crate::engine::look::{Looked, Search};
+use crate::engine::look::Looked;
 use crate::engine::store::Store;
 use crate::engine::tier::inquiry::Settled;
 use crate::engine::unreported::Later;
-use crate::parts::flight::Flight;
 use crate::parts::stack;
 use crate::parts::waiter::TaskAlarm;
 use crate::rules::loaded::Loaded;
 use crate::rules::many::Many;
-use crate::shard::ask::Ask;
 use crate::words::error::LoadError;
 use hashbrown::HashTable;
 use std::collections::HashSet;
 use std::future::{Future, poll_fn};
 use std::hash::{BuildHasher, Hash};
+use std::ops::ControlFlow::{Break, Continue};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -42,40 +41,42 @@ pub(super) fn plain<K, V>(reply: impl IntoIterator<Item = (K, V)>) -> Vec<(K, Lo
 }
 
 /// A key that was asked for; duplicates in the list share one.
-struct Wanted<'k, K, V, E> {
+struct Wanted<'k, K, V, S, E> {
     key: &'k K,
-    hash: u64,
-    has_joined: bool,
-    /// This call refreshes it ahead of its expiry.
-    is_ahead: bool,
-    /// `None` if a fresh value was found at once.
-    search: Option<Search<'k>>,
+    /// `None` if a fresh value was found at once, and when the outcome is final.
+    attempt: Option<Attempt<'k, K, K, V, S, E>>,
     outcome: Option<Outcome<V, E>>,
 }
 
-impl<K: Eq, V: Clone, E> Wanted<'_, K, V, E> {
-    /// If its load failed, replaces the error by a value that may be served now, if there is one.
-    fn serve<S>(&mut self, store: &Store<K, V, S>, ask: &Ask) {
-        let (hash, key, is_ahead) = (self.hash, self.key, self.is_ahead);
-        let serve = |outcome: Outcome<V, E>| {
-            outcome.or_else(|error| serve_or_error(store, hash, key, ask, is_ahead, error))
-        };
-        self.outcome = self.outcome.take().map(serve);
+impl<K, V, S, E> Wanted<'_, K, V, S, E>
+where
+    K: Clone + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: Send + Sync + 'static,
+    E: Send + Sync + 'static,
+{
+    /// If there is an outcome, makes it final: an error is replaced by a value that may be served now, if there is
+    /// one.
+    fn close(&mut self) {
+        if let Some(outcome) = self.outcome.take() {
+            self.outcome = Some(match self.attempt.take() {
+                Some(attempt) => attempt.finish(outcome),
+                None => outcome,
+            });
+        }
     }
 }
 
 /// One call for many keys.
 struct ManyCall<'k, K, V, S, E> {
-    store: &'k Arc<Store<K, V, S>>,
-    options: call::Call,
-    wanted: Vec<Wanted<'k, K, V, E>>,
+    wanted: Vec<Wanted<'k, K, V, S, E>>,
 }
 
 /// What is to be done for the keys that have no outcome yet. The numbers are indices into `wanted`.
 struct Round<K, V, S> {
     led: Vec<usize>,
     leads: Vec<Lead<K, V, S>>,
-    followed: Vec<(usize, Arc<Flight<K, V>>)>,
+    followed: Vec<(usize, Following<K, V>)>,
 }
 
 impl<'k, K, V, S, E> ManyCall<'k, K, V, S, E>
@@ -86,26 +87,24 @@ where
     E: Send + Sync + 'static,
 {
     /// Looks all keys up, without a load.
-    fn new(store: &'k Arc<Store<K, V, S>>, keys: &'k [K]) -> Self {
-        let mut options = call::Call::plain::<E>();
-        options.ask.in_batch = true;
-        let mut wanted: Vec<Wanted<'k, K, V, E>> = Vec::with_capacity(keys.len());
+    fn new(store: &'k Arc<Store<K, V, S>>, keys: &'k [K], options: &'k Call) -> Self {
+        let mut wanted: Vec<Wanted<'k, K, V, S, E>> = Vec::with_capacity(keys.len());
         let mut seen = HashTable::with_capacity(keys.len());
         for key in keys {
             let hash = store.hash(key);
-            if seen.find(hash, |&at: &usize| wanted[at].key == key).is_some() {
+            if seen.find(hash, |&(_, at): &(u64, usize)| wanted[at].key == key).is_some() {
                 continue;
             }
-            seen.insert_unique(hash, wanted.len(), |&at| wanted[at].hash);
+            seen.insert_unique(hash, (hash, wanted.len()), |&(hash, _)| hash);
             let outcome = match store.got_or_search(hash, key, &options.ask) {
                 Looked::Value(got) => Some(Ok(got)),
                 Looked::Missing => Some(Err(LoadError::NotFound)),
                 Looked::Nothing => None,
             };
-            let search = outcome.is_none().then(|| store.search());
-            wanted.push(Wanted { key, hash, has_joined: false, is_ahead: false, search, outcome });
+            let attempt = outcome.is_none().then(|| Attempt::to_load(store, hash, key, options));
+            wanted.push(Wanted { key, attempt, outcome });
         }
-        Self { store, options, wanted }
+        Self { wanted }
     }
 
     fn is_done(&self) -> bool {
@@ -118,33 +117,14 @@ where
         // a runtime may run a due refresh on this thread, and its loader may ask for a key that is led already
         let mut running = Vec::new();
         for (at, wanted) in self.wanted.iter_mut().enumerate() {
-            while wanted.outcome.is_none() {
-                let (hash, key, ask) = (wanted.hash, wanted.key, &self.options.ask);
-                let ahead = (!wanted.is_ahead).then(|| self.store.lead_ahead(hash, key, ask));
-                let ahead = ahead.flatten();
-                wanted.is_ahead |= ahead.is_some();
-                match ahead.map_or_else(|| self.store.join(hash, key, ask), Next::Lead) {
-                    Next::Look => match self.store.got(hash, key, ask) {
-                        Looked::Value(got) => wanted.outcome = Some(Ok(got)),
-                        Looked::Missing => wanted.outcome = Some(Err(LoadError::NotFound)),
-                        Looked::Nothing => {}
-                    },
-                    Next::Serve(got) => wanted.outcome = Some(Ok(got)),
-                    Next::Failed(landing) => wanted.outcome = joined(landing),
-                    Next::Recursive => wanted.outcome = Some(Err(LoadError::Recursive)),
-                    Next::Follow(flight) => {
-                        if !std::mem::replace(&mut wanted.has_joined, true) {
-                            self.store.count_joined();
-                        }
-                        round.followed.push((at, flight));
-                        break;
-                    }
-                    Next::Lead(lead) | Next::Revalidate(lead) => {
-                        round.led.push(at);
-                        running.push(stack::enter(lead.id()));
-                        round.leads.push(lead);
-                        break;
-                    }
+            let Some(attempt) = &mut wanted.attempt else { continue };
+            match attempt.next() {
+                Break(outcome) => wanted.outcome = Some(outcome),
+                Continue(Step::Wait(following)) => round.followed.push((at, following)),
+                Continue(Step::Lead(lead)) => {
+                    round.led.push(at);
+                    running.push(stack::enter(lead.id()));
+                    round.leads.push(lead);
                 }
             }
         }
@@ -167,24 +147,15 @@ where
         let both = std::mem::take(led).into_iter().zip(std::mem::take(leads));
         for (at, lead) in both {
             let wanted = &mut self.wanted[at];
-            let (hash, key, ask) = (wanted.hash, wanted.key, &self.options.ask);
-            let is_good = wanted.is_ahead && self.store.is_good(hash, key, ask);
-            if is_good || self.store.is_servable(hash, key, ask) {
-                // served now, since the value may be gone when the other keys have been loaded
-                let refused = lead.refuse(Refusal::Overloaded).map(|e| (Refusal::Overloaded, e));
-                wanted.outcome = refused.and_then(|refused| {
-                    call::serve_refused(
-                        self.store,
-                        hash,
-                        key,
-                        &self.options,
-                        wanted.is_ahead,
-                        refused,
-                    )
-                });
-            } else {
-                led.push(at);
-                leads.push(lead);
+            match &mut wanted.attempt {
+                Some(attempt) if attempt.may_serve() => {
+                    // served now, since the value may be gone when the other keys have been loaded
+                    wanted.outcome = attempt.refused(lead, Refusal::Overloaded).break_value();
+                }
+                _ => {
+                    led.push(at);
+                    leads.push(lead);
+                }
             }
         }
     }
@@ -222,32 +193,22 @@ where
     }
 
     /// Serves stale values for failed loads now, before it waits for others: a window may end meanwhile.
-    fn serve(&mut self) {
-        for wanted in &mut self.wanted {
-            wanted.serve(self.store, &self.options.ask);
-        }
+    fn close(&mut self) {
+        self.wanted.iter_mut().for_each(Wanted::close);
     }
 
     /// Takes over the result of waiting for a joined flight. Without a result the key is open again.
-    fn waited(&mut self, at: usize, waited: Waited<V>) {
-        self.wanted[at].outcome = match waited {
-            Waited::Landed(landing) => joined(landing),
-            Waited::Stale(got) => Some(Ok(got)),
-            // cannot happen: a call for many keys has no timeout of its own
-            Waited::CallerTimedOut { .. } => Some(Err(LoadError::TimedOut)),
-        };
-        self.wanted[at].serve(self.store, &self.options.ask);
+    fn waited(&mut self, at: usize, following: Following<K, V>, waited: Waited<V>) {
+        let wanted = &mut self.wanted[at];
+        if let Some(attempt) = &mut wanted.attempt {
+            wanted.outcome = attempt.waited(following, waited).break_value();
+        }
+        wanted.close();
     }
 
     fn finish(self) -> Many<K, V, E> {
-        Many::gather(self.wanted.into_iter().filter_map(|wanted| {
-            let Wanted { key, search, outcome, .. } = wanted;
-            let outcome = match search {
-                Some(search) => count_served(search, outcome?),
-                None => outcome?,
-            };
-            Some((key.clone(), outcome))
-        }))
+        let outcomes = self.wanted.into_iter();
+        Many::gather(outcomes.filter_map(|wanted| Some((wanted.key.clone(), wanted.outcome?))))
     }
 }
 
@@ -263,12 +224,13 @@ where
     S: BuildHasher + Send + Sync + 'static,
     E: Send + Sync + 'static,
 {
-    let mut call = ManyCall::new(store, keys);
+    let options = Call::in_batch::<E>();
+    let mut call = ManyCall::new(store, keys, &options);
     while !call.is_done() {
         // outlives the leads, also where this ends early: a listener may ask for any of their keys
         let mut later = Later::new(store);
         let Round { mut led, mut leads, followed } = call.decide();
-        let settled = ask_many(store, &mut leads, &call.options.ask, &mut later);
+        let settled = ask_many(store, &mut leads, &options.ask, &mut later);
         call.settled(&mut led, settled);
         let spare = |leads: &mut _| call.spare(&mut led, leads);
         let admitted = admit_many(store, &mut leads, spare);
@@ -279,10 +241,11 @@ where
             call.landed(batch, &led, reply);
         }
         drop(later);
-        call.serve();
-        for (at, flight) in followed {
-            let waited = blocking::wait(store, &flight, call.wanted[at].key, &call.options);
-            call.waited(at, waited);
+        call.close();
+        for (at, following) in followed {
+            let key = call.wanted[at].key;
+            let waited = blocking::wait(store, &following.flight, key, &options);
+            call.waited(at, following, waited);
         }
     }
     call.finish()
@@ -377,12 +340,13 @@ where
     F: FnMut(Vec<K>) -> Fut,
     Fut: Future<Output = R>,
 {
-    let mut call = ManyCall::new(store, keys);
+    let options = Call::in_batch::<E>();
+    let mut call = ManyCall::new(store, keys, &options);
     while !call.is_done() {
         // outlives the leads, also where this ends early: a listener may ask for any of their keys
         let mut later = Later::new(store);
         let Round { mut led, mut leads, followed } = call.decide();
-        let settled = ask_many_async(store, &mut leads, &call.options.ask, &mut later).await;
+        let settled = ask_many_async(store, &mut leads, &options.ask, &mut later).await;
         call.settled(&mut led, settled);
         let spare = |leads: &mut _| call.spare(&mut led, leads);
         let admitted = admit_many_async(store, &mut leads, spare).await;
@@ -409,10 +373,11 @@ where
             }
         }
         drop(later);
-        call.serve();
-        for (at, flight) in followed {
-            let waited = future::wait(store, &flight, call.wanted[at].key, &call.options).await;
-            call.waited(at, waited);
+        call.close();
+        for (at, following) in followed {
+            let key = call.wanted[at].key;
+            let waited = future::wait(store, &following.flight, key, &options).await;
+            call.waited(at, following, waited);
         }
     }
     call.finish()
