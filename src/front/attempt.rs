@@ -2,10 +2,7 @@
 //! means for it. The [blocking](super::blocking) and the [async](super::future) front drive it; all that they
 //! add is how to wait.
 
-use super::call::{
-    Call, Waited, caller_timed_out, count_served, lead_timed_out, offload, serve_or_error,
-    serve_refused, stale_if_overloaded,
-};
+use super::call::{Call, Waited};
 use super::outcome::{Outcome, followed, joined};
 use crate::engine::guard::{Caller, Carried, Entrance, Refusal};
 use crate::engine::join::Next;
@@ -15,12 +12,12 @@ use crate::engine::store::Store;
 use crate::parts::flight::Flight;
 use crate::parts::slots::LoadSlot;
 use crate::parts::turn::{NoSlot, Turn};
+use crate::rules::got::{Got, How, StaleWhy};
 use crate::rules::loaded::Loaded;
 use crate::rules::tier::{TierError, TierFound};
 use crate::words::error::LoadError;
 use crate::words::to_key::ToKey;
 use equivalent::Equivalent;
-use std::convert::Infallible;
 use std::marker::PhantomData;
 use std::ops::ControlFlow::{self, Break, Continue};
 use std::sync::Arc;
@@ -139,7 +136,7 @@ where
             self.began_ahead |= ahead.is_some();
             self.round = if ahead.is_some() { Round::Ahead } else { Round::Other };
             let next = ahead.map_or_else(|| store.join(hash, key, ask), Next::Lead);
-            let (next, is_own) = offload(store, next, ask, &self.carried, &mut self.may_offload);
+            let (next, is_own) = self.offload(next);
             match next {
                 Next::Look => match store.got(hash, key, ask) {
                     Looked::Value(got) => return Break(Ok(got)),
@@ -166,6 +163,22 @@ where
         }
     }
 
+    /// If the caller is to lead and its load can run on the cache's runtime, hands the load over and makes the
+    /// caller a follower of it. Returns what the caller does next, and whether the flight that it follows is its
+    /// own load. Tried once per call: with a runtime that accepts tasks and drops them, it would never end.
+    #[inline]
+    fn offload(&mut self, next: Next<K, V, S>) -> (Next<K, V, S>, bool) {
+        match next {
+            Next::Lead(lead) if std::mem::take(&mut self.may_offload) => {
+                match self.store.send_out(lead, &self.call.ask, &self.carried) {
+                    Ok(flight) => (Next::Follow(flight), true),
+                    Err(lead) => (Next::Lead(lead), false),
+                }
+            }
+            next => (next, false),
+        }
+    }
+
     /// The wait for a load is over. Goes on if the caller has to look again.
     pub(super) fn waited(
         &mut self,
@@ -175,10 +188,7 @@ where
         let outcome = match waited {
             Waited::Landed(landing) => followed(landing, is_own),
             Waited::Stale(got) => Some(Ok(got)),
-            Waited::CallerTimedOut { is_in_line } => {
-                let (store, hash, key) = (self.store, self.hash, self.key);
-                Some(caller_timed_out(store, hash, key, &self.call.ask, is_in_line))
-            }
+            Waited::CallerTimedOut { is_in_line } => Some(self.timed_out(is_in_line)),
         };
         match outcome {
             // a call that makes its value has neither an error to return nor a timeout: it goes on
@@ -197,9 +207,8 @@ where
         mut lead: Lead<K, V, S>,
         found: Option<Result<TierFound<K, V>, TierError>>,
     ) -> ControlFlow<Outcome<V, E>, Lead<K, V, S>> {
-        let is_late = || self.call.until.is_some_and(|at| at <= self.store.clock.now());
-        if found.is_none() && is_late() {
-            return Break(lead_timed_out(self.store, lead, self.key, self.call));
+        if found.is_none() && self.is_late() {
+            return Break(self.lead_timed_out(lead));
         }
         // if the tier takes until `load_timeout`, the followers time out by themselves, and this caller asks the
         // source
@@ -246,17 +255,20 @@ where
         lead: Lead<K, V, S>,
         refusal: Refusal,
     ) -> ControlFlow<Outcome<V, E>> {
-        let (store, hash, key, call) = (self.store, self.hash, self.key, self.call);
-        let served = if self.makes() {
+        let error = lead.refuse(refusal);
+        if self.makes() {
             // if this is a refresh, the fresh value is found at the next look
-            lead.refuse::<Infallible>(refusal);
-            stale_if_overloaded(store, hash, key, &call.ask, refusal).map(Ok)
-        } else {
-            let refused = lead.refuse(refusal).map(|error| (refusal, error));
-            refused
-                .and_then(|refused| serve_refused(store, hash, key, call, self.is_ahead(), refused))
-        };
-        served.map_or(Continue(()), Break)
+            let is_overloaded = refusal == Refusal::Overloaded;
+            let served = is_overloaded.then(|| self.servable(StaleWhy::Overloaded)).flatten();
+            return served.map_or(Continue(()), |got| Break(Ok(got)));
+        }
+        let Some(error) = error else { return Continue(()) };
+        let served = self.serve_or_error(self.is_ahead(), error);
+        // if it was refused because there was a stale value, which is gone now, it tries again, and waits for a slot
+        if served.is_ok() || refusal != Refusal::Overloaded || self.is_late() {
+            return Break(served);
+        }
+        Continue(())
     }
 
     /// The loader is done; `None` if the load's time or the caller's own was over first.
@@ -268,17 +280,72 @@ where
     ) -> Outcome<V, E> {
         match result {
             Some(result) => lead.land(result, self.call.ttl),
-            None => lead_timed_out(self.store, lead, self.key, self.call),
+            None => self.lead_timed_out(lead),
         }
     }
 
-    /// Ends the call: on failure serves a stale value if there is one, and counts what was served.
+    /// Ends the call: on failure serves a stale value if there is one. Counts the look-up as a stale hit if a stale
+    /// value is returned, else as a miss.
     #[inline]
     pub(super) fn finish(self, outcome: Outcome<V, E>) -> Outcome<V, E> {
-        let Self { store, hash, key, call, began_ahead, .. } = self;
-        let outcome = outcome
-            .or_else(|error| serve_or_error(store, hash, key, &call.ask, began_ahead, error));
-        count_served(self.search, outcome)
+        let outcome = outcome.or_else(|error| self.serve_or_error(self.began_ahead, error));
+        if let Ok(Got { how: How::Stale(_), .. }) = outcome {
+            self.search.was_served_stale();
+        }
+        outcome
+    }
+
+    /// Returns a value that may be served now, else the error: for every caller whose load brought no value,
+    /// leader or follower. If the load was a refresh (`is_ahead`), the value that it was to replace may still be
+    /// fresh. Costs a look-up under a shared lock if the cache has stale windows.
+    fn serve_or_error(&self, is_ahead: bool, error: LoadError<E>) -> Outcome<V, E> {
+        if is_ahead && !matches!(error, LoadError::NotFound) {
+            if let Looked::Value(got) = self.store.got(self.hash, self.key, &self.call.ask) {
+                return Ok(got);
+            }
+        }
+        let why = match &error {
+            // the source's answer, and a mistake in the program: neither is a failure of the source
+            LoadError::NotFound | LoadError::Recursive => return Err(error),
+            LoadError::Loader(_)
+            | LoadError::TimedOut
+            | LoadError::Panicked
+            | LoadError::NothingToRenew => StaleWhy::LoadFailed,
+            LoadError::Overloaded => StaleWhy::Overloaded,
+            LoadError::CircuitOpen => StaleWhy::CircuitOpen,
+        };
+        self.servable(why).ok_or(error)
+    }
+
+    /// This caller leads, and ran out of time before its load was done: by `load_timeout`, which all waiters are
+    /// told, or by its own timeout, and then one of the waiters leads.
+    fn lead_timed_out(&self, lead: Lead<K, V, S>) -> Outcome<V, E> {
+        if lead.deadline() <= self.store.clock.now() {
+            lead.time_out();
+            return Err(LoadError::TimedOut);
+        }
+        drop(lead);
+        self.timed_out(false)
+    }
+
+    /// The caller's own timeout is over, while the load goes on or waits for a slot (`is_in_line`): returns a stale
+    /// value, else the error.
+    fn timed_out(&self, is_in_line: bool) -> Outcome<V, E> {
+        let (why, error) = if is_in_line {
+            (StaleWhy::Overloaded, LoadError::Overloaded)
+        } else {
+            (StaleWhy::SoftTimeout, LoadError::TimedOut)
+        };
+        self.servable(why).ok_or(error)
+    }
+
+    fn servable(&self, why: StaleWhy) -> Option<Got<V>> {
+        self.store.servable(self.hash, self.key, &self.call.ask, why)
+    }
+
+    /// Whether the caller's own time is over.
+    fn is_late(&self) -> bool {
+        self.call.until.is_some_and(|at| at <= self.store.clock.now())
     }
 
     fn is_ahead(&self) -> bool {

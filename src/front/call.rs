@@ -1,17 +1,11 @@
-//! The options of one call that may load, and what its caller gets if the load brings no value. Shared by the
+//! The options of one call that may load, and the limits on how long its caller waits for a load. Shared by the
 //! [blocking](super::blocking) and the [async](super::future) front.
 
-use super::outcome::Outcome;
-use crate::engine::guard::{Carried, Refusal};
-use crate::engine::join::Next;
-use crate::engine::lead::Lead;
-use crate::engine::look::{Looked, Search};
 use crate::engine::store::Store;
 use crate::parts::flight::{Flight, Landing};
 use crate::parts::waiter::Limits;
-use crate::rules::got::{Got, How, StaleWhy};
+use crate::rules::got::{Got, StaleWhy};
 use crate::shard::ask::Ask;
-use crate::words::error::LoadError;
 use crate::words::tick::Tick;
 use equivalent::Equivalent;
 use std::sync::Arc;
@@ -63,169 +57,6 @@ impl Call {
         let is_refused = age.is_some_and(|age| !self.ask.accepts(age));
         Waited::Landed(if is_refused { Landing::Abandoned } else { landing })
     }
-}
-
-/// If the caller is to lead and its load can run on the cache's runtime, hands the load over and makes the
-/// caller a follower of it. Returns what the caller does next, and whether the flight that it follows is its
-/// own load. Tried once per call: with a runtime that accepts tasks and drops them, it would never end.
-#[inline]
-pub(super) fn offload<K, V, S>(
-    store: &Arc<Store<K, V, S>>,
-    next: Next<K, V, S>,
-    ask: &Ask,
-    carried: &Carried,
-    may_offload: &mut bool,
-) -> (Next<K, V, S>, bool)
-where
-    K: Clone + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    S: Send + Sync + 'static,
-{
-    match next {
-        Next::Lead(lead) if std::mem::take(may_offload) => match store.send_out(lead, ask, carried)
-        {
-            Ok(flight) => (Next::Follow(flight), true),
-            Err(lead) => (Next::Lead(lead), false),
-        },
-        next => (next, false),
-    }
-}
-
-/// Returns a stale value if one may be served, else the error: for every caller whose load brought no value,
-/// leader or follower. Costs a look-up under a shared lock if the cache has stale windows.
-pub(super) fn stale_or_error<Q, K, V, S, E>(
-    store: &Store<K, V, S>,
-    hash: u64,
-    key: &Q,
-    ask: &Ask,
-    error: LoadError<E>,
-) -> Outcome<V, E>
-where
-    Q: ?Sized + Equivalent<K>,
-    V: Clone,
-{
-    let why = match &error {
-        // the source's answer, and a mistake in the program: neither is a failure of the source
-        LoadError::NotFound | LoadError::Recursive => return Err(error),
-        LoadError::Loader(_)
-        | LoadError::TimedOut
-        | LoadError::Panicked
-        | LoadError::NothingToRenew => StaleWhy::LoadFailed,
-        LoadError::Overloaded => StaleWhy::Overloaded,
-        LoadError::CircuitOpen => StaleWhy::CircuitOpen,
-    };
-    store.servable(hash, key, ask, why).ok_or(error)
-}
-
-/// The same for a caller whose load may have been a refresh (`is_ahead`): then the value that it was to replace
-/// may still be fresh, and is returned.
-pub(super) fn serve_or_error<Q, K, V, S, E>(
-    store: &Store<K, V, S>,
-    hash: u64,
-    key: &Q,
-    ask: &Ask,
-    is_ahead: bool,
-    error: LoadError<E>,
-) -> Outcome<V, E>
-where
-    Q: ?Sized + Equivalent<K>,
-    K: Eq,
-    V: Clone,
-{
-    if is_ahead && !matches!(error, LoadError::NotFound) {
-        if let Looked::Value(got) = store.got(hash, key, ask) {
-            return Ok(got);
-        }
-    }
-    stale_or_error(store, hash, key, ask, error)
-}
-
-/// The caller's own timeout is over, while the load goes on or waits for a slot (`is_in_line`): returns a stale
-/// value, else the error.
-pub(super) fn caller_timed_out<Q, K, V, S, E>(
-    store: &Store<K, V, S>,
-    hash: u64,
-    key: &Q,
-    ask: &Ask,
-    is_in_line: bool,
-) -> Outcome<V, E>
-where
-    Q: ?Sized + Equivalent<K>,
-    V: Clone,
-{
-    let (why, error) = if is_in_line {
-        (StaleWhy::Overloaded, LoadError::Overloaded)
-    } else {
-        (StaleWhy::SoftTimeout, LoadError::TimedOut)
-    };
-    store.servable(hash, key, ask, why).ok_or(error)
-}
-
-/// This caller leads, and ran out of time before its load was done: by `load_timeout`, which all waiters are
-/// told, or by its own timeout, and then one of the waiters leads.
-pub(super) fn lead_timed_out<Q, K, V, S, E>(
-    store: &Store<K, V, S>,
-    lead: Lead<K, V, S>,
-    key: &Q,
-    call: &Call,
-) -> Outcome<V, E>
-where
-    Q: ?Sized + Equivalent<K>,
-    V: Clone,
-{
-    if lead.deadline() <= store.clock.now() {
-        lead.time_out();
-        return Err(LoadError::TimedOut);
-    }
-    let hash = lead.hash();
-    drop(lead);
-    caller_timed_out(store, hash, key, &call.ask, false)
-}
-
-/// The load of this caller was refused (no slot, or the breaker is open): returns a value that may be served
-/// instead, else the error. `None` if the caller has to try again and wait for a slot: it was refused because
-/// there was a stale value, which is gone now, and its own timeout is not over.
-pub(super) fn serve_refused<Q, K, V, S, E>(
-    store: &Store<K, V, S>,
-    hash: u64,
-    key: &Q,
-    call: &Call,
-    is_ahead: bool,
-    (refusal, error): (Refusal, LoadError<E>),
-) -> Option<Outcome<V, E>>
-where
-    Q: ?Sized + Equivalent<K>,
-    K: Eq,
-    V: Clone,
-{
-    let served = serve_or_error(store, hash, key, &call.ask, is_ahead, error);
-    let is_late = || call.until.is_some_and(|at| at <= store.clock.now());
-    (served.is_ok() || refusal != Refusal::Overloaded || is_late()).then_some(served)
-}
-
-/// Returns a stale value if the load was refused for want of a slot: for calls that cannot return an error.
-pub(super) fn stale_if_overloaded<Q, K, V, S>(
-    store: &Store<K, V, S>,
-    hash: u64,
-    key: &Q,
-    ask: &Ask,
-    refusal: Refusal,
-) -> Option<Got<V>>
-where
-    Q: ?Sized + Equivalent<K>,
-    V: Clone,
-{
-    (refusal == Refusal::Overloaded)
-        .then(|| store.servable(hash, key, ask, StaleWhy::Overloaded))
-        .flatten()
-}
-
-/// Ends the look-up's count: as a stale hit if a stale value is returned, else as a miss.
-pub(super) fn count_served<V, E>(search: Search<'_>, result: Outcome<V, E>) -> Outcome<V, E> {
-    if let Ok(Got { how: How::Stale(_), .. }) = result {
-        search.was_served_stale();
-    }
-    result
 }
 
 /// How a follower's wait ended.
