@@ -293,8 +293,8 @@
 //! For a count, a limit or a session, the new value depends on the current one. A `get` and an `insert` lose
 //! what others do in between; [`alter`](Cache::alter) does not. It calls a closure with the fresh value, or
 //! `None`, and stores what the closure returns if nothing else has happened to the key; otherwise it calls
-//! the closure again. A change begins a new life, as an insert does, unless it is told to
-//! [keep](At::keep_life) the old one:
+//! the closure again. (A closure that may fail is for [`try_alter`](Cache::try_alter).) A change begins a new
+//! life, as an insert does, unless it is told to [keep](At::keep_life) the old one:
 //!
 //! ```
 //! # use larder::Cache;
@@ -422,7 +422,7 @@
 //! [`LoadError<E>`] says how a load failed, with the loader's own error `E` in an `Arc`, since all who waited
 //! get the same one. `E` has to be `Send + Sync + 'static`: `anyhow::Error` is, and
 //! `Box<dyn Error + Send + Sync>`, but not plain `Box<dyn Error>`. `?` converts a `LoadError` into any of the
-//! three.
+//! three, and into an error type of your own that is [made from it](LoadError).
 //!
 //! ```
 //! # use larder::{Cache, LoadError};
@@ -668,12 +668,13 @@
 //!
 //! To share entries between processes, give the cache a second tier: [`CacheBuilder::tier`].
 //!
-//! How it is built, and why: [`design`].
+//! The names that other caches have for what is here: [`coming_from`]. How it is built, and why: [`design`].
 
 // docs.rs says of each item which feature it needs
 #![cfg_attr(docsrs, feature(doc_cfg), doc(auto_cfg(hide(larder_loom, larder_shuttle))))]
 
 // From the top layer downwards, as a call goes through them; `design` says which file is which.
+pub mod coming_from; // the names of other caches, for readers of the documentation
 pub mod design; // how the crate is built, and why: read this first
 mod front; // the public handles; how threads block and tasks wait
 mod engine; // the core: all shards of a cache, who loads, where a result is stored

@@ -41,6 +41,21 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// stored, with no lock held. Its number is taken as it is: entries of weight zero are not bounded, and
     /// an entry heavier than the whole budget is refused and reported as
     /// [`Rejected`](crate::RemovalCause::Rejected).
+    ///
+    /// If the compiler does not know yet what the cache holds, begin with `Cache::<K, V>::builder()`, or write
+    /// the arguments' types:
+    ///
+    /// ```
+    /// use larder::Cache;
+    ///
+    /// let pages = Cache::<String, String>::builder()
+    ///     .max_weight(64 << 20) // bytes
+    ///     .weigher(|path, page| (path.len() + page.len()) as u64)
+    ///     .build()?;
+    /// pages.insert("/".to_owned(), "<h1>".to_owned());
+    /// assert_eq!(pages.weight(), 5);
+    /// # Ok::<_, larder::ConfigError>(())
+    /// ```
     #[doc(alias = "weighter")]
     pub fn weigher(mut self, weigher: impl Fn(&K, &V) -> u64 + Send + Sync + 'static) -> Self {
         self.settings.weigher = Some(Box::new(weigher));

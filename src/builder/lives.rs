@@ -9,7 +9,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// rounded up; more than 69 years means for ever; zero stores nothing. (Where a second
     /// [`tier`](Self::tier) has a longer time to live of its own, this is how long a copy is kept before the
     /// tier is asked again.)
-    #[doc(alias = "expire_after_write")]
+    #[doc(alias("expire_after_write", "expires_in", "ttl_secs"))]
     pub fn time_to_live(mut self, ttl: Duration) -> Self {
         self.settings.ttl = Some(ttl);
         self
@@ -29,6 +29,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     #[doc = include_str!("../../benches/plots/jitter.svg")]
     ///
     /// (`cargo run --release --manifest-path benches/policies/Cargo.toml --bin jitter`)
+    #[doc(alias = "jitter_max_duration")]
     pub fn jitter(mut self, fraction: f64) -> Self {
         self.settings.jitter = Some(fraction);
         self
@@ -110,7 +111,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// assert_eq!(cache.get_or_load("price", || Err("the source is away")).unwrap(), 10);
     /// # Ok::<_, larder::ConfigError>(())
     /// ```
-    #[doc(alias = "fail_safe")]
+    #[doc(alias("fail_safe", "result_fallback"))]
     pub fn stale_if_error(mut self, window: Duration) -> Self {
         self.settings.on_error = window;
         self
@@ -128,6 +129,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// for both means no pause at all. In whole milliseconds, rounded up.
     ///
     /// A shard remembers the failures of 128 keys. Beyond that it forgets those whose pause ends soonest.
+    #[doc(alias = "fail_safe_throttle_duration")]
     pub fn error_backoff(mut self, min: Duration, max: Duration) -> Self {
         self.settings.back_off = Some((min, max));
         self

@@ -196,6 +196,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     ///
     /// [`soft_timeout`](Self::soft_timeout) runs a load on the runtime in the same way where a stale value
     /// may be served, so that its caller can be served that value after the timeout; the two can be combined.
+    #[doc(alias = "allow_timed_out_factory_background_completion")]
     pub fn detached_loads(mut self) -> Self {
         self.settings.detached_loads = true;
         self
@@ -249,6 +250,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// });
     /// # Ok::<_, larder::ConfigError>(())
     /// ```
+    #[doc(alias = "data_loader")]
     pub fn batch(mut self, keys: usize, wait: Duration) -> Self {
         self.settings.batch = Some((keys, wait));
         self

@@ -83,6 +83,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
 
     /// Sets the clock that all times are read from: [`Clock::system`] by default, [`Clock::manual`] for tests
     /// that must not wait.
+    #[doc(alias("ticker", "external_clock"))]
     pub fn clock(mut self, clock: Clock) -> Self {
         self.settings.clock = Some(clock);
         self
@@ -128,6 +129,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     }
 
     /// Names the cache, for `Debug` and whatever reports on it.
+    #[doc(alias = "cache_name")]
     pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
         self.settings.name = Some(name.into());
         self
@@ -157,7 +159,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// files.insert(2, "b".to_owned()); // 1: Evicted
     /// # Ok::<_, larder::ConfigError>(())
     /// ```
-    #[doc(alias("eviction_listener", "lifecycle"))]
+    #[doc(alias("eviction_listener", "lifecycle", "removal_listener", "on_evict"))]
     pub fn on_removal(mut self, listener: impl Fn(Removal<K, V>) + Send + Sync + 'static) -> Self {
         self.settings.listener = Some(Box::new(listener));
         self

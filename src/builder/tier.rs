@@ -79,7 +79,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// some, each call for 50 ms at most and with no lock held; the async forms too. (Once a call has waited
     /// in vain, or while the tier fails, no call waits until the tier takes changes again.) Loaded values are
     /// not sent to the tier then. More than 65,536 changes collapse into one that removes everything there.
-    #[doc(alias("l2", "distributed_cache"))]
+    #[doc(alias("l2", "distributed_cache", "backplane"))]
     pub fn tier<T>(mut self, tier: T) -> Self
     where
         K: Hash + Send + Sync + 'static,

@@ -150,6 +150,7 @@ impl<'a, K, V, S, Q: ?Sized, O> At<'a, K, V, S, Q, O> {
     /// Sets a value to return instead of an error, if the load fails or takes too long and nothing stale may
     /// be served. It is not stored. It does not replace "not found", which is no failure, nor
     /// [`LoadError::Recursive`], nor a panic of the caller's own loader.
+    #[doc(alias = "fail_safe_default_value")]
     pub fn fallback(mut self, value: V) -> Self {
         self.fallback = Some(value);
         self

@@ -54,7 +54,7 @@ impl<K, V, S> Cache<K, V, S> {
 
     /// Returns how many entries are stored, including cached "not found", and expired entries that are not
     /// freed yet. Never more than `max_entries`. Reads one counter.
-    #[doc(alias = "entry_count")]
+    #[doc(alias("entry_count", "estimated_size"))]
     pub fn len(&self) -> u64 {
         self.store.len()
     }
@@ -80,11 +80,13 @@ impl<K, V, S> Cache<K, V, S> {
     /// let cache: Cache<u64, u64> = Cache::new(100);
     /// assert_eq!(cache.capacity(), Some(100));
     /// ```
+    #[doc(alias("max_capacity", "policy"))]
     pub fn capacity(&self) -> Option<u64> {
         self.store.capacity()
     }
 
     /// Returns the current counters. Takes each shard's lock in shared mode, for a moment.
+    #[doc(alias = "record_stats")]
     pub fn stats(&self) -> Stats {
         self.store.stats()
     }
@@ -113,6 +115,7 @@ where
     /// assert_eq!(cache.get("one"), Some(1));
     /// assert_eq!(cache.get("two"), None);
     /// ```
+    #[doc(alias("get_if_present", "try_get"))]
     #[inline]
     pub fn get<Q>(&self, key: &Q) -> Option<V>
     where
@@ -127,6 +130,7 @@ where
     /// Returns the value of a key with its age and remaining life, without counting as a look-up or a use:
     /// for inspecting a cache rather than using it. Expired values that are within a stale window are
     /// returned too. Costs what [`get`](Self::get) does: a shard's lock in shared mode.
+    #[doc(alias = "get_if_present_quietly")]
     pub fn peek<Q>(&self, key: &Q) -> Option<Got<V>>
     where
         Q: ?Sized + Hash + Equivalent<K>,
@@ -163,6 +167,7 @@ where
     /// # Panics
     ///
     /// If the weigher, the key's `Eq`, or the `Drop` of what left does. The cache is valid after that.
+    #[doc(alias("put", "set"))]
     pub fn insert(&self, key: K, value: V) {
         self.store.insert(self.store.hash(&key), key, value, None);
     }
@@ -225,7 +230,7 @@ where
     /// # Panics
     ///
     /// If `change` does: then nothing has happened to the key.
-    #[doc(alias("and_compute_with", "and_upsert_with", "compute", "update"))]
+    #[doc(alias("and_compute_with", "and_upsert_with", "compute", "update", "upsert", "modify"))]
     pub fn alter<Q, R>(&self, key: &Q, change: impl FnMut(Option<V>) -> R) -> Option<V>
     where
         Q: ?Sized + Hash + Equivalent<K> + ToKey<K>,
@@ -292,7 +297,13 @@ where
     ///
     /// If `load` does: the panic goes on in the thread that ran it, those who wait get an error,
     /// and the key can be loaded at once.
-    #[doc(alias = "try_get_with")]
+    #[doc(alias(
+        "try_get_with",
+        "get_or_set",
+        "get_or_create",
+        "get_value_or_guard",
+        "compute_if_absent"
+    ))]
     pub fn get_or_load<Q, E>(
         &self,
         key: &Q,
@@ -332,7 +343,13 @@ where
     /// # Panics
     ///
     /// If the loader does.
-    #[doc(alias = "try_get_with")]
+    #[doc(alias(
+        "try_get_with",
+        "get_or_set",
+        "get_or_create",
+        "get_value_or_guard",
+        "compute_if_absent"
+    ))]
     pub async fn get_or_load_async<Q, E, F, Fut>(&self, key: &Q, load: F) -> Result<V, LoadError<E>>
     where
         Q: ?Sized + Hash + Equivalent<K> + ToKey<K>,
@@ -364,7 +381,7 @@ where
     /// # Panics
     ///
     /// If `make` does.
-    #[doc(alias("get_with", "entry"))]
+    #[doc(alias("get_with", "entry", "or_insert_with", "put_if_absent", "memoize"))]
     pub fn get_or_insert_with<Q>(&self, key: &Q, make: impl FnOnce() -> V) -> V
     where
         Q: ?Sized + Hash + Equivalent<K> + ToKey<K>,
@@ -513,6 +530,7 @@ where
     ///
     /// If `load` does, or the iterator that it returns: those who wait for any of its keys get
     /// [`Panicked`](LoadError::Panicked), and the keys can be loaded at once.
+    #[doc(alias = "get_all")]
     pub fn get_or_load_many<M, E>(
         &self,
         keys: &[K],
@@ -550,6 +568,7 @@ where
     /// # Panics
     ///
     /// If the loader does.
+    #[doc(alias = "get_all")]
     pub async fn get_or_load_many_async<M, E, F, Fut>(&self, keys: &[K], load: F) -> Many<K, V, E>
     where
         M: IntoIterator<Item = (K, V)>,
@@ -587,7 +606,7 @@ where
     /// tokio::task::spawn_blocking(work).await??;
     /// # Ok(()) }
     /// ```
-    #[doc(alias("invalidate", "delete"))]
+    #[doc(alias("invalidate", "delete", "evict"))]
     pub fn remove<Q>(&self, key: &Q) -> Option<V>
     where
         Q: ?Sized + Hash + Equivalent<K>,
@@ -633,7 +652,7 @@ where
     /// pages.remove_tag("products");
     /// assert_eq!((pages.get("/lamps"), pages.get("/about")), (None, Some("us")));
     /// ```
-    #[doc(alias = "invalidate_tag")]
+    #[doc(alias("invalidate_tag", "remove_by_tag"))]
     pub fn remove_tag(&self, tag: &str) {
         self.store.remove_tag(tag);
     }
@@ -647,7 +666,8 @@ where
     }
 
     /// Removes every entry for which `pred` returns `true`, those within a stale window too; returns how many
-    /// there were. No load in flight when it is called will be stored, since nobody knows what it will bring.
+    /// there were. (A map's `retain` asks the opposite question.) No load in flight when it is called will be
+    /// stored, since nobody knows what it will bring.
     ///
     /// Takes a time in proportion to all entries, those that stay included: each is cloned, and `pred` is
     /// shown the clone with no lock held, so it may take its time and may use the cache. (Entries that belong
@@ -667,7 +687,7 @@ where
     ///
     /// Empties one shard after the other, each under its lock: what is written meanwhile to a shard that was
     /// emptied already stays. Removed values are reported and dropped shard by shard, with no lock held.
-    #[doc(alias = "invalidate_all")]
+    #[doc(alias("invalidate_all", "purge"))]
     pub fn clear(&self) {
         self.store.clear();
     }
@@ -693,7 +713,7 @@ where
 
     /// Iterates over clones of the fresh entries; see [`Entries`] for what it promises while others write.
     /// Does not count as a look-up or a use.
-    #[doc(alias("iter", "keys", "values"))]
+    #[doc(alias("iter", "keys", "values", "as_map"))]
     pub fn entries(&self) -> Entries<K, V, S> {
         Entries::new(Arc::clone(&self.store))
     }
@@ -701,7 +721,7 @@ where
     /// Frees every entry that has expired or whose tag was removed, now; returns how many values and cached
     /// "not found" there were. Seldom needed: each insert frees a few, and a cache that nobody uses is swept
     /// in the background within a minute. (With a manual clock nothing happens in the background.)
-    #[doc(alias = "run_pending_tasks")]
+    #[doc(alias("run_pending_tasks", "clean_up"))]
     pub fn sweep(&self) -> u64 {
         self.store.sweep()
     }

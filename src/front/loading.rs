@@ -223,6 +223,7 @@ where
     /// # Panics
     ///
     /// If the loader does, on this thread.
+    #[doc(alias = "get_all")]
     pub fn load_many(&self, keys: &[K]) -> Many<K, V, L::Error> {
         let store = &self.cache.store;
         if self.loader.is_of_one_key() {

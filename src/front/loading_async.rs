@@ -271,6 +271,7 @@ where
     /// # Panics
     ///
     /// If the loader does, in this task.
+    #[doc(alias = "get_all")]
     pub fn load_many(&self, keys: &[K]) -> impl Future<Output = Many<K, V, L::Error>> + Send {
         async move {
             if self.loader.is_of_one_key() {

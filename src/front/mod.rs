@@ -23,6 +23,7 @@ pub(crate) mod loading_async;
 pub(crate) mod many;
 pub(crate) mod outcome;
 pub(crate) mod tier;
+mod try_alter;
 pub(crate) mod warm;
 pub(crate) mod writing;
 #[cfg(feature = "snapshot")]

@@ -88,6 +88,7 @@ impl<V> Loaded<V> {
     /// assert_eq!(pages.stats().unchanged, 1);
     /// # Ok::<_, larder::ConfigError>(())
     /// ```
+    #[doc(alias = "not_modified")]
     pub fn unchanged() -> Self {
         Self::of(Answer::Unchanged)
     }
@@ -95,6 +96,7 @@ impl<V> Loaded<V> {
     /// Sets this result's own time to live, instead of the cache's (or of `at(..).ttl(..)`). The cache's
     /// jitter shortens it too, unless the value is missing. [`Duration::ZERO`] stores nothing and removes
     /// what was there.
+    #[doc(alias = "adaptive_caching")]
     #[must_use]
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
@@ -103,6 +105,7 @@ impl<V> Loaded<V> {
 
     /// Sets what the source calls this version of the value, an `ETag` say: it is kept with the value, and
     /// shown by [`Got::validator`](crate::Got::validator). A result that is missing has none.
+    #[doc(alias = "etag")]
     #[must_use]
     pub fn validator(mut self, validator: impl Into<Arc<str>>) -> Self {
         self.validator = Some(validator.into());

@@ -141,6 +141,7 @@ stats! {
 
 impl Stats {
     /// Returns the share of the look-ups that the cache answered, from 0.0 to 1.0; 0.0 before the first.
+    #[doc(alias = "hit_rate")]
     pub fn hit_ratio(&self) -> f64 {
         let answered = self.hits + self.stale_hits;
         let lookups = answered + self.misses;

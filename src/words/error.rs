@@ -40,6 +40,34 @@ use std::sync::Arc;
 /// let cause = error.downcast_ref::<LoadError<anyhow::Error>>().and_then(LoadError::loader);
 /// assert!(cause.is_some_and(|cause| cause.is::<io::Error>()));
 /// ```
+///
+/// A function with an error type of its own has its loader return that type, and takes the whole error in as
+/// one more variant (it needs no `Clone`: the loader's error is behind an `Arc`):
+///
+/// ```
+/// use larder::{Cache, LoadError};
+///
+/// #[derive(thiserror::Error, Debug)]
+/// enum Error {
+///     #[error("the database: {0}")]
+///     Database(#[from] std::io::Error),
+///     #[error(transparent)]
+///     Load(#[from] LoadError<Error>),
+/// }
+///
+/// fn select(id: u64) -> Result<String, Error> {
+///     # if id == 7 { return Err(std::io::Error::other("gone").into()) }
+///     Ok(format!("user {id}")) // with `?` for whatever the database returns
+/// }
+///
+/// fn user(users: &Cache<u64, String>, id: u64) -> Result<String, Error> {
+///     Ok(users.get_or_load(&id, || select(id))?)
+/// }
+/// # let users = Cache::new(100);
+/// # assert_eq!(user(&users, 1).unwrap(), "user 1");
+/// # let text = user(&users, 7).unwrap_err().to_string();
+/// # assert_eq!(text, "the loader failed: the database: gone");
+/// ```
 #[derive(thiserror::Error, Debug)]
 #[non_exhaustive]
 pub enum LoadError<E> {
