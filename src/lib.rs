@@ -608,8 +608,8 @@
 //!
 //! The calls that may store (those that load, [`alter`](Cache::alter), and what [`At`] does) need [`ToKey`];
 //! the key type itself has it, and so have `str` for `String`, `[T]` for `Vec<T>` and `Path` for `PathBuf`.
-//! With keys of `Arc<str>` they take a `&Arc::from("..")`, with keys of `&'static str` a `&".."`, where a
-//! look-up takes a `&str`.
+//! With keys of `Arc<str>` they take a `&Arc::from("..")`, or [a struct](ToKey) that spares a hit the
+//! allocation; with keys of `&'static str` a `&".."`, where a look-up takes a `&str`.
 //!
 //! # Your code and the cache's locks
 //!

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{secs, with_cache};
-use larder::{Cache, Invalidator};
+use larder::{Cache, Invalidator, Removal, RemovalCause};
 use std::sync::{Arc, OnceLock};
 
 #[test]
@@ -45,6 +45,44 @@ fn it_does_not_keep_the_cache_alive_and_says_when_that_is_gone() {
 fn it_goes_to_any_thread_and_lives_as_long_as_it_likes() {
     fn is_owned<T: Send + Sync + Clone + 'static>(_: &T) {}
     is_owned(&Cache::<u64, u64>::new(10).invalidator());
+}
+
+#[test]
+fn it_finds_the_cache_as_long_as_that_is_there() {
+    let cache: Cache<u64, Arc<()>> = Cache::new(10);
+    let news = cache.invalidator();
+    let value = Arc::new(());
+    news.upgrade().unwrap().insert(1, value.clone());
+    assert!(cache.contains(&1));
+    let found = news.upgrade().unwrap();
+    drop(cache);
+    assert!(news.is_alive() && found.contains(&1), "a handle like any other");
+    drop(found);
+    assert!(news.upgrade().is_none() && !news.is_alive());
+    assert_eq!(Arc::strong_count(&value), 1, "its values went with the last one");
+}
+
+#[test]
+fn a_listener_may_use_its_own_cache_and_does_not_keep_it_alive() {
+    let own = Arc::new(OnceLock::<Invalidator<u64, Arc<u64>>>::new());
+    let handle = Arc::clone(&own);
+    let cache = Cache::builder()
+        .max_entries(10)
+        .on_removal(move |gone: Removal<u64, Arc<u64>>| {
+            if gone.cause == RemovalCause::Removed {
+                let cache = handle.get().and_then(Invalidator::upgrade).unwrap();
+                cache.insert(gone.key + 1, gone.value);
+            }
+        })
+        .build()
+        .unwrap();
+    own.set(cache.invalidator()).unwrap();
+    let value = Arc::new(7);
+    cache.insert(1, Arc::clone(&value));
+    drop(cache.remove(&1));
+    assert_eq!((cache.get(&1), cache.get(&2)), (None, Some(Arc::clone(&value))));
+    drop(cache);
+    assert_eq!((Arc::strong_count(&value), own.get().unwrap().is_alive()), (1, false));
 }
 
 /// A hook may live in what the cache holds.

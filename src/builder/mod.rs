@@ -143,7 +143,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// [`Stats`](crate::Stats). Values still stored when the cache is dropped are dropped with it, unreported.
     ///
     /// A listener that holds a handle of its own cache keeps the cache alive for ever: give it an
-    /// [`Invalidator`](crate::Invalidator), or a [`Weak`](std::sync::Weak) of what owns the cache.
+    /// [`Invalidator`](crate::Invalidator), which it can [upgrade](crate::Invalidator::upgrade).
     ///
     /// If the compiler does not know yet what the cache holds, begin with `Cache::<K, V>::builder()` or write
     /// the argument's type:

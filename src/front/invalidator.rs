@@ -31,6 +31,9 @@ use std::sync::{Arc, Weak};
 /// drop(users);
 /// assert!(!on_change(42)); // the hook can be unregistered
 /// ```
+///
+/// A removal listener, a loader or a value that uses the cache which it is a part of has the same problem, and
+/// needs more than removals: [`upgrade`](Self::upgrade).
 pub struct Invalidator<K, V, S = ahash::RandomState> {
     store: Weak<Store<K, V, S>>,
 }
@@ -44,6 +47,47 @@ impl<K, V, S> Cache<K, V, S> {
 }
 
 impl<K, V, S> Invalidator<K, V, S> {
+    /// Returns a handle to the cache, if it is still there, as [`Weak::upgrade`] does. For a removal listener,
+    /// a loader or a value that uses the cache which it is a part of: with a handle of its own it would keep the
+    /// cache alive for ever. Drop what this returns when the call is done; if it is the last handle by then,
+    /// that drop frees the cache.
+    ///
+    /// A listener is set before there is a cache, so it gets the handle through a `OnceLock`:
+    ///
+    /// ```
+    /// use larder::{Cache, Invalidator, Removal, RemovalCause};
+    /// use std::sync::{Arc, OnceLock};
+    /// use std::time::Duration;
+    ///
+    /// # let (clock, hand) = larder::Clock::manual();
+    /// let own = Arc::new(OnceLock::<Invalidator<u64, u32>>::new());
+    /// let handle = own.clone();
+    /// let offers = Cache::builder()
+    ///     .max_entries(1_000)
+    ///     .time_to_live(Duration::from_secs(60))
+    /// #   .clock(clock)
+    ///     .on_removal(move |gone: Removal<u64, u32>| {
+    ///         if gone.cause == RemovalCause::Expired {
+    ///             // another minute, at half the price
+    ///             let offers = handle.get().and_then(Invalidator::upgrade);
+    ///             offers.inspect(|offers| offers.insert(gone.key, gone.value / 2));
+    ///         }
+    ///     })
+    ///     .build()?;
+    /// own.set(offers.invalidator()).unwrap();
+    ///
+    /// offers.insert(1, 100);
+    /// # hand.advance(Duration::from_secs(60));
+    /// // a minute later, by itself or by
+    /// offers.sweep();
+    /// assert_eq!(offers.get(&1), Some(50));
+    /// # Ok::<_, larder::ConfigError>(())
+    /// ```
+    #[doc(alias("downgrade", "weak"))]
+    pub fn upgrade(&self) -> Option<Cache<K, V, S>> {
+        Some(Cache { store: self.store.upgrade()? })
+    }
+
     /// Returns whether the cache is still there. It may be gone a moment later.
     pub fn is_alive(&self) -> bool {
         self.store.strong_count() > 0
@@ -91,9 +135,7 @@ where
     }
 
     fn tell(&self, what: impl FnOnce(&Cache<K, V, S>)) -> bool {
-        let Some(store) = self.store.upgrade() else { return false };
-        what(&Cache { store });
-        true
+        self.upgrade().as_ref().map(what).is_some()
     }
 }
 

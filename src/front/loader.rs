@@ -47,8 +47,8 @@ pub trait Loader<K, V>: Send + Sync + 'static {
     /// a caller that [`soft_timeout`](crate::CacheBuilder::soft_timeout) frees), it runs on a thread of the
     /// cache's [`Runtime`](crate::Runtime). There is one such call at a time for each key, and there may be
     /// many for different keys. It may use the cache for other keys; but a loader that holds a handle of its
-    /// own cache keeps the cache alive for ever, so it should hold a [`Weak`](std::sync::Weak) of what owns
-    /// the cache.
+    /// own cache keeps the cache alive for ever, so it should hold an [`Invalidator`](crate::Invalidator), which
+    /// it can [upgrade](crate::Invalidator::upgrade), or a [`Weak`](std::sync::Weak) of what owns the cache.
     ///
     /// # Errors
     ///

@@ -20,7 +20,18 @@ use crate::words::error::LoadError;
 /// assert_eq!(many.error.unwrap().loader(), Some(&"the database is away"));
 /// ```
 ///
-/// If a partial result is of no use, [`into_result`](Self::into_result) turns it into an error.
+/// If a partial result is of no use, [`into_result`](Self::into_result) turns it into an error. The values as a
+/// map:
+///
+/// ```
+/// # use larder::Cache;
+/// # use std::collections::HashMap;
+/// # let cache: Cache<u32, String> = Cache::new(100);
+/// # let select = |_: &[u32]| Ok::<_, std::io::Error>([(1, "one".to_owned())]);
+/// let many = cache.get_or_load_many(&[1, 2], select);
+/// let names: HashMap<_, _> = many.got.into_iter().map(|(id, got)| (id, got.value)).collect();
+/// assert_eq!(names[&1], "one");
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 #[must_use = "some of the keys may have failed, and `error` says why"]

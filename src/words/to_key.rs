@@ -30,6 +30,33 @@
 /// assert_eq!(read("cellar", 1).unwrap(), 19.0);
 /// assert_eq!(cache.get(&Sensor("cellar", 1)), Some(19.0));
 /// ```
+///
+/// `str` is made into a `String` and into nothing else. So where the keys are `Arc<str>` or `Box<str>`,
+/// `get("..")` and `remove("..")` compile, and `get_or_load("..", ..)` does not. A struct around the `&str` does,
+/// and allocates on a miss only:
+///
+/// ```
+/// # use larder::{Cache, Equivalent, ToKey};
+/// # use std::sync::Arc;
+/// #[derive(Hash)]
+/// struct Name<'a>(&'a str);
+///
+/// impl Equivalent<Arc<str>> for Name<'_> {
+///     fn equivalent(&self, key: &Arc<str>) -> bool {
+///         *self.0 == **key
+///     }
+/// }
+///
+/// impl ToKey<Arc<str>> for Name<'_> {
+///     fn to_key(&self) -> Arc<str> {
+///         self.0.into()
+///     }
+/// }
+///
+/// let cache: Cache<Arc<str>, u64> = Cache::new(1_000);
+/// assert_eq!(cache.get_or_load(&Name("7"), || "7".parse::<u64>()).unwrap(), 7);
+/// assert_eq!(cache.get("7"), Some(7));
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be made into a key of type `{K}`",
     note = "a call that may store needs an owned key: pass a `&{K}`, or implement `larder::ToKey<{K}>` for `{Self}`"
