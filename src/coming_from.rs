@@ -67,6 +67,7 @@
 //! | `maximumSize`, `maximumWeight`, `weigher` | [`max_entries`](crate::CacheBuilder::max_entries), [`max_weight`](crate::CacheBuilder::max_weight), [`weigher`](crate::CacheBuilder::weigher) |
 //! | `expireAfterWrite`, `expireAfterAccess` | [`time_to_live`](crate::CacheBuilder::time_to_live), [`time_to_idle`](crate::CacheBuilder::time_to_idle) |
 //! | `refreshAfterWrite(r)` with `expireAfterWrite(e)` | `time_to_live(e)` and [`refresh_ahead`](crate::CacheBuilder::refresh_ahead) with [`At`](crate::RefreshAhead::At)`(r / e)`, in a cache that owns its loader |
+//! | `refreshAfterWrite(r)` alone | `time_to_live(r)` and [`stale_while_revalidate`](crate::CacheBuilder::stale_while_revalidate)`(Duration::MAX)` in such a cache; `load` always has a value then, and [`get`](crate::Cache::get) returns fresh ones only |
 //! | `expireAfter(Expiry)`, `policy().expireVariably()` | [as below](#a-life-that-depends-on-the-value) |
 //! | `asMap().compute`, `computeIfPresent`, `merge` | [`alter`](crate::Cache::alter), which holds no lock and may call again |
 //! | `asMap().putIfAbsent`, `computeIfAbsent` | [`get_or_insert_with`](crate::Cache::get_or_insert_with) |
