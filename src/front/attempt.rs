@@ -13,7 +13,6 @@ use crate::parts::flight::Flight;
 use crate::parts::slots::LoadSlot;
 use crate::parts::turn::{NoSlot, Turn};
 use crate::rules::got::{Got, How, StaleWhy};
-use crate::rules::loaded::Loaded;
 use crate::rules::tier::{TierError, TierFound};
 use crate::words::error::LoadError;
 use crate::words::to_key::ToKey;
@@ -128,16 +127,18 @@ where
     /// Decides what to do, or ends the call.
     #[inline]
     pub(super) fn next(&mut self) -> ControlFlow<Outcome<V, E>, Step<K, V, S>> {
-        let (store, hash, key) = (self.store, self.hash, self.key);
+        let (store, hash, key, ask) = (self.store, self.hash, self.key, &self.call.ask);
+        if self.round == Round::None {
+            self.round = Round::Other;
+            if let Some(lead) = store.lead_ahead(hash, key, ask) {
+                (self.round, self.began_ahead) = (Round::Ahead, true);
+                return Continue(self.offload(lead));
+            }
+        } else {
+            self.round = Round::Other;
+        }
         loop {
-            let ask = &self.call.ask;
-            let is_first = self.round == Round::None;
-            let ahead = is_first.then(|| store.lead_ahead(hash, key, ask)).flatten();
-            self.began_ahead |= ahead.is_some();
-            self.round = if ahead.is_some() { Round::Ahead } else { Round::Other };
-            let next = ahead.map_or_else(|| store.join(hash, key, ask), Next::Lead);
-            let (next, is_own) = self.offload(next);
-            match next {
+            match store.join(hash, key, ask) {
                 Next::Look => match store.got(hash, key, ask) {
                     Looked::Value(got) => return Break(Ok(got)),
                     Looked::Missing if !self.makes() => return Break(Err(LoadError::NotFound)),
@@ -151,32 +152,34 @@ where
                 }
                 Next::Recursive => return Break(Err(LoadError::Recursive)),
                 Next::Follow(flight) => {
-                    if !is_own && !std::mem::replace(&mut self.has_joined, true) {
+                    if !std::mem::replace(&mut self.has_joined, true) {
                         store.count_joined();
                     }
-                    self.carried.put_down();
-                    return Continue(Step::Wait(Following { flight, is_own }));
+                    return Continue(self.follow(flight, false));
                 }
+                Next::Lead(lead) => return Continue(self.offload(lead)),
                 // a closure is run by its own caller, even if that could be served stale
-                Next::Lead(lead) | Next::Revalidate(lead) => return Continue(Step::Lead(lead)),
+                Next::Revalidate(lead) => return Continue(Step::Lead(lead)),
             }
         }
     }
 
-    /// If the caller is to lead and its load can run on the cache's runtime, hands the load over and makes the
-    /// caller a follower of it. Returns what the caller does next, and whether the flight that it follows is its
-    /// own load. Tried once per call: with a runtime that accepts tasks and drops them, it would never end.
+    /// If its load can run on the cache's runtime, hands the load over and makes the caller a follower of it. Tried
+    /// once per call: with a runtime that accepts tasks and drops them, it would never end.
     #[inline]
-    fn offload(&mut self, next: Next<K, V, S>) -> (Next<K, V, S>, bool) {
-        match next {
-            Next::Lead(lead) if std::mem::take(&mut self.may_offload) => {
-                match self.store.send_out(lead, &self.call.ask, &self.carried) {
-                    Ok(flight) => (Next::Follow(flight), true),
-                    Err(lead) => (Next::Lead(lead), false),
-                }
-            }
-            next => (next, false),
+    fn offload(&mut self, lead: Lead<K, V, S>) -> Step<K, V, S> {
+        if !std::mem::take(&mut self.may_offload) {
+            return Step::Lead(lead);
         }
+        match self.store.send_out(lead, &self.call.ask, &self.carried) {
+            Ok(flight) => self.follow(flight, true),
+            Err(lead) => Step::Lead(lead),
+        }
+    }
+
+    fn follow(&mut self, flight: Arc<Flight<K, V>>, is_own: bool) -> Step<K, V, S> {
+        self.carried.put_down();
+        Step::Wait(Following { flight, is_own })
     }
 
     /// The wait for a load is over. Goes on if the caller has to look again.
@@ -271,28 +274,28 @@ where
         Continue(())
     }
 
-    /// The loader is done; `None` if the load's time or the caller's own was over first.
-    #[inline]
-    pub(super) fn loaded(
-        &self,
-        lead: Lead<K, V, S>,
-        result: Option<Result<Loaded<V>, E>>,
-    ) -> Outcome<V, E> {
-        match result {
-            Some(result) => lead.land(result, self.call.ttl),
-            None => self.lead_timed_out(lead),
-        }
-    }
-
     /// Ends the call: on failure serves a stale value if there is one. Counts the look-up as a stale hit if a stale
     /// value is returned, else as a miss.
     #[inline]
     pub(super) fn finish(self, outcome: Outcome<V, E>) -> Outcome<V, E> {
-        let outcome = outcome.or_else(|error| self.serve_or_error(self.began_ahead, error));
-        if let Ok(Got { how: How::Stale(_), .. }) = outcome {
+        match outcome {
+            Err(error) => self.finish_without(error),
+            Ok(got) => {
+                if matches!(got.how, How::Stale(_)) {
+                    self.search.was_served_stale();
+                }
+                Ok(got)
+            }
+        }
+    }
+
+    #[cold]
+    fn finish_without(self, error: LoadError<E>) -> Outcome<V, E> {
+        let served = self.serve_or_error(self.began_ahead, error);
+        if let Ok(Got { how: How::Stale(_), .. }) = served {
             self.search.was_served_stale();
         }
-        outcome
+        served
     }
 
     /// Returns a value that may be served now, else the error: for every caller whose load brought no value,
@@ -319,7 +322,7 @@ where
 
     /// This caller leads, and ran out of time before its load was done: by `load_timeout`, which all waiters are
     /// told, or by its own timeout, and then one of the waiters leads.
-    fn lead_timed_out(&self, lead: Lead<K, V, S>) -> Outcome<V, E> {
+    pub(super) fn lead_timed_out(&self, lead: Lead<K, V, S>) -> Outcome<V, E> {
         if lead.deadline() <= self.store.clock.now() {
             lead.time_out();
             return Err(LoadError::TimedOut);

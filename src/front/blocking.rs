@@ -44,7 +44,7 @@ where
         Break(outcome) => outcome,
         Continue(mut lead) => {
             let result = load(&mut lead);
-            attempt.loaded(lead, Some(result))
+            lead.land(result, call.ttl)
         }
     };
     attempt.finish(outcome)
@@ -99,6 +99,7 @@ where
 }
 
 /// Waits until the call has an outcome, or is to call the source.
+#[inline]
 fn lead<Q, K, V, S, E>(
     attempt: &mut Attempt<'_, Q, K, V, S, E>,
 ) -> ControlFlow<Outcome<V, E>, Lead<K, V, S>>
@@ -199,7 +200,7 @@ where
         Break(outcome) => outcome,
         Continue(mut lead) => {
             let value = lead.run(make);
-            attempt.loaded(lead, Some(Ok(Loaded::new(value))))
+            lead.land(Ok(Loaded::new(value)), call.ttl)
         }
     };
     match attempt.finish(outcome) {

@@ -62,9 +62,15 @@ where
                 poll_fn(poll).await
             };
             // the loader's future has been dropped by now, even if it ran out of time: the next load may have its
-            // slot. `Into` may be the user's code too.
-            let result = result.map(|result| lead.run(|| result.map(Into::into)));
-            attempt.loaded(lead, result)
+            // slot
+            match result {
+                Some(result) => {
+                    // `Into` may be the user's code too
+                    let result = lead.run(|| result.map(Into::into));
+                    lead.land(result, call.ttl)
+                }
+                None => attempt.lead_timed_out(lead),
+            }
         }
     };
     finish(attempt.finish(outcome))
@@ -139,7 +145,7 @@ where
                 let mut maker = pin!(lead.run(make));
                 poll_fn(|task| lead.run(|| maker.as_mut().poll(task))).await
             };
-            attempt.loaded(lead, Some(Ok(Loaded::new(value))))
+            lead.land(Ok(Loaded::new(value)), call.ttl)
         }
     };
     match attempt.finish(outcome) {
