@@ -4,9 +4,12 @@ mod common;
 
 use common::gate::Gate;
 use common::tasks::{Task, block_on};
-use common::{Checked, checked, secs, wait_until};
+use common::{Checked, checked, secs, uncalled, wait_until};
 use larder::{At, Cache, CacheBuilder, Clock, How, LoadReason, ManualClock, Many, RefreshAhead};
+use parking_lot::Mutex;
+use std::future::pending;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::thread;
 
 type Said<'c> = At<'c, u64, u64, ahash::RandomState, u64>;
@@ -140,6 +143,7 @@ fn who_makes_what_is_due_is_served_it_where_there_is_no_slot() {
     let task = cache.get_or_insert_with_async(&1, || async { unreachable!("there is no slot") });
     assert_eq!(block_on(task), 1);
     assert_eq!((cache.stats().overloaded, cache.loads_in_line(), cache.flights()), (2, 0, 1));
+    assert_eq!((cache.stats().hits, cache.stats().misses, cache.stats().refreshes), (2, 1, 0));
     // with nothing to serve it waits
     hand.advance(secs(30));
     let mut task = Task::new(cache.get_or_insert_with_async(&1, || async { 2 }));
@@ -211,4 +215,54 @@ fn what_is_due_of_many_is_served_where_there_is_no_slot() {
     gate.open();
     busy.finish().unwrap();
     assert_eq!(values(&task.finish()), [(1, 1, How::Fresh), (2, 20, How::Loaded)]);
+}
+
+/// The breaker opens for 10 s, while the value under 1 is due.
+fn opened(cache: &Checked<u64, u64>) {
+    let failed = cache.get_or_load(&7, || Err::<u64, _>("away".to_owned()));
+    assert!(failed.is_err() && cache.get_or_load(&7, uncalled).unwrap_err().is_circuit_open());
+}
+
+#[test]
+fn what_is_due_is_a_hit_while_the_breaker_is_open() {
+    let (cache, hand) = due(|builder| builder.circuit_breaker(1, secs(10)));
+    opened(&cache);
+    let before = cache.stats();
+    assert_eq!(cache.get_or_load(&1, uncalled).unwrap(), 1);
+    assert_eq!(block_on(cache.get_or_load_async(&1, || async { uncalled() })).unwrap(), 1);
+    let got = cache.at(&1).load(|_| uncalled::<u64>()).unwrap();
+    assert_eq!((got.value, got.how), (1, How::Fresh));
+    let many = cache.get_or_load_many(&[1], |_| -> Reply { unreachable!("the breaker is open") });
+    assert_eq!(values(&many), [(1, 1, How::Fresh)]);
+    let stats = cache.stats().since(&before);
+    assert_eq!((stats.hits, stats.misses, stats.refreshes, stats.circuit_open), (4, 0, 0, 4));
+    // the next one that may probe the source does so by its refresh
+    hand.advance(secs(10));
+    assert_eq!(cache.get_or_load(&1, || Ok::<_, String>(2)).unwrap(), 2);
+    let stats = cache.stats().since(&before);
+    assert_eq!((stats.hits, stats.misses, stats.refreshes, stats.loads), (4, 1, 1, 1));
+}
+
+#[test]
+fn what_is_due_is_made_anew_though_the_breaker_is_open() {
+    let (cache, _hand) = due(|builder| builder.circuit_breaker(1, secs(10)));
+    opened(&cache);
+    assert_eq!(cache.get_or_insert_with(&1, || 2), 2);
+    assert_eq!(cache.stats().refreshes, 1);
+}
+
+#[test]
+fn a_breaker_that_a_hit_finds_open_is_told_of() {
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let told = log.clone();
+    let (cache, hand) = due(|builder| {
+        let builder = builder.load_timeout(secs(5)).circuit_breaker(1, secs(60));
+        builder.on_event(move |event| told.lock().push(event.to_string()))
+    });
+    // nobody waits for it, so nobody notices that it takes too long
+    let mut hangs = Task::new(cache.get_or_load_async(&9, pending::<Result<u64, String>>));
+    hangs.pend();
+    hand.advance(secs(5));
+    assert_eq!(cache.get_or_load(&1, uncalled).unwrap(), 1);
+    assert_eq!(*log.lock(), ["the circuit breaker opened"]);
 }

@@ -118,7 +118,8 @@ where
 {
     /// A look-up in a cache with refresh-ahead; kept apart, so that look-ups in other caches pay one test. A
     /// due value is refreshed in the background by the cache's own loader; without one, a caller that brings
-    /// a loader gets [`Looked::Nothing`], and then asks [`lead_ahead`](Self::lead_ahead).
+    /// a loader gets [`Looked::Nothing`], and then asks [`lead_ahead`](Self::lead_ahead), unless its load would
+    /// be turned away.
     #[inline(never)]
     pub(super) fn get_ahead<Q>(self: &Arc<Self>, hash: u64, key: &Q, purpose: Purpose) -> Looked<V>
     where
@@ -132,7 +133,7 @@ where
                 entry.value.clone()
             })
         };
-        if is_due && self.refresher.is_none() && purpose != Purpose::Get {
+        if is_due && self.leaves_due(purpose) {
             return Looked::Nothing;
         }
         self.count(&looked, purpose);
@@ -140,6 +141,28 @@ where
             self.refresh_due(hash, key);
         }
         looked
+    }
+
+    /// Whether a hit that found its value due leaves it to its caller, who brings a loader to a cache that has
+    /// none. Not if the load would be turned away at once: then the hit is one, and nothing begins.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn leaves_due(&self, purpose: Purpose) -> bool {
+        if self.refresher.is_some() || purpose == Purpose::Get {
+            return false;
+        }
+        if purpose == Purpose::Load && self.is_stopped() {
+            self.counts.circuit_open.add(1);
+            // the breaker may have opened because it was looked at: a load was overdue
+            self.emit_transitions();
+            return false;
+        }
+        // a second tier is asked without a slot
+        if self.tier.is_none() && self.is_crowded() {
+            self.counts.overloaded.add(1);
+            return false;
+        }
+        true
     }
 
     /// A hit found its value due. The first such hit takes the key; the others find its load in flight.

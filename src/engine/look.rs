@@ -267,7 +267,7 @@ impl<K, V, S> Store<K, V, S> {
         }
         let mut is_due = false;
         let looked = self.got_ahead(hash, key, ask, &mut is_due);
-        if is_due && self.refresher.is_none() {
+        if is_due && self.leaves_due(Purpose::Load) {
             // the caller has a loader, and the cache has none: see `lead_ahead`
             return Looked::Nothing;
         }

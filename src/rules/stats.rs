@@ -84,11 +84,12 @@ stats! {
     /// a runtime that is shut down abandons loads, and [`load_timeout`](crate::CacheBuilder::load_timeout).
     abandoned,
     /// Loads that did not begin because all slots of `max_concurrent_loads` were taken: the caller's
-    /// `timeout` was over before one was free, or the caller was served a stale value instead; or, for a
-    /// [detached](crate::CacheBuilder::detached_loads) load, nobody waited for it any more, and its
-    /// `load_timeout` was over.
+    /// `timeout` was over before one was free, or the caller was served a value instead that was stale, or
+    /// only due for its refresh; or, for a [detached](crate::CacheBuilder::detached_loads) load, nobody waited
+    /// for it any more, and its `load_timeout` was over.
     overloaded,
-    /// Loads that did not begin because the circuit breaker was open.
+    /// Loads that did not begin because the circuit breaker was open, those among them by which a caller would
+    /// have refreshed a value that was due: it is served that value, which is a hit.
     circuit_open,
     /// Look-ups that waited for another caller's load, counted when the wait begins. They are misses, except
     /// for those that were served a stale value in the end.
