@@ -239,6 +239,41 @@ fn what_waits_to_be_tried_again_is_tried_before_the_cache_is_gone() {
     assert_eq!(shelf(shared.join()).get_or_load("a", || Ok::<_, String>(2)).unwrap(), 2);
 }
 
+/// Takes no changes among which is one of `k0` or of `k200`.
+#[derive(Clone, Default)]
+struct Picky(Arc<Mutex<Vec<String>>>, Arc<AtomicUsize>);
+
+impl Tier<String, u64> for Picky {
+    async fn get(&self, _: &TierKey) -> Result<TierFound<String, u64>, TierError> {
+        nothing()
+    }
+
+    async fn apply(&self, changes: &[TierChange<String, u64>]) -> Result<(), TierError> {
+        let keys = changes.iter().filter_map(TierChange::key).map(ToString::to_string);
+        let keys: Vec<_> = keys.collect();
+        if keys.iter().any(|key| key == "k0" || key == "k200") {
+            self.1.fetch_add(1, Ordering::SeqCst);
+            return Err(TierError::TimedOut);
+        }
+        self.0.lock().extend(keys);
+        Ok(())
+    }
+}
+
+#[test]
+fn what_is_left_is_tried_before_the_cache_is_gone_though_some_of_it_fails() {
+    let tier = Picky::default();
+    let cache = shelf(tier.clone());
+    let name = |n: u64| format!("k{n}");
+    cache.remove(&name(0));
+    wait_until(|| tier.1.load(Ordering::SeqCst) > 0);
+    // they wait for that one, and will be sent 128 at a time
+    (1..=300).for_each(|n| _ = cache.remove(&name(n)));
+    drop(cache);
+    let made: Vec<_> = (1..=128).chain(257..=300).map(name).collect();
+    assert_eq!(*tier.0.lock(), made);
+}
+
 #[test]
 fn a_listener_that_loads_what_expired_does_not_wait_for_itself() {
     let (clock, hand) = Clock::manual();

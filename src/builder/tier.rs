@@ -55,8 +55,9 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     ///   [`tier_flush`](crate::Cache::tier_flush) wait for that. Until a change has arrived, the tier is not
     ///   asked for its key; until a change of many keys has (`remove_tag`, `expire_tag`, `clear`), it is not
     ///   asked for anything. `remove_if` removes from the tier what it found in this process. When the last
-    ///   handle is dropped, the remaining changes are tried once more, which blocks the dropping thread for a
-    ///   second at most; what does not arrive then is lost.
+    ///   handle is dropped, the remaining changes are tried once more, also those behind some that fail. That
+    ///   blocks the dropping thread for a second at most. After that second the first failure ends it, and
+    ///   what has not arrived is lost.
     /// - **Changes by others**: as soon as the tier reports one, the copy here is removed, and a load of that
     ///   key in flight here is not stored. The removal listener is then called on a thread of the tier's; if
     ///   it loads something, that comes from the source. If the tier says that it may have missed changes

@@ -113,7 +113,8 @@ pub(super) struct TierCounts {
     pub(super) unread: Counter,
 }
 
-/// How long dropping the last handle to a cache waits until the tier has the last changes.
+/// How long dropping the last handle to a cache waits until the tier has the last changes, and for how long
+/// those are tried though others fail.
 const PARTING: Duration = Duration::from_secs(1);
 
 /// How long a caller that makes a change waits for a tier that lags.
@@ -200,7 +201,7 @@ pub(crate) fn give_back<K, V>(tier: &dyn AnyTier<K, V>, key: &TierKey, ticket: &
 
 impl<K, V> Drop for StoreTier<K, V> {
     fn drop(&mut self) {
-        self.outgoing.close();
+        self.outgoing.close(PARTING);
         if self.outgoing.len() > 0 && !must_not_wait() {
             let outgoing = &self.outgoing;
             wait_at_most(PARTING, poll_fn(|task| outgoing.poll_over(task.waker())));

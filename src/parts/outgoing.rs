@@ -202,7 +202,7 @@ impl<K, V> Outgoing<K, V> {
         // the last change noted may have been a loaded value that was given up
         let last = state.last;
         let waiting = state.reach(last);
-        let taken = if state.is_closed {
+        let taken = if state.closed_until.is_some() {
             Poll::Ready(None)
         } else {
             state.worker = Some(waker.clone());
@@ -308,11 +308,13 @@ impl<K, V> Outgoing<K, V> {
         self.state.lock().is_stuck = true;
     }
 
-    /// No more changes will come.
-    pub(crate) fn close(&self) {
+    /// No more changes will come. Those that are left are all tried `within` this time, also after others have
+    /// failed.
+    pub(crate) fn close(&self, within: Duration) {
+        let until = Instant::now() + within;
         let worker = {
             let mut state = self.state.lock();
-            state.is_closed = true;
+            state.closed_until = Some(until);
             state.worker.take()
         };
         if let Some(worker) = worker {
@@ -328,7 +330,7 @@ impl<K, V> Outgoing<K, V> {
         loop {
             {
                 let mut state = self.state.lock();
-                if state.is_closed {
+                if state.closed_until.is_some() {
                     return false;
                 }
                 // new changes wake it too, but they can wait
@@ -339,6 +341,11 @@ impl<K, V> Outgoing<K, V> {
                 return true;
             }
         }
+    }
+
+    /// Whether the next changes are to be tried although the last ones have failed for good.
+    pub(crate) fn has_time(&self) -> bool {
+        self.state.lock().closed_until.is_none_or(|until| Instant::now() < until)
     }
 
     /// The worker ends.

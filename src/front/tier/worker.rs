@@ -78,8 +78,8 @@ fn work<K, V>(
     }
 }
 
-/// Makes these changes in the tier, with as many attempts as it takes. `false` if the cache is gone, and its
-/// changes with it.
+/// Makes these changes in the tier, with as many attempts as it takes; if the cache is gone, with one more.
+/// `false` if that has failed and there is no time for the changes behind them.
 fn make<K, V>(
     tier: &dyn AnyTier<K, V>,
     outgoing: &Outgoing<K, V>,
@@ -119,7 +119,7 @@ fn make<K, V>(
             return true;
         }
         if is_last_try {
-            return false;
+            return outgoing.has_time();
         }
         // the cache is gone: failed changes are tried once more at once, since other processes share the tier
         is_last_try = !outgoing.pause(pause);

@@ -8,6 +8,7 @@ use crate::words::tick::Tick;
 use crate::words::tier_key::TierKey;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::task::Waker;
+use std::time::Instant;
 
 /// How many changes there may be. While a tier cannot be reached each costs its key; beyond this many the
 /// whole tier is to be emptied instead, which is one change.
@@ -41,7 +42,8 @@ pub(super) struct State<K, V> {
     pub(super) failed: Option<TierError>,
     /// Somebody has waited for room in vain since the last change was made.
     pub(super) is_stuck: bool,
-    pub(super) is_closed: bool,
+    /// Set when no more changes will come: until when those that are left are tried though others fail.
+    pub(super) closed_until: Option<Instant>,
     /// The worker has ended.
     pub(super) is_over: bool,
     pub(super) worker: Option<Waker>,
@@ -84,7 +86,7 @@ impl<K, V> State<K, V> {
             made: 0,
             failed: None,
             is_stuck: false,
-            is_closed: false,
+            closed_until: None,
             is_over: false,
             worker: None,
             waiting: Vec::new(),

@@ -369,3 +369,13 @@ proptest! {
         prop_assert!(changes.state.lock().replacing.is_empty());
     }
 }
+
+#[test]
+fn what_is_left_has_its_time() {
+    let changes = Changes::new();
+    assert!(changes.has_time());
+    changes.close(Duration::from_secs(3_600));
+    assert!(changes.has_time() && !changes.pause(Duration::from_secs(3_600)));
+    changes.close(Duration::ZERO);
+    assert!(!changes.has_time());
+}
