@@ -98,16 +98,27 @@ fn a_window_without_a_time_to_live_is_refused() {
 #[test]
 fn a_setting_for_a_loader_is_refused_by_a_cache_without_one() {
     let entries = || builder().max_entries(1);
-    for (given, setting) in
-        [(entries().batch(2, ms(1)), "batch"), (entries().detached_loads(), "detached_loads")]
-    {
+    for (given, setting) in [
+        (entries().batch(2, ms(1)), "batch"),
+        (entries().detached_loads(), "detached_loads"),
+        (entries().runtime(SteppingRuntime::new()), "runtime"),
+    ] {
         let error = refused(given, &[&format!("`{setting}`"), "`build_loading(..)`"]);
         assert_eq!(error, ConfigError::NeedsLoader { setting });
     }
-    let loads = entries().batch(2, ms(1)).detached_loads();
+    let loads = entries().batch(2, ms(1)).detached_loads().runtime(SteppingRuntime::new());
     loads.build_loading_fn(|key: &u64| Ok::<_, Infallible>(*key)).unwrap();
-    // one function may prepare the builders of both kinds
-    checked(entries().runtime(SteppingRuntime::new()));
+}
+
+#[test]
+fn a_soft_timeout_without_a_window_is_refused() {
+    let lives = || builder().max_entries(1).time_to_live(ms(9)).soft_timeout(ms(1));
+    for given in [lives(), lives().stale_if_error(Duration::ZERO)] {
+        let error = refused(given, &["`soft_timeout`", "`stale_if_error(d)`", "`load_timeout`"]);
+        assert_eq!(error, ConfigError::SoftTimeoutWithoutWindow);
+    }
+    checked(lives().stale_if_error(ms(1)));
+    checked(lives().stale_while_revalidate(ms(1)));
 }
 
 #[test]

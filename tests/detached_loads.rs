@@ -447,7 +447,7 @@ fn a_loader_may_ask_its_cache_and_needs_no_second_slot() {
 
 #[test]
 fn what_others_bring_along_stays_with_them() {
-    let with = |builder: Builder| builder.batch(10, secs(60));
+    let with = |builder: Builder| builder.batch(10, secs(4));
     let Setting { cache, source, runtime, hand, _checked } = setting(&Source::open(), with);
     let closure = || async { Ok::<_, String>(7) };
     assert_eq!(Task::new(cache.get_or_load_async(&1, closure)).finish().unwrap(), 7);
@@ -456,7 +456,7 @@ fn what_others_bring_along_stays_with_them() {
     assert_eq!(Task::new(cache.load_many(&[3, 4])).finish().got.len(), 2);
     let mut gathers = Task::new(cache.load(&5));
     gathers.pend();
-    hand.advance(secs(60));
+    hand.advance(secs(4));
     gathers.finish().unwrap();
     assert_eq!((runtime.ready(), source.loads()), (0, 3));
 }

@@ -665,7 +665,7 @@ fn a_load_does_not_wait_for_a_refresh_that_stands_in_a_queue() {
 fn a_closure_loads_each_of_many_keys_by_itself() {
     let loads = Arc::new(AtomicU64::new(0));
     let count = Arc::clone(&loads);
-    let builder = Cache::builder().max_entries(100).batch(10, secs(60));
+    let builder = Cache::builder().max_entries(100).batch(10, secs(50));
     let cache = builder.build_loading_fn(move |key: &u64| {
         count.fetch_add(1, SeqCst);
         if *key == 31 { Err("bad") } else { Ok(*key) }

@@ -128,7 +128,7 @@ fn a_closure_loads_each_of_many_keys_by_itself_and_32_at_once() {
         }
     };
     let runtime = SteppingRuntime::new();
-    let builder = Cache::builder().max_entries(1_000).batch(10, secs(60)).runtime(runtime.clone());
+    let builder = Cache::builder().max_entries(1_000).batch(10, secs(50)).runtime(runtime.clone());
     let cache = builder.build_loading_async_fn(load).unwrap();
     let _checked = watched(&cache);
 

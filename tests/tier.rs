@@ -1024,7 +1024,7 @@ impl larder::Loader<String, u64> for Source {
 fn keys_that_are_gathered_are_asked_for_together() {
     let Two { one, tier, .. } = two(|builder| builder);
     load(&one, "a", 1);
-    let builder = Cache::builder().max_entries(100).batch(2, secs(60)).tier(tier.join());
+    let builder = Cache::builder().max_entries(100).batch(2, secs(50)).tier(tier.join());
     let other = builder.build_loading(Source).unwrap();
     thread::scope(|scope| {
         let first = scope.spawn(|| other.load("a"));

@@ -115,8 +115,9 @@ impl<K, V, S> CacheBuilder<K, V, S> {
 
     /// Limits how long callers who can be served a stale value wait for a load: `timeout` after the load
     /// began they get the stale value instead, and the load goes on. In whole milliseconds, rounded up, and
-    /// up to some ten more, as with [`load_timeout`](Self::load_timeout); none by default. Has no effect
-    /// unless a stale window is set.
+    /// up to some ten more, as with [`load_timeout`](Self::load_timeout); none by default. It needs a
+    /// stale window: without one, [`build`](Self::build) refuses it
+    /// ([`SoftTimeoutWithoutWindow`](crate::ConfigError::SoftTimeoutWithoutWindow)).
     ///
     /// A caller that loads with its own closure is not interrupted. In a cache that owns its loader, the
     /// caller of `load` or `read_through` is freed as well: where a stale value may be served, the loader runs
@@ -208,7 +209,8 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// than one for a single key; each miss takes up to `wait` longer. `wait` is counted in milliseconds,
     /// rounded up, by a coarse clock, so it may be a few milliseconds more; with a [manual
     /// clock](crate::Clock::manual) somebody has to advance the clock meanwhile, from another thread if a
-    /// thread waits.
+    /// thread waits. The wait is a part of the time that a load may take: [`build_loading`](Self::build_loading)
+    /// refuses one that is not below [`load_timeout`](Self::load_timeout).
     ///
     /// Each key is still loaded once, whoever asks for it and how. Refreshes are not gathered. The loader is
     /// not shown the previous values of gathered keys: see [`Loader::load_many`](crate::Loader::load_many).
@@ -261,7 +263,8 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// built in: a cache in a `static`, which several runtimes use in turn (as tests do), runs its background
     /// loads in the first of these, and loads nothing in the background once that one has ended. (With
     /// [`detached_loads`](Self::detached_loads) its callers wait for that runtime while it is there, and load
-    /// themselves once it has ended.)
+    /// themselves once it has ended.) A cache without a loader has no background loads: [`build`](Self::build)
+    /// refuses this setting.
     pub fn runtime(mut self, runtime: impl Runtime) -> Self {
         self.settings.runtime = Some(Arc::new(runtime));
         self

@@ -249,6 +249,13 @@ pub enum ConfigError {
         /// The window's name on the builder.
         setting: &'static str,
     },
+    /// A `soft_timeout`, but no stale window: nobody could be served a stale value when it is over.
+    #[error(
+        "`soft_timeout` serves a stale value while a load is slow, and no stale value may be served: \
+         call `stale_if_error(d)` or `stale_while_revalidate(d)`, or leave it out (`load_timeout` limits \
+         the wait for a load, `at(..).timeout(..)` that of one caller)"
+    )]
+    SoftTimeoutWithoutWindow,
     /// A setting for loads that the cache makes by itself, and no loader to make them with.
     #[error(
         "`{setting}` is for a cache with a loader of its own: end with `build_loading(..)`, \
