@@ -6,7 +6,9 @@ use common::gate::Gate;
 use common::tasks::{Task, block_on};
 use common::{Fixture, checked, ms, uncalled, with_cache};
 use larder::{Cache, CacheBuilder, Clock, Got, How, LoadError, LoadReason, Loaded, StaleWhy};
+use parking_lot::Mutex;
 use std::future::pending;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -471,6 +473,9 @@ fn what_was_written_meanwhile_is_not_renewed() {
 fn what_was_evicted_meanwhile_is_stored_anew() {
     let (clock, hand) = Clock::manual();
     let builder = Cache::<u64, u64>::builder().max_weight(10).weigher(|_, v| *v).clock(clock);
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let left = log.clone();
+    let builder = builder.on_removal(move |gone| left.lock().push((gone.key, gone.value)));
     let cache = checked(builder.time_to_live(ms(100)).stale_if_error(ms(50)));
     cache.at(&1).load(|_| Ok::<_, String>(Loaded::new(3).validator("a"))).unwrap();
     hand.advance(ms(100));
@@ -482,6 +487,10 @@ fn what_was_evicted_meanwhile_is_stored_anew() {
     let got = got.unwrap();
     assert_eq!((got.value, got.fresh_for), (3, ms(100)));
     assert_eq!(cache.peek(&1).unwrap().validator.as_deref(), Some("a"));
+    // as a value that comes back: each of its two stays has a beginning, and one of them has an end
+    let stats = cache.stats();
+    assert_eq!((stats.insertions, stats.evicted + stats.expired, stats.unchanged), (3, 2, 0));
+    assert_eq!(*log.lock(), [(1, 3), (2, 10)]);
 }
 
 #[test]

@@ -62,7 +62,8 @@ impl<V> Loaded<V> {
     /// Only for a loader that was shown a value by [`LoadCx::stale`]; without one the load fails with
     /// [`LoadError::NothingToRenew`](crate::LoadError::NothingToRenew). A [`validator`](Self::validator) set
     /// here replaces the old one, and a [`ttl`](Self::ttl) is that of the new life. Renewing does not count
-    /// as an insertion, and no value leaves.
+    /// as an insertion, and no value leaves. (If the value was evicted while the source was asked, it has left,
+    /// and was reported; it is stored anew then, which is an insertion, and will leave once more.)
     ///
     /// ```
     /// # use larder::{Cache, Clock, Loaded};
