@@ -72,7 +72,8 @@ where
     ///
     /// # Errors
     ///
-    /// The error of the last attempt, if it failed; attempts go on in the background. [`TierError::NoTier`]
+    /// The error of the last attempt, if it failed and is to be repeated; attempts go on in the background. If
+    /// all that failed were loaded values, nothing is, and this is `Ok`. [`TierError::NoTier`]
     /// if the cache has no tier; [`TierError::Refused`] on the thread that talks to the tier (in an event's
     /// handler, say, or in the `Drop` of a value), which would wait for itself.
     pub fn tier_flush(&self) -> Result<(), TierError> {
