@@ -690,6 +690,8 @@ pub use builder::CacheBuilder;
 pub use equivalent::Equivalent;
 pub use front::at::At;
 #[cfg(not(larder_loom))]
+pub use front::behind::at::ChangeAt;
+#[cfg(not(larder_loom))]
 pub use front::behind::builder::WriteBehindBuilder;
 #[cfg(all(feature = "tokio", not(larder_loom)))]
 pub use front::behind::tasks::{AsyncWriteBehind, AsyncWriteBehindBuilder, AsyncWriter};

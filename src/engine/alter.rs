@@ -28,6 +28,13 @@ pub(crate) struct AlterOptions<T> {
     pub(crate) tags: T,
 }
 
+impl AlterOptions<std::iter::Empty<&'static str>> {
+    /// The cache's own settings.
+    pub(crate) fn none() -> Self {
+        Self { ttl: None, keeps_life: false, tags: std::iter::empty() }
+    }
+}
+
 /// Where the value that the closure was shown came from.
 #[derive(Clone, Copy)]
 pub(super) enum Current {
@@ -197,7 +204,7 @@ where
     }
 
     /// What the closure itself has done to these tags does not count, as what it has done to the key does not.
-    fn without_own_changes(&self, tags: Tagged) -> Tagged {
+    pub(super) fn without_own_changes(&self, tags: Tagged) -> Tagged {
         let now = self.tags.version();
         if tags.fate() == TagFate::Untouched { tags } else { tags.into_names().since(now) }
     }

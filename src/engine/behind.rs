@@ -12,9 +12,10 @@ use super::store::Store;
 use crate::parts::backlog::Item;
 use crate::parts::flight::{Begin, Flight, Landing};
 use crate::parts::group::Hash;
+use crate::parts::tags::Tagged;
 use crate::rules::got::{Got, How};
 use crate::shard::Shard;
-use crate::shard::entry::Put;
+use crate::shard::entry::{Notes, Put};
 use crate::shard::outbox::Outbox;
 use crate::words::contain::contain;
 use crate::words::removal::RemovalCause;
@@ -79,6 +80,14 @@ impl<K, V, S> Store<K, V, S> {
     }
 }
 
+/// How a change is to be cached, where that is not up to the cache's settings.
+#[derive(Default)]
+pub(crate) struct ShownAs {
+    /// Its time to live in ticks.
+    pub(crate) ttl: Option<u64>,
+    pub(crate) tags: Option<Tagged>,
+}
+
 /// How a flight that carries a change begins: it is no attempt at a load, and nobody joins it as one.
 fn begin(hash: u64) -> Begin {
     Begin { is_absent: false, ..Begin::of_nothing(hash) }
@@ -96,12 +105,22 @@ where
     V: Clone + Send + Sync + 'static,
     S: Send + Sync + 'static,
 {
+    /// The tags that a change is to be cached with; what happens to one of them from here on is newer.
+    pub(crate) fn tagged_now<'t>(
+        &self,
+        tags: impl Iterator<Item = &'t str> + Clone,
+    ) -> Option<Tagged> {
+        let since = self.tags.version();
+        self.tags.find(tags).map(|names| names.since(since))
+    }
+
     /// Offers a change to its queue, if `may` allows it, and if `accept` takes it, makes it visible: a value
     /// is stored, a deletion removes the key. Both closures run under the shard's lock, as
     /// [`WriteBehindQueue`] does. Returns what `accept` says, if it was asked.
     pub(crate) fn record<E>(
         &self,
         item: &Arc<Item<K, V>>,
+        shown: ShownAs,
         may: impl FnOnce() -> bool,
         accept: impl FnOnce(Tick) -> Result<(), E>,
     ) -> Option<Result<(), E>> {
@@ -110,8 +129,8 @@ where
         let put = item.value.clone().map(|value| {
             let key = item.key.clone();
             let units = self.units(&key, Some(&value));
-            let ttl = self.lives.ttl;
-            Put::of(hash, key, value, units, ttl)
+            let ttl = shown.ttl.unwrap_or(self.lives.ttl);
+            Put { notes: Notes::of(None, shown.tags), ..Put::of(hash, key, value, units, ttl) }
         });
         let flight = put
             .as_ref()

@@ -87,7 +87,8 @@ impl<'a, K, V, S, Q: ?Sized, O> At<'a, K, V, S, Q, O> {
     ///
     /// Tags belong to the value: one that is stored later without tags has none. So
     /// [`Cache::insert`](crate::Cache::insert), [`Cache::write_through`](crate::Cache::write_through) and the
-    /// calls of [`WriteBehind`](crate::WriteBehind), which take no tags, leave a value without any.
+    /// plain calls of [`WriteBehind`](crate::WriteBehind), which take no tags, leave a value without any (its
+    /// [`at`](crate::WriteBehind::at) takes some).
     /// [`Cache::alter`](crate::Cache::alter) keeps the tags of the value that it changes; tags set here
     /// replace them.
     pub fn tag(mut self, tag: &'a str) -> Self {
@@ -383,13 +384,13 @@ where
 /// The tags set by the caller. The first three are stored inline: on a hit they are not used, and must not cost
 /// an allocation.
 #[derive(Default)]
-struct CallTags<'a> {
+pub(super) struct CallTags<'a> {
     few: [Option<&'a str>; 3],
     more: Vec<&'a str>,
 }
 
 impl<'a> CallTags<'a> {
-    fn push(&mut self, tag: &'a str) {
+    pub(super) fn push(&mut self, tag: &'a str) {
         match self.few.iter_mut().find(|place| place.is_none()) {
             Some(place) => *place = Some(tag),
             None => self.more.push(tag),
@@ -400,7 +401,7 @@ impl<'a> CallTags<'a> {
         self.few[0].is_none()
     }
 
-    fn iter(&self) -> impl Iterator<Item = &'a str> + Clone + '_ {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &'a str> + Clone + '_ {
         self.few.iter().flatten().chain(&self.more).copied()
     }
 }

@@ -1,7 +1,8 @@
 //! Changing a key's value depending on its current value, ahead of the source: an unwritten change comes
 //! before the cached value, and the result enters the queue.
 
-use crate::engine::alter::Current;
+use super::ShownAs;
+use crate::engine::alter::{AlterOptions, Current};
 use crate::engine::store::Store;
 use crate::parts::backlog::Item;
 use crate::rules::altered::Altered;
@@ -18,11 +19,13 @@ where
 {
     /// Offers what `change` makes of the key's current value to its queue, by `accept`, as
     /// [`record`](Self::record) does; `unwritten` asks that queue for its last change of the key. Returns the
-    /// value that the key has afterwards, or why the queue did not take it.
-    pub(crate) fn alter_ahead<Q, E>(
+    /// value that the key has afterwards, or why the queue did not take it. What is cached has the tags of
+    /// `options` and no others, and a life of its own.
+    pub(crate) fn alter_ahead<'t, Q, E>(
         &self,
         hash: u64,
         key: &Q,
+        options: &AlterOptions<impl Iterator<Item = &'t str> + Clone>,
         unwritten: impl Fn() -> Option<Arc<Item<K, V>>>,
         change: impl FnMut(Option<V>) -> Altered<V>,
         mut accept: impl FnMut(&Arc<Item<K, V>>, Tick) -> Result<(), E>,
@@ -39,8 +42,16 @@ where
                 (Altered::Remove, _) => None,
                 (Altered::Keep(value), _) => return Some(Ok(value)),
             };
+            let names = self.tags.find(options.tags.clone());
+            let tags = names.map(|names| names.since(basis.since));
+            if tags.as_ref().is_some_and(|tags| basis.is_ended(tags, &self.tags)) {
+                return None; // so would be what is cached with them
+            }
+            let tags = tags.map(|tags| self.without_own_changes(tags));
+            let shown = ShownAs { ttl: options.ttl, tags };
             let item = Arc::new(Item { hash, key: key.to_key(), value: value.clone() });
-            let taken = self.record(&item, || basis.holds(&self.tags), |now| accept(&item, now))?;
+            let may = || basis.holds(&self.tags);
+            let taken = self.record(&item, shown, may, |now| accept(&item, now))?;
             Some(taken.map(|()| value))
         })
     }

@@ -3,6 +3,8 @@
 use super::builder::Settings;
 use super::queue::{LeftToDo, NotAccepted, Queue};
 use super::writer::{Change, GaveUp, Unwritten, WriteError};
+use crate::engine::alter::AlterOptions;
+use crate::engine::behind::ShownAs;
 use crate::engine::look::{Looked, Purpose};
 use crate::engine::store::Store;
 use crate::parts::backlog::{Abandoned, Item, Taken};
@@ -74,17 +76,24 @@ where
         Arc::new(Item { hash: self.store.hash(&key), key, value })
     }
 
-    /// Offers a change to the queue; if it is accepted, makes it visible in the cache.
-    pub(super) fn offer(&self, item: &Arc<Item<K, V>>) -> Result<(), NotAccepted> {
+    /// Offers a change to the queue; if it is accepted, makes it visible in the cache, as `options` say.
+    pub(super) fn offer<'t>(
+        &self,
+        item: &Arc<Item<K, V>>,
+        options: &AlterOptions<impl Iterator<Item = &'t str> + Clone>,
+    ) -> Result<(), NotAccepted> {
+        let tags = self.store.tagged_now(options.tags.clone());
+        let shown = ShownAs { ttl: options.ttl, tags };
         let mut left = LeftToDo::new();
         let accept = |now| self.queue.accept(item, now, &mut left);
-        self.store.record(item, || true, accept).expect("it may, so it was offered")
+        self.store.record(item, shown, || true, accept).expect("it may, so it was offered")
     }
 
     /// The same for what `change` makes of the key's current value. Returns the value afterwards.
-    pub(super) fn alter<Q>(
+    pub(super) fn alter<'t, Q>(
         &self,
         key: &Q,
+        options: &AlterOptions<impl Iterator<Item = &'t str> + Clone>,
         change: impl FnMut(Option<V>) -> Altered<V>,
     ) -> Result<Option<V>, NotAccepted>
     where
@@ -94,7 +103,7 @@ where
         let mut left = LeftToDo::new();
         let unwritten = || self.queue.latest(hash, key);
         let accept = |item: &_, now| self.queue.accept(item, now, &mut left);
-        self.store.alter_ahead(hash, key, unwritten, change, accept)
+        self.store.alter_ahead(hash, key, options, unwritten, change, accept)
     }
 
     pub(super) fn get<Q>(&self, key: &Q) -> Option<V>

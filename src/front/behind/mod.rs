@@ -1,5 +1,6 @@
 //! Write-behind: changes that are shown at once and written later.
 
+pub(crate) mod at;
 pub(crate) mod builder;
 pub(crate) mod core;
 pub(crate) mod queue;

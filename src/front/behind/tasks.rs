@@ -1,10 +1,12 @@
 //! Write-behind with an async writer, by tasks on tokio: the same queue, with writers that are polled.
 
 use self::writers::{Writers, within};
+use super::at::ChangeAt;
 use super::builder::{Settings, settings};
 use super::core::{Core, Drain, LastHandle, OnGiveUp};
 use super::queue::NotAccepted;
 use super::writer::{Change, Unwritten, WhenFull, WriteError};
+use crate::engine::alter::AlterOptions;
 use crate::engine::store::Store;
 use crate::front::cache::Cache;
 use crate::rules::altered::Altered;
@@ -157,7 +159,7 @@ where
     /// The change was not accepted: [`Full`](WriteError::Full), [`Closed`](WriteError::Closed), the
     /// latter also where the runtime has ended.
     pub async fn put(&self, key: K, value: V) -> Result<(), WriteError> {
-        self.change(key, Some(value)).await
+        self.change(key, Some(value), &AlterOptions::none()).await
     }
 
     /// Deletes a key, as [`WriteBehind::delete`](crate::WriteBehind::delete).
@@ -166,7 +168,7 @@ where
     ///
     /// As [`put`](Self::put).
     pub async fn delete(&self, key: &K) -> Result<(), WriteError> {
-        self.change(key.clone(), None).await
+        self.change(key.clone(), None, &AlterOptions::none()).await
     }
 
     /// Changes the value of a key depending on its current value, as
@@ -214,6 +216,25 @@ where
     pub async fn alter<Q, A>(
         &self,
         key: &Q,
+        change: impl FnMut(Option<V>) -> A,
+    ) -> Result<Option<V>, WriteError>
+    where
+        Q: ?Sized + Hash + Equivalent<K> + ToKey<K>,
+        A: Into<Altered<V>>,
+    {
+        self.altered(key, &AlterOptions::none(), change).await
+    }
+
+    /// One change with settings of its own, as [`WriteBehind::at`](crate::WriteBehind::at):
+    /// `queue.at(&key).tag("shop 7").put(value).await`.
+    pub fn at<'a, Q: ?Sized>(&'a self, key: &'a Q) -> ChangeAt<'a, Self, Q> {
+        ChangeAt::new(self, key)
+    }
+
+    pub(super) async fn altered<'t, Q, A>(
+        &self,
+        key: &Q,
+        options: &AlterOptions<impl Iterator<Item = &'t str> + Clone>,
         mut change: impl FnMut(Option<V>) -> A,
     ) -> Result<Option<V>, WriteError>
     where
@@ -221,13 +242,18 @@ where
         A: Into<Altered<V>>,
     {
         let core = &self.writers.core;
-        self.offer(|| core.alter(key, |value| change(value).into())).await
+        self.offer(|| core.alter(key, options, |value| change(value).into())).await
     }
 
-    async fn change(&self, key: K, value: Option<V>) -> Result<(), WriteError> {
+    pub(super) async fn change<'t>(
+        &self,
+        key: K,
+        value: Option<V>,
+        options: &AlterOptions<impl Iterator<Item = &'t str> + Clone>,
+    ) -> Result<(), WriteError> {
         let core = &self.writers.core;
         let item = core.item(key, value);
-        self.offer(|| core.offer(&item)).await
+        self.offer(|| core.offer(&item, options)).await
     }
 
     /// Offers a change until it is accepted, or will not be.

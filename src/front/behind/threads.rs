@@ -1,10 +1,12 @@
 //! Write-behind with a blocking writer, by threads of its own.
 
 use self::writers::Writers;
+use super::at::ChangeAt;
 use super::builder::WriteBehindBuilder;
 use super::core::{Core, Drain, LastHandle};
 use super::queue::NotAccepted;
 use super::writer::{WhenFull, WriteError, Writer};
+use crate::engine::alter::AlterOptions;
 use crate::front::cache::Cache;
 use crate::rules::altered::Altered;
 use crate::words::to_key::ToKey;
@@ -150,7 +152,7 @@ where
 
     /// Sets the value of a key: in the cache now, with the cache's own settings, and at the source soon. If
     /// the key has an unwritten change already, this one takes its place. The value has no
-    /// [tags](crate::At::tag).
+    /// [tags](crate::At::tag); [`at(..).tag(..).put(..)`](Self::at) gives it some.
     ///
     /// Waits while the queue is full, unless [`when_full`](WriteBehindBuilder::when_full) says that it
     /// refuses. Two threads that put different values for one key at the same moment may leave nothing in the
@@ -162,7 +164,7 @@ where
     /// [`NoThread`](WriteError::NoThread), or [`InsideWriter`](WriteError::InsideWriter) where the
     /// writer itself would have to wait for room.
     pub fn put(&self, key: K, value: V) -> Result<(), WriteError> {
-        self.change(key, Some(value))
+        self.change(key, Some(value), &AlterOptions::none())
     }
 
     /// Deletes a key: from the cache now, and from the source soon. Until then a load of it answers "not
@@ -172,7 +174,7 @@ where
     ///
     /// As [`put`](Self::put).
     pub fn delete(&self, key: &K) -> Result<(), WriteError> {
-        self.change(key.clone(), None)
+        self.change(key.clone(), None, &AlterOptions::none())
     }
 
     /// Changes the value of a key depending on its current value, as [`Cache::alter`] does, and writes the
@@ -235,7 +237,8 @@ where
     /// What is written is the value, not the step. So only one process may change a key: if two count under
     /// the same key, each overwrites what the other has counted. In that case, send the steps to the source.
     ///
-    /// The new value has no [tags](crate::At::tag), and begins a new life. Costs what [`Cache::alter`] does
+    /// The new value has no [tags](crate::At::tag), whatever the old one had, and begins a new life, unless
+    /// [`at(..)`](Self::at) sets something else. Costs what [`Cache::alter`] does
     /// and a look-up in the queue.
     ///
     /// # Errors
@@ -249,6 +252,41 @@ where
     pub fn alter<Q, A>(
         &self,
         key: &Q,
+        change: impl FnMut(Option<V>) -> A,
+    ) -> Result<Option<V>, WriteError>
+    where
+        Q: ?Sized + Hash + Equivalent<K> + ToKey<K>,
+        A: Into<Altered<V>>,
+    {
+        self.altered(key, &AlterOptions::none(), change)
+    }
+
+    /// One change with settings of its own: tags, and a time to live.
+    ///
+    /// ```
+    /// use larder::{Cache, Change, WriteBehind};
+    /// use std::time::Duration;
+    ///
+    /// # fn update(_: &[Change<'_, String, u64>]) -> std::io::Result<()> { Ok(()) }
+    /// let stock: Cache<String, u64> = Cache::new(10_000);
+    /// let queue = WriteBehind::builder(stock.clone(), update).build()?;
+    /// queue.at("lamp").tag("shop 7").ttl(Duration::from_secs(60)).put(3)?;
+    /// let one_less = |n: Option<u64>| n.map(|n| n - 1);
+    /// assert_eq!(queue.at("lamp").tag("shop 7").alter(one_less)?, Some(2));
+    /// queue.flush()?;
+    /// stock.remove_tag("shop 7");
+    /// assert_eq!(stock.get("lamp"), None);
+    /// # queue.close()?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn at<'a, Q: ?Sized>(&'a self, key: &'a Q) -> ChangeAt<'a, Self, Q> {
+        ChangeAt::new(self, key)
+    }
+
+    pub(super) fn altered<'t, Q, A>(
+        &self,
+        key: &Q,
+        options: &AlterOptions<impl Iterator<Item = &'t str> + Clone>,
         mut change: impl FnMut(Option<V>) -> A,
     ) -> Result<Option<V>, WriteError>
     where
@@ -256,13 +294,18 @@ where
         A: Into<Altered<V>>,
     {
         let core = &self.writers.core;
-        self.offer(|| core.alter(key, |value| change(value).into()))
+        self.offer(|| core.alter(key, options, |value| change(value).into()))
     }
 
-    fn change(&self, key: K, value: Option<V>) -> Result<(), WriteError> {
+    pub(super) fn change<'t>(
+        &self,
+        key: K,
+        value: Option<V>,
+        options: &AlterOptions<impl Iterator<Item = &'t str> + Clone>,
+    ) -> Result<(), WriteError> {
         let core = &self.writers.core;
         let item = core.item(key, value);
-        self.offer(|| core.offer(&item))
+        self.offer(|| core.offer(&item, options))
     }
 
     /// Offers a change until it is accepted, or will not be.
