@@ -9,8 +9,9 @@ use larder::{
     ManualClock, SteppingRuntime,
 };
 use std::convert::Infallible;
-use std::future::{Ready, ready};
+use std::future::{Future, Ready, ready};
 use std::hash::Hash;
+use std::pin::Pin;
 use std::sync::LazyLock;
 
 /// Values live for a minute, and "not found" for five seconds.
@@ -111,4 +112,31 @@ fn a_function_pointer_has_a_type_that_can_be_named() {
     let name: fn(u64) -> Ready<Name> = |id| ready(Ok(format!("user {id}")));
     let app = App { names: builder().0.build_loading_async_fn(name).unwrap() };
     assert_eq!(NAMES.load(&1).unwrap(), block_on(app.names.load(&1)).unwrap());
+}
+
+type BoxedFuture = Pin<Box<dyn Future<Output = Result<String, String>> + Send>>;
+type Boxed = Box<dyn Fn(u64) -> BoxedFuture + Send + Sync>;
+
+#[test]
+fn a_boxed_closure_can_be_named_and_its_loads_may_be_spawned() {
+    fn may_be_spawned<F: Future + Send + 'static>(future: F) -> F::Output {
+        block_on(future)
+    }
+    let prefix = "user".to_owned();
+    let load: Boxed = Box::new(move |id| {
+        let prefix = prefix.clone();
+        Box::pin(async move { Ok(format!("{prefix} {id}")) })
+    });
+    let (builder, _hand) = builder();
+    let cache: AsyncLoadingCache<u64, String, AsyncFnLoader<Boxed>> =
+        builder.build_loading_async_fn(load).unwrap();
+    let _checked = watched(&cache);
+    let its = cache.clone();
+    assert_eq!(may_be_spawned(async move { its.load(&1).await }).unwrap(), "user 1");
+    let its = cache.clone();
+    let got = may_be_spawned(async move { its.at(&2).read_through().await });
+    assert_eq!(got.unwrap().value, "user 2");
+    let its = cache.clone();
+    let many = may_be_spawned(async move { its.load_many(&[3, 4]).await });
+    assert_eq!(many.got.len(), 2);
 }

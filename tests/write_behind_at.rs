@@ -16,7 +16,7 @@ struct Source(Arc<Mutex<HashMap<u64, u64>>>);
 impl Source {
     fn take(&self, batch: &[Change<'_, u64, u64>]) {
         let mut rows = self.0.lock();
-        batch.iter().for_each(|change| _ = rows.insert(*change.key(), *change.value().unwrap()));
+        rows.extend(batch.iter().map(|change| (*change.key(), *change.value().unwrap())));
     }
 }
 

@@ -120,8 +120,9 @@ use std::sync::Arc;
 /// ```
 ///
 /// A function pointer can be named too, if its future is boxed:
-/// `AsyncFnLoader<fn(u64) -> Pin<Box<dyn Future<Output = io::Result<String>> + Send>>>`. Where a [`Cache`] is
-/// asked for, hand over a handle of the cache inside: `Cache::clone(&users)`.
+/// `AsyncFnLoader<fn(u64) -> Pin<Box<dyn Future<Output = io::Result<String>> + Send>>>`; and so can a closure in
+/// a `Box<dyn Fn(u64) -> Pin<Box<dyn Future<Output = io::Result<String>> + Send>> + Send + Sync>`. Where a
+/// [`Cache`] is asked for, hand over a handle of the cache inside: `Cache::clone(&users)`.
 pub struct AsyncLoadingCache<K, V, L, S = ahash::RandomState> {
     pub(super) cache: Cache<K, V, S>,
     pub(super) loader: Arc<L>,
