@@ -489,22 +489,3 @@ fn a_gathering_of_nothing_is_refused() {
         assert!(matches!(refused, ConfigError::OutOfRange { setting: "batch", .. }), "{refused}");
     }
 }
-
-#[test]
-fn a_gathering_that_takes_as_long_as_a_load_may_is_refused() {
-    let _watchdog = Watchdog::start();
-    let built = |wait, timeout| {
-        let builder = Cache::builder().max_entries(1).batch(10, wait).load_timeout(timeout);
-        builder.build_loading(Rows::default()).map(drop)
-    };
-    let half = Duration::from_micros(9_500); // the clock counts in milliseconds, rounded up
-    for (wait, timeout) in
-        [(ms(10), ms(10)), (ms(11), ms(10)), (half, ms(10)), (Duration::MAX, Duration::MAX)]
-    {
-        let told = built(wait, timeout).unwrap_err().to_string();
-        assert!(told.starts_with(&format!("`batch` is {wait:?}")), "{told}");
-        assert!(told.contains("a time below `load_timeout`"), "{told}");
-    }
-    built(ms(9), ms(10)).unwrap();
-    built(secs(3_600), Duration::MAX).unwrap();
-}

@@ -2,7 +2,6 @@
 
 use super::settings::Settings;
 use crate::rules::ahead::RefreshAhead;
-use crate::rules::expiry::ticks;
 use crate::words::error::{ConfigError, Given};
 use std::time::Duration;
 
@@ -102,11 +101,7 @@ impl<K, V> Settings<K, V> {
 
     /// Checks the settings of a cache without a loader: those that would be ignored are refused.
     pub(super) fn check_without_loader(&self) -> Result<(), ConfigError> {
-        let given = [
-            ("batch", self.batch.is_some()),
-            ("detached_loads", self.detached_loads),
-            ("runtime", self.runtime.is_some()),
-        ];
+        let given = [("batch", self.batch.is_some()), ("detached_loads", self.detached_loads)];
         match given.iter().find(|(_, given)| *given) {
             Some((setting, _)) => Err(ConfigError::NeedsLoader { setting }),
             None => Ok(()),
@@ -123,12 +118,6 @@ impl<K, V> Settings<K, V> {
                 (_, Duration::ZERO) => Some((
                     Given::Duration(wait),
                     "any time above zero to wait for more keys; leave it out to load each by itself",
-                )),
-                // the time of a load runs while its batch gathers
-                _ if ticks(wait) >= ticks(self.load_timeout) => Some((
-                    Given::Duration(wait),
-                    "a time below `load_timeout`, which the wait is a part of: wait for a few \
-                     milliseconds, or set a longer `load_timeout`",
                 )),
                 _ => None,
             };

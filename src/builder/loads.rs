@@ -209,8 +209,8 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// than one for a single key; each miss takes up to `wait` longer. `wait` is counted in milliseconds,
     /// rounded up, by a coarse clock, so it may be a few milliseconds more; with a [manual
     /// clock](crate::Clock::manual) somebody has to advance the clock meanwhile, from another thread if a
-    /// thread waits. The wait is a part of the time that a load may take: [`build_loading`](Self::build_loading)
-    /// refuses one that is not below [`load_timeout`](Self::load_timeout).
+    /// thread waits. Who waits for another caller's key waits for [`load_timeout`](Self::load_timeout) at most
+    /// until the loader is called, so set `wait` well below that.
     ///
     /// Each key is still loaded once, whoever asks for it and how. Refreshes are not gathered. The loader is
     /// not shown the previous values of gathered keys: see [`Loader::load_many`](crate::Loader::load_many).
@@ -263,8 +263,8 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// built in: a cache in a `static`, which several runtimes use in turn (as tests do), runs its background
     /// loads in the first of these, and loads nothing in the background once that one has ended. (With
     /// [`detached_loads`](Self::detached_loads) its callers wait for that runtime while it is there, and load
-    /// themselves once it has ended.) A cache without a loader has no background loads: [`build`](Self::build)
-    /// refuses this setting.
+    /// themselves once it has ended.) A cache without a loader has no background loads, and ignores this setting:
+    /// one function may prepare the builders of both kinds.
     pub fn runtime(mut self, runtime: impl Runtime) -> Self {
         self.settings.runtime = Some(Arc::new(runtime));
         self

@@ -222,11 +222,11 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// outside `0.0..=1.0`; a zero `load_timeout`, `soft_timeout`, `time_to_idle`, `max_concurrent_loads` or
     /// `circuit_breaker`; a stale window without a `time_to_live` to count from; an `error_backoff` whose
     /// first pause is longer than its longest one, or is zero when the longest is not; a `batch` of no keys
-    /// or of no time, or that waits as long as a load may take; a `soft_timeout` without a stale window; a refresh point that is not between 0.0 and 1.0, or a `beta` that is negative or not
-    /// finite; a second tier together with a `time_to_idle`. [`NoThread`](ConfigError::NoThread) if the
+    /// or of no time; a `soft_timeout` without a stale window; a refresh point that is not between 0.0 and
+    /// 1.0, or a `beta` that is negative or not finite; a second tier together with a `time_to_idle`. [`NoThread`](ConfigError::NoThread) if the
     /// thread that a second tier needs cannot be started, and [`Tier`](ConfigError::Tier) if the tier will
-    /// not serve this cache. [`NeedsLoader`](ConfigError::NeedsLoader) for `batch`, `detached_loads` and
-    /// `runtime`, which the other `build_..` methods accept.
+    /// not serve this cache. [`NeedsLoader`](ConfigError::NeedsLoader) for `batch` and `detached_loads`,
+    /// which the other `build_..` methods accept; `runtime` is ignored by a cache without a loader.
     pub fn build(self) -> Result<Cache<K, V, S>, ConfigError>
     where
         K: Hash + Eq + Clone + Send + Sync + 'static,
