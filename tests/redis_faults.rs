@@ -9,17 +9,14 @@ use larder::{
     Cache, CacheBuilder, LoadCx, LoadError, Loaded, Loader, LoadingCache, RedisTier,
     RedisTierBuilder, Removal,
 };
-use server::{Server, eventually};
+use server::{PATIENCE, Server, eventually};
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-fn secs(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
-
 fn tier(server: &Server) -> RedisTierBuilder {
-    RedisTier::connect(&server.url()).prefix("test:v1").timeout(secs(5))
+    let tier = RedisTier::connect(&server.url()).prefix("test:v1");
+    tier.timeout(PATIENCE).connect_timeout(PATIENCE)
 }
 
 fn builder(tier: RedisTierBuilder) -> CacheBuilder<String, u64> {
@@ -50,7 +47,7 @@ fn overlaps(server: &Server, cache: &Cache<String, u64>, load: impl FnOnce()) {
     one.remove("a");
     let begun = Instant::now();
     load();
-    assert!(begun.elapsed() < secs(10), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
 }
 
 /// So that a plain cache can be had as one that loads can.
@@ -70,7 +67,7 @@ fn who_is_told_of_news_does_not_wait_for_one_who_asks() {
     let Some(server) = Server::start() else { return };
     let own: Own<Plain> = Arc::default();
     let act = |own: &Plain| _ = own.get_or_load("b", || Ok::<_, String>(2));
-    let cache = builder(tier(&server)).load_timeout(secs(20)).on_removal(in_between(&own, act));
+    let cache = builder(tier(&server)).load_timeout(2 * PATIENCE).on_removal(in_between(&own, act));
     let cache = cache.build().unwrap();
     assert!(own.set(Plain(cache.clone())).is_ok());
     overlaps(&server, &cache, || _ = cache.get_or_load("b", || Ok::<_, String>(3)));
@@ -91,7 +88,8 @@ fn who_is_told_of_news_gathers_with_nobody() {
     let Some(server) = Server::start() else { return };
     let own: Own<LoadingCache<String, u64, Source>> = Arc::default();
     let act = |own: &LoadingCache<String, u64, Source>| _ = own.load("c");
-    let cache = builder(tier(&server)).load_timeout(secs(20)).batch(5, Duration::from_millis(600));
+    let cache =
+        builder(tier(&server)).load_timeout(2 * PATIENCE).batch(5, Duration::from_millis(600));
     let cache = cache.on_removal(in_between(&own, act)).build_loading(Source).unwrap();
     assert!(own.set(cache.clone()).is_ok());
     overlaps(&server, &cache, || _ = cache.load("b"));
@@ -100,14 +98,14 @@ fn who_is_told_of_news_gathers_with_nobody() {
 /// Loads `first`, and then sees that its turn, which would be kept for long, was given back.
 fn gives_its_turn_back(first: impl Fn(&Cache<String, u64>)) {
     let Some(server) = Server::start() else { return };
-    let shelf = || builder(tier(&server).lease(secs(30))).build().unwrap();
+    let shelf = || builder(tier(&server).lease(2 * PATIENCE)).build().unwrap();
     let (one, begun) = (shelf(), Instant::now());
     for shelf in [&one, &one, &shelf()] {
         first(shelf);
         shelf.tier_flush().unwrap();
     }
     assert_eq!(one.get_or_load("a", || Ok::<_, String>(2)).unwrap(), 2);
-    assert!(begun.elapsed() < secs(15), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
 }
 
 #[test]

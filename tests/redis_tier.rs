@@ -7,7 +7,7 @@ mod server;
 
 use larder::{Json, RedisTier, Tier, TierChange, TierEntry, TierError, TierFound, TierKey};
 use serde::{Deserialize, Serialize};
-use server::{Server, eventually, wait};
+use server::{PATIENCE, Server, eventually, wait};
 use std::collections::HashMap;
 use std::future::{Future, IntoFuture};
 use std::time::Duration;
@@ -27,7 +27,8 @@ fn write(id: u64) -> TierChange<u64, User> {
 }
 
 fn connect(server: &Server) -> larder::RedisTierBuilder {
-    RedisTier::connect(&server.url()).prefix("users:v1").timeout(Duration::from_secs(5))
+    let tier = RedisTier::connect(&server.url()).prefix("users:v1");
+    tier.timeout(PATIENCE).connect_timeout(PATIENCE)
 }
 
 #[test]

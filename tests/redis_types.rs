@@ -10,10 +10,9 @@ use larder::{Cache, Codec, How, Json, Postcard, RedisTier};
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use server::{Server, eventually};
+use server::{PATIENCE, Server, eventually};
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// A cache, its tier, and what its handler was told.
 struct Process<V, C = Postcard> {
@@ -30,7 +29,8 @@ where
     fn start(server: &Server, codec: C) -> Self {
         let tier = RedisTier::connect(&server.url())
             .prefix("types:v1")
-            .timeout(Duration::from_secs(5))
+            .timeout(PATIENCE)
+            .connect_timeout(PATIENCE)
             .codec(codec)
             .open()
             .unwrap();

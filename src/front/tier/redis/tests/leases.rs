@@ -1,6 +1,6 @@
 //! One load over all processes.
 
-use super::server::{eventually, wait};
+use super::server::{PATIENCE, eventually, wait};
 use super::{builder, entry, get, key, load, ms, need_server, ticket, tier, value};
 use crate::rules::tier::Tier;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ fn one_loads_and_the_others_get_it() {
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
-                let tier = builder(&server).lease(Duration::from_secs(15)).open().unwrap();
+                let tier = builder(&server).lease(2 * PATIENCE).open().unwrap();
                 let found = get(&tier, "ada");
                 if found.entry.is_none() {
                     loads.fetch_add(1, Ordering::Relaxed);
@@ -36,7 +36,7 @@ fn one_loads_and_the_others_get_it() {
 #[test]
 fn a_turn_that_came_to_nothing_is_given_on() {
     let server = need_server!();
-    let leased = || builder(&server).lease(Duration::from_secs(15)).open().unwrap();
+    let leased = || builder(&server).lease(2 * PATIENCE).open().unwrap();
     let (a, b) = (leased(), leased());
     let first = get(&a, "ada");
     assert_eq!(server.client().int(LEASE), 1);
@@ -45,7 +45,7 @@ fn a_turn_that_came_to_nothing_is_given_on() {
         let second = scope.spawn(|| get(&b, "ada"));
         Tier::<String, String>::release(&a, &key("ada"), &first.ticket);
         let second = second.join().unwrap();
-        assert!(second.entry.is_none() && begun.elapsed() < Duration::from_secs(10));
+        assert!(second.entry.is_none() && begun.elapsed() < PATIENCE);
         // it is b's now, and a cannot give it away
         Tier::<String, String>::release(&a, &key("ada"), &first.ticket);
         assert!(get(&a, "bob").entry.is_none());
@@ -61,11 +61,12 @@ fn a_lease_that_runs_out_costs_a_second_load() {
     let server = need_server!();
     let leased = || builder(&server).lease(ms(200)).open().unwrap();
     let (a, b) = (leased(), leased());
-    let first = get(&a, "ada");
+    // from before it was granted: a busy machine may have gone on long after that
     let begun = Instant::now();
+    let first = get(&a, "ada");
     let second = get(&b, "ada");
     assert!(second.entry.is_none());
-    assert!(begun.elapsed() >= ms(150) && begun.elapsed() < Duration::from_secs(10));
+    assert!(begun.elapsed() >= ms(150) && begun.elapsed() < PATIENCE);
     load(&b, entry("ada", "second"), &second.ticket);
     load(&a, entry("ada", "first"), &first.ticket);
     assert_eq!(value(&a, "ada").as_deref(), Some("second"));
@@ -74,7 +75,7 @@ fn a_lease_that_runs_out_costs_a_second_load() {
 #[test]
 fn what_is_fresh_needs_no_turn() {
     let server = need_server!();
-    let leased = builder(&server).lease(Duration::from_secs(15)).open().unwrap();
+    let leased = builder(&server).lease(2 * PATIENCE).open().unwrap();
     let plain = tier(&server);
     load(&plain, entry("ada", "Ada"), &ticket(&plain, "ada"));
     let calls = leased.stats().calls;

@@ -18,7 +18,7 @@ use crate::rules::tier::{
     News, Tier, TierChange, TierEntry, TierError, TierFound, TierTicket, TierWatcher, Watch,
 };
 use crate::words::tier_key::TierKey;
-use server::{eventually, wait};
+use server::{PATIENCE, eventually, wait};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -30,9 +30,13 @@ fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// What most tests begin with. A slow machine must not look like a slow server.
+/// What most tests begin with.
 fn builder(server: &server::Server) -> RedisTierBuilder {
-    RedisTier::connect(&server.url()).prefix("test:v1").timeout(ms(5_000))
+    patient(RedisTier::connect(&server.url()).prefix("test:v1"))
+}
+
+fn patient(builder: RedisTierBuilder) -> RedisTierBuilder {
+    builder.timeout(PATIENCE).connect_timeout(PATIENCE)
 }
 
 fn tier(server: &server::Server) -> RedisTier {

@@ -1,15 +1,15 @@
 //! The server is slow, away, or the connection is cut.
 
 use super::proxy::Proxy;
-use super::server::{eventually, wait, within};
+use super::server::{PATIENCE, eventually, wait, within};
 use super::{
-    Change, Recorder, answers, apply, ask, builder, entry, key, ms, need_server, put, tier, value,
+    Change, Recorder, answers, ask, builder, entry, key, ms, need_server, patient, put, tier, value,
 };
 use crate::RedisTier;
 use crate::rules::tier::{Tier, TierError};
 use std::sync::atomic::Ordering;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 #[test]
 fn a_server_that_was_away_is_found_again_and_what_was_missed_is_told() {
@@ -26,7 +26,7 @@ fn a_server_that_was_away_is_found_again_and_what_was_missed_is_told() {
         let removal = [super::Change::Remove(key("ada"))];
         assert!(matches!(wait(tier.apply(&removal)), Err(TierError::Unreachable(_))));
     }
-    assert!(begun.elapsed() < Duration::from_secs(2));
+    assert!(begun.elapsed() < PATIENCE, "one of them has waited");
     assert_eq!(recorder.count("missed"), 0);
     server.restart();
     eventually(|| tier.is_connected());
@@ -46,8 +46,8 @@ fn a_server_that_was_away_is_found_again_and_what_was_missed_is_told() {
 #[test]
 fn all_that_waits_fails_at_once_when_the_connection_is_lost() {
     let mut server = need_server!();
-    let tier = builder(&server).timeout(Duration::from_secs(60)).open().unwrap();
-    server.client().say("CLIENT PAUSE 60000");
+    let tier = tier(&server);
+    server.stop();
     thread::scope(|scope| {
         let asked: Vec<_> = (0..10).map(|_| scope.spawn(|| ask(&tier))).collect();
         eventually(|| tier.stats().calls == 10);
@@ -61,21 +61,19 @@ fn all_that_waits_fails_at_once_when_the_connection_is_lost() {
 #[test]
 fn a_slow_server_is_left_alone_until_it_answers() {
     let server = need_server!();
-    let tier = builder(&server).timeout(ms(50)).connect_timeout(Duration::from_secs(30));
-    let tier = tier.open().unwrap();
-    server.client().say("CLIENT PAUSE 1500");
+    let tier = builder(&server).timeout(ms(100)).open().unwrap();
+    server.stop();
     for _ in 0..3 {
         let begun = Instant::now();
         assert_eq!(ask(&tier), Err(TierError::TimedOut));
-        assert!(begun.elapsed() >= ms(45) && begun.elapsed() < Duration::from_secs(1));
+        assert!(begun.elapsed() >= ms(95) && begun.elapsed() < PATIENCE);
     }
-    let begun = Instant::now();
     for _ in 0..100 {
         assert_eq!(ask(&tier), Err(TierError::TimedOut));
     }
-    assert!(begun.elapsed() < ms(500), "they were sent");
-    assert_eq!(tier.stats().timeouts, 3);
+    assert_eq!(tier.stats().timeouts, 3, "they were sent");
     assert!(tier.is_connected());
+    server.go_on();
     eventually(|| answers(&tier));
     assert_eq!(tier.stats().connects, 1);
 }
@@ -83,13 +81,13 @@ fn a_slow_server_is_left_alone_until_it_answers() {
 #[test]
 fn what_timed_out_may_come_again() {
     let server = need_server!();
-    let slow = builder(&server).timeout(ms(50)).connect_timeout(Duration::from_secs(30));
-    let slow = slow.open().unwrap();
+    let slow = builder(&server).timeout(ms(100)).open().unwrap();
     let other = tier(&server);
     put(&other, "ada", "old");
-    server.client().say("CLIENT PAUSE 300");
+    server.stop();
     let removal = [Change::Remove(key("ada"))];
     assert_eq!(wait(slow.apply(&removal)), Err(TierError::TimedOut));
+    server.go_on();
     eventually(|| wait(slow.apply(&removal)).is_ok());
     assert_eq!(value(&other, "ada"), None);
 }
@@ -130,8 +128,7 @@ fn the_thread_ends_with_the_last_handle() {
 fn a_connection_cut_in_the_middle_of_a_reply_is_made_again() {
     let server = need_server!();
     let proxy = Proxy::start(&server);
-    let cut = RedisTier::connect(&proxy.url()).prefix("test:v1").timeout(ms(5_000));
-    let cut = cut.open().unwrap();
+    let cut = patient(RedisTier::connect(&proxy.url()).prefix("test:v1")).open().unwrap();
     let recorder = Recorder::on(&cut);
     put(&cut, "ada", &"x".repeat(10_000));
     for (round, allowed) in [0, 1, 50, 200, 5_000].into_iter().enumerate() {
@@ -150,8 +147,9 @@ fn a_connection_cut_in_the_middle_of_a_reply_is_made_again() {
 fn a_connection_on_which_nothing_comes_is_given_up_though_nobody_asks() {
     let server = need_server!();
     let proxy = Proxy::start(&server);
-    let tier = RedisTier::connect(&proxy.url()).prefix("test:v1").connect_timeout(ms(500));
-    let tier = tier.timeout(Duration::from_secs(5)).open().unwrap();
+    let tier = RedisTier::connect(&proxy.url()).prefix("test:v1").timeout(PATIENCE);
+    // a slow machine has to have made its connections within this time
+    let tier = tier.connect_timeout(ms(3_000)).open().unwrap();
     let recorder = Recorder::on(&tier);
     proxy.stalled.set(usize::MAX);
     eventually(|| !tier.is_connected());
@@ -167,15 +165,16 @@ fn a_connection_on_which_nothing_comes_is_given_up_though_nobody_asks() {
 fn the_last_connection_is_hung_up_on_before_the_new_one_is_used() {
     let server = need_server!();
     let proxy = Proxy::start(&server);
-    let tier = RedisTier::connect(&proxy.url()).prefix("test:v1").connect_timeout(ms(500));
-    let tier = tier.timeout(ms(1_000)).open().unwrap();
+    let tier = RedisTier::connect(&proxy.url()).prefix("test:v1").timeout(ms(3_000));
+    let tier = tier.connect_timeout(ms(3_000)).open().unwrap();
     put(&tier, "ada", "1");
     proxy.stalled.set(1);
     // it stays within the proxy
     let late = [Change::Write(key("ada"), entry("ada", "late"))];
     assert!(wait(tier.apply(&late)).is_err());
-    eventually(|| tier.is_connected() && tier.stats().connects == 2);
-    apply(&tier, [Change::Write(key("ada"), entry("ada", "newest"))]);
+    eventually(|| tier.is_connected() && tier.stats().connects >= 2);
+    let newest = [Change::Write(key("ada"), entry("ada", "newest"))];
+    eventually(|| wait(tier.apply(&newest)).is_ok());
     // and now it arrives
     proxy.stalled.set(0);
     let direct = super::tier(&server);

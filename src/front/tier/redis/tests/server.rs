@@ -16,6 +16,10 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
+/// What a call of a tier, a connection and whatever else a test waits for may take. Far more than it takes on
+/// a quiet machine: a slow one must not look like a slow server.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
 /// The environment variable that names the server's program.
 const PROGRAM: &str = "LARDER_REDIS";
 
@@ -30,29 +34,33 @@ impl Server {
     /// The program that `LARDER_REDIS` names (a Valkey, or a Redis of another version), else `redis-server`.
     /// `None` where there is no `redis-server` and none was named: then the test says so, and is none.
     pub(crate) fn start() -> Option<Self> {
-        Self::start_with(None)
+        let mut server = Self::spawn(None)?;
+        assert!(server.is_up(), "the server ended");
+        Some(server)
     }
 
     /// One that answers on TCP as well.
     pub(crate) fn start_tcp() -> Option<Self> {
-        let free = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-        let port = free.local_addr().expect("it is bound").port();
-        drop(free);
-        Self::start_with(Some(port))
+        loop {
+            let free = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+            let port = free.local_addr().expect("it is bound").port();
+            drop(free);
+            let mut server = Self::spawn(Some(port))?;
+            // it ends at once if somebody else has got the port meanwhile
+            if server.is_up() {
+                return Some(server);
+            }
+        }
     }
 
-    fn start_with(port: Option<u16>) -> Option<Self> {
+    fn spawn(port: Option<u16>) -> Option<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let dir = format!("larder-redis-{}-{count}", std::process::id());
         let dir = std::env::temp_dir().join(dir);
         std::fs::create_dir_all(&dir).expect("there is a place for temporary files");
         match spawn(&dir, port) {
-            Ok(child) => {
-                let server = Self { child, dir, port };
-                server.await_up();
-                Some(server)
-            }
+            Ok(child) => Some(Self { child, dir, port }),
             Err(error) => {
                 let is_needed = std::env::var_os(PROGRAM).is_some();
                 assert!(!is_needed, "{PROGRAM} does not start: {error}");
@@ -82,11 +90,32 @@ impl Server {
 
     pub(crate) fn restart(&mut self) {
         self.child = spawn(&self.dir, self.port).expect("it was there before");
-        self.await_up();
+        assert!(self.is_up(), "the server ended");
     }
 
-    fn await_up(&self) {
-        eventually(|| UnixStream::connect(self.socket()).is_ok());
+    /// Waits until it answers, or has ended.
+    fn is_up(&mut self) -> bool {
+        let mut is_over = false;
+        eventually(|| {
+            is_over = self.child.try_wait().expect("it is ours").is_some();
+            is_over || UnixStream::connect(self.socket()).is_ok()
+        });
+        !is_over
+    }
+
+    /// From now on it answers nobody, until it [goes on](Self::go_on): unlike a pause that it is told to make,
+    /// this does not end while the test is held up.
+    pub(crate) fn stop(&self) {
+        self.signal("STOP");
+    }
+
+    pub(crate) fn go_on(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let kill = format!("kill -{signal} {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().expect("a shell").success());
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -187,7 +216,7 @@ impl Client {
 
 /// Waits for what nothing wakes us for.
 pub(crate) fn eventually(holds: impl FnMut() -> bool) {
-    assert!(within(Duration::from_secs(20), holds), "it did not come true in 20 s");
+    assert!(within(PATIENCE, holds), "it did not come true in {PATIENCE:?}");
 }
 
 pub(crate) fn within(time: Duration, mut holds: impl FnMut() -> bool) -> bool {

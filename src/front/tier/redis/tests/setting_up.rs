@@ -1,7 +1,9 @@
 //! How a tier is set up, and what it needs.
 
 use super::server::{Reply, Server, eventually};
-use super::{Change, Recorder, answers, apply, get, key, load, ms, put, tag, tagged, tier, value};
+use super::{
+    Change, Recorder, answers, apply, get, key, load, patient, put, tag, tagged, tier, value,
+};
 use crate::RedisTier;
 use crate::rules::tier::TierError;
 use std::time::Duration;
@@ -39,7 +41,8 @@ fn credentials_are_never_shown() {
     let shown = format!("{shown} {error} {error:?}");
     assert!(!shown.contains("hunter2") && !shown.contains("me:"), "{shown}");
     server.client().say("ACL SETUSER me on >hunter2 ~* &* +@all");
-    let tier = RedisTier::connect(&with("me:hunter2")).prefix("test:v1").open().unwrap();
+    let right = patient(RedisTier::connect(&with("me:hunter2")).prefix("test:v1"));
+    let tier = right.open().unwrap();
     let shown = format!("{tier:?}");
     assert!(shown.contains("is_connected: true") && !shown.contains("hunter2"), "{shown}");
     assert!(get(&tier, "ada").entry.is_none());
@@ -73,7 +76,7 @@ fn a_user_with_few_rights_will_do() {
     };
     admit(&server);
     let url = server.url().replace("redis://", "redis://me:pw@");
-    let few = RedisTier::connect(&url).prefix("test:v1").timeout(ms(5_000));
+    let few = patient(RedisTier::connect(&url).prefix("test:v1"));
     let few = few.lease(Duration::from_secs(5)).open().unwrap();
     let other = tier(&server);
     let recorder = Recorder::on(&few);
