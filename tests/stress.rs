@@ -53,7 +53,7 @@ fn nobody_sees_what_was_written_over() {
     let length = Duration::from_secs(seconds.unwrap_or(1));
     let _watchdog = Watchdog::with_limit(
         "nobody_sees_what_was_written_over",
-        length * 2 + Duration::from_secs(60),
+        length * 2 + Duration::from_secs(300),
     );
     let cache: Cache<u64, u64> = Cache::builder()
         .max_entries(KEYS)
@@ -116,7 +116,8 @@ fn nobody_sees_what_was_written_over() {
             }));
         }
         let end = Instant::now() + length;
-        while Instant::now() < end {
+        // and until a write has met a load, for which a busy machine may need longer
+        while Instant::now() < end || cache.stats().fenced == 0 {
             assert!(cache.len() <= KEYS);
             std::thread::yield_now();
         }
@@ -130,5 +131,4 @@ fn nobody_sees_what_was_written_over() {
     assert_eq!(cache.flights(), 0);
     let stats = cache.stats();
     println!("{writes:?} writes, {reads:?} reads, {} loads, {} fenced", stats.loads, stats.fenced);
-    assert!(stats.fenced > 0, "no write met a load");
 }
