@@ -240,7 +240,7 @@ fn two_batches_whose_listeners_ask_crosswise_end() {
         }
     };
     let builder = Cache::builder().max_entries(2).shards(1).on_removal(listener);
-    let cache = builder.load_timeout(ms(20_000)).build().unwrap();
+    let cache = builder.load_timeout(ms(200_000)).build().unwrap();
     own.set(&cache);
     for round in 0..50 {
         cache.insert(100 + round, 0);

@@ -6,7 +6,7 @@
 mod common;
 
 use common::gate::Gate;
-use common::{Checked, checked, ms, secs, wait_until, watched};
+use common::{Checked, Watchdog, checked, ms, parting, secs, wait_until, watched};
 use larder::{
     Cache, CacheBuilder, Clock, How, LoadError, LoadReason, Loaded, ManualClock, MemoryTier,
     RefreshAhead, StaleWhy, SteppingRuntime, Tag, Tier, TierChange, TierEntry, TierError,
@@ -1121,12 +1121,13 @@ fn what_is_written_behind_is_not_read_from_there_before_the_source_has_it() {
 /// What the last handle does to changes that are on their way.
 #[test]
 fn the_last_changes_are_made_before_the_cache_is_gone() {
+    let _watchdog = Watchdog::start();
     let tier = MemoryTier::new();
     for n in 0..20 {
         let cache: Cache<String, u64> =
             Cache::builder().max_entries(10).tier(tier.join()).build().unwrap();
         cache.insert(n.to_string(), n);
-        drop(cache);
+        parting(|| drop(cache), || tier.len() as u64 == n + 1);
         assert_eq!(tier.len() as u64, n + 1);
     }
     // where they cannot be, for no longer than a second
@@ -1249,8 +1250,8 @@ fn of_a_key_it_is_told_the_last_change_and_all_in_their_order() {
     assert_eq!(told, ["-first", "a = 2", "-b", "~c", "-#t", "-d"]);
 }
 
-/// So many writes there are.
-const BURST: usize = 100_000;
+/// So many writes there are: more than are kept.
+const BURST: usize = 70_000;
 
 /// Makes the next changes when those who make more are held back, or have made all.
 #[derive(Clone, Default)]

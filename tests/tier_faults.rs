@@ -4,7 +4,7 @@
 mod common;
 
 use common::gate::Gate;
-use common::{Checked, Record, checked, ms, secs, wait_until, watched};
+use common::{Checked, Record, Watchdog, checked, ms, parting, secs, wait_until, watched};
 use larder::{
     AsyncLoader, Cache, CacheBuilder, Clock, Event, LoadCx, Loaded, Loader, ManualClock,
     MemoryTier, RefreshAhead, Refused, Removal, Runtime, Tier, TierChange, TierEntry, TierError,
@@ -223,6 +223,7 @@ fn a_panic_in_a_drop_loses_no_removal() {
 
 #[test]
 fn what_waits_to_be_tried_again_is_tried_before_the_cache_is_gone() {
+    let _watchdog = Watchdog::start();
     let shared = Shared::new();
     let tier = Held::over(&shared);
     tier.gate.open();
@@ -235,7 +236,7 @@ fn what_waits_to_be_tried_again_is_tried_before_the_cache_is_gone() {
     // the pauses are long by then
     wait_until(|| tier.tries.load(Ordering::SeqCst) > before + 4);
     tier.fails.store(0, Ordering::SeqCst);
-    drop(cache);
+    parting(|| drop(cache), || shared.is_empty());
     assert_eq!(shelf(shared.join()).get_or_load("a", || Ok::<_, String>(2)).unwrap(), 2);
 }
 
@@ -571,6 +572,7 @@ fn loads_alone_clear_nothing() {
 
 #[test]
 fn the_last_handle_may_go_with_its_thread() {
+    let _watchdog = Watchdog::start();
     thread_local! {
         static KEPT: RefCell<Option<Cache<String, u64>>> = const { RefCell::new(None) };
     }
@@ -581,7 +583,7 @@ fn the_last_handle_may_go_with_its_thread() {
         cache.insert("a".to_owned(), 1);
         KEPT.set(Some(cache));
     };
-    thread::spawn(work).join().unwrap();
+    parting(|| thread::spawn(work).join().unwrap(), || tier.len() == 1);
     assert_eq!(tier.len(), 1);
 }
 

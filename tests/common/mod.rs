@@ -18,7 +18,7 @@ use std::io::Write;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub(crate) fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -28,13 +28,17 @@ pub(crate) fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
+/// How long a test may take. The longest take some seconds on a quiet machine, ten times that under a
+/// sanitizer, and a machine that has other work as well is slower again.
+const PATIENCE: Duration = Duration::from_secs(300);
+
 /// Ends the whole process, with the test's name, if the test is not done in time: a hang is a
 /// failure, and a thread that hangs cannot be failed otherwise.
 pub(crate) struct Watchdog(#[allow(dead_code)] Sender<()>);
 
 impl Watchdog {
     pub(crate) fn start() -> Self {
-        Self::with_limit(std::thread::current().name().unwrap_or("a test"), secs(60))
+        Self::with_limit(std::thread::current().name().unwrap_or("a test"), PATIENCE)
     }
 
     pub(crate) fn with_limit(test: &str, patience: Duration) -> Self {
@@ -56,6 +60,16 @@ impl Watchdog {
 pub(crate) fn wait_until(holds: impl Fn() -> bool) {
     while !holds() {
         std::thread::yield_now();
+    }
+}
+
+/// Drops the last handle of a cache, which waits for its tier to have the last changes, but for a second
+/// only. Where a busy machine has not made them by then, waits for what they come to.
+pub(crate) fn parting(drop_last: impl FnOnce(), has_come: impl Fn() -> bool) {
+    let begun = Instant::now();
+    drop_last();
+    if begun.elapsed() >= secs(1) {
+        wait_until(has_come);
     }
 }
 
