@@ -3,7 +3,7 @@
 mod common;
 
 use common::gate::Gate;
-use common::{Watchdog, checked, ms, secs, wait_until};
+use common::{Watchdog, checked, ms, secs, silence_expected_panics, wait_until};
 use larder::{
     Altered, Cache, Change, Clock, ConfigError, GaveUp, Given, How, LoadError, ManualClock,
     MemoryTier, RefreshAhead, SteppingRuntime, Unwritten, WhenFull, WriteBehind,
@@ -742,6 +742,7 @@ fn the_source_ends_with_the_last_accepted_change_of_every_key() {
     const THREADS: u64 = 8;
     const KEYS: u64 = 40;
     const ROUNDS: u64 = if cfg!(debug_assertions) { 2_000 } else { 50_000 };
+    silence_expected_panics();
     let _watchdog = Watchdog::start();
     let source = Source::default();
     let draw = Arc::new(AtomicU64::new(1));
@@ -1192,6 +1193,7 @@ fn the_source_ends_with_all_that_was_counted() {
     const THREADS: u64 = 4;
     const KEYS: u64 = 5;
     const ROUNDS: u64 = if cfg!(debug_assertions) { 2_000 } else { 50_000 };
+    silence_expected_panics();
     let source = Source::default();
     let draw = Arc::new(AtomicU64::new(1));
     let cache = checked(Cache::builder().max_entries(2));
