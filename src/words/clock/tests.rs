@@ -5,7 +5,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::task::Wake;
 
 /// How long a test waits for another thread before it calls it a hang.
-const WATCHDOG: Duration = Duration::from_secs(30);
+const WATCHDOG: Duration = Duration::from_secs(100);
 
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)

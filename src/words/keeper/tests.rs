@@ -8,7 +8,7 @@ use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
 /// How long a test waits for another thread before it calls it a hang.
-const WATCHDOG: Duration = Duration::from_secs(30);
+const WATCHDOG: Duration = Duration::from_secs(100);
 
 struct TestJob {
     to: Mutex<Sender<Tick>>,
