@@ -30,7 +30,7 @@ pub(crate) fn secs(seconds: u64) -> Duration {
 
 /// How long a test may take. The longest take some seconds on a quiet machine, ten times that under a
 /// sanitizer, and a machine that has other work as well is slower again.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Ends the whole process, with the test's name, if the test is not done in time: a hang is a
 /// failure, and a thread that hangs cannot be failed otherwise.
