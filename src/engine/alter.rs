@@ -56,6 +56,9 @@ impl Current {
     }
 }
 
+/// Somebody else has removed or expired a tag of the changed value meanwhile: the closure is called again.
+pub(super) struct TagEnded;
+
 impl<K, V, S> Store<K, V, S>
 where
     K: Clone + Eq + Send + Sync + 'static,
@@ -163,10 +166,7 @@ where
             Some(names) => Some(names.since(basis.since)),
             None => basis.tags.clone(),
         };
-        if tags.as_ref().is_some_and(|tags| basis.is_ended(tags, &self.tags)) {
-            return false; // so would be what is stored with them
-        }
-        let tags = tags.map(|tags| self.without_own_changes(tags));
+        let Ok(tags) = self.tags_after(basis, tags) else { return false };
         let life = ttl.unwrap_or(self.lives.ttl);
         if before.is_none() && tags.is_none() && self.stores_only(life) {
             let shard = self.cell(hash).shard.write();
@@ -203,10 +203,23 @@ where
         stored != Stored::Fenced
     }
 
-    /// What the closure itself has done to these tags does not count, as what it has done to the key does not.
-    pub(super) fn without_own_changes(&self, tags: Tagged) -> Tagged {
+    /// The tags that the changed value is stored with. What the closure itself has done to them does not count, as
+    /// what it has done to the key does not.
+    pub(super) fn tags_after(
+        &self,
+        basis: &Basis<'_>,
+        tags: Option<Tagged>,
+    ) -> Result<Option<Tagged>, TagEnded> {
+        let Some(tags) = tags else { return Ok(None) };
+        // read first: what happens from here on is newer than the value, whoever does it
         let now = self.tags.version();
-        if tags.fate() == TagFate::Untouched { tags } else { tags.into_names().since(now) }
+        if tags.fate() == TagFate::Untouched {
+            return Ok(Some(tags));
+        }
+        if basis.is_ended(&tags, &self.tags) {
+            return Err(TagEnded);
+        }
+        Ok(Some(tags.into_names().since(now)))
     }
 
     /// Removes, if nothing has happened to the key since it was looked at.

@@ -12,14 +12,27 @@ fn shelf() -> Shelf {
     builder().0.max_entries(100).shards(2).time_to_live(day).build().unwrap()
 }
 
-/// A load with a tag: the caller says it, or the loader, when it is done.
+/// Who says the tag of a value: the caller of a load, or the loader, when it is done, or the caller of a change.
 #[derive(Clone, Copy)]
 enum Says {
     Caller,
     Loader,
+    Changer,
+}
+
+fn change(shelf: &Shelf, moments: &Moments) -> u64 {
+    let changed = shelf.at(&KEY).tag("t").alter(|_| {
+        let begun = moments.next();
+        thread::yield_now();
+        Some(begun)
+    });
+    changed.unwrap()
 }
 
 fn load(shelf: &Shelf, moments: &Moments, says: Says) -> u64 {
+    if let Says::Changer = says {
+        return change(shelf, moments);
+    }
     let at = shelf.at(&KEY);
     let at = if let Says::Caller = says { at.tag("t") } else { at };
     let load = |_: &_| {
@@ -32,6 +45,9 @@ fn load(shelf: &Shelf, moments: &Moments, says: Says) -> u64 {
 }
 
 async fn load_async(shelf: &Shelf, moments: &Moments, says: Says) -> u64 {
+    if let Says::Changer = says {
+        return change(shelf, moments);
+    }
     let at = shelf.at(&KEY);
     let at = if let Says::Caller = says { at.tag("t") } else { at };
     let load = |_| async {
@@ -122,4 +138,14 @@ fn a_tag_that_is_expired_during_a_load() {
 #[test]
 fn a_tag_that_is_expired_during_a_load_that_names_it_at_the_end() {
     nobody_sees_what_is_older_than(Says::Loader, |shelf| shelf.expire_tag("t"));
+}
+
+#[test]
+fn a_tag_that_is_removed_during_a_change_that_names_it() {
+    nobody_sees_what_is_older_than(Says::Changer, |shelf| shelf.remove_tag("t"));
+}
+
+#[test]
+fn a_tag_that_is_expired_during_a_change_that_names_it() {
+    nobody_sees_what_is_older_than(Says::Changer, |shelf| shelf.expire_tag("t"));
 }

@@ -44,11 +44,7 @@ where
             };
             let names = self.tags.find(options.tags.clone());
             let tags = names.map(|names| names.since(basis.since));
-            if tags.as_ref().is_some_and(|tags| basis.is_ended(tags, &self.tags)) {
-                return None; // so would be what is cached with them
-            }
-            let tags = tags.map(|tags| self.without_own_changes(tags));
-            let shown = ShownAs { ttl: options.ttl, tags };
+            let shown = ShownAs { ttl: options.ttl, tags: self.tags_after(basis, tags).ok()? };
             let item = Arc::new(Item { hash, key: key.to_key(), value: value.clone() });
             let may = || basis.holds(&self.tags);
             let taken = self.record(&item, shown, may, |now| accept(&item, now))?;
