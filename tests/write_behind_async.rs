@@ -131,6 +131,23 @@ async fn a_full_queue_makes_tasks_wait_and_lets_go_of_those_that_leave() {
     queue.close().await.unwrap();
 }
 
+#[tokio::test]
+async fn a_tag_removed_while_a_change_waits_for_room_is_newer_than_the_change() {
+    let _watchdog = Watchdog::start();
+    let source = Source::with_permits(0);
+    let cache = Cache::new(100);
+    let queue = AsyncWriteBehind::builder(cache.clone(), source.clone()).max_pending(1);
+    let queue = queue.build().unwrap();
+    queue.put(1, 10).await.unwrap();
+    let mut waiting = Box::pin(queue.at(&2).tag("t").put(20));
+    assert!(futures_poll(waiting.as_mut()).is_pending());
+    cache.remove_tag("t");
+    source.0.permits.add_permits(10);
+    waiting.await.unwrap();
+    queue.close().await.unwrap();
+    assert_eq!((cache.get(&2), source.rows().len()), (None, 2));
+}
+
 fn futures_poll<F: Future>(future: std::pin::Pin<&mut F>) -> std::task::Poll<F::Output> {
     future.poll(&mut std::task::Context::from_waker(std::task::Waker::noop()))
 }

@@ -81,7 +81,7 @@ impl<K, V, S> Store<K, V, S> {
 }
 
 /// How a change is to be cached, where that is not up to the cache's settings.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct ShownAs {
     /// Its time to live in ticks.
     pub(crate) ttl: Option<u64>,

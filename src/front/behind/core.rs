@@ -76,14 +76,17 @@ where
         Arc::new(Item { hash: self.store.hash(&key), key, value })
     }
 
-    /// Offers a change to the queue; if it is accepted, makes it visible in the cache, as `options` say.
-    pub(super) fn offer<'t>(
+    /// How a change is to be cached that is offered from now on: what happens to one of its tags while the queue
+    /// has no room for it is newer.
+    pub(super) fn shown<'t>(
         &self,
-        item: &Arc<Item<K, V>>,
         options: &AlterOptions<impl Iterator<Item = &'t str> + Clone>,
-    ) -> Result<(), NotAccepted> {
-        let tags = self.store.tagged_now(options.tags.clone());
-        let shown = ShownAs { ttl: options.ttl, tags };
+    ) -> ShownAs {
+        ShownAs { ttl: options.ttl, tags: self.store.tagged_now(options.tags.clone()) }
+    }
+
+    /// Offers a change to the queue; if it is accepted, makes it visible in the cache.
+    pub(super) fn offer(&self, item: &Arc<Item<K, V>>, shown: ShownAs) -> Result<(), NotAccepted> {
         let mut left = LeftToDo::new();
         let accept = |now| self.queue.accept(item, now, &mut left);
         self.store.record(item, shown, || true, accept).expect("it may, so it was offered")

@@ -252,8 +252,8 @@ where
         options: &AlterOptions<impl Iterator<Item = &'t str> + Clone>,
     ) -> Result<(), WriteError> {
         let core = &self.writers.core;
-        let item = core.item(key, value);
-        self.offer(|| core.offer(&item, options)).await
+        let (item, shown) = (core.item(key, value), core.shown(options));
+        self.offer(|| core.offer(&item, shown.clone())).await
     }
 
     /// Offers a change until it is accepted, or will not be.
