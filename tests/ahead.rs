@@ -5,11 +5,14 @@ mod common;
 use common::gate::Gate;
 use common::tasks::{Task, block_on};
 use common::{Checked, checked, secs, uncalled, wait_until};
-use larder::{At, Cache, CacheBuilder, Clock, How, LoadReason, ManualClock, Many, RefreshAhead};
+use larder::{
+    At, Cache, CacheBuilder, Clock, Event, How, Invalidator, LoadReason, ManualClock, Many,
+    MemoryTier, RefreshAhead,
+};
 use parking_lot::Mutex;
 use std::future::pending;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 
 type Said<'c> = At<'c, u64, u64, ahash::RandomState, u64>;
@@ -22,6 +25,20 @@ fn due(
     let builder = Cache::builder().max_entries(20).time_to_live(secs(100)).clock(clock);
     let cache = checked(settings(builder.refresh_ahead(RefreshAhead::At(0.5))));
     cache.insert(1, 1);
+    hand.advance(secs(70));
+    (cache, hand)
+}
+
+/// The same with a second tier, which is asked before a refresh is turned away.
+fn due_beside_a_tier(
+    settings: impl FnOnce(CacheBuilder<u64, u64>) -> CacheBuilder<u64, u64>,
+) -> (Checked<u64, u64>, ManualClock) {
+    let (clock, hand) = Clock::manual();
+    let tier = MemoryTier::with(clock.clone(), None);
+    let builder = Cache::builder().max_entries(20).time_to_live(secs(100)).clock(clock).tier(tier);
+    let cache = checked(settings(builder.refresh_ahead(RefreshAhead::At(0.5))));
+    cache.insert(1, 1);
+    cache.tier_flush().unwrap();
     hand.advance(secs(70));
     (cache, hand)
 }
@@ -215,6 +232,76 @@ fn what_is_due_of_many_is_served_where_there_is_no_slot() {
     gate.open();
     busy.finish().unwrap();
     assert_eq!(values(&task.finish()), [(1, 1, How::Fresh), (2, 20, How::Loaded)]);
+}
+
+#[test]
+fn what_is_due_is_served_where_there_is_no_slot_once_the_tier_was_asked() {
+    let (cache, hand) = due_beside_a_tier(|builder| builder.max_concurrent_loads(1));
+    let gate = Gate::new();
+    let mut busy = Task::new(cache.get_or_load_async(&9, || gate.pass_async(Ok::<_, String>(9))));
+    busy.pend();
+    assert_eq!(cache.get_or_insert_with(&1, || unreachable!("there is no slot")), 1);
+    let task = cache.get_or_insert_with_async(&1, || async { unreachable!("there is no slot") });
+    assert_eq!(block_on(task), 1);
+    assert_eq!(cache.get_or_load(&1, uncalled).unwrap(), 1);
+    assert_eq!(block_on(cache.get_or_load_async(&1, || async { uncalled() })).unwrap(), 1);
+    assert_eq!((cache.stats().overloaded, cache.loads_in_line(), cache.flights()), (4, 0, 1));
+    // of many, it does not wait with those that have to
+    let load =
+        |keys: Vec<u64>| async move { Reply::Ok(keys.iter().map(|n| (*n, n * 10)).collect()) };
+    let mut many = Task::new(cache.get_or_load_many_async(&[1, 2], load));
+    many.pend();
+    assert_eq!((cache.stats().overloaded, cache.flights()), (5, 2));
+    // one whose life ended meanwhile waits with them
+    hand.advance(secs(30));
+    let mut single = Task::new(cache.get_or_load_async(&1, || async { Ok::<_, String>(2) }));
+    single.pend();
+    gate.open();
+    busy.finish().unwrap();
+    assert_eq!(values(&many.finish()), [(1, 1, How::Fresh), (2, 20, How::Loaded)]);
+    assert_eq!(single.finish().unwrap(), 2);
+}
+
+#[test]
+fn what_is_due_is_served_where_the_breaker_is_open_once_the_tier_was_asked() {
+    let (cache, hand) = due_beside_a_tier(|builder| builder.circuit_breaker(1, secs(10)));
+    opened(&cache);
+    let before = cache.stats();
+    assert_eq!(cache.get_or_load(&1, uncalled).unwrap(), 1);
+    assert_eq!(block_on(cache.get_or_load_async(&1, || async { uncalled() })).unwrap(), 1);
+    let got = cache.at(&1).load(|_| uncalled::<u64>()).unwrap();
+    assert_eq!((got.value, got.how), (1, How::Fresh));
+    let many = cache.get_or_load_many(&[1], |_| -> Reply { unreachable!("the breaker is open") });
+    assert_eq!(values(&many), [(1, 1, How::Fresh)]);
+    assert_eq!(cache.stats().since(&before).circuit_open, 4);
+    // a load that cannot fail is none of the breaker's business
+    assert_eq!(cache.get_or_insert_with(&1, || 2), 2);
+    hand.advance(secs(10));
+    assert_eq!(cache.get_or_load(&1, || Ok::<_, String>(3)).unwrap(), 2);
+}
+
+#[test]
+fn a_handler_of_events_is_served_what_is_due_and_counts_no_load() {
+    type Handle = Invalidator<u64, u64>;
+    let (own, served) = (Arc::new(OnceLock::<Handle>::new()), Arc::new(Mutex::new(None)));
+    let on_event = {
+        let (own, served) = (Arc::clone(&own), Arc::clone(&served));
+        move |event: Event<'_, u64>| {
+            if let (Event::CircuitOpened, Some(cache)) =
+                (event, own.get().and_then(Invalidator::upgrade))
+            {
+                let before = cache.stats();
+                let value = cache.get_or_load(&1, uncalled).unwrap();
+                let stats = cache.stats().since(&before);
+                *served.lock() = Some((value, stats.hits, stats.misses, stats.circuit_open));
+            }
+        }
+    };
+    let breaking = |builder: CacheBuilder<u64, u64>| builder.circuit_breaker(1, secs(10));
+    let (cache, _hand) = due(|builder| breaking(builder).on_event(on_event));
+    assert!(own.set(cache.invalidator()).is_ok());
+    opened(&cache);
+    assert_eq!(*served.lock(), Some((1, 1, 0, 0)));
 }
 
 /// The breaker opens for 10 s, while the value under 1 is due.

@@ -154,12 +154,14 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// the value due waits for its own load, and all others are served the value at once:
     ///
     /// - `get_or_load`, `get_or_load_optional` and [`at`](crate::Cache::at)`(..).load`: if the load fails,
-    ///   or no slot of [`max_concurrent_loads`](Self::max_concurrent_loads) is free for it, that caller
-    ///   too is served the value that is still fresh.
+    ///   that caller too is served the value that is still fresh. If it would not begin at all, because no slot
+    ///   of [`max_concurrent_loads`](Self::max_concurrent_loads) is free or the
+    ///   [`circuit_breaker`](Self::circuit_breaker) is open, the value is a hit as any other (with a second
+    ///   tier, which is asked first, it counts as a load that was refused).
     /// - `get_or_load_many`: what is due is loaded with what is missing, in one call of the loader, and
     ///   the same holds for each key.
-    /// - `get_or_insert_with`: the value is made anew; if no slot is free, the caller is served the one that
-    ///   is there.
+    /// - `get_or_insert_with`: the value is made anew, whatever the breaker says; if no slot is free, the caller
+    ///   is served the one that is there.
     /// - `get`, and every other call without a closure, starts no refresh.
     ///
     /// Their async forms do the same. A caller with `force`, or with a `max_age` that the value exceeds,

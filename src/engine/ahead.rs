@@ -148,7 +148,7 @@ where
     #[cold]
     #[inline(never)]
     pub(super) fn leaves_due(&self, purpose: Purpose) -> bool {
-        if self.refresher.is_some() || purpose == Purpose::Get {
+        if self.refresher.is_some() || purpose == Purpose::Get || self.is_in_handler() {
             return false;
         }
         if purpose == Purpose::Load && self.is_stopped() {

@@ -355,6 +355,16 @@ impl<K, V, S> Store<K, V, S> {
         found.is_some_and(|(id, entry)| shard.is_fresh(id, entry, &terms))
     }
 
+    /// The same, for a value that this caller accepts.
+    pub(crate) fn is_good<Q>(&self, hash: u64, key: &Q, ask: &Ask) -> bool
+    where
+        Q: ?Sized + Equivalent<K>,
+    {
+        let shard = self.cell(hash).shard.read();
+        let terms = self.terms();
+        shard.servable(hash, key, ask, &terms).is_some_and(|(id, e)| shard.is_fresh(id, e, &terms))
+    }
+
     pub(crate) fn peek<Q>(&self, hash: u64, key: &Q) -> Option<Got<V>>
     where
         Q: ?Sized + Equivalent<K>,

@@ -1,6 +1,15 @@
 //! One call that loads on a miss, without the waiting: decides what its caller does next, and what each outcome
 //! means for it. The [blocking](super::blocking) and the [async](super::future) front drive it; all that they
-//! add is how to wait.
+//! add is how to wait:
+//!
+//! ```text
+//! next ──► wait, waited ──► next
+//!   └────► question, answered ──► enter ──► [queue, enter_with] ──► load, land ──► finish
+//!                                   └─────────► refused ──► next
+//! ```
+//!
+//! What returns a `ControlFlow` breaks with the call's outcome, for [`finish`](Attempt::finish), and continues
+//! with what is to be done for it.
 
 use super::call::{Call, Waited};
 use super::outcome::{Outcome, followed, joined};
@@ -28,10 +37,11 @@ pub(super) struct Attempt<'c, Q: ?Sized, K, V, S, E> {
     pub(super) key: &'c Q,
     pub(super) call: &'c Call,
     caller: Caller,
+    /// Counts the look-up when it is dropped: as a miss, unless told otherwise.
     search: Search<'c>,
     round: Round,
-    /// It began as a refresh, because the value that it found is due.
-    began_ahead: bool,
+    /// Its first round was a refresh: if all fails, the value that was due may still be there, and be fresh.
+    began_as_refresh: bool,
     may_offload: bool,
     has_joined: bool,
     carried: Carried,
@@ -39,13 +49,14 @@ pub(super) struct Attempt<'c, Q: ?Sized, K, V, S, E> {
     fails_with: PhantomData<fn() -> E>,
 }
 
-/// How often the call has looked for what to do.
+/// How far the call has come. It looks again whenever what it waited for ended without an outcome for it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Round {
-    None,
-    /// Once, and it leads the refresh of a value that is due.
-    Ahead,
-    Other,
+    /// It has not looked yet.
+    First,
+    /// What it leads now is the refresh of a value that is due.
+    Refresh,
+    Later,
 }
 
 /// What the caller does next.
@@ -115,8 +126,8 @@ where
             call,
             caller,
             search: store.search(),
-            round: Round::None,
-            began_ahead: false,
+            round: Round::First,
+            began_as_refresh: false,
             may_offload: call.may_offload,
             has_joined: false,
             carried: Carried::default(),
@@ -128,14 +139,14 @@ where
     #[inline]
     pub(super) fn next(&mut self) -> ControlFlow<Outcome<V, E>, Step<K, V, S>> {
         let (store, hash, key, ask) = (self.store, self.hash, self.key, &self.call.ask);
-        if self.round == Round::None {
-            self.round = Round::Other;
+        if self.round == Round::First {
+            self.round = Round::Later;
             if let Some(lead) = store.lead_ahead(hash, key, ask) {
-                (self.round, self.began_ahead) = (Round::Ahead, true);
+                (self.round, self.began_as_refresh) = (Round::Refresh, true);
                 return Continue(self.offload(lead));
             }
         } else {
-            self.round = Round::Other;
+            self.round = Round::Later;
         }
         loop {
             match store.join(hash, key, ask) {
@@ -158,14 +169,14 @@ where
                     return Continue(self.follow(flight, false));
                 }
                 Next::Lead(lead) => return Continue(self.offload(lead)),
-                // a closure is run by its own caller, even if that could be served stale
+                // not handed over: a closure is run by its own caller, even if that could be served stale
                 Next::Revalidate(lead) => return Continue(Step::Lead(lead)),
             }
         }
     }
 
     /// If its load can run on the cache's runtime, hands the load over and makes the caller a follower of it. Tried
-    /// once per call: with a runtime that accepts tasks and drops them, it would never end.
+    /// once per call: with a runtime that accepts tasks and drops them, a call would never end.
     #[inline]
     fn offload(&mut self, lead: Lead<K, V, S>) -> Step<K, V, S> {
         if !std::mem::take(&mut self.may_offload) {
@@ -233,9 +244,10 @@ where
         Ok(entrance)
     }
 
-    /// Whether there may be something to serve if the load that it leads does not begin.
+    /// Whether there is something to serve if the load that it leads does not begin.
     pub(super) fn may_serve(&self) -> bool {
-        self.is_ahead() || self.store.is_servable(self.hash, self.key, &self.call.ask)
+        let (store, hash, key, ask) = (self.store, self.hash, self.key, &self.call.ask);
+        self.leads_refresh() && store.is_good(hash, key, ask) || store.is_servable(hash, key, ask)
     }
 
     /// All slots were taken: what to wait for, until the caller's own time is over.
@@ -266,7 +278,7 @@ where
             return served.map_or(Continue(()), |got| Break(Ok(got)));
         }
         let Some(error) = error else { return Continue(()) };
-        let served = self.serve_or_error(self.is_ahead(), error);
+        let served = self.serve_or_error(self.leads_refresh(), error);
         // if it was refused because there was a stale value, which is gone now, it tries again, and waits for a slot
         if served.is_ok() || refusal != Refusal::Overloaded || self.is_late() {
             return Break(served);
@@ -290,8 +302,10 @@ where
     }
 
     #[cold]
-    fn finish_without(self, error: LoadError<E>) -> Outcome<V, E> {
-        let served = self.serve_or_error(self.began_ahead, error);
+    fn finish_without(mut self, error: LoadError<E>) -> Outcome<V, E> {
+        // before user code clones what is served: a slot is not held for that
+        self.carried.put_down();
+        let served = self.serve_or_error(self.began_as_refresh, error);
         if let Ok(Got { how: How::Stale(_), .. }) = served {
             self.search.was_served_stale();
         }
@@ -299,10 +313,10 @@ where
     }
 
     /// Returns a value that may be served now, else the error: for every caller whose load brought no value,
-    /// leader or follower. If the load was a refresh (`is_ahead`), the value that it was to replace may still be
+    /// leader or follower. If the load was a refresh (`was_refresh`), the value that it was to replace may still be
     /// fresh. Costs a look-up under a shared lock if the cache has stale windows.
-    fn serve_or_error(&self, is_ahead: bool, error: LoadError<E>) -> Outcome<V, E> {
-        if is_ahead && !matches!(error, LoadError::NotFound) {
+    fn serve_or_error(&self, was_refresh: bool, error: LoadError<E>) -> Outcome<V, E> {
+        if was_refresh && !matches!(error, LoadError::NotFound) {
             if let Looked::Value(got) = self.store.got(self.hash, self.key, &self.call.ask) {
                 return Ok(got);
             }
@@ -351,8 +365,8 @@ where
         self.call.until.is_some_and(|at| at <= self.store.clock.now())
     }
 
-    fn is_ahead(&self) -> bool {
-        self.round == Round::Ahead
+    fn leads_refresh(&self) -> bool {
+        self.round == Round::Refresh
     }
 
     fn makes(&self) -> bool {

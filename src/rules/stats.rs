@@ -89,7 +89,7 @@ stats! {
     /// for it any more, and its `load_timeout` was over.
     overloaded,
     /// Loads that did not begin because the circuit breaker was open, those among them by which a caller would
-    /// have refreshed a value that was due: it is served that value, which is a hit.
+    /// have refreshed a value that was due: it is served that value, which is a hit (without a second tier).
     circuit_open,
     /// Look-ups that waited for another caller's load, counted when the wait begins. They are misses, except
     /// for those that were served a stale value in the end.
