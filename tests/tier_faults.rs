@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 type Shared = MemoryTier<String, u64>;
 
@@ -270,9 +270,14 @@ fn what_is_left_is_tried_before_the_cache_is_gone_though_some_of_it_fails() {
     wait_until(|| tier.1.load(Ordering::SeqCst) > 0);
     // they wait for that one, and will be sent 128 at a time
     (1..=300).for_each(|n| _ = cache.remove(&name(n)));
+    let expected: Vec<_> = (1..=128).chain(257..=300).map(name).collect();
+    let begun = Instant::now();
     drop(cache);
-    let made: Vec<_> = (1..=128).chain(257..=300).map(name).collect();
-    assert_eq!(*tier.0.lock(), made);
+    let is_in_time = begun.elapsed() < secs(1);
+    let made = tier.0.lock().clone();
+    // on a machine that is too busy, the second for which the drop waits may end before
+    assert!(expected.starts_with(&made), "{made:?}");
+    assert!(made == expected || !is_in_time, "{made:?}");
 }
 
 #[test]

@@ -60,10 +60,13 @@ impl Watchdog {
 /// once: the test harness takes that down under a lock of std, which the thread sanitizer does not see. What
 /// is not expected is still printed.
 pub(crate) fn silence_expected_panics() {
-    std::panic::set_hook(Box::new(|panic| {
-        let text = panic.payload().downcast_ref::<&str>();
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let payload = panic.payload();
+        let text = payload.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
         if !text.is_some_and(|text| text.starts_with("expected: ")) {
-            eprintln!("{panic}");
+            print(panic);
         }
     }));
 }
