@@ -262,17 +262,28 @@ fn what_is_due_is_served_where_there_is_no_slot_once_the_tier_was_asked() {
     assert_eq!(single.finish().unwrap(), 2);
 }
 
-#[test]
-fn what_is_due_is_served_where_the_breaker_is_open_once_the_tier_was_asked() {
-    let (cache, hand) = due_beside_a_tier(|builder| builder.circuit_breaker(1, secs(10)));
-    opened(&cache);
-    let before = cache.stats();
+/// The breaker opens for 10 s, while the value under 1 is due.
+fn opened(cache: &Checked<u64, u64>) {
+    let failed = cache.get_or_load(&7, || Err::<u64, _>("away".to_owned()));
+    assert!(failed.is_err() && cache.get_or_load(&7, uncalled).unwrap_err().is_circuit_open());
+}
+
+/// All who bring a loader get the value under 1, which is due, and their loaders are not called.
+fn four_are_served(cache: &Checked<u64, u64>) {
     assert_eq!(cache.get_or_load(&1, uncalled).unwrap(), 1);
     assert_eq!(block_on(cache.get_or_load_async(&1, || async { uncalled() })).unwrap(), 1);
     let got = cache.at(&1).load(|_| uncalled::<u64>()).unwrap();
     assert_eq!((got.value, got.how), (1, How::Fresh));
     let many = cache.get_or_load_many(&[1], |_| -> Reply { unreachable!("the breaker is open") });
     assert_eq!(values(&many), [(1, 1, How::Fresh)]);
+}
+
+#[test]
+fn what_is_due_is_served_where_the_breaker_is_open_once_the_tier_was_asked() {
+    let (cache, hand) = due_beside_a_tier(|builder| builder.circuit_breaker(1, secs(10)));
+    opened(&cache);
+    let before = cache.stats();
+    four_are_served(&cache);
     assert_eq!(cache.stats().since(&before).circuit_open, 4);
     // a load that cannot fail is none of the breaker's business
     assert_eq!(cache.get_or_insert_with(&1, || 2), 2);
@@ -304,23 +315,12 @@ fn a_handler_of_events_is_served_what_is_due_and_counts_no_load() {
     assert_eq!(*served.lock(), Some((1, 1, 0, 0)));
 }
 
-/// The breaker opens for 10 s, while the value under 1 is due.
-fn opened(cache: &Checked<u64, u64>) {
-    let failed = cache.get_or_load(&7, || Err::<u64, _>("away".to_owned()));
-    assert!(failed.is_err() && cache.get_or_load(&7, uncalled).unwrap_err().is_circuit_open());
-}
-
 #[test]
 fn what_is_due_is_a_hit_while_the_breaker_is_open() {
     let (cache, hand) = due(|builder| builder.circuit_breaker(1, secs(10)));
     opened(&cache);
     let before = cache.stats();
-    assert_eq!(cache.get_or_load(&1, uncalled).unwrap(), 1);
-    assert_eq!(block_on(cache.get_or_load_async(&1, || async { uncalled() })).unwrap(), 1);
-    let got = cache.at(&1).load(|_| uncalled::<u64>()).unwrap();
-    assert_eq!((got.value, got.how), (1, How::Fresh));
-    let many = cache.get_or_load_many(&[1], |_| -> Reply { unreachable!("the breaker is open") });
-    assert_eq!(values(&many), [(1, 1, How::Fresh)]);
+    four_are_served(&cache);
     let stats = cache.stats().since(&before);
     assert_eq!((stats.hits, stats.misses, stats.refreshes, stats.circuit_open), (4, 0, 0, 4));
     // the next one that may probe the source does so by its refresh
