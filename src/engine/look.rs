@@ -136,7 +136,7 @@ impl<K, V, S> Store<K, V, S> {
             };
         }
         let lock = &self.cell(hash).shard;
-        let Some(shard) = lock.read_counted() else {
+        let Some(shard) = lock.read_alone() else {
             return self.get_elsewhere(hash, key, lock.read(), purpose);
         };
         let glanced =

@@ -1,6 +1,7 @@
 //! The protocol of the shards' lock, in whose place the explorers otherwise see their own. Here it guards a
 //! cell that detects two threads inside that must exclude each other, and one that does not see what another
-//! did before. A lost wake-up shows as a deadlock.
+//! did before. A lost wake-up shows as a deadlock, but for those that the clock makes good: that who was alone
+//! wakes the first in line is a test beside the protocol.
 
 use super::explore::{explore, explore_up_to};
 use crate::words::raw_lock::{Raw, ReaderPlace};
@@ -45,16 +46,16 @@ impl Guarded {
 
     /// Not at all, if it would have to wait.
     fn read_if_free(&self) {
-        if self.raw.enter_counted() {
+        if self.raw.enter_to_read_alone() {
             self.data.with(|_| ());
-            self.raw.leave_counted();
+            self.raw.leave_alone();
         }
     }
 
     fn write(&self) {
         self.raw.enter_to_write(|| &self.places);
         self.data.with_mut(|_| ());
-        self.raw.leave_writing();
+        self.raw.leave_alone();
     }
 }
 
@@ -97,6 +98,33 @@ fn a_reader_that_does_not_wait_keeps_writers_out_and_wakes_them() {
         it.write();
         reader.join().unwrap();
         writer.join().unwrap();
+    });
+}
+
+#[test]
+fn readers_who_share_the_lock_are_counted_though_one_who_was_alone_leaves() {
+    explore_up_to(3, || {
+        let it = Guarded::new();
+        let sharing = run(&it, |it| it.read(None));
+        let lone = run(&it, |it| (0..2).for_each(|_| it.read_if_free()));
+        it.read(None);
+        sharing.join().unwrap();
+        lone.join().unwrap();
+        // does not get in if the count is wrong
+        it.write();
+    });
+}
+
+#[test]
+fn a_reader_who_is_alone_may_make_the_lock_biased() {
+    explore_up_to(3, || {
+        let it = Guarded::new();
+        it.read(None);
+        let lone = run(&it, Guarded::read_if_free);
+        let reader = run(&it, |it| it.read(Some(0)));
+        it.write();
+        lone.join().unwrap();
+        reader.join().unwrap();
     });
 }
 
@@ -156,7 +184,7 @@ fn who_is_woken_for_something_else_while_it_waits_is_not_left_asleep() {
         if let Some(sleeper) = sleeper {
             sleeper.unpark();
         }
-        it.raw.leave_writing();
+        it.raw.leave_alone();
         executor.join().unwrap();
     });
 }

@@ -58,10 +58,11 @@ impl<T> RwLock<T> {
         Some(BiasedGuard { lock: self, place, stays: PhantomData })
     }
 
-    /// Shared access by the word that threads share, if the lock is not biased and no wait is needed.
+    /// Access for a reader who is soon done, if the lock is not biased and nobody is inside: until then it
+    /// keeps others out, readers too.
     #[inline]
-    pub(crate) fn read_counted(&self) -> Option<CountedGuard<'_, T>> {
-        self.raw.enter_counted().then(|| CountedGuard { lock: self, stays: PhantomData })
+    pub(crate) fn read_alone(&self) -> Option<LoneGuard<'_, T>> {
+        self.raw.enter_to_read_alone().then(|| LoneGuard { lock: self, stays: PhantomData })
     }
 
     /// Exclusive access.
@@ -127,26 +128,27 @@ impl<T> Drop for BiasedGuard<'_, T> {
     }
 }
 
-/// Shared access by the word, until it is dropped.
-pub(crate) struct CountedGuard<'l, T> {
+/// Access for a reader who is alone, until it is dropped. (Shared all the same: with readers who enter by their
+/// places, as soon as the lock is biased.)
+pub(crate) struct LoneGuard<'l, T> {
     lock: &'l RwLock<T>,
     stays: PhantomData<*const ()>,
 }
 
-impl<T> Deref for CountedGuard<'_, T> {
+impl<T> Deref for LoneGuard<'_, T> {
     type Target = T;
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: as for `ReadGuard`: writers wait until the word counts no readers.
+        // SAFETY: as for `ReadGuard`: writers wait until the word says that nobody is inside.
         unsafe { &*self.lock.data.get() }
     }
 }
 
-impl<T> Drop for CountedGuard<'_, T> {
+impl<T> Drop for LoneGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        self.lock.raw.leave_counted();
+        self.lock.raw.leave_alone();
     }
 }
 
@@ -178,7 +180,7 @@ impl<T> DerefMut for WriteGuard<'_, T> {
 impl<T> Drop for WriteGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        self.lock.raw.leave_writing();
+        self.lock.raw.leave_alone();
     }
 }
 

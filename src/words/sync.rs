@@ -100,7 +100,7 @@ mod explored {
 
         /// Unlike the real one, waits.
         #[allow(clippy::unnecessary_wraps, reason = "as the real one")]
-        pub(crate) fn read_counted(&self) -> Option<imp::RwLockReadGuard<'_, T>> {
+        pub(crate) fn read_alone(&self) -> Option<imp::RwLockReadGuard<'_, T>> {
             Some(self.read())
         }
 
