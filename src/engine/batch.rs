@@ -6,7 +6,7 @@ use super::put::By;
 use super::store::Store;
 use super::unreported::Unreported;
 use crate::parts::breaker::TrialVerdict;
-use crate::parts::ledger::{Moment, Unasked};
+use crate::parts::moments::{Moment, Unasked};
 use crate::parts::stack;
 use crate::parts::tags::Version;
 use crate::rules::expiry::ticks;

@@ -6,9 +6,10 @@ use super::store::Store;
 use crate::parts::credit::Credit;
 use crate::parts::flight::Flight;
 use crate::parts::group::Hash;
-use crate::parts::ledger::{KeysWatch, Unasked};
+use crate::parts::moments::Unasked;
 use crate::parts::reservation::Basis;
 use crate::parts::tags::TagFate;
+use crate::parts::written::Written;
 use crate::rules::expiry::NEVER;
 use crate::shard::Shard;
 use crate::shard::entry::{Notes, Put};
@@ -37,7 +38,7 @@ pub(crate) enum By<'a, K, V> {
     /// It comes from an earlier process: store it if nothing has happened to the key since its snapshot began
     /// to be read, and the key has no entry.
     #[cfg_attr(not(feature = "snapshot"), allow(dead_code, reason = "made by snapshots"))]
-    Restored(&'a KeysWatch<'a>),
+    Restored(&'a Written),
 }
 
 impl<K, V> Clone for By<'_, K, V> {
@@ -237,8 +238,7 @@ where
                     // not before: at a second attempt it would take its own note for another's
                     By::Extra(unasked) => self.ledger.note_unasked(hash, unasked),
                     By::Change(_) => {
-                        self.ledger.note(hash);
-                        self.kept.note(hash);
+                        self.ledger.note_change(hash);
                     }
                     // restored entries are many, and older than anything that a batch brings
                     By::Restored(_) => self.ledger.note_for_changes(hash),

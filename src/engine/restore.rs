@@ -4,8 +4,9 @@
 use super::put::{By, Stored};
 use super::store::Store;
 use crate::parts::group::Hash;
-use crate::parts::ledger::KeysWatch;
 use crate::parts::tags::{Tagged, Version};
+use crate::parts::watches::Watch;
+use crate::parts::written::Written;
 use crate::rules::got::Got;
 use crate::shard::entry::{LifeBegan, Notes, Put};
 use crate::shard::outbox::Outbox;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 
 /// The moment from which on everything written or removed is newer than what is restored.
 pub(crate) struct Since<'s> {
-    written: KeysWatch<'s>,
+    written: Watch<'s, Written>,
     tags: Version,
 }
 

@@ -8,7 +8,6 @@ use super::writing::{Holds, no_holds};
 use crate::parts::breaker::Breaker;
 use crate::parts::budget::Budget;
 use crate::parts::flight::{Flight, Landing};
-use crate::parts::kept::KeptLives;
 use crate::parts::ledger::Ledger;
 use crate::parts::notifier::Notifier;
 use crate::parts::slots::LoadSlots;
@@ -66,7 +65,6 @@ pub(crate) struct Store<K, V, S> {
     pub(super) counts: Counts,
     pub(super) lookups: Lookups,
     pub(super) ledger: Ledger,
-    pub(super) kept: KeptLives,
     pub(crate) tags: Tags,
     pub(super) holds: Holds,
     /// Loads without a caller. They are told when the store is dropped, also those that have lost their key
@@ -211,7 +209,6 @@ impl<K, V, S> Store<K, V, S> {
             counts: Counts::default(),
             lookups: Lookups::new(),
             ledger: Ledger::default(),
-            kept: KeptLives::default(),
             tags: Tags::new(),
             holds: no_holds(),
             sent_away: Mutex::new(WeakList::default()),

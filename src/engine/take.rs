@@ -187,7 +187,7 @@ where
         V: Clone,
         S: BuildHasher,
     {
-        let kept = self.kept.watch();
+        let kept = self.ledger.watch_kept_lives();
         // nobody knows what the loads in flight will bring
         for cell in &self.cells {
             let mut out = Outbox::new();

@@ -3,7 +3,8 @@
 use super::explore::{draw, explore};
 use super::futures::impatient;
 use super::setting::{Moments, Shelf, shelf};
-use crate::parts::ledger::{Ledger, Unasked};
+use crate::parts::ledger::Ledger;
+use crate::parts::moments::Unasked;
 use shuttle::future::{block_on, spawn, yield_now};
 use shuttle::thread;
 use std::collections::BTreeMap;

@@ -7,8 +7,7 @@
 
 use super::tags::{TagFate, Tagged, Tags, Version};
 use crate::words::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use crate::words::sync::{Mutex, thread_local};
-use std::sync::Arc;
+use crate::words::sync::thread_local;
 
 thread_local! {
     /// Its address identifies the running thread. It has no destructor, so it can be used until the thread ends,
@@ -45,6 +44,11 @@ impl Drop for Changing<'_> {
 }
 
 impl Reserved {
+    pub(crate) fn new(hash: u64) -> Self {
+        let (is_lost, own_changes) = (AtomicBool::new(false), AtomicU64::new(0));
+        Self { hash, is_lost, changed_by: AtomicUsize::new(NOBODY), own_changes }
+    }
+
     /// Starts a round: from now on what happens to the key counts. To be called before the look.
     pub(crate) fn renew(&self) {
         self.own_changes.store(0, Ordering::SeqCst);
@@ -66,6 +70,21 @@ impl Reserved {
     fn is_changed_here(&self) -> bool {
         let by = self.changed_by.load(Ordering::SeqCst);
         by != NOBODY && by == this_thread()
+    }
+
+    /// Something happens to the key of this hash, or to all keys.
+    pub(crate) fn lose(&self, hash: Option<u64>) {
+        let is_meant = hash.is_none_or(|hash| hash == self.hash);
+        if is_meant && !self.is_changed_here() {
+            self.is_lost.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// This thread has caused an event of a tag.
+    pub(crate) fn count_own_change(&self) {
+        if self.is_changed_here() {
+            self.own_changes.fetch_add(1, Ordering::SeqCst);
+        }
     }
 }
 
@@ -101,75 +120,27 @@ impl Basis<'_> {
     }
 }
 
-#[derive(Default)]
-pub(crate) struct Reservations {
-    /// How many there are: while there are none, a write that is noted for others does not pay for the lock.
-    count: AtomicUsize,
-    list: Mutex<Vec<Arc<Reserved>>>,
-}
-
-impl Reservations {
-    pub(crate) fn add(&self, hash: u64) -> Arc<Reserved> {
-        let is_lost = AtomicBool::new(false);
-        let (changed_by, own_changes) = (AtomicUsize::new(NOBODY), AtomicU64::new(0));
-        let reserved = Arc::new(Reserved { hash, is_lost, changed_by, own_changes });
-        self.list.lock().push(Arc::clone(&reserved));
-        self.count.fetch_add(1, Ordering::SeqCst);
-        reserved
-    }
-
-    pub(crate) fn remove(&self, reserved: &Arc<Reserved>) {
-        self.count.fetch_sub(1, Ordering::SeqCst);
-        let mut list = self.list.lock();
-        if let Some(at) = list.iter().position(|other| Arc::ptr_eq(other, reserved)) {
-            list.swap_remove(at);
-        }
-    }
-
-    /// Something happens to the key of this hash, or to all keys. Looks at one reservation for each change in
-    /// progress.
-    pub(crate) fn lose(&self, hash: Option<u64>) {
-        if self.count.load(Ordering::SeqCst) == 0 {
-            return;
-        }
-        for reserved in self.list.lock().iter() {
-            let is_meant = hash.is_none_or(|hash| hash == reserved.hash);
-            if is_meant && !reserved.is_changed_here() {
-                reserved.is_lost.store(true, Ordering::SeqCst);
-            }
-        }
-    }
-
-    /// This thread has caused an event of a tag.
-    pub(crate) fn count_own_change(&self) {
-        for reserved in self.list.lock().iter().filter(|reserved| reserved.is_changed_here()) {
-            reserved.own_changes.fetch_add(1, Ordering::SeqCst);
-        }
-    }
-}
-
 #[cfg(all(test, not(any(larder_loom, larder_shuttle))))]
 mod tests {
     use super::*;
 
     #[test]
     fn it_is_lost_by_what_others_do_to_its_key() {
-        let all = Reservations::default();
-        let (one, same, other) = (all.add(1), all.add(1), all.add(2));
-        all.lose(Some(1));
-        assert!(!one.holds() && !same.holds() && other.holds());
+        let [one, other] = [1, 2].map(Reserved::new);
+        let lose = |hash| [&one, &other].map(|reserved| reserved.lose(hash));
+        lose(Some(1));
+        assert!(!one.holds() && other.holds());
         one.renew();
         {
             let _changing = one.enter();
-            all.lose(None);
+            lose(None);
+            one.count_own_change();
+            other.count_own_change();
         }
         assert!(one.holds() && !other.holds(), "what its own change does is a part of it");
-        all.lose(Some(1));
+        let counted = [&one, &other].map(|reserved| reserved.own_changes.load(Ordering::SeqCst));
+        assert_eq!(counted, [1, 0]);
+        lose(Some(1));
         assert!(!one.holds());
-        all.remove(&one);
-        one.renew();
-        all.lose(None);
-        assert!(one.holds(), "nobody has it any more");
-        assert_eq!(all.list.lock().len(), 2);
     }
 }
