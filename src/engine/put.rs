@@ -12,23 +12,24 @@ use crate::parts::tags::TagFate;
 use crate::parts::written::Written;
 use crate::rules::expiry::NEVER;
 use crate::shard::Shard;
-use crate::shard::entry::{Notes, Put};
+use crate::shard::entry::{Notes, Put, Terms};
 use crate::shard::outbox::Outbox;
 use crate::words::sync::WriteGuard;
 use std::sync::Arc;
 
-/// On what condition a value may be stored.
+/// Who brings a value, and so on what condition it may be stored: seven conditions. What follows from it has
+/// fewer cases: see [`is_wanted`](Self::is_wanted).
 pub(crate) enum By<'a, K, V> {
     /// Somebody wrote it: it is newer than the result of any load.
     Write,
     /// It was made from the current value: store it if nothing has happened to the key since that was looked
     /// at.
     Change(&'a Basis<'a>),
-    /// A load brought it: store it if the key is still this flight's.
-    Flight(&'a Arc<Flight<K, V>>),
     /// A write in progress at the source brought it: store it if nothing else has happened to the key since
     /// the write began.
     Fence,
+    /// A load brought it: store it if the key is still this flight's.
+    Flight(&'a Arc<Flight<K, V>>),
     /// A batch brought it without being asked for it: store it if nothing but this batch has happened to the
     /// key since the batch began.
     Extra(&'a Unasked),
@@ -39,6 +40,17 @@ pub(crate) enum By<'a, K, V> {
     /// to be read, and the key has no entry.
     #[cfg_attr(not(feature = "snapshot"), allow(dead_code, reason = "made by snapshots"))]
     Restored(&'a Written),
+}
+
+impl<K, V> By<'_, K, V> {
+    /// Whether somebody wrote the value or asked for it. If it cannot be kept, its key is left with nothing; if
+    /// nobody asked for it, all stays as it is.
+    fn is_wanted(self) -> bool {
+        match self {
+            Self::Write | Self::Change(_) | Self::Fence | Self::Flight(_) => true,
+            Self::Extra(_) | Self::Shown(_) | Self::Restored(_) => false,
+        }
+    }
 }
 
 impl<K, V> Clone for By<'_, K, V> {
@@ -164,6 +176,58 @@ where
             || put.is_outdated()
     }
 
+    /// Whether the condition `by` holds. If it does, whatever is older than the value has lost the key.
+    #[inline]
+    fn may_store(
+        &self,
+        hash: u64,
+        put: &Put<K, V>,
+        by: By<'_, K, V>,
+        shard: &mut Shard<K, V>,
+        terms: &Terms<'_>,
+        out: &mut Outbox<K, V>,
+    ) -> bool {
+        let stands = |shard: &Shard<K, V>| shard.stands(Hash::new(hash), &put.key, terms);
+        match by {
+            By::Write => {
+                shard.fence(hash, &put.key, out);
+                true
+            }
+            By::Change(basis) => {
+                // a life that it was to keep may have ended while it made room
+                let holds = basis.holds(&self.tags) && !put.is_over(terms.now);
+                if holds {
+                    shard.fence(hash, &put.key, out);
+                }
+                holds
+            }
+            By::Fence => {
+                let is_undisputed = shard.is_undisputed(hash, &put.key);
+                if is_undisputed {
+                    shard.ground(hash, &put.key, out);
+                }
+                is_undisputed
+            }
+            // if the key is being written at the source, the load may have read before the write or after it;
+            // and a tag of its value may have been removed, or expired, since it began
+            By::Flight(flight) => {
+                shard.take_off(flight) && !shard.is_fenced(hash, &put.key) && !put.is_outdated()
+            }
+            By::Extra(unasked) => {
+                self.ledger.is_quiet_for(hash, unasked) && !self.is_under_way(shard, hash, put)
+            }
+            By::Shown(flight) => {
+                !flight.is_grounded()
+                    && !shard.is_fenced(hash, &put.key)
+                    && !stands(shard)
+                    && !put.is_outdated()
+            }
+            By::Restored(written) => {
+                !stands(shard) && !written.has(hash) && !self.is_under_way(shard, hash, put)
+            }
+        }
+    }
+
     /// One attempt, within the key's own shard. `None` if the room has to come from other shards.
     pub(super) fn try_put(
         &self,
@@ -176,56 +240,16 @@ where
     ) -> Option<Stored> {
         let Some(put) = slot.as_ref() else { return Some(Stored::No) };
         let terms = self.terms();
-        let is_fenced = match by {
-            // a life that it was to keep may have ended while it made room
-            By::Change(basis) if !basis.holds(&self.tags) || put.is_over(terms.now) => true,
-            By::Write | By::Change(_) => {
-                shard.fence(hash, &put.key, out);
-                false
-            }
-            // if the key is being written at the source, the load may have read before the write or after it;
-            // and a tag of its value may have been removed, or expired, since it began
-            By::Flight(flight) => {
-                !shard.take_off(flight) || shard.is_fenced(hash, &put.key) || put.is_outdated()
-            }
-            By::Fence if !shard.is_undisputed(hash, &put.key) => true,
-            By::Fence => {
-                shard.ground(hash, &put.key, out);
-                false
-            }
-            By::Shown(flight) => {
-                flight.is_grounded()
-                    || shard.is_fenced(hash, &put.key)
-                    || shard.stands(Hash::new(hash), &put.key, &terms)
-                    || put.is_outdated()
-            }
-            By::Extra(unasked) => {
-                !self.ledger.is_quiet_for(hash, unasked) || self.is_under_way(&shard, hash, put)
-            }
-            By::Restored(written) => {
-                shard.stands(Hash::new(hash), &put.key, &terms)
-                    || written.has(hash)
-                    || self.is_under_way(&shard, hash, put)
-            }
-        };
-        if is_fenced {
+        if !self.may_store(hash, put, by, &mut shard, &terms, out) {
             return Some(Stored::Fenced);
         }
         if !matches!(by, By::Shown(_)) {
             shard.forgive(hash, &put.key, out);
         }
-        if matches!(by, By::Write | By::Flight(_) | By::Fence) {
-            self.ledger.note(hash);
-        }
         if put.ttl == 0 || put.units > self.budget.max() {
-            match by {
-                By::Write | By::Fence | By::Flight(_) => shard.refuse(slot, &terms, out),
-                By::Change(_) => {
-                    self.ledger.note(hash);
-                    shard.refuse(slot, &terms, out);
-                }
-                // nobody asked for it: all stays as it is
-                By::Extra(_) | By::Restored(_) | By::Shown(_) => {}
+            if by.is_wanted() {
+                self.ledger.note(hash);
+                shard.refuse(slot, &terms, out);
             }
             return Some(Stored::No);
         }
@@ -234,16 +258,14 @@ where
         // from here on no user code runs
         match shard.store(slot.take()?, standing, credit, &terms, out) {
             Ok(stamp) => {
+                // not before: at a second attempt a change, or a batch, would take its own note for another's
                 match by {
-                    // not before: at a second attempt it would take its own note for another's
+                    By::Write | By::Fence | By::Flight(_) => self.ledger.note(hash),
+                    By::Change(_) => self.ledger.note_change(hash),
                     By::Extra(unasked) => self.ledger.note_unasked(hash, unasked),
-                    By::Change(_) => {
-                        self.ledger.note_change(hash);
-                    }
                     // restored entries are many, and older than anything that a batch brings
                     By::Restored(_) => self.ledger.note_for_changes(hash),
                     By::Shown(flight) => flight.stand(),
-                    _ => {}
                 }
                 drop(shard);
                 let life = stamp.fresh_for(terms.now);
