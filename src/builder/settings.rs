@@ -1,6 +1,7 @@
 //! The builder's settings, and their defaults.
 
-use crate::engine::store::{Listener, Weigher};
+use crate::engine::handlers::Listener;
+use crate::engine::store::Weigher;
 use crate::engine::tier::StoreTier;
 use crate::parts::notifier::Notifier;
 use crate::rules::ahead::RefreshAhead;

@@ -172,10 +172,10 @@ where
     where
         Q: ?Sized + Equivalent<K>,
     {
-        let Some(refresher) = self.refresher.as_ref().filter(|_| !self.is_in_handler()) else {
+        let Some(background) = self.refresher.as_ref().filter(|_| !self.is_in_handler()) else {
             return;
         };
-        if refresher.is_busy() {
+        if background.is_busy() {
             return self.count_busy();
         }
         let standing = {
@@ -185,10 +185,10 @@ where
         let Some((owned, stamp)) = standing else { return };
         if let Some(lead) = self.take_ahead(hash, key, owned, Some(stamp), false) {
             self.counts.refreshes.add(1);
-            if let Err(away) = refresher.refresh(lead.send_away()) {
+            if let Err(away) = background.start(lead.send_away()) {
                 // others may have filled its queue since it was asked
-                if !refresher.is_busy() {
-                    refresher.run(away);
+                if !background.is_busy() {
+                    background.run(away);
                 }
             }
         }
@@ -199,13 +199,13 @@ where
     where
         Q: ?Sized + Equivalent<K> + ToKey<K>,
     {
-        let Some(refresher) = &self.refresher else { return };
+        let Some(background) = &self.refresher else { return };
         if let Some(lead) = self.take_ahead(hash, key, key.to_key(), None, false) {
             self.counts.refreshes.add(1);
-            if let Err(away) = refresher.refresh(lead.send_away()) {
+            if let Err(away) = background.start(lead.send_away()) {
                 // a handler of events loads nothing
                 if !self.is_in_handler() {
-                    refresher.run(away);
+                    background.run(away);
                 }
             }
         }
@@ -214,17 +214,17 @@ where
     /// Revalidates a stale value in the background, if the cache has a loader of its own: then this caller is
     /// served the stale value too, for the reason that is returned. Otherwise returns the lead.
     pub(super) fn revalidate(&self, lead: Lead<K, V, S>) -> Result<StaleWhy, Lead<K, V, S>> {
-        let Some(refresher) = &self.refresher else { return Err(lead) };
+        let Some(background) = &self.refresher else { return Err(lead) };
         // the caller may have asked for many keys; this one is loaded by itself
         let flight = Arc::clone(&lead.flight);
         let was_in_batch = flight.set_in_batch(false);
-        match refresher.refresh(lead.send_away()) {
+        match background.start(lead.send_away()) {
             Ok(()) => {
                 self.counts.refreshes.add(1);
                 Ok(StaleWhy::Revalidating)
             }
             // others have filled its queue since it was asked
-            Err(_) if refresher.is_busy() => Ok(StaleWhy::Overloaded),
+            Err(_) if background.is_busy() => Ok(StaleWhy::Overloaded),
             Err(away) => {
                 flight.set_in_batch(was_in_batch);
                 match away.back() {

@@ -40,7 +40,7 @@ impl<K, V, S> Away<K, V, S> {
     pub(super) fn new(store: &Arc<Store<K, V, S>>, detached: DetachedLead<K, V>) -> Self {
         Self {
             clock: store.clock.clone(),
-            load_timeout: store.load_timeout,
+            load_timeout: store.timeouts.load,
             max_age: NEVER,
             store: Arc::downgrade(store),
             ticket: WaiterTicket::of_the_load(),
@@ -53,6 +53,10 @@ impl<K, V, S> Away<K, V, S> {
     fn up_to(mut self, max_age: u64) -> Self {
         self.max_age = max_age;
         self
+    }
+
+    pub(super) fn flight(&self) -> &Arc<Flight<K, V>> {
+        &self.flight
     }
 
     pub(crate) fn key(&self) -> &K {
@@ -184,10 +188,10 @@ where
         ask: &Ask,
         carried: &Carried,
     ) -> Result<Arc<Flight<K, V>>, Lead<K, V, S>> {
-        let may_send = self.detaches || self.soft_timeout().is_some();
-        let Some(refresher) = self.refresher.as_ref().filter(|_| may_send) else {
+        let Some(background) = &self.refresher else { return Err(lead) };
+        if !background.detaches && self.timeouts.soft().is_none() {
             return Err(lead);
-        };
+        }
         // Inside a load, a caller that leads itself uses that load's slot and is told if it would wait for
         // itself. A thread that brings news must not wait for others.
         if stack::is_any_running() || self.must_not_wait() {
@@ -195,7 +199,7 @@ where
         }
         // If there is no slot and the caller can be served stale, it is served now, and nothing gets in line.
         let is_servable = || self.is_servable(lead.hash(), lead.key(), ask);
-        let stays = if self.detaches {
+        let stays = if background.detaches {
             // the caller hears at once that the breaker is open, however busy the runtime is
             self.is_stopped() || self.is_crowded() && is_servable()
         } else {
@@ -207,7 +211,7 @@ where
         // the caller follows before the load can land, and so that the load does not give way
         let flight = lead.follow();
         carried.lend(&flight);
-        match refresher.refresh(lead.send_away().up_to(ask.max_age)) {
+        match background.start(lead.send_away().up_to(ask.max_age)) {
             Ok(()) => Ok(flight),
             Err(away) => match away.back() {
                 Some(lead) => {

@@ -62,7 +62,7 @@ impl<K, V, S> Batch<K, V, S> {
 
     /// The tick at which the load is given up.
     pub(crate) fn deadline(&self) -> Tick {
-        self.started.saturating_add(self.store.load_timeout)
+        self.store.timeouts.deadline(self.started)
     }
 
     /// The load took too long: frees the keys, and tells all waiters.

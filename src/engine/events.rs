@@ -14,7 +14,7 @@ impl<K, V, S> Store<K, V, S> {
     /// followers wait for the handler.
     #[inline]
     pub(super) fn emit(&self, event: Event<'_, K>) {
-        if let Some(notifier) = &self.notifier {
+        if let Some(notifier) = &self.handlers.events {
             notifier.notify(event);
             self.emit_transitions();
         }
@@ -24,7 +24,8 @@ impl<K, V, S> Store<K, V, S> {
     /// handler are told when the handler is done.
     #[inline]
     pub(super) fn emit_transitions(&self) {
-        let Some(notifier) = self.notifier.as_ref().filter(|notifier| !notifier.is_in_handler())
+        let Some(notifier) =
+            self.handlers.events.as_ref().filter(|notifier| !notifier.is_in_handler())
         else {
             return;
         };
@@ -52,7 +53,7 @@ impl<K, V, S> Store<K, V, S> {
     /// Whether this thread is running the handler, and so must not wait for a load.
     #[inline]
     pub(super) fn is_in_handler(&self) -> bool {
-        self.notifier.as_ref().is_some_and(|notifier| notifier.is_in_handler())
+        self.handlers.events.as_ref().is_some_and(|notifier| notifier.is_in_handler())
     }
 
     fn emit_failed(&self, flight: &Flight<K, V>, error: &(dyn Any + Send + Sync)) {

@@ -158,12 +158,7 @@ impl<K, V, S> Store<K, V, S> {
 
     /// The tick at which the waiters of this flight give it up.
     pub(crate) fn deadline(&self, flight: &Flight<K, V>) -> u64 {
-        flight.started().saturating_add(self.load_timeout)
-    }
-
-    /// How many ticks after the beginning of a load its waiters are served a stale value, if there is one.
-    pub(crate) fn soft_timeout(&self) -> Option<u64> {
-        self.soft_timeout.filter(|_| self.lives.windows.is_any())
+        self.timeouts.deadline(flight.started())
     }
 
     /// The flight's time is over: it loses its key, and all waiters are told.

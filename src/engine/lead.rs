@@ -112,7 +112,6 @@ impl<K, V, S> Lead<K, V, S> {
                 self.flight.give_way();
             }
         }
-        self.store.sent_away.lock().push(&self.flight);
         self.away()
     }
 

@@ -3,10 +3,13 @@
 pub(crate) mod ahead;
 pub(crate) mod alter;
 pub(crate) mod away;
+mod background;
 pub(crate) mod batch;
+mod counts;
 mod events;
 pub(crate) mod explain;
 pub(crate) mod guard;
+pub(crate) mod handlers;
 mod heavy;
 mod insert;
 pub(crate) mod behind;

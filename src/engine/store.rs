@@ -1,43 +1,42 @@
 //! The store: all shards of one cache with what they share.
 
 use super::ahead::Refresher;
+use super::background::Background;
 use super::behind::Queues;
+use super::counts::Counts;
 use super::guard::Guards;
+use super::handlers::{Handlers, Listener};
+use super::sweeper::Upkeep;
 use super::tier::StoreTier;
-use super::writing::{Holds, no_holds};
+use super::writing::holds::Holds;
 use crate::parts::breaker::Breaker;
 use crate::parts::budget::Budget;
-use crate::parts::flight::{Flight, Landing};
+use crate::parts::flight::Landing;
 use crate::parts::ledger::Ledger;
 use crate::parts::notifier::Notifier;
 use crate::parts::slots::LoadSlots;
 use crate::parts::tags::Tags;
 use crate::parts::weights::WeightPart;
 use crate::rules::counted::CountedErrors;
-use crate::rules::event::Event;
 use crate::rules::expiry::{Lives, NEVER, ticks};
-use crate::rules::stats::Stats;
+use crate::rules::timeouts::Timeouts;
 use crate::shard::entry::Terms;
-use crate::shard::outbox::Outbox;
 use crate::shard::{Shard, Share};
-use crate::words::clock::{Clock, STILL, Ticking};
-use crate::words::contain::contain;
+use crate::words::clock::{Clock, STILL};
 use crate::words::keeper;
-use crate::words::removal::Removal;
 use crate::words::striped::Lookups;
-use crate::words::sync::atomic::{AtomicBool, AtomicU64};
-use crate::words::sync::{Counter, Mutex, RwLock};
+use crate::words::sync::atomic::AtomicU64;
+use crate::words::sync::{Mutex, RwLock};
 use crate::words::tick::Tick;
-use crate::words::weak_list::WeakList;
 use std::any::TypeId;
 use std::hash::{BuildHasher, Hash as StdHash};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) type Weigher<K, V> = Box<dyn Fn(&K, &V) -> u64 + Send + Sync>;
-pub(crate) type Listener<K, V> = Box<dyn Fn(Removal<K, V>) + Send + Sync>;
 
 pub(crate) struct Store<K, V, S> {
+    // what look-ups and inserts touch first
     pub(super) cells: Box<[Cell<K, V>]>,
     pub(super) shortcuts: Shortcuts,
     /// While the clock shows less than this, freshness is decided by what it shows: 0 if hits have no
@@ -46,40 +45,38 @@ pub(crate) struct Store<K, V, S> {
     hasher: S,
     pub(crate) clock: Clock,
     pub(super) lives: Lives,
+    pub(super) lookups: Lookups,
+
+    // the bound
     pub(super) budget: Budget,
     pub(super) weigher: Option<Weigher<K, V>>,
-    pub(super) listener: Option<Listener<K, V>>,
-    pub(super) notifier: Option<Arc<Notifier<K>>>,
-    /// Ticks.
-    pub(crate) load_timeout: u64,
-    pub(crate) soft_timeout: Option<u64>,
+    /// The heavy turn, held by the one insert at a time that takes its room from other shards.
+    pub(super) heavy: Mutex<()>,
+
+    // who is told of what happens, and what has happened
+    pub(super) handlers: Handlers<K, V>,
+    pub(super) counts: Counts,
+    pub(super) ledger: Ledger,
+    pub(crate) tags: Tags,
+
+    // loads, and what stands between them and the source
+    pub(crate) timeouts: Timeouts,
     /// `None` if nothing protects the source.
     pub(crate) guards: Option<Arc<Guards>>,
     /// Runs the loads that nobody waits for; `None` in a cache without a loader of its own.
-    pub(super) refresher: Option<Box<dyn Refresher<K, V, S>>>,
-    /// The refresher also runs the loads of misses.
-    pub(super) detaches: bool,
+    pub(super) refresher: Option<Box<Background<K, V, S>>>,
     /// No value is due more than so many ticks before its expiry, if refreshes depend on load times.
     pub(super) horizon: AtomicU64,
-    pub(super) seed: u64,
-    pub(super) counts: Counts,
-    pub(super) lookups: Lookups,
-    pub(super) ledger: Ledger,
-    pub(crate) tags: Tags,
-    pub(super) holds: Holds,
-    /// Loads without a caller. They are told when the store is dropped, also those that have lost their key
-    /// and so are on no board.
-    pub(super) sent_away: Mutex<WeakList<Flight<K, V>>>,
-    /// The heavy turn, held by the one insert at a time that takes its room from other shards.
-    pub(super) heavy: Mutex<()>,
-    /// Whether the keeper has a sweep of this store on its list.
-    pub(super) is_swept: AtomicBool,
-    pub(super) queues: Queues<K, V>,
     /// The second tier, asked before the source.
     pub(super) tier: Option<StoreTier<K, V>>,
-    pub(super) me: Weak<Self>,
+
+    // writes at the source, before and after it has them
+    pub(super) queues: Queues<K, V>,
+    pub(super) holds: Holds,
+
+    pub(super) upkeep: Upkeep<Self>,
+    pub(super) seed: u64,
     pub(crate) name: Option<Arc<str>>,
-    _ticking: Option<Ticking>,
 }
 
 /// Which fast paths this cache's settings allow; decided when it is built.
@@ -96,24 +93,6 @@ pub(super) struct Shortcuts {
 #[repr(align(128))]
 pub(super) struct Cell<K, V> {
     pub(super) shard: RwLock<Shard<K, V>>,
-}
-
-/// Counts of events that are rare enough to share a cache line.
-#[derive(Default)]
-pub(super) struct Counts {
-    pub(super) load_failures: Counter,
-    pub(super) load_timeouts: Counter,
-    pub(super) abandoned: Counter,
-    pub(super) load_millis: Counter,
-    pub(super) overloaded: Counter,
-    pub(super) circuit_open: Counter,
-    pub(super) joined: Counter,
-    pub(super) fenced: Counter,
-    pub(super) unchanged: Counter,
-    pub(super) refreshes: Counter,
-    pub(super) refused: Counter,
-    pub(super) changed: Counter,
-    pub(super) listener_panics: Counter,
 }
 
 /// What the builder decided.
@@ -161,24 +140,25 @@ impl<K, V, S> Store<K, V, S> {
         // a value that lives for ever is served without asking for the time
         let lives_end = lives.ttl < NEVER || lives.idle < NEVER;
         let ticking = lives_end.then(|| clock.keep_ticking()).flatten();
-        // a timeout is never shorter than set, though the clock lags
-        let lasting = |time: Duration| ticks(time).saturating_add(clock.lag()).min(NEVER);
-        let load_timeout = lasting(plan.load_timeout);
-        let soft_timeout = plan.soft_timeout.map(lasting);
-        let slots = plan.max_loads.map(|n| LoadSlots::new(n, load_timeout, clock.clone()));
+        // where nothing is served stale, nobody waits for that
+        let soft = plan.soft_timeout.filter(|_| lives.windows.is_any());
+        let timeouts = Timeouts::new(plan.load_timeout, soft, clock.lag());
+        let slots = plan.max_loads.map(|n| LoadSlots::new(n, timeouts.load, clock.clone()));
         let breaker = plan.breaker.map(|(failures, open_for)| {
-            Breaker::new(failures, ticks(open_for), load_timeout, clock.clone())
+            Breaker::new(failures, ticks(open_for), timeouts.load, clock.clone())
                 .watched(plan.notifier.is_some())
         });
         let is_guarded = slots.is_some() || breaker.is_some();
         let counted = plan.counted;
         let guards = is_guarded.then(|| Arc::new(Guards { slots, breaker, counted }));
+        let refresher =
+            plan.refresher.map(|loader| Box::new(Background::new(loader, plan.detaches)));
         let shortcuts = Shortcuts {
             hits: !clock.is_manual() && lives.idle == NEVER && lives.ahead.is_never(),
             writes: !weighted && bound > 0 && plan.tier.is_none(),
             loads: guards.is_none()
                 && !weighted
-                && plan.refresher.is_none()
+                && refresher.is_none()
                 && plan.tier.is_none()
                 && lives.ahead.is_never()
                 && !lives.windows.is_any(),
@@ -190,35 +170,29 @@ impl<K, V, S> Store<K, V, S> {
         };
         Arc::new_cyclic(|me| Self {
             cells,
+            shortcuts,
+            glances_below,
             hasher,
             clock,
             lives,
+            lookups: Lookups::new(),
             budget: Budget::new(bound, weighted),
             weigher,
-            listener,
-            notifier: plan.notifier,
-            load_timeout,
-            soft_timeout,
-            guards,
-            refresher: plan.refresher,
-            detaches: plan.detaches,
-            shortcuts,
-            glances_below,
-            horizon: AtomicU64::new(lives.ahead.horizon(1)),
-            seed,
+            heavy: Mutex::new(()),
+            handlers: Handlers { removals: listener, events: plan.notifier },
             counts: Counts::default(),
-            lookups: Lookups::new(),
             ledger: Ledger::default(),
             tags: Tags::new(),
-            holds: no_holds(),
-            sent_away: Mutex::new(WeakList::default()),
-            heavy: Mutex::new(()),
-            is_swept: AtomicBool::new(false),
-            queues: Queues::new(),
+            timeouts,
+            guards,
+            refresher,
+            horizon: AtomicU64::new(lives.ahead.horizon(1)),
             tier: plan.tier,
-            me: me.clone(),
+            queues: Queues::new(),
+            holds: Holds::new(),
+            upkeep: Upkeep::new(me.clone(), ticking),
+            seed,
             name,
-            _ticking: ticking,
         })
     }
 
@@ -261,37 +235,9 @@ impl<K, V, S> Store<K, V, S> {
     /// The same for a caller that has read the clock under the lock.
     #[inline]
     pub(super) fn terms_at(&self, now: Tick) -> Terms<'_> {
-        let load_timeout = self.load_timeout;
+        let load_timeout = self.timeouts.load;
         let (lives, budget, tags) = (&self.lives, &self.budget, &self.tags);
         Terms { now, lives, budget, tags, load_timeout }
-    }
-
-    /// Reports and drops what left, in order; no lock is held.
-    pub(super) fn deliver(&self, out: Outbox<K, V>) {
-        if self.hears() {
-            self.report_all(out);
-        }
-    }
-
-    /// Whether there is a listener. Where speed counts, removed entries are handed over only if there is one,
-    /// and else dropped in place: to move what was written just before stalls the processor.
-    #[inline]
-    pub(super) fn hears(&self) -> bool {
-        self.listener.is_some()
-    }
-
-    #[inline(never)]
-    pub(super) fn report_all(&self, out: Outbox<K, V>) {
-        out.hand_over(|removal| self.report(removal));
-    }
-
-    pub(super) fn report(&self, removal: Removal<K, V>) {
-        let Some(listener) = &self.listener else { return };
-        // a panic of the listener is counted, and not passed on
-        if !contain(|| listener(removal)) {
-            self.counts.listener_panics.add(1);
-            self.emit(Event::ListenerPanicked);
-        }
     }
 
     /// The builder's settings for lives.
@@ -311,44 +257,6 @@ impl<K, V, S> Store<K, V, S> {
     /// `None` if there is no bound.
     pub(crate) fn capacity(&self) -> Option<u64> {
         Some(self.budget.max()).filter(|max| *max < u64::MAX)
-    }
-
-    pub(crate) fn stats(&self) -> Stats {
-        let [hits, misses, stale_hits] = self.lookups.sum();
-        let mut stats = Stats {
-            hits,
-            misses,
-            stale_hits,
-            loads: self.lookups.loads(),
-            load_failures: self.counts.load_failures.get(),
-            load_timeouts: self.counts.load_timeouts.get(),
-            abandoned: self.counts.abandoned.get(),
-            overloaded: self.counts.overloaded.get(),
-            circuit_open: self.counts.circuit_open.get(),
-            joined: self.counts.joined.get(),
-            fenced: self.counts.fenced.get(),
-            unchanged: self.counts.unchanged.get(),
-            refreshes: self.counts.refreshes.get(),
-            refused: self.counts.refused.get(),
-            changed: self.counts.changed.get(),
-            listener_panics: self.counts.listener_panics.get()
-                + self.notifier.as_ref().map_or(0, |notifier| notifier.panics()),
-            load_time: Duration::from_millis(self.counts.load_millis.get()),
-            ..Stats::default()
-        };
-        if let Some(tier) = &self.tier {
-            tier.add_to(&mut stats);
-        }
-        for cell in &self.cells {
-            let tally = cell.shard.read().tally();
-            stats.insertions += tally.insertions;
-            stats.replaced += tally.replaced;
-            stats.removed += tally.removed;
-            stats.expired += tally.expired;
-            stats.evicted += tally.evicted;
-            stats.rejected += tally.rejected;
-        }
-        stats
     }
 
     /// How many loads are in flight.
@@ -392,7 +300,7 @@ impl<K, V, S> std::panic::RefUnwindSafe for Store<K, V, S> {}
 
 impl<K, V, S> Drop for Store<K, V, S> {
     fn drop(&mut self) {
-        if self.refresher.is_some() {
+        if let Some(background) = &self.refresher {
             // what still loads does so without a caller: it is told to stop
             for cell in &self.cells {
                 let flights = cell.shard.write().end_flights();
@@ -401,10 +309,7 @@ impl<K, V, S> Drop for Store<K, V, S> {
                 }
             }
             // and those that lost their key meanwhile
-            let sent_away = std::mem::take(&mut *self.sent_away.lock());
-            for flight in sent_away.into_living() {
-                flight.land(Landing::Abandoned);
-            }
+            background.end();
         }
         if !self.clock.is_manual() {
             keeper::nudge();

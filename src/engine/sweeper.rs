@@ -3,8 +3,9 @@
 use super::store::Store;
 use crate::rules::expiry::NEVER;
 use crate::shard::outbox::Outbox;
+use crate::words::clock::Ticking;
 use crate::words::keeper::ScheduledJob;
-use crate::words::sync::atomic::Ordering;
+use crate::words::sync::atomic::{AtomicBool, Ordering};
 use crate::words::tick::Tick;
 use std::sync::Weak;
 
@@ -14,6 +15,22 @@ const AT_ONCE: usize = 1_024;
 /// The shortest and the longest time between two background sweeps, in ticks: expired values of an unused
 /// cache are freed a minute late at worst.
 const PAUSE: std::ops::RangeInclusive<u64> = 1_000..=60_000;
+
+/// What the keeper does for a store.
+pub(super) struct Upkeep<T> {
+    /// The store, as the keeper has it on its list.
+    store: Weak<T>,
+    /// Whether a sweep is on that list.
+    is_swept: AtomicBool,
+    /// Keeps the time for its look-ups.
+    _ticking: Option<Ticking>,
+}
+
+impl<T> Upkeep<T> {
+    pub(super) fn new(store: Weak<T>, ticking: Option<Ticking>) -> Self {
+        Self { store, is_swept: AtomicBool::new(false), _ticking: ticking }
+    }
+}
 
 impl<K, V, S> Store<K, V, S> {
     /// Frees every entry that has expired, or whose tag was removed; returns how many there were.
@@ -67,13 +84,13 @@ where
     /// Something that expires was stored: sees to it that a sweep will come. With a manual clock none comes:
     /// nothing happens behind a test's back.
     pub(super) fn request_sweep(&self) {
-        if self.is_swept.load(Ordering::Relaxed) || self.clock.is_manual() {
+        if self.upkeep.is_swept.load(Ordering::Relaxed) || self.clock.is_manual() {
             return;
         }
-        if !self.is_swept.swap(true, Ordering::SeqCst) {
+        if !self.upkeep.is_swept.swap(true, Ordering::SeqCst) {
             let now = self.clock.now();
             let at = self.next_sweep(now).unwrap_or(now + PAUSE.start());
-            let me: Weak<dyn ScheduledJob> = self.me.clone();
+            let me: Weak<dyn ScheduledJob> = self.upkeep.store.clone();
             self.clock.schedule(at, me);
         }
     }
@@ -88,10 +105,10 @@ where
     fn run(&self, now: Tick) -> Option<Tick> {
         self.sweep();
         self.next_sweep(now).or_else(|| {
-            self.is_swept.store(false, Ordering::SeqCst);
+            self.upkeep.is_swept.store(false, Ordering::SeqCst);
             // an insert between the look and the store of the flag found the flag still up
             let next = self.next_sweep(now)?;
-            (!self.is_swept.swap(true, Ordering::SeqCst)).then_some(next)
+            (!self.upkeep.is_swept.swap(true, Ordering::SeqCst)).then_some(next)
         })
     }
 }

@@ -81,7 +81,7 @@ where
             self.report(removal);
             return None;
         }
-        if self.listener.is_none() {
+        if !self.hears() {
             return Some(removal.value);
         }
         // reported even if this `Clone` panics

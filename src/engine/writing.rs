@@ -1,24 +1,21 @@
 //! Writing at the source: while a write is in progress, no load of its key is stored.
 
+pub(super) mod holds;
+
 use super::put::{By, Stored};
 use super::store::Store;
 use super::unreported::Unreported;
 use crate::parts::group::Hash;
 use crate::parts::tags::{TagFate, Tagged, Version};
-use crate::rules::expiry::NEVER;
 use crate::rules::tag::Tag;
 use crate::shard::entry::{Notes, Put};
 use crate::shard::outbox::Outbox;
-use crate::words::clock::Alarm;
 use crate::words::removal::RemovalCause;
-use crate::words::sync::Mutex;
 use crate::words::tier_key::TierKey;
 use equivalent::Equivalent;
-use hashbrown::HashMap;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Arc, Weak};
-use std::task::{Wake, Waker};
+use std::sync::Arc;
 
 /// What becomes of a key's cached value when a write begins or ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,39 +152,6 @@ impl<K, V, S> Drop for Fence<K, V, S> {
     }
 }
 
-/// The fences that are held after their write, with their alarms. They go with the store.
-pub(super) type Holds = Mutex<(u64, HashMap<u64, Option<Alarm>, ahash::RandomState>)>;
-
-pub(super) fn no_holds() -> Holds {
-    // the numbers are our own, no caller chooses them
-    Mutex::new((0, HashMap::with_hasher(ahash::RandomState::with_seeds(1, 2, 3, 4))))
-}
-
-/// A fence that is held after its write, as its alarm calls it.
-struct Hold<K, V, S> {
-    store: Weak<Store<K, V, S>>,
-    /// Its number among the held fences.
-    number: u64,
-    /// The key's hash, and the fence's number.
-    fence: (u64, u64),
-    key: K,
-}
-
-impl<K, V, S> Wake for Hold<K, V, S>
-where
-    K: Eq + Send + Sync + 'static,
-    V: Send + Sync + 'static,
-    S: Send + Sync + 'static,
-{
-    fn wake(self: Arc<Self>) {
-        let Some(store) = self.store.upgrade() else { return };
-        let alarm = store.holds.lock().1.remove(&self.number);
-        drop(alarm);
-        let clock = store.clock.clone();
-        clock.aside(move || store.end_write_leaving(self.fence, &self.key, Leave::Nothing));
-    }
-}
-
 impl<K, V, S> Store<K, V, S>
 where
     K: Eq + Send + Sync + 'static,
@@ -200,22 +164,7 @@ where
         }
         let name = self.name_of(&key);
         self.ending(fence, |_| self.take_out(fence.0, &key, name.as_ref()));
-        let number = {
-            let mut holds = self.holds.lock();
-            holds.0 += 1;
-            let number = holds.0;
-            holds.1.insert(number, None);
-            number
-        };
-        let at = self.clock.after(hold.min(NEVER));
-        let hold = Hold { store: Arc::downgrade(self), number, fence, key };
-        let alarm = self.clock.alarm(at, Waker::from(Arc::new(hold)));
-        // the alarm may have rung already
-        let late = match self.holds.lock().1.get_mut(&number) {
-            Some(place) => place.replace(alarm),
-            None => Some(alarm),
-        };
-        drop(late);
+        self.hold(fence, key, hold);
     }
 
     fn end_write_leaving(&self, fence: (u64, u64), key: &K, leave: Leave) {

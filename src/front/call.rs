@@ -73,7 +73,8 @@ pub(super) enum Waited<V> {
 /// The limits on a caller's wait for a load.
 pub(super) fn limits<K, V, S>(store: &Store<K, V, S>, call: &Call) -> Limits {
     let minds_line = store.serves_stale();
-    Limits { load: store.load_timeout, soft: store.soft_timeout(), own: call.until, minds_line }
+    let (load, soft) = (store.timeouts.load, store.timeouts.soft());
+    Limits { load, soft, own: call.until, minds_line }
 }
 
 /// One of the limits has passed: returns how the wait ends, or `None` if it goes on until the next limit.

@@ -124,7 +124,7 @@ impl Ledger {
     /// whether its own thread did it.
     pub(crate) fn note_tag(&self) {
         if self.is_watched() {
-            self.changes.each(|reserved| reserved.count_own_change());
+            self.changes.each(Reserved::count_own_change);
         }
     }
 

@@ -22,12 +22,12 @@ impl<W> Watches<W> {
     /// From now on `watch` is told, until what is returned is dropped; so long `all`, which several lists
     /// share, counts it too.
     pub(crate) fn add<'w>(&'w self, watch: W, all: &'w AtomicUsize) -> Watch<'w, W> {
-        let watch = Arc::new(watch);
-        self.list.lock().push(Arc::clone(&watch));
+        let told = Arc::new(watch);
+        self.list.lock().push(Arc::clone(&told));
         // last: whoever finds it counted finds it in the list
         self.count.fetch_add(1, Ordering::SeqCst);
         all.fetch_add(1, Ordering::SeqCst);
-        Watch { watches: self, all, watch }
+        Watch { among: self, all, told }
     }
 
     /// Tells each of them, with the list locked.
@@ -40,25 +40,25 @@ impl<W> Watches<W> {
 
 /// Guard: while it lives, its watch is told.
 pub(crate) struct Watch<'w, W> {
-    watches: &'w Watches<W>,
+    among: &'w Watches<W>,
     all: &'w AtomicUsize,
-    watch: Arc<W>,
+    told: Arc<W>,
 }
 
 impl<W> Deref for Watch<'_, W> {
     type Target = W;
 
     fn deref(&self) -> &W {
-        &self.watch
+        &self.told
     }
 }
 
 impl<W> Drop for Watch<'_, W> {
     fn drop(&mut self) {
         self.all.fetch_sub(1, Ordering::SeqCst);
-        self.watches.count.fetch_sub(1, Ordering::SeqCst);
-        let mut list = self.watches.list.lock();
-        if let Some(at) = list.iter().position(|other| Arc::ptr_eq(other, &self.watch)) {
+        self.among.count.fetch_sub(1, Ordering::SeqCst);
+        let mut list = self.among.list.lock();
+        if let Some(at) = list.iter().position(|other| Arc::ptr_eq(other, &self.told)) {
             list.swap_remove(at);
         }
     }
@@ -83,7 +83,7 @@ mod tests {
             [vec![2, 3], vec![3], vec![3]]
         );
         assert_eq!(all.load(Ordering::SeqCst), 3);
-        let gone = Arc::clone(&one.watch);
+        let gone = Arc::clone(&one.told);
         drop(one);
         tell(4);
         assert_eq!([&two, &three].map(|told| told.lock().clone()), [vec![3, 4], vec![3, 4]]);

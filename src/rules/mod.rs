@@ -13,3 +13,4 @@ pub(crate) mod many;
 pub(crate) mod stats;
 pub(crate) mod tag;
 pub(crate) mod tier;
+pub(crate) mod timeouts;

@@ -103,7 +103,7 @@ where
             Ok(Entrance::Busy) => {
                 let Some(guards) = lead.store.guards.clone() else { return Begun::No };
                 let (clock, flight) = (lead.store.clock.clone(), Arc::clone(&lead.flight));
-                let patience = lead.store.load_timeout;
+                let patience = lead.store.timeouts.load;
                 lead.give_way();
                 Begun::Busy(lead.away(), Line { guards, clock, flight, patience })
             }

@@ -25,7 +25,7 @@ where
     E: Send + Sync + 'static,
 {
     let Some(mut inquiry) = Inquiry::new(store, leads) else { return Vec::new() };
-    let deadline = store.clock.now().saturating_add(store.load_timeout);
+    let deadline = store.timeouts.deadline(store.clock.now());
     let asked = poll_fn(|task| inquiry.poll(task));
     let answers = block_on_until(asked, &store.clock, deadline);
     let answers = answers.unwrap_or_else(|| inquiry.give_up());
@@ -46,7 +46,7 @@ where
     E: Send + Sync + 'static,
 {
     let Some(mut inquiry) = Inquiry::new(store, leads) else { return Vec::new() };
-    let deadline = store.clock.now().saturating_add(store.load_timeout);
+    let deadline = store.timeouts.deadline(store.clock.now());
     let mut alarm = TaskAlarm::default();
     let answers = poll_fn(|task| {
         if let Poll::Ready(answers) = inquiry.poll(task) {
