@@ -10,8 +10,9 @@
 //! | an `alter` | [whether anything happened to its key](super::reservation) | a reservation, by the whole hash |
 //! | a `remove_if` | [which values kept the life of those before them](super::kept) | a set of whole hashes for each |
 //!
-//! What happens to a key is told here under the lock of its shard, and records are read under that lock too. So
-//! whoever begins to watch, and then looks at the shard, either finds there what was done before, or is told.
+//! What happens to a key is told here under the lock of its shard, and a record is asked for a key under that
+//! lock too. A write that finds nobody watching began before whatever the watcher does next (look at the shard,
+//! ask the source, read a snapshot); one that comes later is recorded.
 
 use super::kept::KeptLives;
 use super::moments::{Moment, Moments, Unasked};
