@@ -6,17 +6,18 @@ use super::many;
 use crate::engine::store::Store;
 use crate::rules::got::How;
 use crate::rules::many::Many;
+use crate::words::block_on::block_on;
 use crate::words::contain::contain;
 use crate::words::runtime::Runtime;
-use crate::words::sync::{Counter, Mutex, thread};
-use crate::words::unpark::Unpark;
+use crate::words::sync::{Counter, Mutex};
+use crate::words::wakers::{Wakers, look_or_wait};
 use std::collections::HashSet;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::hash::{BuildHasher, Hash};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Weak};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 /// How many keys one call of the loader gets, unless `batch` sets another number: few enough that a loader which
 /// loads them one by one is done before `load_timeout`, and that progress can be seen.
@@ -46,7 +47,7 @@ struct WarmProgress {
 struct State {
     is_stopped: bool,
     is_done: bool,
-    waiting: Vec<Waker>,
+    waiting: Wakers,
 }
 
 impl Warmed {
@@ -94,11 +95,7 @@ impl Warmed {
 
     /// Blocks this thread until the work has ended. In a task, await the handle instead.
     pub fn wait(&self) {
-        let waker = Waker::from(Unpark::this());
-        let mut this = self.clone();
-        while Pin::new(&mut this).poll(&mut Context::from_waker(&waker)).is_pending() {
-            thread::park();
-        }
+        block_on(self.clone());
     }
 }
 
@@ -106,16 +103,9 @@ impl Future for Warmed {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<()> {
-        let waker = task.waker().clone();
-        let mut state = self.0.state.lock();
-        if state.is_done {
-            drop(state);
-            return Poll::Ready(());
-        }
-        if !state.waiting.iter().any(|other| other.will_wake(&waker)) {
-            state.waiting.push(waker);
-        }
-        Poll::Pending
+        look_or_wait(&self.0.state, task.waker(), |state| {
+            if state.is_done { Ok(()) } else { Err(&mut state.waiting) }
+        })
     }
 }
 
@@ -148,11 +138,9 @@ impl<K> Drop for Keys<K> {
         let waiting = {
             let mut state = self.progress.state.lock();
             state.is_done = true;
-            std::mem::take(&mut state.waiting)
+            state.waiting.take()
         };
-        for waker in waiting {
-            contain(|| waker.wake());
-        }
+        waiting.wake();
     }
 }
 

@@ -6,7 +6,7 @@
 use super::slots::{Place, Queued};
 use super::tags::{TagFate, Tagged, Version};
 use crate::rules::loaded::LoadReason;
-use crate::words::contain::contain;
+use crate::words::contain::wake_all;
 use crate::words::sync::Mutex;
 use crate::words::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::words::tick::Tick;
@@ -402,10 +402,7 @@ impl<K, V> Flight<K, V> {
 }
 
 fn wake(waiting: Vec<(u64, Waker)>) {
-    for (_, waker) in waiting {
-        // a waker that panics must not keep the others from being woken
-        contain(|| waker.wake());
-    }
+    wake_all(waiting.into_iter().map(|(_, waker)| waker));
 }
 
 impl<K: Send + Sync, V: Send + Sync> Queued for Flight<K, V> {

@@ -8,11 +8,11 @@
 use self::state::{AT_ONCE, InLine, LastChange, MOST, State};
 use crate::rules::tag::Tag;
 use crate::rules::tier::{TierChange, TierError, TierTicket};
-use crate::words::contain::wake_all;
 use crate::words::sync::Mutex;
 use crate::words::tick::Tick;
 use crate::words::tier_key::TierKey;
 use crate::words::unpark::Unpark;
+use crate::words::wakers::look_or_wait;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -209,7 +209,7 @@ impl<K, V> Outgoing<K, V> {
             Poll::Pending
         };
         drop(state);
-        wake_all(waiting);
+        waiting.wake();
         taken
     }
 
@@ -221,9 +221,9 @@ impl<K, V> Outgoing<K, V> {
             state.tagged_in_hand.clear();
             state.failed = None;
             state.is_stuck = false;
-            std::mem::take(&mut state.waiting)
+            state.waiting.take()
         };
-        wake_all(waiting);
+        waiting.wake();
         drop(hand);
     }
 
@@ -270,37 +270,33 @@ impl<K, V> Outgoing<K, V> {
             // a replaced change has failed as well, and is made only together with the one that replaced it
             let is_left = !again.is_empty() || state.is_replaced(last);
             state.failed = is_left.then_some(error);
-            std::mem::take(&mut state.waiting)
+            state.waiting.take()
         };
-        wake_all(waiting);
+        waiting.wake();
         (again, moot)
     }
 
     /// Ready when the change of that number was made; or when it, or one before it, has failed and will be
     /// tried again.
     pub(crate) fn poll_made(&self, number: u64, waker: &Waker) -> Poll<Result<(), TierError>> {
-        let mut state = self.state.lock();
-        if number <= state.made && !state.is_replaced(number) {
-            return Poll::Ready(Ok(()));
-        }
-        match &state.failed {
-            Some(error) => Poll::Ready(Err(error.clone())),
-            _ if state.is_over => Poll::Ready(Err(TierError::TimedOut)),
-            _ => {
-                state.wait(waker);
-                Poll::Pending
+        look_or_wait(&self.state, waker, |state| {
+            if number <= state.made && !state.is_replaced(number) {
+                return Ok(Ok(()));
             }
-        }
+            match &state.failed {
+                Some(error) => Ok(Err(error.clone())),
+                None if state.is_over => Ok(Err(TierError::TimedOut)),
+                None => Err(&mut state.waiting),
+            }
+        })
     }
 
     /// Ready when there is room for more changes, or it is no use to wait for that.
     pub(crate) fn poll_room(&self, waker: &Waker) -> Poll<()> {
-        let mut state = self.state.lock();
-        if state.len() <= CROWD || state.is_stuck || state.failed.is_some() || state.is_over {
-            return Poll::Ready(());
-        }
-        state.wait(waker);
-        Poll::Pending
+        look_or_wait(&self.state, waker, |state| {
+            let is_in_vain = state.is_stuck || state.failed.is_some() || state.is_over;
+            if state.len() <= CROWD || is_in_vain { Ok(()) } else { Err(&mut state.waiting) }
+        })
     }
 
     /// Somebody has waited for room for long enough.
@@ -353,19 +349,16 @@ impl<K, V> Outgoing<K, V> {
         let waiting = {
             let mut state = self.state.lock();
             state.is_over = true;
-            std::mem::take(&mut state.waiting)
+            state.waiting.take()
         };
-        wake_all(waiting);
+        waiting.wake();
     }
 
     /// Ready when the worker has ended.
     pub(crate) fn poll_over(&self, waker: &Waker) -> Poll<()> {
-        let mut state = self.state.lock();
-        if state.is_over {
-            return Poll::Ready(());
-        }
-        state.wait(waker);
-        Poll::Pending
+        look_or_wait(&self.state, waker, |state| {
+            if state.is_over { Ok(()) } else { Err(&mut state.waiting) }
+        })
     }
 
     /// The number of the last change.

@@ -26,4 +26,5 @@ pub(crate) mod tick;
 pub(crate) mod tier_key;
 pub(crate) mod to_key;
 pub(crate) mod unpark;
+pub(crate) mod wakers;
 pub(crate) mod weak_list;

@@ -4,10 +4,10 @@
 use crate::engine::behind::WriteBehindQueue;
 use crate::parts::backlog::{Abandoned, Accepted, Backlog, BacklogTerms, Item, Taken, WriterStep};
 use crate::words::clock::Clock;
-use crate::words::contain::wake_all;
 use crate::words::sync::Mutex;
 use crate::words::tick::Tick;
 use crate::words::unpark::Unpark;
+use crate::words::wakers::{Wakers, look_or_wait};
 use equivalent::Equivalent;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -20,9 +20,9 @@ pub(super) struct Queue<K, V> {
 struct State<K, V> {
     backlog: Backlog<K, V>,
     /// Writers with nothing to do.
-    writers: Vec<Waker>,
+    writers: Wakers,
     /// Callers that wait for room or for the end.
-    callers: Vec<Waker>,
+    callers: Wakers,
     /// How many given-up changes `flush` and `close` have reported.
     told: u64,
     /// How many writers are busy with a batch. User code may still run when its changes have left the queue
@@ -38,15 +38,6 @@ struct State<K, V> {
     is_abandoned: bool,
 }
 
-impl<K, V> State<K, V> {
-    /// Adds a waiting caller, once however often it polls.
-    fn wait(&mut self, waker: Waker) {
-        if !self.callers.iter().any(|other| other.will_wake(&waker)) {
-            self.callers.push(waker);
-        }
-    }
-}
-
 /// Why a change was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NotAccepted {
@@ -56,12 +47,10 @@ pub(super) enum NotAccepted {
 
 impl<K, V> Queue<K, V> {
     pub(super) fn new(terms: BacklogTerms, clock: Clock) -> Self {
-        let backlog = Backlog::new(terms);
-        let (writers, callers) = (Vec::new(), Vec::new());
         let state = State {
-            backlog,
-            writers,
-            callers,
+            backlog: Backlog::new(terms),
+            writers: Wakers::default(),
+            callers: Wakers::default(),
             told: 0,
             at_work: 0,
             is_left_behind: false,
@@ -87,7 +76,7 @@ impl<K, V> Queue<K, V> {
             Accepted::Yes { wakes, superseded } => {
                 left.superseded = superseded;
                 if wakes {
-                    left.writers = std::mem::take(&mut state.writers);
+                    left.writers = state.writers.take();
                 }
                 Ok(())
             }
@@ -112,22 +101,18 @@ impl<K, V> Queue<K, V> {
         let waker = waker.clone();
         let mut state = self.state.lock();
         let step = state.backlog.next(self.clock.now());
-        let woken = match &step {
+        let (woken, unused) = match &step {
             // there may be another batch, so another writer looks
             WriterStep::Write(_) => {
                 state.at_work += 1;
-                std::mem::take(&mut state.writers)
+                (state.writers.take(), Some(waker))
             }
-            WriterStep::Wait(_) => {
-                if !state.writers.iter().any(|other| other.will_wake(&waker)) {
-                    state.writers.push(waker);
-                }
-                return step;
-            }
-            WriterStep::End => std::mem::take(&mut state.callers),
+            WriterStep::Wait(_) => (Wakers::default(), state.writers.add(waker)),
+            WriterStep::End => (state.callers.take(), Some(waker)),
         };
         drop(state);
-        wake_all(woken);
+        drop(unused);
+        woken.wake();
         step
     }
 
@@ -152,29 +137,26 @@ impl<K, V> Queue<K, V> {
     pub(super) fn is_back(&self) {
         let mut state = self.state.lock();
         state.at_work -= 1;
-        let woken = std::mem::take(&mut state.callers);
+        let woken = state.callers.take();
         drop(state);
-        wake_all(woken);
+        woken.wake();
     }
 
     /// From now on nobody waits for writers.
     pub(super) fn leave_behind(&self) {
         let mut state = self.state.lock();
         state.is_left_behind = true;
-        let woken = std::mem::take(&mut state.callers);
+        let woken = state.callers.take();
         drop(state);
-        wake_all(woken);
+        woken.wake();
     }
 
     /// Ready when all writers are done with their batches; with `false` if nobody waits for writers any more.
     pub(super) fn poll_back(&self, waker: &Waker) -> Poll<bool> {
-        let waker = waker.clone();
-        let mut state = self.state.lock();
-        if state.at_work == 0 || state.is_left_behind {
-            return Poll::Ready(!state.is_left_behind);
-        }
-        state.wait(waker);
-        Poll::Pending
+        look_or_wait(&self.state, waker, |state| {
+            let is_over = state.at_work == 0 || state.is_left_behind;
+            if is_over { Ok(!state.is_left_behind) } else { Err(&mut state.callers) }
+        })
     }
 
     /// All changes of a failed batch have been handled: wakes those who wait.
@@ -191,31 +173,30 @@ impl<K, V> Queue<K, V> {
 
     /// Changes have left the queue: wakes callers, and also writers if the queue is closed and empty.
     fn settled(mut state: impl std::ops::DerefMut<Target = State<K, V>>) {
-        let mut woken = std::mem::take(&mut state.callers);
+        let mut woken = state.callers.take();
         if state.backlog.is_closed() && state.backlog.len() == 0 {
-            woken.append(&mut state.writers);
+            woken = woken.and(state.writers.take());
         }
         drop(state);
-        wake_all(woken);
+        woken.wake();
     }
 
     /// Has everything that is queued written now. Returns the number to wait for.
     pub(super) fn hurry(&self) -> u64 {
         let mut state = self.state.lock();
         let number = state.backlog.hurry();
-        let writers = std::mem::take(&mut state.writers);
+        let writers = state.writers.take();
         drop(state);
-        wake_all(writers);
+        writers.wake();
         number
     }
 
     pub(super) fn close(&self) {
         let mut state = self.state.lock();
         state.backlog.close();
-        let mut woken = std::mem::take(&mut state.writers);
-        woken.append(&mut state.callers);
+        let woken = state.writers.take().and(state.callers.take());
         drop(state);
-        wake_all(woken);
+        woken.wake();
     }
 
     /// Closes it. At this tick the writers themselves give up what is not written by then.
@@ -243,10 +224,9 @@ impl<K, V> Queue<K, V> {
         state.is_left_behind |= state.backlog.flying() > 0;
         let given_up = state.backlog.abandon();
         state.is_abandoned = true;
-        let mut woken = std::mem::take(&mut state.writers);
-        woken.append(&mut state.callers);
+        let woken = state.writers.take().and(state.callers.take());
         drop(state);
-        wake_all(woken);
+        woken.wake();
         given_up
     }
 
@@ -268,13 +248,9 @@ impl<K, V> Queue<K, V> {
     /// Ready when the remaining changes were given up on, those with writers included.
     #[cfg_attr(not(feature = "tokio"), allow(dead_code, reason = "asked by tasks"))]
     pub(super) fn poll_abandoned(&self, waker: &Waker) -> Poll<()> {
-        let waker = waker.clone();
-        let mut state = self.state.lock();
-        if state.is_abandoned {
-            return Poll::Ready(());
-        }
-        state.wait(waker);
-        Poll::Pending
+        look_or_wait(&self.state, waker, |state| {
+            if state.is_abandoned { Ok(()) } else { Err(&mut state.callers) }
+        })
     }
 
     /// Ready when there is room for another key, or the queue is closed.
@@ -299,14 +275,9 @@ impl<K, V> Queue<K, V> {
     }
 
     fn poll(&self, waker: &Waker, is_ready: impl FnOnce(&Backlog<K, V>) -> bool) -> Poll<()> {
-        let waker = waker.clone();
-        let mut state = self.state.lock();
-        if is_ready(&state.backlog) {
-            drop(state);
-            return Poll::Ready(());
-        }
-        state.wait(waker);
-        Poll::Pending
+        look_or_wait(&self.state, waker, |state| {
+            if is_ready(&state.backlog) { Ok(()) } else { Err(&mut state.callers) }
+        })
     }
 
     /// Blocks this thread until `poll` is ready; `None` if `until` came first.
@@ -355,18 +326,18 @@ impl<K> Equivalent<K> for KeysWhere<'_, K> {
 /// code panics in between.
 pub(super) struct LeftToDo<K, V> {
     superseded: Option<Arc<Item<K, V>>>,
-    writers: Vec<Waker>,
+    writers: Wakers,
 }
 
 impl<K, V> LeftToDo<K, V> {
     pub(super) fn new() -> Self {
-        Self { superseded: None, writers: Vec::new() }
+        Self { superseded: None, writers: Wakers::default() }
     }
 }
 
 impl<K, V> Drop for LeftToDo<K, V> {
     fn drop(&mut self) {
-        wake_all(std::mem::take(&mut self.writers));
+        self.writers.take().wake();
         drop(self.superseded.take());
     }
 }

@@ -6,17 +6,16 @@ use crate::rules::tier::{
     Tier, TierChange, TierEntry, TierError, TierFound, TierTicket, TierWatcher,
 };
 use crate::words::clock::Clock;
-use crate::words::contain::wake_all;
 use crate::words::sync::Mutex;
 use crate::words::tick::Tick;
 use crate::words::tier_key::TierKey;
+use crate::words::wakers::{Wakers, look_or_wait};
 use hashbrown::HashMap;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Poll, Waker};
 use std::time::Duration;
 
 /// A second [`Tier`] in memory: a test double, for testing a cache with a tier without a server. It keeps the
@@ -68,7 +67,7 @@ struct State<K, V> {
     watchers: Vec<(u64, TierWatcher)>,
     /// The numbers of the changes that are being told, and whose they are; and who waits for that.
     telling: BTreeMap<u64, u64>,
-    waiting: Vec<Waker>,
+    waiting: Wakers,
     fails: bool,
     is_deaf: bool,
     asked: u64,
@@ -109,7 +108,7 @@ impl<K, V> MemoryTier<K, V> {
             last: 0,
             watchers: Vec::new(),
             telling: BTreeMap::new(),
-            waiting: Vec::new(),
+            waiting: Wakers::default(),
             fails: false,
             is_deaf: false,
             asked: 0,
@@ -182,14 +181,10 @@ impl<K, V> Shared<K, V> {
     /// Its own changes, of which others are told, do not concern it.
     async fn told(&self, process: u64, number: u64) {
         poll_fn(|task| {
-            let mut state = self.state.lock();
-            if state.telling.range(..=number).all(|(_, whose)| *whose == process) {
-                return Poll::Ready(());
-            }
-            if !state.waiting.iter().any(|other| other.will_wake(task.waker())) {
-                state.waiting.push(task.waker().clone());
-            }
-            Poll::Pending
+            look_or_wait(&self.state, task.waker(), |state| {
+                let is_told = state.telling.range(..=number).all(|(_, whose)| *whose == process);
+                if is_told { Ok(()) } else { Err(&mut state.waiting) }
+            })
         })
         .await;
     }
@@ -204,9 +199,9 @@ impl<K, V> Drop for Telling<'_, K, V> {
         let waiting = {
             let mut state = self.0.state.lock();
             state.telling.remove(&self.1);
-            std::mem::take(&mut state.waiting)
+            state.waiting.take()
         };
-        wake_all(waiting);
+        waiting.wake();
     }
 }
 

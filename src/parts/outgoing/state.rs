@@ -6,6 +6,7 @@ use crate::rules::tag::Tag;
 use crate::rules::tier::{TierChange, TierError};
 use crate::words::tick::Tick;
 use crate::words::tier_key::TierKey;
+use crate::words::wakers::Wakers;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::task::Waker;
 use std::time::Instant;
@@ -47,7 +48,7 @@ pub(super) struct State<K, V> {
     /// The worker has ended.
     pub(super) is_over: bool,
     pub(super) worker: Option<Waker>,
-    pub(super) waiting: Vec<Waker>,
+    pub(super) waiting: Wakers,
 }
 
 /// A change that the worker has not taken yet.
@@ -89,7 +90,7 @@ impl<K, V> State<K, V> {
             closed_until: None,
             is_over: false,
             worker: None,
-            waiting: Vec::new(),
+            waiting: Wakers::default(),
         }
     }
 
@@ -201,20 +202,13 @@ impl<K, V> State<K, V> {
         }
     }
 
-    pub(super) fn wait(&mut self, waker: &Waker) {
-        // a task that is polled again and again is woken once
-        if !self.waiting.iter().any(|other| other.will_wake(waker)) {
-            self.waiting.push(waker.clone());
-        }
-    }
-
     /// Nothing up to this number is left to be made. Returns the waiters to wake.
-    pub(super) fn reach(&mut self, number: u64) -> Vec<Waker> {
+    pub(super) fn reach(&mut self, number: u64) -> Wakers {
         if number <= self.made {
-            return Vec::new();
+            return Wakers::default();
         }
         self.made = number;
-        std::mem::take(&mut self.waiting)
+        self.waiting.take()
     }
 
     pub(super) fn settle(&mut self, hand: &InHand<K, V>) {
