@@ -1,13 +1,20 @@
-//! A load without a caller: a lead in the hands of a background job.
+//! A load without a caller: a lead in the hands of a background job, which asks it what to do next:
+//!
+//! ```text
+//! first ──► Ask, answered ──► Queue, turned ──► Load, land
+//! ```
+//!
+//! Each of them may be left out, and each answer may be [`End`](AwayStep::End).
 
 use super::guard::Carried;
+use super::guard::line::Line;
 use super::lead::{DetachedLead, Lead, Progress};
 use super::store::Store;
 use super::tier::Question;
 use crate::parts::flight::{Flight, WaiterTicket};
 use crate::parts::stack;
 use crate::rules::expiry::NEVER;
-use crate::rules::loaded::Loaded;
+use crate::rules::loaded::{LoadCx, Loaded};
 use crate::rules::tier::{TierError, TierFound};
 use crate::shard::ask::Ask;
 use crate::words::clock::Clock;
@@ -34,6 +41,19 @@ pub(crate) struct Away<K, V, S> {
     flight: Arc<Flight<K, V>>,
     /// `None` when it is done.
     detached: Option<DetachedLead<K, V>>,
+}
+
+/// What a background job does next.
+pub(crate) enum AwayStep<K, V, S> {
+    /// Ask the second tier, until the [`deadline`](Away::deadline) at most, and report what it says:
+    /// [`Away::answered`].
+    Ask(Away<K, V, S>, Question<K, V>),
+    /// No slot is free. Wait for one, and report that: [`Away::turned`]. Or drop the load.
+    Queue(Away<K, V, S>, Line<K, V>),
+    /// Run the loader, and [`land`](Away::land) its result.
+    Load(Away<K, V, S>, LoadCx<V>),
+    /// Nothing: there is no load any more, and everybody concerned has been told.
+    End,
 }
 
 impl<K, V, S> Away<K, V, S> {
@@ -74,12 +94,12 @@ impl<K, V, S> Away<K, V, S> {
 
     /// Whether nobody could use its result: the key was written while this was in a queue and nobody waits for
     /// it, or the cache is gone.
-    pub(crate) fn is_moot(&self) -> bool {
+    fn is_moot(&self) -> bool {
         let is_fenced = self.flight.is_grounded() && self.flight.waiters() == 0;
         is_fenced || self.store.strong_count() == 0
     }
 
-    /// Runs a part of the user's loader: a whole blocking one, or one poll of an async one.
+    /// Runs a part of the user's code, the loader's or the second tier's: all of it, or one poll.
     pub(crate) fn run<R>(&mut self, part: impl FnOnce() -> R) -> R {
         let _running = stack::enter(self.flight.id());
         let Some(detached) = &mut self.detached else { return part() };
@@ -100,12 +120,12 @@ impl<K, V, S> Away<K, V, S> {
     }
 
     /// Whether there is a second tier.
-    pub(crate) fn has_tier(&self) -> bool {
+    fn has_tier(&self) -> bool {
         self.store.upgrade().is_some_and(|store| store.tier.is_some())
     }
 
     /// A future that asks the second tier for the key, if it is to be asked.
-    pub(crate) fn question(&self) -> Option<Question<K, V>> {
+    fn question(&self) -> Option<Question<K, V>> {
         self.store.upgrade()?.question_of(&self.flight)
     }
 
@@ -141,25 +161,43 @@ where
     V: Clone + Send + Sync + 'static,
     S: Send + Sync + 'static,
 {
+    /// The runtime has got to it.
+    pub(crate) fn first(self) -> AwayStep<K, V, S> {
+        if self.is_moot() {
+            return AwayStep::End;
+        }
+        if !self.has_tier() {
+            return self.begin();
+        }
+        let Some(away) = self.hold() else { return AwayStep::End };
+        match away.question() {
+            Some(question) => AwayStep::Ask(away, question),
+            None => away.begin(),
+        }
+    }
+
     /// Takes the key back before the second tier is asked. `None` if somebody has taken it meanwhile.
-    pub(crate) fn hold(self) -> Option<Self> {
+    fn hold(self) -> Option<Self> {
         let max_age = self.max_age;
         let lead = self.back()?;
         lead.resume().then(|| lead.away().up_to(max_age))
     }
 
-    /// Handles the answer of the second tier. `None` if no load is needed: the answer has landed, or the
-    /// cache is gone.
-    pub(crate) fn answer(self, found: Result<TierFound<K, V>, TierError>) -> Option<Self> {
+    /// The second tier has answered; `None` if the load's time was over first.
+    pub(crate) fn answered(
+        self,
+        found: Option<Result<TierFound<K, V>, TierError>>,
+    ) -> AwayStep<K, V, S> {
         let max_age = self.max_age;
-        let mut lead = self.back()?;
+        let Some(mut lead) = self.back() else { return AwayStep::End };
+        let found = found.unwrap_or(Err(TierError::TimedOut));
         match lead.answer(found, |age| age <= max_age, false) {
             Some(entry) => {
                 // the waiters have been told; there is no caller to tell
                 drop(lead.land_kept::<Infallible>(entry, None));
-                None
+                AwayStep::End
             }
-            None => Some(lead.away()),
+            None => lead.away().begin(),
         }
     }
 

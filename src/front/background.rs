@@ -1,39 +1,76 @@
-//! Background loads: how the cache's own loader is run on its runtime.
+//! Background loads: how the cache's own loader is run on its runtime. What a load does next is decided by
+//! [`Away`]; the thread that [`load`]s and the task that does ([`load_async`]) add how to wait.
 
 use super::loader::{AsyncLoader, Loader};
 use crate::engine::ahead::Refresher;
-use crate::engine::away::Away;
-use crate::engine::guard::line::Begun;
+use crate::engine::away::{Away, AwayStep};
 use crate::parts::waiter::TaskAlarm;
-use crate::rules::tier::TierError;
 use crate::words::block_on::block_on_until;
-use crate::words::contain::contain;
+use crate::words::contain::{contain, contained};
 use crate::words::runtime::{Refused, Runtime};
 use crate::words::sync::Mutex;
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 
 /// Work that is offered to a runtime. The runtime takes it when it runs the job; if it refuses, the caller takes
 /// it back.
-pub(super) struct Offer<T>(Arc<Mutex<Option<T>>>);
+struct Offer<T>(Arc<Mutex<Option<T>>>);
 
 impl<T> Offer<T> {
-    pub(super) fn take(self) -> Option<T> {
+    fn take(self) -> Option<T> {
         self.0.lock().take()
     }
 }
 
 /// Offers `work` to a runtime, and returns it if it was refused. A runtime that was shut down may also accept
 /// the job and drop it at once, as tokio's does: that counts as refused.
-pub(super) fn offer<T>(work: T, give: impl FnOnce(Offer<T>) -> Result<(), Refused>) -> Option<T> {
+fn offer<T>(work: T, give: impl FnOnce(Offer<T>) -> Result<(), Refused>) -> Option<T> {
     let place = Arc::new(Mutex::new(Some(work)));
     let given = give(Offer(Arc::clone(&place)));
     if given.is_ok() && Arc::strong_count(&place) > 1 {
         return None;
     }
     place.lock().take()
+}
+
+/// Has a runtime do `job` with this work, on a thread that may block. Returns the work if it was refused.
+pub(super) fn give_to_thread<T: Send + 'static>(
+    runtime: &dyn Runtime,
+    work: T,
+    job: impl FnOnce(T) + Send + 'static,
+) -> Option<T> {
+    offer(work, |offer| {
+        runtime.spawn_blocking(Box::new(move || {
+            if let Some(work) = offer.take() {
+                job(work);
+            }
+        }))
+    })
+}
+
+/// The same in a task.
+pub(super) fn give_to_task<T: Send + 'static, F: Future<Output = ()> + Send>(
+    runtime: &dyn Runtime,
+    work: T,
+    job: impl FnOnce(T) -> F + Send + 'static,
+) -> Option<T> {
+    offer(work, |offer| {
+        runtime.spawn(Box::pin(async move {
+            if let Some(work) = offer.take() {
+                job(work).await;
+            }
+        }))
+    })
+}
+
+/// What the runtime did not take goes back to whoever asked for it.
+fn taken<K, V, S, L>(refused: Option<(Away<K, V, S>, L)>) -> Result<(), Away<K, V, S>> {
+    refused.map_or(Ok(()), |(away, _)| {
+        away.note_refused();
+        Err(away)
+    })
 }
 
 /// Runs background loads with a blocking loader.
@@ -50,18 +87,10 @@ where
     S: Send + Sync + 'static,
 {
     fn refresh(&self, away: Away<K, V, S>) -> Result<(), Away<K, V, S>> {
-        let refused = offer(away, |offer| {
-            let loader = Arc::clone(&self.loader);
-            self.runtime.spawn_blocking(Box::new(move || {
-                if let Some(away) = offer.take() {
-                    load(&*loader, away, true);
-                }
-            }))
-        });
-        refused.map_or(Ok(()), |away| {
-            away.note_refused();
-            Err(away)
-        })
+        let work = (away, Arc::clone(&self.loader));
+        taken(give_to_thread(&*self.runtime, work, |(away, loader)| {
+            contain(|| load(&*loader, away, true));
+        }))
     }
 
     fn is_busy(&self) -> bool {
@@ -69,13 +98,13 @@ where
     }
 
     fn run(&self, away: Away<K, V, S>) {
-        load(&*self.loader, away, false);
+        contain(|| load(&*self.loader, away, false));
     }
 }
 
-/// Runs one load. A panic of the loader, or of other user code while the result is stored, is caught: it is
-/// counted, the waiters are told, and it does not reach the runtime. If all slots are taken, the load is given
-/// up unless it `may_wait`.
+/// Runs one load. If all slots are taken, it is given up unless it `may_wait`. A panic of the loader, or of other
+/// user code while the result is stored, is counted and the waiters are told; it is for the caller to catch it, so
+/// that it does not reach the runtime.
 fn load<K, V, L, S>(loader: &L, away: Away<K, V, S>, may_wait: bool)
 where
     K: Clone + Eq + Send + Sync + 'static,
@@ -83,81 +112,28 @@ where
     L: Loader<K, V>,
     S: Send + Sync + 'static,
 {
-    contain(move || {
-        if away.is_moot() {
-            return;
-        }
-        let Some(away) = settle(away) else { return };
-        let (mut away, cx) = match away.begin() {
-            Begun::Yes(away, cx) => (away, cx),
-            Begun::Busy(..) if !may_wait => return,
-            Begun::Busy(away, line) => {
-                let slot = line.block();
-                let Some(begun) = away.begin_with(&line, slot) else { return };
-                begun
+    let mut step = away.first();
+    loop {
+        step = match step {
+            AwayStep::Ask(mut away, question) => {
+                let (clock, deadline) = (away.clock().clone(), away.deadline());
+                let found = away.run(|| block_on_until(question, &clock, deadline));
+                away.answered(found)
             }
-            Begun::No => return,
+            AwayStep::Queue(away, line) if may_wait => {
+                let slot = line.block();
+                away.turned(&line, slot)
+            }
+            AwayStep::Load(mut away, cx) => {
+                let key = away.key().clone();
+                let result = away.run(|| loader.load(&key, &cx));
+                // dropped first, so that the old value, if it is unchanged, can be moved and not cloned
+                drop(cx);
+                return away.land(result);
+            }
+            AwayStep::Queue(..) | AwayStep::End => return,
         };
-        let key = away.key().clone();
-        let result = away.run(|| loader.load(&key, &cx));
-        // dropped first, so that the old value, if it is unchanged, can be moved and not cloned
-        drop(cx);
-        away.land(result);
-    });
-}
-
-/// Asks the second tier, if there is one, until `load_timeout` at most. `None` if no load is needed.
-fn settle<K, V, S>(away: Away<K, V, S>) -> Option<Away<K, V, S>>
-where
-    K: Clone + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    S: Send + Sync + 'static,
-{
-    if !away.has_tier() {
-        return Some(away);
     }
-    let mut away = away.hold()?;
-    let Some(question) = away.question() else { return Some(away) };
-    let (clock, deadline) = (away.clock().clone(), away.deadline());
-    let found = away.run(|| block_on_until(question, &clock, deadline));
-    away.answer(found.unwrap_or(Err(TierError::TimedOut)))
-}
-
-/// The async form of [`settle`].
-async fn settle_async<K, V, S>(away: Away<K, V, S>) -> Option<Away<K, V, S>>
-where
-    K: Clone + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    S: Send + Sync + 'static,
-{
-    if !away.has_tier() {
-        return Some(away);
-    }
-    let mut away = away.hold()?;
-    let Some(mut question) = away.question() else { return Some(away) };
-    let mut alarm = TaskAlarm::default();
-    let found = poll_fn(|task| {
-        let mut poll = None;
-        if !contain(|| poll = Some(away.run(|| question.as_mut().poll(task)))) {
-            return Poll::Ready(None);
-        }
-        if let Some(Poll::Ready(found)) = poll {
-            return Poll::Ready(Some(found));
-        }
-        if away.poll_over(task.waker()).is_ready() {
-            return Poll::Ready(None);
-        }
-        let deadline = away.deadline();
-        alarm.set(away.clock(), deadline, task.waker());
-        let is_late = deadline <= away.clock().now();
-        if is_late { Poll::Ready(Some(Err(TierError::TimedOut))) } else { Poll::Pending }
-    })
-    .await;
-    // panics, in the poll and while the answer is stored, must not reach the runtime
-    let found = found?;
-    let mut left = None;
-    contain(|| left = away.answer(found));
-    left
 }
 
 /// Runs background loads with an async loader.
@@ -174,18 +150,10 @@ where
     S: Send + Sync + 'static,
 {
     fn refresh(&self, away: Away<K, V, S>) -> Result<(), Away<K, V, S>> {
-        let refused = offer(away, |offer| {
-            let loader = Arc::clone(&self.loader);
-            self.runtime.spawn(Box::pin(async move {
-                if let Some(away) = offer.take() {
-                    load_async(&*loader, away).await;
-                }
-            }))
-        });
-        refused.map_or(Ok(()), |away| {
-            away.note_refused();
-            Err(away)
-        })
+        let work = (away, Arc::clone(&self.loader));
+        taken(give_to_task(&*self.runtime, work, |(away, loader)| async move {
+            contained(pin!(load_async(&*loader, away))).await;
+        }))
     }
 
     fn is_busy(&self) -> bool {
@@ -199,15 +167,7 @@ where
     }
 }
 
-/// How the polling of a background load ended.
-enum Polled<T> {
-    Done(T),
-    Panicked,
-    TimedOut,
-    /// The load has ended already, or the cache was dropped.
-    Over,
-}
-
+/// The async form of [`load`].
 async fn load_async<K, V, L, S>(loader: &L, away: Away<K, V, S>)
 where
     K: Clone + Eq + Send + Sync + 'static,
@@ -215,30 +175,53 @@ where
     L: AsyncLoader<K, V>,
     S: Send + Sync + 'static,
 {
-    if away.is_moot() {
-        return;
+    let mut step = away.first();
+    loop {
+        step = match step {
+            AwayStep::Ask(mut away, mut question) => {
+                match polled(&mut away, Pin::new(&mut question)).await {
+                    Polled::Done(found) => away.answered(Some(found)),
+                    Polled::TimedOut => away.answered(None),
+                    Polled::Over => return,
+                }
+            }
+            AwayStep::Queue(away, line) => {
+                let slot = line.slot().await;
+                away.turned(&line, slot)
+            }
+            AwayStep::Load(mut away, cx) => {
+                let key = away.key().clone();
+                // in a future of its own, so that the code of `load` before it returns its future runs inside the
+                // poll too
+                let result = pin!(async { loader.load(&key, &cx).await });
+                return match polled(&mut away, result).await {
+                    Polled::Done(result) => away.land(result),
+                    Polled::TimedOut => away.time_out(),
+                    Polled::Over => {}
+                };
+            }
+            AwayStep::End => return,
+        };
     }
-    let Some(away) = settle_async(away).await else { return };
-    let (mut away, cx) = match away.begin() {
-        Begun::Yes(away, cx) => (away, cx),
-        Begun::Busy(away, line) => {
-            let slot = line.slot().await;
-            let Some(begun) = away.begin_with(&line, slot) else { return };
-            begun
-        }
-        Begun::No => return,
-    };
-    let key = away.key().clone();
-    // in a future of its own, so that the code of `load` before it returns its future runs inside the poll too
-    let mut result = pin!(async { loader.load(&key, &cx).await });
+}
+
+/// How the polling of a part of a background load ended.
+enum Polled<T> {
+    Done(T),
+    TimedOut,
+    /// The load has ended already, or the cache was dropped.
+    Over,
+}
+
+/// Polls a part of the user's code for as long as it is needed.
+async fn polled<K, V, S, F: Future>(
+    away: &mut Away<K, V, S>,
+    mut part: Pin<&mut F>,
+) -> Polled<F::Output> {
     let mut alarm = TaskAlarm::default();
-    let polled = poll_fn(|task| {
-        let mut poll = None;
-        if !contain(|| poll = Some(away.run(|| result.as_mut().poll(task)))) {
-            return Poll::Ready(Polled::Panicked);
-        }
-        if let Some(Poll::Ready(result)) = poll {
-            return Poll::Ready(Polled::Done(result));
+    poll_fn(|task| {
+        if let Poll::Ready(output) = away.run(|| part.as_mut().poll(task)) {
+            return Poll::Ready(Polled::Done(output));
         }
         // checked first, so that the breaker hears of a timeout that a waiter has noticed already
         let deadline = away.deadline();
@@ -246,15 +229,7 @@ where
         if deadline <= away.clock().now() {
             return Poll::Ready(Polled::TimedOut);
         }
-        if away.poll_over(task.waker()).is_ready() {
-            return Poll::Ready(Polled::Over);
-        }
-        Poll::Pending
+        away.poll_over(task.waker()).map(|()| Polled::Over)
     })
-    .await;
-    contain(move || match polled {
-        Polled::Done(result) => away.land(result),
-        Polled::TimedOut => away.time_out(),
-        Polled::Panicked | Polled::Over => drop(away),
-    });
+    .await
 }

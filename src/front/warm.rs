@@ -1,13 +1,13 @@
 //! `warm`: loading many keys in the background before they are asked for, a few at a time.
 
-use super::background::offer;
+use super::background::{give_to_task, give_to_thread};
 use super::loader::{AsyncLoader, Loader};
 use super::many;
 use crate::engine::store::Store;
 use crate::rules::got::How;
 use crate::rules::many::Many;
 use crate::words::block_on::block_on;
-use crate::words::contain::contain;
+use crate::words::contain::{contain, contained};
 use crate::words::runtime::Runtime;
 use crate::words::sync::{Counter, Mutex};
 use crate::words::wakers::{Wakers, look_or_wait};
@@ -235,6 +235,14 @@ fn begin<K>(
     Warmed(progress)
 }
 
+/// One of those that load a chunk after another. It holds the cache for one chunk at a time, and asks for handles,
+/// not only whether the cache still exists: two workers could otherwise keep it alive for each other for ever.
+struct Worker<K, V, L, S> {
+    keys: Arc<Keys<K>>,
+    store: Weak<Store<K, V, S>>,
+    loader: Arc<L>,
+}
+
 /// Warms with a blocking loader.
 pub(super) fn warm<K, V, L, S>(
     store: &Arc<Store<K, V, S>>,
@@ -251,35 +259,29 @@ where
     S: BuildHasher + Send + Sync + 'static,
 {
     begin(keys, chunk, handles, |keys| {
-        let (weak, loader) = (Arc::downgrade(store), Arc::clone(loader));
-        let refused = offer((keys, weak, loader), |offer| {
-            runtime.spawn_blocking(Box::new(move || {
-                if let Some((keys, store, loader)) = offer.take() {
-                    work(&keys, &store, &*loader);
-                }
-            }))
-        });
-        if let Some((keys, weak, loader)) = refused {
+        let worker = Worker { keys, store: Arc::downgrade(store), loader: Arc::clone(loader) };
+        if let Some(worker) = give_to_thread(&**runtime, worker, Worker::work) {
             store.note_refused();
-            work(&keys, &weak, &*loader);
+            worker.work();
         }
     })
 }
 
-/// One worker. It holds the cache for one chunk at a time, and asks for handles, not only whether the cache
-/// still exists: two workers could otherwise keep it alive for each other for ever.
-fn work<K, V, L, S>(keys: &Keys<K>, store: &Weak<Store<K, V, S>>, loader: &L)
+impl<K, V, L, S> Worker<K, V, L, S>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
     L: Loader<K, V>,
     S: BuildHasher + Send + Sync + 'static,
 {
-    while let Some(chunk) = keys.next() {
-        let Some(store) = store.upgrade() else { return };
-        let mut came = None;
-        contain(|| came = Some(many::load(&store, &chunk.keys, |keys| loader.load_many(keys))));
-        chunk.count(came.as_ref());
+    fn work(self) {
+        let Self { keys, store, loader } = self;
+        while let Some(chunk) = keys.next() {
+            let Some(store) = store.upgrade() else { return };
+            let mut came = None;
+            contain(|| came = Some(many::load(&store, &chunk.keys, |keys| loader.load_many(keys))));
+            chunk.count(came.as_ref());
+        }
     }
 }
 
@@ -299,15 +301,8 @@ where
     S: BuildHasher + Send + Sync + 'static,
 {
     begin(keys, chunk, handles, |keys| {
-        let (weak, loader) = (Arc::downgrade(store), Arc::clone(loader));
-        let refused = offer((keys, weak, loader), |offer| {
-            runtime.spawn(Box::pin(async move {
-                if let Some((keys, store, loader)) = offer.take() {
-                    work_async(&keys, &store, &*loader).await;
-                }
-            }))
-        });
-        if refused.is_some() {
+        let worker = Worker { keys, store: Arc::downgrade(store), loader: Arc::clone(loader) };
+        if give_to_task(&**runtime, worker, Worker::work_async).is_some() {
             // the caller may not be a task, and so cannot run the loader: when the last worker is dropped, its
             // keys count as failed
             store.note_refused();
@@ -315,30 +310,28 @@ where
     })
 }
 
-async fn work_async<K, V, L, S>(keys: &Keys<K>, store: &Weak<Store<K, V, S>>, loader: &L)
+impl<K, V, L, S> Worker<K, V, L, S>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
     L: AsyncLoader<K, V>,
     S: BuildHasher + Send + Sync + 'static,
 {
-    while let Some(chunk) = keys.next() {
-        let Some(store) = store.upgrade() else { return };
-        let came = {
-            let load = |keys: Vec<K>| async move { loader.load_many(&keys).await };
-            let mut came = pin!(many::load_async(&store, &chunk.keys, load, |reply| reply));
-            poll_fn(|task| {
-                if keys.are_for_nobody() {
-                    return Poll::Ready(None);
-                }
-                let mut polled = Poll::Pending;
-                if !contain(|| polled = came.as_mut().poll(task)) {
-                    return Poll::Ready(None);
-                }
-                polled.map(Some)
-            })
-            .await
-        };
-        chunk.count(came.as_ref());
+    async fn work_async(self) {
+        let Self { keys, store, loader } = self;
+        let loader = &*loader;
+        while let Some(chunk) = keys.next() {
+            let Some(store) = store.upgrade() else { return };
+            let came = {
+                let load = |keys: Vec<K>| async move { loader.load_many(&keys).await };
+                let load = pin!(many::load_async(&store, &chunk.keys, load, |reply| reply));
+                let mut came = pin!(contained(load));
+                poll_fn(|task| {
+                    if keys.are_for_nobody() { Poll::Ready(None) } else { came.as_mut().poll(task) }
+                })
+                .await
+            };
+            chunk.count(came.as_ref());
+        }
     }
 }

@@ -1,7 +1,9 @@
 //! Catches panics of user code (wakers, listeners, jobs) where they must not unwind into a caller who did not
 //! supply that code.
 
-use std::task::Waker;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::{Poll, Waker};
 
 /// Calls `f` and catches a panic in it, which the panic hook has reported. Returns `false` if it panicked.
 #[cfg(not(any(larder_loom, larder_shuttle)))]
@@ -24,6 +26,19 @@ pub(crate) fn contain(f: impl FnOnce()) -> bool {
 pub(crate) fn contain(f: impl FnOnce()) -> bool {
     f();
     true
+}
+
+/// Polls a future to its end. A panic in a poll is caught, and ends it too: then `None`.
+pub(crate) async fn contained<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output> {
+    poll_fn(|task| {
+        let mut polled = Poll::Pending;
+        if contain(|| polled = future.as_mut().poll(task)) {
+            polled.map(Some)
+        } else {
+            Poll::Ready(None)
+        }
+    })
+    .await
 }
 
 /// Wakes them all, even if one panics.

@@ -1,11 +1,10 @@
 //! How a load without a caller gets to the source, and the line that it may have to stand in.
 
 use super::{Caller, Carried, Entrance, Guards, Pass, Refusal};
-use crate::engine::away::Away;
+use crate::engine::away::{Away, AwayStep};
 use crate::parts::flight::Flight;
 use crate::parts::slots::{LoadSlot, Rank};
 use crate::parts::turn::{NoSlot, Turn};
-use crate::rules::loaded::LoadCx;
 use crate::words::clock::Clock;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -74,57 +73,47 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Line<K, V> {
     }
 }
 
-/// What becomes of a background load that is about to begin.
-pub(crate) enum Begun<K, V, S> {
-    /// It may call the source.
-    Yes(Away<K, V, S>, LoadCx<V>),
-    /// It has to wait for its turn, and then ask [`begin_with`](Away::begin_with).
-    Busy(Away<K, V, S>, Line<K, V>),
-    /// It does not begin; everybody concerned has been told.
-    No,
-}
-
 impl<K, V, S> Away<K, V, S>
 where
     K: Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
     /// Asks for permission to call the source.
-    pub(crate) fn begin(self) -> Begun<K, V, S> {
-        let Some(mut lead) = self.back() else { return Begun::No };
+    pub(in crate::engine) fn begin(self) -> AwayStep<K, V, S> {
+        let Some(mut lead) = self.back() else { return AwayStep::End };
         if !lead.resume() {
-            return Begun::No;
+            return AwayStep::End;
         }
         match lead.enter(Caller::Loads, &mut Carried::default()) {
             Ok(Entrance::Open) => {
                 let cx = lead.cx();
-                Begun::Yes(lead.away(), cx)
+                AwayStep::Load(lead.away(), cx)
             }
             Ok(Entrance::Busy) => {
-                let Some(guards) = lead.store.guards.clone() else { return Begun::No };
+                let Some(guards) = lead.store.guards.clone() else { return AwayStep::End };
                 let (clock, flight) = (lead.store.clock.clone(), Arc::clone(&lead.flight));
                 let patience = lead.store.timeouts.load;
                 lead.give_way();
-                Begun::Busy(lead.away(), Line { guards, clock, flight, patience })
+                AwayStep::Queue(lead.away(), Line { guards, clock, flight, patience })
             }
             Err(refusal) => {
                 lead.refuse::<Infallible>(refusal);
-                Begun::No
+                AwayStep::End
             }
         }
     }
 
-    /// The same after it has waited for its turn.
-    pub(crate) fn begin_with(
+    /// The wait in line is over.
+    pub(crate) fn turned(
         self,
         line: &Line<K, V>,
         slot: Result<LoadSlot, NoSlot>,
-    ) -> Option<(Self, LoadCx<V>)> {
+    ) -> AwayStep<K, V, S> {
         let Some(mut lead) = self.back() else {
             if let Ok(slot) = slot {
                 line.give_back(slot);
             }
-            return None;
+            return AwayStep::End;
         };
         lead.keep_way();
         let entered = match slot {
@@ -134,9 +123,9 @@ where
         };
         if let Err(refusal) = entered {
             lead.refuse::<Infallible>(refusal);
-            return None;
+            return AwayStep::End;
         }
         let cx = lead.cx();
-        Some((lead.away(), cx))
+        AwayStep::Load(lead.away(), cx)
     }
 }
