@@ -19,12 +19,12 @@ use crate::engine::lead::Lead;
 use crate::engine::store::Store;
 use crate::engine::tier::inquiry::Settled;
 use crate::engine::unreported::Later;
-use crate::parts::waiter::TaskAlarm;
+use crate::parts::waiter::{TaskAlarm, wait_until};
+use crate::words::block_on::block_on_until;
 use crate::words::error::LoadError;
 use crate::words::sync::Mutex;
 use crate::words::tick::Tick;
 use crate::words::to_key::ToKey;
-use crate::words::unpark::Unpark;
 use equivalent::Equivalent;
 use std::future::{Future, poll_fn};
 use std::hash::{BuildHasher, Hash};
@@ -117,16 +117,19 @@ impl<K, V, S> Gather<K, V, S> {
 }
 
 impl<K, V, S> First<'_, K, V, S> {
-    /// Whether it is time to load; if not, `waker` is woken when the gathering is full.
-    fn is_over(&self, now: Tick, waker: &Waker) -> bool {
-        let mut waker = waker.clone();
-        let is_closed = {
-            let mut state = self.gathering.state.lock();
-            std::mem::swap(&mut state.first, &mut waker);
-            state.is_closed
-        };
-        drop(waker);
-        is_closed || now >= self.gathering.until
+    /// Waits until the gathering is full. It may be [over](Gathering::until) before.
+    async fn full(&self) {
+        poll_fn(|task| {
+            let mut waker = task.waker().clone();
+            let is_closed = {
+                let mut state = self.gathering.state.lock();
+                std::mem::swap(&mut state.first, &mut waker);
+                state.is_closed
+            };
+            drop(waker);
+            if is_closed { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 
     /// Closes the gathering and begins the loads: a load's own time does not run while it waits for other keys.
@@ -225,10 +228,7 @@ where
         load: impl Fn(&[K]) -> LoaderReply<K, V, E>,
     ) -> Option<Outcome<V, E>> {
         let (store, ask) = (self.attempt.store, &self.attempt.call.ask);
-        let waker = Waker::from(Unpark::this());
-        while !first.is_over(store.clock.now(), &waker) {
-            store.clock.park_until(Some(first.gathering.until));
-        }
+        block_on_until(first.full(), &store.clock, first.gathering.until);
         // outlives the leads: a listener may ask for any of their keys
         let mut later = Later::new(store);
         let mut leads = first.begin();
@@ -255,14 +255,7 @@ where
         Fut: Future<Output = LoaderReply<K, V, E>>,
     {
         let (store, ask) = (self.attempt.store, &self.attempt.call.ask);
-        let mut alarm = TaskAlarm::default();
-        poll_fn(|task| {
-            // set before the check, so that no deadline is missed in between
-            alarm.set(&store.clock, first.gathering.until, task.waker());
-            let is_over = first.is_over(store.clock.now(), task.waker());
-            if is_over { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
+        wait_until(pin!(first.full()), &store.clock, first.gathering.until).await;
         // outlives the leads: a listener may ask for any of their keys
         let mut later = Later::new(store);
         let mut leads = first.begin();

@@ -5,7 +5,7 @@ use crate::words::clock::{Alarm, Clock};
 use crate::words::tick::Tick;
 use crate::words::unpark::Unpark;
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -99,6 +99,27 @@ impl<K, V> fmt::Debug for Waiter<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Waiter").field("flight", &self.flight).finish_non_exhaustive()
     }
+}
+
+/// Waits for a future, but not longer than until `deadline`: then `None`. The form of
+/// [`block_on_until`](crate::words::block_on::block_on_until) for tasks.
+pub(crate) async fn wait_until<F: Future>(
+    mut future: Pin<&mut F>,
+    clock: &Clock,
+    deadline: Tick,
+) -> Option<F::Output> {
+    let mut alarm = TaskAlarm::default();
+    poll_fn(|task| {
+        if let Poll::Ready(output) = future.as_mut().poll(task) {
+            return Poll::Ready(Some(output));
+        }
+        if deadline < Tick::MAX {
+            // if the clock has passed it meanwhile, it rings at once
+            alarm.set(clock, deadline, task.waker());
+        }
+        if deadline <= clock.now() { Poll::Ready(None) } else { Poll::Pending }
+    })
+    .await
 }
 
 /// An alarm for a task. It is set anew at each poll, which costs nothing if neither waker nor time has changed.

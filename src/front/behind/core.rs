@@ -2,7 +2,7 @@
 
 use super::builder::Settings;
 use super::queue::{LeftToDo, NotAccepted, Queue};
-use super::writer::{Change, GaveUp, Unwritten, WriteError};
+use super::writer::{Change, GaveUp, Unwritten, WhenFull, WriteError};
 use crate::engine::alter::AlterOptions;
 use crate::engine::behind::ShownAs;
 use crate::engine::look::{Looked, Purpose};
@@ -107,6 +107,17 @@ where
         let unwritten = || self.queue.latest(hash, key);
         let accept = |item: &_, now| self.queue.accept(item, now, &mut left);
         self.store.alter_ahead(hash, key, options, unwritten, change, accept)
+    }
+
+    /// Whether a change that was not accepted is to wait for room, and be offered again.
+    pub(super) fn may_wait(&self, why: NotAccepted) -> Result<(), WriteError> {
+        match why {
+            NotAccepted::Closed => Err(WriteError::Closed),
+            NotAccepted::Full if self.settings.when_full == WhenFull::Refuse => {
+                Err(WriteError::Full)
+            }
+            NotAccepted::Full => Ok(()),
+        }
     }
 
     pub(super) fn get<Q>(&self, key: &Q) -> Option<V>

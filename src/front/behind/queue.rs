@@ -3,12 +3,17 @@
 
 use crate::engine::behind::WriteBehindQueue;
 use crate::parts::backlog::{Abandoned, Accepted, Backlog, BacklogTerms, Item, Taken, WriterStep};
+#[cfg(feature = "tokio")]
+use crate::parts::waiter::wait_until;
+use crate::words::block_on::block_on_until;
 use crate::words::clock::Clock;
 use crate::words::sync::Mutex;
 use crate::words::tick::Tick;
-use crate::words::unpark::Unpark;
 use crate::words::wakers::{Wakers, look_or_wait};
 use equivalent::Equivalent;
+use std::future::poll_fn;
+#[cfg(feature = "tokio")]
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
@@ -286,16 +291,19 @@ impl<K, V> Queue<K, V> {
         until: Option<Tick>,
         poll: impl Fn(&Waker) -> Poll<T>,
     ) -> Option<T> {
-        let waker = Waker::from(Unpark::this());
-        loop {
-            if let Poll::Ready(it) = poll(&waker) {
-                return Some(it);
-            }
-            if until.is_some_and(|at| at <= self.clock.now()) {
-                return None;
-            }
-            self.clock.park_until(until);
-        }
+        let ready = poll_fn(|task| poll(task.waker()));
+        block_on_until(ready, &self.clock, until.unwrap_or(Tick::MAX))
+    }
+
+    /// Its form for tasks.
+    #[cfg(feature = "tokio")]
+    pub(super) async fn wait<T>(
+        &self,
+        until: Option<Tick>,
+        poll: impl Fn(&Waker) -> Poll<T>,
+    ) -> Option<T> {
+        let ready = poll_fn(|task| poll(task.waker()));
+        wait_until(pin!(ready), &self.clock, until.unwrap_or(Tick::MAX)).await
     }
 }
 

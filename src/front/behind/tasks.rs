@@ -1,6 +1,6 @@
 //! Write-behind with an async writer, by tasks on tokio: the same queue, with writers that are polled.
 
-use self::writers::{Writers, within};
+use self::writers::Writers;
 use super::at::ChangeAt;
 use super::builder::{Settings, settings};
 use super::core::{Core, Drain, LastHandle, OnGiveUp};
@@ -14,7 +14,7 @@ use crate::words::error::ConfigError;
 use crate::words::to_key::ToKey;
 use equivalent::Equivalent;
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 use std::time::Duration;
@@ -266,12 +266,9 @@ where
         loop {
             match offer() {
                 Ok(accepted) => return Ok(accepted),
-                Err(NotAccepted::Closed) => return Err(WriteError::Closed),
-                Err(NotAccepted::Full) if core.settings.when_full == WhenFull::Refuse => {
-                    return Err(WriteError::Full);
-                }
-                Err(NotAccepted::Full) => poll_fn(|task| core.queue.poll_room(task.waker())).await,
+                Err(why) => core.may_wait(why)?,
             }
+            core.queue.wait(None, |waker| core.queue.poll_room(waker)).await;
         }
     }
 
@@ -295,7 +292,7 @@ where
             return Err(WriteError::InsideWriter);
         }
         let number = core.queue.hurry();
-        poll_fn(|task| core.queue.poll_past(number, task.waker())).await;
+        core.queue.wait(None, |waker| core.queue.poll_past(number, waker)).await;
         core.told()
     }
 
@@ -310,7 +307,7 @@ where
             return Err(WriteError::InsideWriter);
         }
         core.queue.close();
-        poll_fn(|task| core.queue.poll_past(u64::MAX, task.waker())).await;
+        core.queue.wait(None, |waker| core.queue.poll_past(u64::MAX, waker)).await;
         core.told()
     }
 
@@ -330,7 +327,7 @@ where
         }
         let until = core.deadline(timeout);
         core.queue.close();
-        within(&core.queue, until, |waker| core.queue.poll_past(u64::MAX, waker)).await;
+        core.queue.wait(Some(until), |waker| core.queue.poll_past(u64::MAX, waker)).await;
         core.abandon();
         core.told()
     }

@@ -5,7 +5,7 @@ use super::at::ChangeAt;
 use super::builder::WriteBehindBuilder;
 use super::core::{Core, Drain, LastHandle};
 use super::queue::NotAccepted;
-use super::writer::{WhenFull, WriteError, Writer};
+use super::writer::{WriteError, Writer};
 use crate::engine::alter::AlterOptions;
 use crate::front::cache::Cache;
 use crate::rules::altered::Altered;
@@ -315,17 +315,12 @@ where
         loop {
             match offer() {
                 Ok(accepted) => return Ok(accepted),
-                Err(NotAccepted::Closed) => return Err(WriteError::Closed),
-                Err(NotAccepted::Full) if core.settings.when_full == WhenFull::Refuse => {
-                    return Err(WriteError::Full);
-                }
-                Err(NotAccepted::Full) if self.writers.is_writer() => {
-                    return Err(WriteError::InsideWriter);
-                }
-                Err(NotAccepted::Full) => {
-                    _ = core.queue.block(None, |waker| core.queue.poll_room(waker));
-                }
+                Err(why) => core.may_wait(why)?,
             }
+            if self.writers.is_writer() {
+                return Err(WriteError::InsideWriter);
+            }
+            core.queue.block(None, |waker| core.queue.poll_room(waker));
         }
     }
 

@@ -4,12 +4,12 @@ use crate::engine::lead::Lead;
 use crate::engine::store::Store;
 use crate::engine::tier::inquiry::{Inquiry, Settled, settle};
 use crate::engine::unreported::Later;
-use crate::parts::waiter::TaskAlarm;
+use crate::parts::waiter::wait_until;
 use crate::shard::ask::Ask;
 use crate::words::block_on::block_on_until;
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 
 /// Asks the tier for the keys of these leads, stores what it has, and keeps in `leads` those that have to load.
 pub(in crate::front) fn ask_many<K, V, S, E>(
@@ -47,15 +47,8 @@ where
 {
     let Some(mut inquiry) = Inquiry::new(store, leads) else { return Vec::new() };
     let deadline = store.timeouts.deadline(store.clock.now());
-    let mut alarm = TaskAlarm::default();
-    let answers = poll_fn(|task| {
-        if let Poll::Ready(answers) = inquiry.poll(task) {
-            return Poll::Ready(Some(answers));
-        }
-        alarm.set(&store.clock, deadline, task.waker());
-        if deadline <= store.clock.now() { Poll::Ready(None) } else { Poll::Pending }
-    })
-    .await;
+    let asked = pin!(poll_fn(|task| inquiry.poll(task)));
+    let answers = wait_until(asked, &store.clock, deadline).await;
     let answers = answers.unwrap_or_else(|| inquiry.give_up());
     settle(leads, answers, |age| ask.accepts(age), later)
 }

@@ -2,18 +2,16 @@
 
 use super::AsyncWriter;
 use crate::front::behind::core::{Core, Drain, changes};
-use crate::front::behind::queue::Queue;
 use crate::front::behind::writer::GaveUp;
 use crate::parts::backlog::{Taken, WriterStep};
 use crate::parts::waiter::TaskAlarm;
 use crate::words::contain::contain;
 use crate::words::sync::atomic::{AtomicBool, Ordering};
-use crate::words::tick::Tick;
 use std::future::{Future, poll_fn};
 use std::hash::{BuildHasher, Hash};
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
+use std::task::Poll;
 use tokio::runtime::Handle;
 
 /// The queue with its writer, shared by the handles and the tasks.
@@ -122,23 +120,6 @@ where
     }
 }
 
-/// Waits until `poll` is ready, but not longer than until this tick.
-pub(super) async fn within<K, V>(
-    queue: &Queue<K, V>,
-    until: Tick,
-    poll: impl Fn(&Waker) -> Poll<()>,
-) {
-    let mut alarm = TaskAlarm::default();
-    poll_fn(|task| {
-        alarm.set(&queue.clock, until, task.waker());
-        if queue.clock.now() >= until {
-            return Poll::Ready(());
-        }
-        poll(task.waker())
-    })
-    .await;
-}
-
 impl<K, V, W, S> Drain for Writers<K, V, W, S>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
@@ -154,7 +135,7 @@ where
         }
         let (until, guard) = (core.drop_deadline(), EndGuard(Arc::clone(&core)));
         self.runtime.spawn(async move {
-            within(&core.queue, until, |waker| core.queue.poll_drained(waker)).await;
+            core.queue.wait(Some(until), |waker| core.queue.poll_drained(waker)).await;
             drop(guard);
         });
     }

@@ -7,13 +7,12 @@ use super::line::RedisLine;
 use super::link::Link;
 use super::names::Names;
 use crate::rules::tier::TierError;
-use crate::words::unpark::Unpark;
+use crate::words::block_on::block_on;
 use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion};
 use std::fmt;
 use std::future::{Future, IntoFuture};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -149,15 +148,7 @@ impl<C: Codec> RedisTierBuilder<C> {
     /// the credentials or a command that the tier needs, [`TierError::Unreachable`] if there is no
     /// connection within [`connect_timeout`](Self::connect_timeout), unless [`lazy`](Self::lazy) is set.
     pub fn open(self) -> Result<RedisTier<C>, TierError> {
-        let mut connecting = pin!(self.connected());
-        let waker = Waker::from(Unpark::this());
-        let mut cx = Context::from_waker(&waker);
-        loop {
-            if let Poll::Ready(tier) = connecting.as_mut().poll(&mut cx) {
-                return tier;
-            }
-            thread::park();
-        }
+        block_on(self.connected())
     }
 
     async fn connected(self) -> Result<RedisTier<C>, TierError> {
