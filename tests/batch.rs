@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::task::{Wake, Waker};
 use std::time::Duration;
 
 /// Brings ten times the key for keys below 1,000; writes down what it was asked for.
@@ -215,6 +216,24 @@ fn a_first_that_is_never_polled_again_keeps_nobody_who_comes_later() {
     assert_eq!([two.finish().unwrap(), three.finish().unwrap()], [20, 30]);
     assert_eq!(first.finish().unwrap(), 10);
     assert_eq!(rows.calls(), [vec![2, 3], vec![1]]);
+}
+
+#[test]
+fn who_fills_a_gathering_is_spared_the_panic_of_its_firsts_waker() {
+    struct Panicking;
+    impl Wake for Panicking {
+        fn wake(self: Arc<Self>) {
+            panic!("expected: a waker's");
+        }
+    }
+    let (cache, rows, _hand) = tasks(2, secs(50));
+    let _checked = watched(&cache);
+    let mut first = Task::new(cache.load(&1));
+    assert!(first.poll_with(&Waker::from(Arc::new(Panicking))).is_pending());
+    let mut second = Task::new(cache.load(&2));
+    second.pend();
+    assert_eq!([first.finish().unwrap(), second.finish().unwrap()], [10, 20]);
+    assert_eq!(rows.calls(), [[1, 2]]);
 }
 
 #[test]

@@ -21,6 +21,7 @@ use crate::engine::tier::inquiry::Settled;
 use crate::engine::unreported::Later;
 use crate::parts::waiter::{TaskAlarm, wait_until};
 use crate::words::block_on::block_on_until;
+use crate::words::contain::wake_all;
 use crate::words::error::LoadError;
 use crate::words::sync::Mutex;
 use crate::words::tick::Tick;
@@ -99,9 +100,7 @@ impl<K, V, S> Gather<K, V, S> {
                 *open = None;
             }
             drop(open);
-            if let Some(first) = first {
-                first.wake();
-            }
+            wake_all(first);
             return GatherPart::Follow(Following::of(flight));
         }
         let is_closed = alone || self.most <= 1;
