@@ -123,9 +123,10 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// caller of `load` or `read_through` is freed as well: where a stale value may be served, the loader runs
     /// on the cache's [`Runtime`](crate::Runtime), and its caller waits as others do. If the loader panics,
     /// that caller gets [`Panicked`](crate::LoadError::Panicked), or the stale value. (With a
-    /// [`SteppingRuntime`](crate::SteppingRuntime) somebody has to step meanwhile, or to advance the clock. A
-    /// cache has eight threads of its own: if more loads than that are slow at once, the others wait for a
-    /// thread, but their callers no longer than `timeout`.) The caller still runs the load itself if the
+    /// [`SteppingRuntime`](crate::SteppingRuntime) somebody has to step meanwhile, as its
+    /// [`run_until`](crate::SteppingRuntime::run_until) does, or to advance the clock. A cache has eight
+    /// threads of its own: if more loads than that are slow at once, the others wait for a thread, but their
+    /// callers no longer than `timeout`.) The caller still runs the load itself if the
     /// runtime refuses it, if it is nested in another load or belongs to a [`batch`](Self::batch) or a
     /// `load_many`, or if there is nothing stale that may be served (unless the load is
     /// [detached](Self::detached_loads)).
@@ -181,7 +182,8 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     ///
     /// **What it costs.** A task for each miss. The loader has neither the task-locals nor the tracing span of
     /// its caller. The runtime has to run while callers wait (with a
-    /// [`SteppingRuntime`](crate::SteppingRuntime) somebody has to step).
+    /// [`SteppingRuntime`](crate::SteppingRuntime) somebody has to step, as its
+    /// [`run_until`](crate::SteppingRuntime::run_until) does).
     ///
     /// **What stays with its caller:**
     ///

@@ -8,7 +8,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
-use std::task::{Context, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 
 type Job = Box<dyn FnOnce() + Send>;
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -54,7 +54,18 @@ struct State {
     ready: VecDeque<Work>,
     /// All tasks that are not done.
     tasks: WeakList<Stepped>,
+    /// Of `run_until`s, to be woken when something is ready.
+    drivers: Vec<Waker>,
     is_shut_down: bool,
+}
+
+impl State {
+    /// Makes work ready. Returns whom to wake, once the lock is released: a waker is the user's code.
+    #[must_use]
+    fn push(&mut self, work: Work) -> Vec<Waker> {
+        self.ready.push_back(work);
+        std::mem::take(&mut self.drivers)
+    }
 }
 
 enum Work {
@@ -95,6 +106,57 @@ impl SteppingRuntime {
         std::iter::repeat_with(|| self.step()).take_while(|stepped| *stepped).count()
     }
 
+    /// Awaits `future`, and meanwhile runs whatever is ready: for an async test of a call that waits for work of
+    /// this runtime, such as the `load` of a cache with
+    /// [`detached_loads`](crate::CacheBuilder::detached_loads). Steps only while `future` waits, and returns as
+    /// soon as it is done; what is ready then stays ready. Jobs run on this thread, and block it if they wait.
+    ///
+    /// A step alone is not enough where the loader awaits something of the test's own runtime: the work is then
+    /// ready once that runtime has had its turn, which it gets while this is awaited.
+    ///
+    /// ```
+    /// use larder::{Cache, SteppingRuntime};
+    /// use std::convert::Infallible;
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// let runtime = SteppingRuntime::new();
+    /// let lengths = Cache::builder()
+    ///     .max_entries(100)
+    ///     .detached_loads()
+    ///     .runtime(runtime.clone())
+    ///     .build_loading_async_fn(|word: String| async move {
+    ///         tokio::task::yield_now().await; // stands for a query
+    ///         Ok::<_, Infallible>(word.len())
+    ///     })?;
+    ///
+    /// assert_eq!(runtime.run_until(lengths.load("larder")).await.unwrap(), 6);
+    /// # Ok::<_, larder::ConfigError>(())
+    /// # }).unwrap();
+    /// ```
+    pub async fn run_until<F: Future>(&self, future: F) -> F::Output {
+        let mut future = std::pin::pin!(future);
+        std::future::poll_fn(|task| {
+            loop {
+                if let Poll::Ready(output) = future.as_mut().poll(task) {
+                    return Poll::Ready(output);
+                }
+                // before the step, so that nothing becomes ready unnoticed between the two
+                self.wakes_when_ready(task.waker());
+                if !self.step() {
+                    return Poll::Pending;
+                }
+            }
+        })
+        .await
+    }
+
+    fn wakes_when_ready(&self, waker: &Waker) {
+        let mut state = self.0.state.lock();
+        if !state.drivers.iter().any(|driver| driver.will_wake(waker)) {
+            state.drivers.push(waker.clone());
+        }
+    }
+
     /// Refuses work from now on, as a runtime does after its shutdown. Work that it has and that is not done
     /// is dropped: what is ready, and tasks that wait to be woken. (A task that is being polled is dropped
     /// when that poll ends.)
@@ -120,7 +182,9 @@ impl SteppingRuntime {
         if let Work::Task(task) = &work {
             state.tasks.push(task);
         }
-        state.ready.push_back(work);
+        let drivers = state.push(work);
+        drop(state);
+        drivers.into_iter().for_each(Waker::wake);
         Ok(())
     }
 }
@@ -187,7 +251,9 @@ impl Wake for Stepped {
             drop(state);
             return;
         }
-        state.ready.push_back(Work::Task(self));
+        let drivers = state.push(Work::Task(self));
+        drop(state);
+        drivers.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -201,7 +267,6 @@ impl fmt::Debug for SteppingRuntime {
 mod tests {
     use super::*;
     use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
-    use std::task::Poll;
 
     #[test]
     fn work_runs_in_its_order_and_only_when_told() {
@@ -266,6 +331,75 @@ mod tests {
         runtime.spawn(Box::pin(task)).unwrap();
         runtime.run_until_stalled();
         assert_eq!(polls.load(SeqCst), 2);
+    }
+
+    /// Counts how often it is woken.
+    struct Woken(AtomicU32);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, SeqCst);
+        }
+    }
+
+    #[test]
+    fn run_until_steps_while_its_future_waits_and_is_woken_by_new_work() {
+        let runtime = SteppingRuntime::new();
+        let done = Arc::new(AtomicU32::new(0));
+        let job = |n| {
+            let done = Arc::clone(&done);
+            Box::new(move || done.store(n, SeqCst))
+        };
+        let woken = Arc::new(Woken(AtomicU32::new(0)));
+        let waker = Waker::from(Arc::clone(&woken));
+        let until = |n| {
+            let done = Arc::clone(&done);
+            let is_done =
+                move || if done.load(SeqCst) < n { Poll::Pending } else { Poll::Ready(n) };
+            std::future::poll_fn(move |_| is_done())
+        };
+        let mut waits = std::pin::pin!(runtime.run_until(until(2)));
+        let mut poll = || waits.as_mut().poll(&mut Context::from_waker(&waker));
+
+        runtime.spawn_blocking(job(1)).unwrap();
+        assert_eq!((poll(), done.load(SeqCst)), (Poll::Pending, 1), "stepped, and not done");
+        let before = woken.0.load(SeqCst);
+        assert!(poll().is_pending(), "registered twice, it is woken once");
+        runtime.spawn_blocking(job(2)).unwrap();
+        runtime.spawn_blocking(job(3)).unwrap();
+        assert_eq!(woken.0.load(SeqCst) - before, 1);
+        assert_eq!((poll(), done.load(SeqCst)), (Poll::Ready(2), 2), "no step more than needed");
+        assert_eq!(runtime.ready(), 1);
+    }
+
+    #[test]
+    fn run_until_hears_of_a_task_that_another_thread_wakes() {
+        let runtime = SteppingRuntime::new();
+        let (answer, woken) = (Arc::new(AtomicU32::new(0)), Arc::new(Woken(AtomicU32::new(0))));
+        let left: Arc<Mutex<Option<Waker>>> = Arc::default();
+        let task = {
+            let (answer, left) = (Arc::clone(&answer), Arc::clone(&left));
+            std::future::poll_fn(move |task| match left.lock().replace(task.waker().clone()) {
+                None => Poll::Pending,
+                Some(_) => {
+                    answer.store(7, SeqCst);
+                    Poll::Ready(())
+                }
+            })
+        };
+        runtime.spawn(Box::pin(task)).unwrap();
+        let answered = std::future::poll_fn(|_| match answer.load(SeqCst) {
+            0 => Poll::Pending,
+            n => Poll::Ready(n),
+        });
+        let mut waits = std::pin::pin!(runtime.run_until(answered));
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut poll = || waits.as_mut().poll(&mut Context::from_waker(&waker));
+        assert!(poll().is_pending());
+        let wake = left.lock().clone().unwrap();
+        std::thread::spawn(move || wake.wake()).join().unwrap();
+        assert_eq!(woken.0.load(SeqCst), 1);
+        assert_eq!(poll(), Poll::Ready(7));
     }
 
     #[test]
