@@ -573,7 +573,8 @@
 //! time: a test calls [`tier_flush`](Cache::tier_flush) to wait for them.) [`seed`](CacheBuilder::seed) makes
 //! the random draws of the jitter repeatable as well (with several shards, add a fixed
 //! [`hasher`](CacheBuilder::hasher)), and a [`SteppingRuntime`] runs refreshes one by one, when the test says
-//! so.
+//! so. (In an async test, a call that waits for such work is awaited with its
+//! [`run_until`](SteppingRuntime::run_until).)
 //!
 //! # Keys
 //!
@@ -739,6 +740,7 @@ pub use rules::tag::Tag;
 pub use rules::tier::{Tier, TierChange, TierEntry, TierFound, TierTicket, TierWatcher};
 pub use words::clock::{Clock, ManualClock};
 pub use words::error::{ConfigError, Given, LoadError, TierError};
+pub use words::optional::OptionalExt;
 pub use words::removal::{Removal, RemovalCause};
 pub use words::runtime::{Refused, Runtime};
 pub use words::stepping::SteppingRuntime;

@@ -98,10 +98,12 @@ fn a_window_without_a_time_to_live_is_refused() {
 #[test]
 fn a_setting_for_a_loader_is_refused_by_a_cache_without_one() {
     let entries = || builder().max_entries(1);
-    for (given, setting) in
-        [(entries().batch(2, ms(1)), "batch"), (entries().detached_loads(), "detached_loads")]
-    {
-        let error = refused(given, &[&format!("`{setting}`"), "`build_loading(..)`"]);
+    // told to end with a call that does not ignore the setting
+    for (given, setting, end) in [
+        (entries().batch(2, ms(1)), "batch", "end with `build_loading(..)` or"),
+        (entries().detached_loads(), "detached_loads", "end with `build_loading_async(..)` or"),
+    ] {
+        let error = refused(given, &[&format!("`{setting}`"), end]);
         assert_eq!(error, ConfigError::NeedsLoader { setting });
     }
     let loads = entries().batch(2, ms(1)).detached_loads();

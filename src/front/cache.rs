@@ -3,7 +3,7 @@
 use super::at::At;
 use super::call::Call;
 use super::entries::Entries;
-use super::outcome::{optional, or_none, plain};
+use super::outcome::{optional, plain};
 use super::{blocking, future, many};
 use crate::engine::look::{Looked, Purpose};
 use crate::engine::store::Store;
@@ -13,6 +13,7 @@ use crate::rules::got::Got;
 use crate::rules::many::Many;
 use crate::rules::stats::Stats;
 use crate::words::error::LoadError;
+use crate::words::optional::OptionalExt;
 use crate::words::to_key::ToKey;
 use equivalent::Equivalent;
 use std::fmt;
@@ -453,7 +454,7 @@ where
         let hash = self.store.hash(key);
         match self.store.glance(hash, key) {
             Some(value) => Ok(Some(value)),
-            None => or_none(blocking::search(&self.store, hash, key, load)),
+            None => blocking::search(&self.store, hash, key, load).optional(),
         }
     }
 

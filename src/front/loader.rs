@@ -37,6 +37,10 @@ use std::sync::Arc;
 /// assert!(pages.load("index.html").unwrap_err().is_not_found());
 /// # Ok::<_, larder::ConfigError>(())
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not load values of type `{V}` for keys of type `{K}`",
+    note = "a closure is for `build_loading_fn`; for `build_loading`, implement `larder::Loader<{K}, {V}>`"
+)]
 pub trait Loader<K, V>: Send + Sync + 'static {
     /// How a load fails. All who wait for it get the same error, in an [`Arc`].
     type Error: Send + Sync + 'static;
@@ -107,6 +111,10 @@ pub trait Loader<K, V>: Send + Sync + 'static {
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not load values of type `{V}` for keys of type `{K}`",
+    note = "an async closure or function, which takes the key by value, is for `build_loading_async_fn`; for `build_loading_async`, implement `larder::AsyncLoader<{K}, {V}>`"
+)]
 pub trait AsyncLoader<K, V>: Send + Sync + 'static {
     /// How a load fails. All who wait for it get the same error, in an [`Arc`].
     type Error: Send + Sync + 'static;

@@ -4,6 +4,7 @@ use crate::parts::flight::Landing;
 use crate::rules::expiry::duration;
 use crate::rules::got::{Got, How};
 use crate::words::error::LoadError;
+use crate::words::optional::OptionalExt;
 use std::sync::Arc;
 
 /// The result of a call that may load.
@@ -49,16 +50,7 @@ where
 
 /// The result of `get_or_load_optional_async`.
 pub(super) fn optional<V, E>(result: Outcome<V, E>) -> Result<Option<V>, LoadError<E>> {
-    or_none(plain(result))
-}
-
-/// The same from a plain value.
-pub(super) fn or_none<V, E>(result: Result<V, LoadError<E>>) -> Result<Option<V>, LoadError<E>> {
-    match result {
-        Ok(value) => Ok(Some(value)),
-        Err(LoadError::NotFound) => Ok(None),
-        Err(error) => Err(error),
-    }
+    plain(result).optional()
 }
 
 /// The result of the plain calls: the value alone.

@@ -75,6 +75,7 @@ pub enum LoadError<E> {
     #[error("the loader failed: {0:#}")]
     Loader(Arc<E>),
     /// The source has no such value: the loader said so now, or did within `negative_ttl`.
+    /// [`OptionalExt`](crate::OptionalExt) makes a `None` of it.
     #[error("the source has no value for this key")]
     NotFound,
     /// The load took longer than `load_timeout`, and the key is free: the next call loads again. Or it took
@@ -258,8 +259,8 @@ pub enum ConfigError {
     SoftTimeoutWithoutWindow,
     /// A setting for loads that the cache makes by itself, and no loader to make them with.
     #[error(
-        "`{setting}` is for a cache with a loader of its own: end with `build_loading(..)`, \
-         `build_loading_async(..)` or one of their `_fn` forms, or leave it out"
+        "`{setting}` is for a cache with a loader of its own: end with {}, or leave it out",
+        loading_builds(setting)
     )]
     NeedsLoader {
         /// The setting's name on the builder.
@@ -296,6 +297,15 @@ pub enum ConfigError {
         /// What the setting accepts, in words.
         accepts: &'static str,
     },
+}
+
+/// The builds with which a setting has an effect: `batch` needs a loader of many keys, which a closure is not, and
+/// only the loads of tasks can be detached.
+fn loading_builds(setting: &str) -> &'static str {
+    match setting {
+        "detached_loads" => "`build_loading_async(..)` or `build_loading_async_fn(..)`",
+        _ => "`build_loading(..)` or `build_loading_async(..)`",
+    }
 }
 
 /// The value that a [`ConfigError::OutOfRange`] refused, as it was given.

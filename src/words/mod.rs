@@ -10,6 +10,7 @@ pub(crate) mod error;
 pub(crate) mod keeper;
 #[cfg(not(any(larder_loom, larder_shuttle)))]
 pub(crate) mod lock;
+pub(crate) mod optional;
 pub(crate) mod pool;
 #[cfg(any(feature = "snapshot", feature = "redis"))]
 pub(crate) mod positional;

@@ -27,6 +27,10 @@ mod writers;
 /// The async form of [`Writer`](crate::Writer), with the same rules: a batch is written or it has failed, all
 /// of it is tried again, and a panic counts as a failure. It must not wait for its own queue (`flush`,
 /// `close`, `put` into a full one), which would wait for it in turn.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not write changes of keys of type `{K}` and values of type `{V}`",
+    note = "implement `larder::AsyncWriter<{K}, {V}>` for a type of your own: a closure will not do here"
+)]
 pub trait AsyncWriter<K, V>: Send + Sync + 'static {
     /// Why a batch was not written.
     type Error: Send + Sync + 'static;
