@@ -22,7 +22,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // The hook lives as long as the connection, and does not keep the cache alive. It is called before the
     // commit. Readers here use this connection, so none can come in between. If they have their own, collect
-    // the changes in the hook, and tell the cache of them after the commit.
+    // the changes in the hook, and tell the cache about them after the commit.
     let news = cache.invalidator();
     db.update_hook(Some(move |_, _: &str, table: &str, id: i64| {
         news.remove(format!("{table}/{id}").as_str()); // the row

@@ -3,29 +3,28 @@
 //!
 //! Run it with `cargo run --example observe`.
 
-use larder::{Cache, Clock, Event, RefreshAhead, SteppingRuntime};
+use larder::{Cache, Clock, RefreshAhead, SteppingRuntime};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// What a Prometheus server fetches from `/metrics`.
-fn metrics(caches: &[(&str, &Cache<u64, f64>)]) -> String {
-    let mut lines = Vec::new();
-    for (name, cache) in caches {
-        let stats = cache.stats();
-        let mut line = |what: &str, n: f64| {
-            lines.push(format!("cache_{what}{{cache=\"{name}\"}} {n}\n"));
-        };
-        for (count, n) in stats.counts() {
-            line(&format!("{count}_total"), n as f64);
-        }
-        line("load_seconds_total", stats.load_time.as_secs_f64());
-        line("entries", cache.len() as f64);
-        line("weight", cache.weight() as f64); // the same, unless there is a weigher
-        line("capacity", cache.capacity().map_or(f64::INFINITY, |bound| bound as f64));
-    }
-    lines.sort(); // the lines of one metric have to stand together
+/// What a Prometheus server is told of one cache, of whatever types.
+fn metrics<K, V>(cache: &Cache<K, V>) -> Vec<String> {
+    let (stats, name) = (cache.stats(), cache.name().unwrap_or("unnamed"));
+    let line = |what: &str, n: f64| format!("cache_{what}{{cache=\"{name}\"}} {n}\n");
+    let mut lines: Vec<_> =
+        stats.counts().map(|(count, n)| line(&format!("{count}_total"), n as f64)).collect();
+    lines.push(line("load_seconds_total", stats.load_time.as_secs_f64()));
+    lines.push(line("entries", cache.len() as f64));
+    lines.push(line("weight", cache.weight() as f64)); // the same, unless there is a weigher
+    lines.push(line("capacity", cache.capacity().map_or(f64::INFINITY, |bound| bound as f64)));
+    lines
+}
+
+/// What it fetches from `/metrics`.
+fn page(mut lines: Vec<String>) -> String {
+    lines.sort(); // the lines of one metric, one for each cache, have to stand together
     lines.concat()
 }
 
@@ -42,14 +41,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .stale_if_error(Duration::from_secs(600))
         .error_backoff(Duration::from_secs(1), Duration::from_secs(30))
         .circuit_breaker(3, Duration::from_secs(10))
-        .on_event(|event| match event {
-            // to print an error, downcast it to its type
-            Event::LoadFailed { key, failures, error, .. } => {
-                let error = error.downcast_ref::<io::Error>().map(ToString::to_string);
-                println!("log: rates: {key} failed, {failures} in a row: {error:?}");
-            }
-            event => println!("log: rates: {event}"),
-        })
+        // the text of an error of your own type is not in there: see `Event`
+        .on_event(|event| println!("log: rates: {event}"))
         .clock(clock)
         .runtime(background.clone())
         .build_loading_fn(move |id: &u64| {
@@ -71,6 +64,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     is_down.store(false, Ordering::Relaxed);
     hand.advance(Duration::from_secs(31));
     println!("1 is {}", rates.load(&1)?);
-    print!("\n{}", metrics(&[("rates", &rates)]));
+    let names: Cache<u64, String> = Cache::builder().name("names").max_entries(100).build()?;
+    print!("\n{}", page([metrics(&rates), metrics(&names)].concat()));
     Ok(())
 }

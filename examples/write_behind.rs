@@ -1,7 +1,7 @@
 //! Write-behind: all threads change counters, a hundred thousand times a second, and the database gets only a
 //! small part of these writes, in batches, although three batches in ten fail.
 //!
-//! Run it with `cargo run --example write_behind`. Needs a C compiler (`SQLite` is built along).
+//! Run it with `cargo run --example write_behind`.
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};

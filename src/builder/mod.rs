@@ -188,20 +188,25 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     ///
     /// ```
     /// use larder::{Cache, Event};
-    /// use std::{io, time::Duration};
+    /// use std::time::Duration;
     ///
-    /// # fn select_user(id: &u64) -> Result<String, io::Error> { Ok(format!("user {id}")) }
+    /// # #[derive(Debug)]
+    /// # struct DbError;
+    /// # impl std::fmt::Display for DbError {
+    /// #     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { f.write_str("away") }
+    /// # }
+    /// # fn select_user(id: &u64) -> Result<String, DbError> { Ok(format!("user {id}")) }
     /// let users = Cache::builder()
     ///     .max_entries(10_000)
     ///     .time_to_live(Duration::from_secs(60))
     ///     .stale_while_revalidate(Duration::from_secs(30))
     ///     .circuit_breaker(10, Duration::from_secs(5))
     ///     .on_event(|event| match event {
-    ///         // a refresh is nobody's call: its error would be lost
-    ///         Event::LoadFailed { key, failures, error, .. } => {
-    ///             let error = error.downcast_ref::<io::Error>();
-    ///             eprintln!("users: load of {key} failed, {failures} in a row: {error:?}");
-    ///         }
+    ///         // `Display` includes the text of common error types; one of your own is downcast
+    ///         Event::LoadFailed { key, failures, error, .. } => match error.downcast_ref::<DbError>() {
+    ///             Some(error) => eprintln!("users: load of {key} failed, {failures} in a row: {error}"),
+    ///             None => eprintln!("users: load of {key} failed, {failures} in a row"),
+    ///         },
     ///         event => eprintln!("users: {event}"), // "users: the circuit breaker opened"
     ///     })
     ///     .build_loading_fn(|id: &u64| select_user(id))?;

@@ -80,8 +80,8 @@ impl<'a, K, V, S, Q: ?Sized, O> At<'a, K, V, S, Q, O> {
         self
     }
 
-    /// Tags what this call stores. A tag is a name under which all entries that have it can be removed or
-    /// expired together, by [`remove_tag`](crate::Cache::remove_tag) and
+    /// Tags what this call stores, a "not found" included. A tag is a name under which all entries that have it
+    /// can be removed or expired together, by [`remove_tag`](crate::Cache::remove_tag) and
     /// [`expire_tag`](crate::Cache::expire_tag). Call it once for each tag: a value may have any number, and
     /// its loader may add others by [`Loaded::tag`]. Up to three cost no allocation on a hit.
     ///

@@ -112,7 +112,8 @@ macro_rules! settings {
 
         /// Sets the pause after a failure before the same change is tried again: `min` after the first, twice
         /// as long after each further one in a row, `max` at most. From 100 ms to 30 s unless set. Changes of
-        /// other keys are written meanwhile.
+        /// other keys are written meanwhile. Nobody is told of an error after which the change is tried again:
+        /// log errors in the writer, and watch `pending`.
         pub fn retry(mut self, min: Duration, max: Duration) -> Self {
             self.settings.retry = (min, max);
             self
