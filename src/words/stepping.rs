@@ -379,12 +379,12 @@ mod tests {
         let left: Arc<Mutex<Option<Waker>>> = Arc::default();
         let task = {
             let (answer, left) = (Arc::clone(&answer), Arc::clone(&left));
-            std::future::poll_fn(move |task| match left.lock().replace(task.waker().clone()) {
-                None => Poll::Pending,
-                Some(_) => {
-                    answer.store(7, SeqCst);
-                    Poll::Ready(())
+            std::future::poll_fn(move |task| {
+                if left.lock().replace(task.waker().clone()).is_none() {
+                    return Poll::Pending;
                 }
+                answer.store(7, SeqCst);
+                Poll::Ready(())
             })
         };
         runtime.spawn(Box::pin(task)).unwrap();
