@@ -377,6 +377,40 @@ fn what_expires_while_remove_if_is_at_it_goes_too() {
     assert_eq!((cache.get(&1), cache.get(&2)), (Some(11), None));
 }
 
+/// It is no value, and a predicate is shown values.
+#[test]
+fn a_predicate_leaves_not_found_as_it_is() {
+    with_cache(
+        |builder| builder.negative_ttl(secs(5)),
+        |it| {
+            it.insert(1, 10);
+            let ask = |answer| it.get_or_load_optional(&2, || answer);
+            assert_eq!(ask(Ok::<_, String>(None)).unwrap(), None);
+            assert_eq!(it.remove_if(|_, _| true), 1);
+            assert_eq!((ask(Ok(Some(20))).unwrap(), it.len()), (None, 1));
+            it.remove(&2);
+            assert_eq!(ask(Ok(Some(20))).unwrap(), Some(20));
+        },
+    );
+}
+
+/// Nothing else has happened to the value, so it is changed; and then it is not the one that was to go.
+#[test]
+fn what_is_made_of_a_value_while_a_predicate_looks_at_it_stays() {
+    with_cache(
+        |builder| builder,
+        |it| {
+            it.insert(1, 10);
+            let removed = it.remove_if(|key, _| {
+                it.at(key).keep_life().alter(|n| n.map(|n| n + 1));
+                true
+            });
+            assert_eq!((removed, it.get(&1)), (0, Some(11)));
+            assert_eq!((it.remove_if(|_, _| true), it.get(&1)), (1, None));
+        },
+    );
+}
+
 #[test]
 fn what_the_source_has_no_more_was_removed_whether_or_not_that_is_kept() {
     for negative in [secs(0), secs(5)] {

@@ -668,12 +668,13 @@ where
 
     /// Removes every entry for which `pred` returns `true`, those within a stale window too; returns how many
     /// there were. (A map's `retain` asks the opposite question.) No load in flight when it is called will be
-    /// stored, since nobody knows what it will bring.
+    /// stored, since nobody knows what it will bring. A cached "not found" stays: it has no value that could be
+    /// shown to `pred`.
     ///
     /// Takes a time in proportion to all entries, those that stay included: each is cloned, and `pred` is
     /// shown the clone with no lock held, so it may take its time and may use the cache. (Entries that belong
     /// together are removed at once if they have a [tag](Self::remove_tag).) What is written while it runs is
-    /// newer than the call, and may stay. With a second tier that does not keep up, each removal may block
+    /// newer than the call, and may stay; so may what [`alter`](Self::alter) makes of a value meanwhile. With a second tier that does not keep up, each removal may block
     /// this thread as [`insert`](Self::insert) does.
     ///
     /// # Panics
