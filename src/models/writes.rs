@@ -3,11 +3,9 @@
 use super::explore::{draw, explore};
 use super::futures::impatient;
 use super::setting::{KEY, Moments, Row, Shelf, builder, shelf};
-use shuttle::future::{block_on, spawn, yield_now};
+use shuttle::future::{block_on, spawn};
 use shuttle::thread;
 use std::convert::Infallible;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 fn load(shelf: &Shelf, row: &Row) -> u64 {
