@@ -12,11 +12,13 @@ use std::time::Duration;
 
 /// Reading and writing it take a moment each.
 #[derive(Clone, Default)]
-struct Source(Arc<Mutex<HashMap<u32, u64>>>);
+pub(super) struct Source(Arc<Mutex<HashMap<u32, u64>>>);
 
 impl Source {
     /// What writes to it, and never fails.
-    fn writer(&self) -> impl Fn(&[Change<'_, u32, u64>]) -> Result<(), ()> + Send + Sync + use<> {
+    pub(super) fn writer(
+        &self,
+    ) -> impl Fn(&[Change<'_, u32, u64>]) -> Result<(), ()> + Send + Sync + use<> {
         let source = self.clone();
         move |batch| {
             source.write(batch);
@@ -24,7 +26,7 @@ impl Source {
         }
     }
 
-    fn read(&self, key: u32) -> Option<u64> {
+    pub(super) fn read(&self, key: u32) -> Option<u64> {
         let read = self.0.lock().unwrap().get(&key).copied();
         thread::yield_now();
         read

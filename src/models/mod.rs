@@ -24,6 +24,8 @@ mod every_schedule;
 mod lock;
 
 #[cfg(larder_shuttle)]
+mod ahead_of_source;
+#[cfg(larder_shuttle)]
 mod batches;
 #[cfg(larder_shuttle)]
 mod behind;
