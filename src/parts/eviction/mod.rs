@@ -120,7 +120,8 @@ pub(crate) trait Policy: Sized {
     /// there is no live entry.
     fn evict(&mut self, slots: &mut impl Slots) -> Option<SlotId>;
     /// A live entry leaves otherwise (removed, expired): its slot is dead from now on, and its id
-    /// stays in its queue until the hand meets it. Called before the slot is marked dead.
+    /// stays in its queue until the hand meets it. Its key may come back, so what was worth the main queue is
+    /// remembered among the ghosts. Called before the slot is marked dead.
     fn died(&mut self, slots: &impl Slots, id: SlotId);
     /// The table grew. Every queue is walked in order, oldest first; `f` gives an entry's new id, or
     /// `None` if the slot was dead or its entry found no room.

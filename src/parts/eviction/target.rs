@@ -67,6 +67,18 @@ impl Target {
         2 * len + 2 > self.halves
     }
 
+    /// Whether the window is to have less than a seventh of the capacity.
+    #[inline]
+    pub(super) fn is_small(&self) -> bool {
+        self.halves.saturating_mul(7) < self.capacity.saturating_mul(2)
+    }
+
+    /// Whether it is to have more than three eighths.
+    #[inline]
+    pub(super) fn is_large(&self) -> bool {
+        self.halves.saturating_mul(4) > self.capacity.saturating_mul(3)
+    }
+
     /// How many entries the main queue holds when the window is as large as it should be.
     pub(super) fn main(&self) -> usize {
         self.capacity.saturating_sub(self.halves / 2)
@@ -111,6 +123,16 @@ mod tests {
         (0..50).for_each(|_| target.shrink());
         target.relax();
         assert_eq!(target.main(), 990, "a small window stays small");
+    }
+
+    #[test]
+    fn a_small_window_and_a_large_one_are_told_apart_whatever_the_capacity() {
+        let at = |percent: usize| Target { halves: 20 * percent, capacity: 1_000 };
+        assert!(at(14).is_small() && !at(15).is_small());
+        assert!(at(38).is_large() && !at(37).is_large());
+        for capacity in [0, 1, usize::MAX] {
+            assert!(!Target::new(capacity).is_large() || capacity < 2, "{capacity}");
+        }
     }
 
     #[test]

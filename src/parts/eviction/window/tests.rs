@@ -140,3 +140,64 @@ fn the_main_queue_is_refilled_after_a_change_of_loops() {
     // the best there is: 199 of 4,000
     assert!(last > 100, "{last}");
 }
+
+/// Where the key's entry is, if it has one: whether that is the main queue.
+fn is_in_main(cache: &WindowCache, key: u64) -> Option<bool> {
+    cache.resident.get(&key).map(|id| cache.slots.in_main(*id))
+}
+
+#[test]
+fn what_was_worth_the_main_queue_goes_back_there_after_a_removal() {
+    let mut cache = WindowCache::new(1_000, 1_000);
+    (0..1_100).for_each(|key| _ = cache.get(key));
+    let keys @ [of_main, of_window, hot] = [501, 1_099, 1_097];
+    let queues = |cache: &WindowCache| keys.map(|key| is_in_main(cache, key));
+    assert_eq!(queues(&cache), [Some(true), Some(false), Some(false)]);
+    (0..2).for_each(|_| assert!(cache.get(hot)));
+    let target = cache.policy.target.main();
+    // at once, and after some time; odd keys take over no dead slot here
+    for newcomers in [0, 400] {
+        for key in keys {
+            cache.remove(key);
+        }
+        (2_000..2_000 + newcomers).for_each(|n| _ = cache.get(2 * n + 1));
+        for key in keys {
+            assert!(!cache.get(key));
+        }
+        assert_eq!(queues(&cache), [Some(true), Some(false), Some(true)], "{newcomers}");
+        assert_eq!(cache.policy.target.main(), target, "it does not speak for a larger window");
+        assert!(cache.get(of_main) && cache.get(of_window));
+        cache.validate();
+    }
+}
+
+#[test]
+fn two_hits_are_enough_in_a_small_window_and_three_in_others() {
+    for (growth, hits, is_hot) in [(0, 1, false), (0, 2, true), (300, 2, false), (300, 3, true)] {
+        let mut cache = WindowCache::new(1_000, 1_000);
+        (0..1_000).for_each(|key| _ = cache.get(key));
+        (0..growth).for_each(|_| cache.policy.target.grow());
+        (1_001..1_300).for_each(|n| _ = cache.get(n));
+        cache.get(5_000);
+        (0..hits).for_each(|_| assert!(cache.get(5_000)));
+        // as many as the window holds, and one
+        let window = cache.policy.window as u64;
+        (6_000..=6_000 + window).for_each(|n| _ = cache.get(n));
+        assert_eq!(is_in_main(&cache, 5_000), Some(is_hot), "{growth} {hits}");
+    }
+}
+
+#[test]
+fn keys_of_a_set_that_slides_do_not_stay_for_what_they_were() {
+    let mut cache = WindowCache::new(1_000, 1_000);
+    let mut random = Random(1);
+    let mut keys: Vec<u64> = (0..1_000).collect();
+    let mut hits = 0;
+    for n in 0..100_000_u64 {
+        if n % 5 == 0 {
+            keys[random.below(1_000) as usize] = 1_000 + n;
+        }
+        hits += u64::from(cache.get(keys[random.skewed(1_000) as usize]));
+    }
+    assert!(hits > 81_000, "{hits}");
+}
