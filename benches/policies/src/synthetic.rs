@@ -23,6 +23,8 @@ pub fn all() -> Vec<(Trace, &'static [usize])> {
         (Trace::new("drift", drift()), both),
         (Trace::new("sets exchanged", exchanged()), &[1_000, 5_000]),
         (Trace::new("used twice", twice()), both),
+        (Trace::new("sliding set", sliding()), &[300, 1_000]),
+        (Trace::new("sessions", sessions()), &[300, 1_000]),
     ]);
     all
 }
@@ -80,4 +82,36 @@ fn twice() -> Vec<u64> {
     }
     keys.sort_unstable();
     keys.into_iter().map(|(_, key)| key).collect()
+}
+
+/// 1,000 keys, some more popular than others, one of which is replaced every five accesses.
+fn sliding() -> Vec<u64> {
+    let (zipf, mut random) = (Zipf::new(1_000, 0.6), Random::new(5));
+    let mut keys: Vec<u64> = (0..1_000).collect();
+    let mut access = |i| {
+        if i % 5 == 0 {
+            keys[random.below(1_000) as usize] = 1_000 + i;
+        }
+        keys[zipf.rank(&mut random) as usize]
+    };
+    (0..LENGTH as u64).map(&mut access).collect()
+}
+
+/// Some hundred keys at a time, each asked for 11 times in the mean, about every 1,000 accesses, and not
+/// again.
+fn sessions() -> Vec<u64> {
+    let mut random = Random::new(6);
+    let mut exponential = |mean: f64| (-(1.0 - random.unit()).ln() * mean) as u64;
+    let mut keys: Vec<(u64, u64)> = Vec::with_capacity(LENGTH);
+    let mut begin = 0;
+    while begin < LENGTH as u64 {
+        let (mut at, uses) = (begin, 1 + exponential(10.0));
+        for _ in 0..uses {
+            keys.push((at, begin));
+            at += exponential(1_000.0);
+        }
+        begin += uses;
+    }
+    keys.sort_unstable();
+    keys.into_iter().map(|(_, key)| key).take(LENGTH).collect()
 }
