@@ -68,8 +68,9 @@ impl AsyncLoader<String, u64> for Exchange {
     }
 }
 
-/// The second piece of code under test: the price of a minute, loaded again in the background when it is asked
-/// for in its last 12 seconds. Production code passes a plain `Cache::builder()`.
+/// The second piece of code under test: prices that are kept for a minute, and loaded again in the background when
+/// they are asked for in its last 12 seconds. Production code passes a plain `Cache::builder()` (with the feature
+/// `tokio`, or a runtime of its own).
 fn ticker(
     builder: CacheBuilder<String, u64>,
     exchange: Exchange,

@@ -511,7 +511,7 @@
 //!
 //! As `Attempt` does for a call, `Away` decides what its job does next: ask the second tier, stand in line, run
 //! the loader, or nothing. The thread and the task that drive it (`front/background.rs`) differ in how they wait:
-//! a thread blocks, while a task also hears that the load is over, and that its time is.
+//! a thread blocks, in the loader for as long as that takes; a task also hears that the load is over, or its time.
 //!
 //! *A caller that `soft_timeout` may free* cannot run the loader itself: a thread cannot be interrupted, and
 //! a caller's future cannot go on without its caller. So if the cache owns its loader and something stale may

@@ -124,8 +124,8 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// on the cache's [`Runtime`](crate::Runtime), and its caller waits as others do. If the loader panics,
     /// that caller gets [`Panicked`](crate::LoadError::Panicked), or the stale value. (With a
     /// [`SteppingRuntime`](crate::SteppingRuntime) somebody has to step meanwhile, as its
-    /// [`run_until`](crate::SteppingRuntime::run_until) does, or to advance the clock. A cache has eight
-    /// threads of its own: if more loads than that are slow at once, the others wait for a thread, but their
+    /// [`run_until`](crate::SteppingRuntime::run_until) does for async calls, or to advance the clock. A cache has
+    /// eight threads of its own: if more loads than that are slow at once, the others wait for a thread, but their
     /// callers no longer than `timeout`.) The caller still runs the load itself if the
     /// runtime refuses it, if it is nested in another load or belongs to a [`batch`](Self::batch) or a
     /// `load_many`, or if there is nothing stale that may be served (unless the load is

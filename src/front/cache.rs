@@ -674,8 +674,8 @@ where
     /// Takes a time in proportion to all entries, those that stay included: each is cloned, and `pred` is
     /// shown the clone with no lock held, so it may take its time and may use the cache. (Entries that belong
     /// together are removed at once if they have a [tag](Self::remove_tag).) What is written while it runs is
-    /// newer than the call, and may stay; so may what [`alter`](Self::alter) makes of a value meanwhile. With a second tier that does not keep up, each removal may block
-    /// this thread as [`insert`](Self::insert) does.
+    /// newer than the call, and may stay; so may what [`alter`](Self::alter) makes of a value meanwhile. With a
+    /// second tier that does not keep up, each removal may block this thread as [`insert`](Self::insert) does.
     ///
     /// # Panics
     ///

@@ -2,11 +2,11 @@
 
 use super::error::LoadError;
 
-/// Makes "not found" an answer: [`optional`](Self::optional), for the results of calls that load.
+/// Makes "not found" an answer: [`optional`](Self::optional), for the results of calls that load one key.
 ///
-/// [`get_or_load_optional`](crate::Cache::get_or_load_optional) returns an `Option` by itself. All other calls
-/// that load report a value that the source does not have as [`LoadError::NotFound`], and this makes an
-/// `Option` of it.
+/// [`get_or_load_optional`](crate::Cache::get_or_load_optional) and its async form return an `Option` by themselves,
+/// and calls for many keys list what is missing. All other calls that load report a value that the source does
+/// not have as [`LoadError::NotFound`], and this makes an `Option` of it.
 ///
 /// ```
 /// use larder::{Cache, OptionalExt};

@@ -2,6 +2,7 @@
 
 use super::runtime::{Refused, Runtime};
 use super::sync::Mutex;
+use super::wakers::{Wakers, look_or_wait};
 use super::weak_list::WeakList;
 use std::collections::VecDeque;
 use std::fmt;
@@ -9,6 +10,10 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Wake, Waker};
+
+/// After so many steps a `run_until` lets other tasks of its runtime have their turn: work that wakes itself, as
+/// tokio's does once it has used up its share of a poll, is ready again and again until they have had it.
+const STEPS_A_POLL: u32 = 32;
 
 type Job = Box<dyn FnOnce() + Send>;
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -54,17 +59,16 @@ struct State {
     ready: VecDeque<Work>,
     /// All tasks that are not done.
     tasks: WeakList<Stepped>,
-    /// Of `run_until`s, to be woken when something is ready.
-    drivers: Vec<Waker>,
+    /// `run_until`s with nothing to step.
+    drivers: Wakers,
     is_shut_down: bool,
 }
 
 impl State {
-    /// Makes work ready. Returns whom to wake, once the lock is released: a waker is the user's code.
-    #[must_use]
-    fn push(&mut self, work: Work) -> Vec<Waker> {
+    /// Makes work ready. Returns whom to wake after the lock is released.
+    fn push(&mut self, work: Work) -> Wakers {
         self.ready.push_back(work);
-        std::mem::take(&mut self.drivers)
+        self.drivers.take()
     }
 }
 
@@ -136,25 +140,22 @@ impl SteppingRuntime {
     pub async fn run_until<F: Future>(&self, future: F) -> F::Output {
         let mut future = std::pin::pin!(future);
         std::future::poll_fn(|task| {
-            loop {
+            for _ in 0..STEPS_A_POLL {
                 if let Poll::Ready(output) = future.as_mut().poll(task) {
                     return Poll::Ready(output);
                 }
-                // before the step, so that nothing becomes ready unnoticed between the two
-                self.wakes_when_ready(task.waker());
-                if !self.step() {
+                let is_ready = look_or_wait(&self.0.state, task.waker(), |state| {
+                    if state.ready.is_empty() { Err(&mut state.drivers) } else { Ok(()) }
+                });
+                if is_ready.is_pending() {
                     return Poll::Pending;
                 }
+                self.step();
             }
+            task.waker().wake_by_ref();
+            Poll::Pending
         })
         .await
-    }
-
-    fn wakes_when_ready(&self, waker: &Waker) {
-        let mut state = self.0.state.lock();
-        if !state.drivers.iter().any(|driver| driver.will_wake(waker)) {
-            state.drivers.push(waker.clone());
-        }
     }
 
     /// Refuses work from now on, as a runtime does after its shutdown. Work that it has and that is not done
@@ -184,7 +185,7 @@ impl SteppingRuntime {
         }
         let drivers = state.push(work);
         drop(state);
-        drivers.into_iter().for_each(Waker::wake);
+        drivers.wake();
         Ok(())
     }
 }
@@ -253,7 +254,7 @@ impl Wake for Stepped {
         }
         let drivers = state.push(Work::Task(self));
         drop(state);
-        drivers.into_iter().for_each(Waker::wake);
+        drivers.wake();
     }
 }
 
@@ -370,6 +371,21 @@ mod tests {
         assert_eq!(woken.0.load(SeqCst) - before, 1);
         assert_eq!((poll(), done.load(SeqCst)), (Poll::Ready(2), 2), "no step more than needed");
         assert_eq!(runtime.ready(), 1);
+    }
+
+    #[test]
+    fn run_until_lets_others_have_their_turn_though_work_wakes_itself() {
+        let runtime = SteppingRuntime::new();
+        let restless = std::future::poll_fn(|task| {
+            task.waker().wake_by_ref();
+            Poll::<()>::Pending
+        });
+        runtime.spawn(Box::pin(restless)).unwrap();
+        let woken = Arc::new(Woken(AtomicU32::new(0)));
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut waits = std::pin::pin!(runtime.run_until(std::future::pending::<()>()));
+        assert!(waits.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        assert_eq!(woken.0.load(SeqCst), 1, "it asks for its next turn");
     }
 
     #[test]
