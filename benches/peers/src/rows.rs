@@ -43,7 +43,12 @@ const fn churn(name: &'static str, what: &'static str, op: Op, ids: Ids) -> Row 
     Row { name, what, op, ids, capacity: 100_000, fill: Fill::Steady, threads: &[1, 2], aims }
 }
 
-pub const ROWS: [Row; 9] = [
+/// A cache that fits into a core's own cache, where instructions count and memory does not.
+const fn small(name: &'static str, what: &'static str, op: Op) -> Row {
+    Row { capacity: 2_000, ..churn(name, what, op, Ids::Zipf(20_000)) }
+}
+
+pub const ROWS: [Row; 11] = [
     hits("s", "get, 1k resident", Ids::Uniform(1 << 10), 1 << 10),
     hits("a", "get, 64k resident", Ids::Uniform(1 << 16), 1 << 16),
     hits("b", "get, 1M resident, Zipf", ZIPF, 1_000_000),
@@ -56,11 +61,13 @@ pub const ROWS: [Row; 9] = [
     churn("e", "get or insert, Zipf", Op::GetOrInsert, ZIPF),
     churn("f", "insert, always new", Op::Insert, Ids::New),
     churn("g", "get or insert, scan of 1M", Op::GetOrInsert, Ids::Cycle(1_000_000)),
+    small("h", "75 % get, 25 % insert, 2k entries", Op::Mixed),
+    small("i", "get or insert, 2k entries", Op::GetOrInsert),
     Row { aims: None, ..churn("l", "load, always new", Op::GetOrLoad, Ids::New) },
 ];
 
 pub fn row(name: &str) -> &'static Row {
-    static ALL: [Row; 9] = ROWS;
+    static ALL: [Row; 11] = ROWS;
     ALL.iter().find(|row| row.name == name).expect("a row of that name")
 }
 
