@@ -220,10 +220,10 @@
 //!   in order.
 //!
 //! The only user code that runs under a shard's lock is `Eq` of keys (and their `Hash`, when news from a
-//! second tier is about one of them), and, under the shared lock, `Clone` of keys and values. Everything else
-//! is arranged around the lock: keys are made owned before it is taken, hashes are stored, and values that
-//! leave are gathered in an outbox and dropped after it is released. A panic under a lock strikes between two
-//! steps that each leave the shard consistent; the locks do not poison, so the cache goes on.
+//! second tier is about one of them), and, under the shared lock or a lone reader's, `Clone` of keys and values.
+//! Everything else is arranged around the lock: keys are made owned before it is taken, hashes are stored, and
+//! values that leave are gathered in an outbox and dropped after it is released. A panic under a lock strikes
+//! between two steps that each leave the shard consistent; the locks do not poison, so the cache goes on.
 //!
 //! # Invariants
 //!
@@ -668,9 +668,10 @@
 //! What is written to is locked and unlocked for every call, and there another thing counts. An atomic addition
 //! has to wait until everything that its thread wrote before has arrived in the core's cache, and a newcomer
 //! writes to a dozen lines. So whoever is in a shard alone leaves it by a plain store, and those lines arrive
-//! while the thread goes on. A reader does the same if it finds nobody inside; only readers that meet are counted,
-//! and share the shard. The price: a thread that announces that it parks, exactly between the look and the store of
-//! the one who leaves, is not seen. So whoever is parked looks again after a millisecond.
+//! while the thread goes on. A reader of one entry does the same if it finds nobody inside; only readers that meet
+//! are counted, and share the shard. (Values whose `Clone` takes 20 ms, and two to eight readers of one shard: the
+//! longest `get` takes two of these instead of one.) The other price: a thread that says that it parks before the
+//! store of the one who leaves has arrived is not seen. So it watches for that, and looks again after a millisecond.
 //!
 //! No lock of the standard library or of `parking_lot` can do this, so `words/lock.rs` has the crate's only
 //! `unsafe`: a cell, and the guards that reach into it. The protocol itself is safe code, and loom runs it on

@@ -619,7 +619,8 @@
 //! the cache:
 //!
 //! * `Eq` of keys, under the shared or the exclusive lock;
-//! * `Clone` of values (and of keys, where a walk returns them), under the shared lock;
+//! * `Clone` of values (and of keys, where a walk returns them), under the shared lock, or under one that a reader
+//!   of a shard that is written to has to itself;
 //! * `Hash` of keys, in one case only: when a second tier tells of another process's change.
 //!
 //! Each may panic; the cache stays valid.

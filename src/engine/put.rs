@@ -176,9 +176,10 @@ where
             || put.is_outdated()
     }
 
-    /// Whether the condition `by` holds. If it does, whatever is older than the value has lost the key.
+    /// Takes the key from whatever is older than the value (nothing, if nobody may lose it: see [`By`]). Returns
+    /// whether the condition `by` holds.
     #[inline]
-    fn may_store(
+    fn take_key(
         &self,
         hash: u64,
         put: &Put<K, V>,
@@ -240,7 +241,7 @@ where
     ) -> Option<Stored> {
         let Some(put) = slot.as_ref() else { return Some(Stored::No) };
         let terms = self.terms();
-        if !self.may_store(hash, put, by, &mut shard, &terms, out) {
+        if !self.take_key(hash, put, by, &mut shard, &terms, out) {
             return Some(Stored::Fenced);
         }
         if !matches!(by, By::Shown(_)) {

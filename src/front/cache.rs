@@ -36,10 +36,14 @@ use std::sync::Arc;
 /// # User code and locks
 ///
 /// No lock is held while a loader, weigher, predicate, listener or a `Drop` of yours runs: they may use the
-/// cache. Three things run under a shard's lock, and must not call the cache:
+/// cache. Three things run under a shard's lock, and must not call the cache, nor another one whose values call
+/// this one:
 ///
 /// - `Eq` of keys, under the shared or the exclusive lock;
-/// - `Clone` of keys and values in `get`, `peek`, `entries` and the like, under the shared lock;
+/// - `Clone` of keys and values in `get`, `peek`, `entries` and the like, under the shared lock. (In a shard that is
+///   written to now and then, a `get` that finds nobody inside has it to itself: another reader of that shard
+///   then waits for one `Clone`, and shares the lock with those who come after. So put what is slow to clone
+///   into an [`Arc`].)
 /// - `Hash` of keys, in one case: with a second [`tier`](crate::CacheBuilder::tier), when the tier reports a
 ///   change by another process. (Otherwise no lock is held over it: hashes are stored.)
 ///

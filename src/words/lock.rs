@@ -184,8 +184,9 @@ impl<T> Drop for WriteGuard<'_, T> {
     }
 }
 
+// Not called `tests`: what the thread sanitizer says of those is suppressed (`.ci/tsan.supp`).
 #[cfg(test)]
-mod tests {
+mod under_threads {
     use super::*;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
@@ -205,7 +206,7 @@ mod tests {
     const READS: u64 = 2_000;
 
     #[test]
-    fn readers_that_became_biased_and_writers_keep_each_other_out() {
+    fn readers_of_all_kinds_and_writers_keep_each_other_out() {
         let pair = Arc::new(RwLock::new((0, Box::new(0))));
         let stop = Arc::new(AtomicBool::new(false));
         let readers: Vec<_> = (0..4)
@@ -215,11 +216,15 @@ mod tests {
                     // with a number it has a place of its own
                     thread_number::take();
                     let mut last = 0;
-                    while !stop.load(Ordering::Relaxed) {
-                        let pair = pair.read();
+                    let mut look = |pair: &Pair| {
                         assert_eq!(pair.0, *pair.1);
                         assert!(pair.0 >= last, "what was seen is gone");
                         last = pair.0;
+                    };
+                    while !stop.load(Ordering::Relaxed) {
+                        look(&pair.read());
+                        pair.read_alone().into_iter().for_each(|pair| look(&pair));
+                        pair.read_biased().into_iter().for_each(|pair| look(&pair));
                     }
                 })
             })
