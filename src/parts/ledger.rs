@@ -23,7 +23,8 @@ use crate::words::sync::atomic::{AtomicUsize, Ordering};
 
 #[derive(Default)]
 pub(crate) struct Ledger {
-    /// How many calls watch, of all four kinds. While none does, a write reads only this.
+    /// How many calls watch, but for those of `remove_if`: while none does, a write reads only this. (What a
+    /// `remove_if` is told, only changes tell; so while one runs, which may be long, other writes pay nothing.)
     watchers: AtomicUsize,
     batches: Moments,
     restores: Watches<Written>,
@@ -49,17 +50,17 @@ impl Ledger {
     /// A restore begins: it is noted for each key whether it is written.
     #[cfg_attr(not(feature = "snapshot"), allow(dead_code, reason = "snapshots watch"))]
     pub(crate) fn watch_keys(&self) -> Watch<'_, Written> {
-        self.restores.add(Written::new(), &self.watchers)
+        self.restores.add(Written::new(), Some(&self.watchers))
     }
 
     /// An `alter` begins: from now on every write to its key revokes the reservation.
     pub(crate) fn reserve(&self, hash: u64) -> Watch<'_, Reserved> {
-        self.changes.add(Reserved::new(hash), &self.watchers)
+        self.changes.add(Reserved::new(hash), Some(&self.watchers))
     }
 
     /// A `remove_if` begins: keys are noted whose value is changed and may keep its life.
     pub(crate) fn watch_kept_lives(&self) -> Watch<'_, KeptLives> {
-        self.removals.add(KeptLives::new(), &self.watchers)
+        self.removals.add(KeptLives::new(), None)
     }
 
     #[inline]
@@ -92,10 +93,8 @@ impl Ledger {
 
     /// As [`note`](Self::note), for a change of the value that may have kept its life.
     pub(crate) fn note_change(&self, hash: u64) {
-        if self.is_watched() {
-            self.tell(Some(hash));
-            self.removals.each(|kept| kept.note(hash));
-        }
+        self.note(hash);
+        self.removals.each(|kept| kept.note(hash));
     }
 
     /// As [`note`](Self::note), for a value that a batch has stored unasked, which must not keep the batch's
@@ -193,6 +192,7 @@ mod tests {
         ledger.note_all();
         ledger.note_change(2);
         assert_eq!([1, 2, 3].map(|hash| kept.has(hash)), [false, true, false]);
+        assert!(!ledger.is_watched(), "other writes pay nothing for them");
     }
 
     #[test]

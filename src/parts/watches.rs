@@ -19,14 +19,16 @@ impl<W> Default for Watches<W> {
 }
 
 impl<W> Watches<W> {
-    /// From now on `watch` is told, until what is returned is dropped; so long `all`, which several lists
+    /// From now on `watch` is told, until what is returned is dropped; so long `all`, which several lists may
     /// share, counts it too.
-    pub(crate) fn add<'w>(&'w self, watch: W, all: &'w AtomicUsize) -> Watch<'w, W> {
+    pub(crate) fn add<'w>(&'w self, watch: W, all: Option<&'w AtomicUsize>) -> Watch<'w, W> {
         let told = Arc::new(watch);
         self.list.lock().push(Arc::clone(&told));
         // last: whoever finds it counted finds it in the list
         self.count.fetch_add(1, Ordering::SeqCst);
-        all.fetch_add(1, Ordering::SeqCst);
+        if let Some(all) = all {
+            all.fetch_add(1, Ordering::SeqCst);
+        }
         Watch { among: self, all, told }
     }
 
@@ -41,7 +43,7 @@ impl<W> Watches<W> {
 /// Guard: while it lives, its watch is told.
 pub(crate) struct Watch<'w, W> {
     among: &'w Watches<W>,
-    all: &'w AtomicUsize,
+    all: Option<&'w AtomicUsize>,
     told: Arc<W>,
 }
 
@@ -55,7 +57,9 @@ impl<W> Deref for Watch<'_, W> {
 
 impl<W> Drop for Watch<'_, W> {
     fn drop(&mut self) {
-        self.all.fetch_sub(1, Ordering::SeqCst);
+        if let Some(all) = self.all {
+            all.fetch_sub(1, Ordering::SeqCst);
+        }
         self.among.count.fetch_sub(1, Ordering::SeqCst);
         let mut list = self.among.list.lock();
         if let Some(at) = list.iter().position(|other| Arc::ptr_eq(other, &self.told)) {
@@ -72,7 +76,7 @@ mod tests {
     fn each_is_told_of_what_comes_while_it_is_there() {
         let (watches, all) = (Watches::<Mutex<Vec<u32>>>::default(), AtomicUsize::new(0));
         let tell = |what| watches.each(|told| told.lock().push(what));
-        let add = || watches.add(Mutex::default(), &all);
+        let add = || watches.add(Mutex::default(), Some(&all));
         tell(1);
         let one = add();
         tell(2);
